@@ -1,0 +1,54 @@
+"""Vector indexes: vectors and row numbers in, neighbours out."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from indexers.exact import ExactIndex
+    from indexers.faiss_index import FaissIndex
+    from indexers.live import LiveIndex
+    from indexers.protocol import Index
+    from indexers.recipes import build, default_spec, load
+    from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
+
+__all__ = [
+    "BadVectorsError",
+    "ExactIndex",
+    "FaissIndex",
+    "Index",
+    "IndexFileError",
+    "IndexSpec",
+    "IndexersError",
+    "LiveIndex",
+    "Metric",
+    "Neighbours",
+    "build",
+    "default_spec",
+    "load",
+]
+
+_HOMES = {
+    "BadVectorsError": "types",
+    "ExactIndex": "exact",
+    "FaissIndex": "faiss_index",
+    "Index": "protocol",
+    "IndexFileError": "types",
+    "IndexSpec": "types",
+    "IndexersError": "types",
+    "LiveIndex": "live",
+    "Metric": "types",
+    "Neighbours": "types",
+    "build": "recipes",
+    "default_spec": "recipes",
+    "load": "recipes",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"indexers.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

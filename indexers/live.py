@@ -1,0 +1,176 @@
+"""Immutable segments, an exact tail for what came since, and a mask for what went: one index that changes.
+
+Readers take one reference to the whole state, so a search sees all of a change or none of it. Writers build the next
+state beside it and swap the reference. Compaction is the caller's: build a segment from all rows, open a new LiveIndex.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from indexers.exact import ExactIndex
+from indexers.protocol import Index
+from indexers.ranking import NO_ROW, merge, ranked
+from indexers.types import IndexersError, Metric, Neighbours
+from indexers.vectors import as_rows, contains
+
+__all__ = ["LiveIndex"]
+
+SLACK = 32
+"""Neighbours beyond k asked of a segment with hidden rows; a query still short is asked again among the visible."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """An index and those of its rows that no longer count: removed, or replaced elsewhere."""
+
+    index: Index
+    rows: Int64[np.ndarray, "n"]
+    hidden: Int64[np.ndarray, "h"]
+
+    def hiding(self, rows: Int64[np.ndarray, "a"]) -> "Segment":
+        """Return the segment with these rows hidden too; rows that it does not hold are ignored."""
+        hidden = np.union1d(self.hidden, rows[contains(self.rows, rows)])
+        return self if len(hidden) == len(self.hidden) else replace(self, hidden=hidden)
+
+    @cached_property
+    def visible(self) -> Int64[np.ndarray, "v"]:
+        """Rows that count, ascending."""
+        return self.rows[~contains(self.hidden, self.rows)]
+
+    def __len__(self) -> int:
+        """Return the number of rows that count."""
+        return len(self.rows) - len(self.hidden)
+
+    def search(
+        self,
+        queries: Shaped[np.ndarray, "..."],
+        k: int,
+        allowed: Int64[np.ndarray, "a"] | None,
+        search: Mapping[str, int] | None,
+    ) -> Neighbours:
+        """Return the k best rows that count."""
+        if allowed is not None:
+            wanted = allowed[~contains(self.hidden, allowed)]
+            return self.index.search(queries, k, allowed=wanted, search=search)
+        if not self.hidden.size:
+            return self.index.search(queries, k, search=search)
+        found = self.index.search(queries, k + min(SLACK, len(self.hidden)), search=search)
+        gone = contains(self.hidden, found.rows.reshape(-1)).reshape(found.rows.shape)
+        found = ranked(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
+        short = np.flatnonzero((found.rows != NO_ROW).sum(axis=1) < min(k, len(self)))
+        if short.size:
+            again = self.index.search(queries[short], k, allowed=self.visible, search=search)
+            found.rows[short], found.scores[short] = again.rows, again.scores
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything one search sees."""
+
+    segments: tuple[Segment, ...]
+    tail: ExactIndex
+
+
+class LiveIndex:
+    """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread."""
+
+    def __init__(self, dim: int, metric: Metric, segments: Sequence[Index] = ()) -> None:
+        """Start from immutable segments, oldest first: a row held by several counts in the last one.
+
+        Args:
+            dim: Length of a vector.
+            metric: How vectors are compared.
+            segments: Indexes of that length and metric.
+
+        Raises:
+            IndexersError: A segment of another length or metric.
+
+        """
+        for index in segments:
+            if (index.dim, index.spec.metric) != (dim, metric):
+                raise IndexersError(
+                    f"a segment has {index.dim} dimensions and metric {index.spec.metric}; this index has {dim} and "
+                    f"{metric}. Build the segment again."
+                )
+        self._write_lock = threading.Lock()
+        held: tuple[Segment, ...] = ()
+        for index in segments:
+            rows = np.sort(index.rows)
+            held = (*(older.hiding(rows) for older in held), Segment(index, rows, np.empty(0, dtype=np.int64)))
+        self._state = State(held, ExactIndex.empty(dim, metric))
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._state.tail.dim
+
+    @property
+    def metric(self) -> Metric:
+        """How vectors are compared."""
+        return self._state.tail.spec.metric
+
+    @property
+    def rows(self) -> Int64[np.ndarray, "n"]:
+        """Row numbers held, in no promised order."""
+        state = self._state
+        return np.concatenate([*(segment.visible for segment in state.segments), state.tail.rows])
+
+    def __len__(self) -> int:
+        """Return the number of rows held."""
+        state = self._state
+        return sum(len(segment) for segment in state.segments) + len(state.tail)
+
+    def add(self, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> None:
+        """Add rows; where a row is held already, its new vector replaces the old one at once.
+
+        Args:
+            rows: n row numbers, each once.
+            vectors: (n, dim) finite real numbers.
+
+        Raises:
+            BadVectorsError: Vectors or row numbers that cannot be used; nothing was changed.
+
+        """
+        with self._write_lock:
+            state = self._state
+            tail = state.tail.replaced(rows, vectors)
+            self._state = State(tuple(segment.hiding(as_rows(rows)) for segment in state.segments), tail)
+
+    def remove(self, rows: Shaped[np.ndarray, "..."]) -> None:
+        """Remove rows at once; rows that are not held are ignored."""
+        gone = as_rows(rows)
+        with self._write_lock:
+            state = self._state
+            self._state = State(tuple(segment.hiding(gone) for segment in state.segments), state.tail.without(gone))
+
+    def search(
+        self,
+        queries: Shaped[np.ndarray, "..."],
+        k: int,
+        *,
+        allowed: Shaped[np.ndarray, "..."] | None = None,
+        search: Mapping[str, int] | None = None,
+    ) -> Neighbours:
+        """Return the k best rows of each query, over all segments and the tail.
+
+        Args:
+            queries: (q, dim) finite real numbers.
+            k: Neighbours per query; where fewer rows exist, row -1 and score -inf fill up.
+            allowed: Row numbers to search among; unknown ones are ignored.
+            search: Search parameters for this call alone, passed on to the segments.
+
+        Raises:
+            BadVectorsError: Queries of another length, kind or not finite; k below 1.
+            IndexersError: A search parameter that a segment does not have.
+
+        """
+        state = self._state
+        wanted = None if allowed is None else as_rows(allowed)
+        parts = [segment.search(queries, k, wanted, search) for segment in state.segments]
+        return merge([*parts, state.tail.search(queries, k, allowed=wanted)], k)

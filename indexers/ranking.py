@@ -1,0 +1,30 @@
+"""Putting scored rows in order: best first, equal scores by lower row number, absent ones last."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from indexers.types import Neighbours
+
+__all__ = ["NO_ROW", "merge", "ranked"]
+
+NO_ROW = -1
+
+
+def ranked(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
+    """Return the k best of m scored rows per query, padded where m < k. A score of -inf means no row."""
+    short = max(0, k - rows.shape[1])
+    rows = np.pad(np.where(scores == -np.inf, NO_ROW, rows), ((0, 0), (0, short)), constant_values=NO_ROW)
+    scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
+    order = np.lexsort((rows, -scores), axis=-1)[:, :k]
+    return Neighbours(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+
+def merge(parts: Sequence[Neighbours], k: int) -> Neighbours:
+    """Return the k best of several answers to the same queries, which hold different rows."""
+    return ranked(
+        np.concatenate([part.rows for part in parts], axis=1),
+        np.concatenate([part.scores for part in parts], axis=1),
+        k,
+    )

@@ -1,0 +1,74 @@
+"""Choosing, building and opening an index without knowing its class."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from indexers.exact import FACTORY as EXACT
+from indexers.exact import KIND as EXACT_KIND
+from indexers.exact import ExactIndex
+from indexers.files import read_index_file
+from indexers.protocol import Index
+from indexers.types import IndexersError, IndexSpec, Metric
+
+__all__ = ["build", "default_spec", "load"]
+
+EXACT_BELOW = 50_000
+LINKS_BYTES = 275
+"""What a vector costs in HNSW32 beside itself: 64 links on the ground floor, a few above, and offsets (measured)."""
+
+
+def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = None) -> IndexSpec:
+    """Return a recipe for n vectors: exact below 50,000, else HNSW, with vectors in bytes where memory is short.
+
+    Args:
+        n: Number of vectors.
+        dim: Length of a vector.
+        metric: How vectors are compared.
+        memory_bytes: The most that the index may take in memory; None for no limit.
+
+    Raises:
+        IndexersError: No recipe known here fits.
+
+    """
+    if n < EXACT_BELOW:
+        return IndexSpec("Flat", metric)
+    sizes = {"HNSW32,Flat": n * (4 * dim + LINKS_BYTES), "HNSW32,SQ8": n * (dim + LINKS_BYTES)}
+    for factory, size in sizes.items():
+        if memory_bytes is None or size <= memory_bytes:
+            return IndexSpec(factory, metric, {"efSearch": 64})
+    raise IndexersError(
+        f"{memory_bytes:,} bytes are allowed; the smallest index of {n:,} vectors of {dim} dimensions takes "
+        f"{min(sizes.values()):,}. Allow that much, or give fewer dimensions."
+    )
+
+
+def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> Index:
+    """Build the index of a recipe: a FAISS factory string, or ``Exact`` for exact search without FAISS.
+
+    Args:
+        spec: The recipe.
+        rows: n row numbers (int64), each once, in any order.
+        vectors: (n, dim) finite real numbers; may be a memory map larger than memory.
+
+    Raises:
+        BadVectorsError: Vectors or row numbers that cannot be used.
+        IndexersError: A recipe that is unknown here.
+
+    """
+    if spec.factory == EXACT:
+        return ExactIndex.build(spec, rows, vectors)
+    from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - exact search works where FAISS is absent
+
+    return FaissIndex.build(spec, rows, vectors)
+
+
+def load(path: Path, expected_sha256: str | None = None) -> Index:
+    """Open a saved index of any kind. Raises IndexFileError if it is damaged or of another format version."""
+    file = read_index_file(path, expected_sha256)
+    if file.header.kind == EXACT_KIND:
+        return ExactIndex.opened(file)
+    from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - as above
+
+    return FaissIndex.opened(file)

@@ -1,0 +1,55 @@
+"""The words of `indexers`: metrics, neighbours, index recipes, errors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+__all__ = ["BadVectorsError", "IndexFileError", "IndexSpec", "IndexersError", "Metric", "Neighbours"]
+
+Metric: TypeAlias = Literal["cosine", "ip", "l2"]
+"""Cosine, inner product, or Euclidean. Scores are the cosine, the inner product, or minus the Euclidean distance."""
+
+
+class IndexersError(Exception):
+    """Base of all errors raised by `indexers`."""
+
+
+class BadVectorsError(IndexersError):
+    """Vectors of a wrong shape or kind, not finite, or duplicated row numbers."""
+
+
+class IndexFileError(IndexersError):
+    """A saved index is missing, damaged, or of another format version."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """The best rows of each query, best first.
+
+    Attributes:
+        rows: Row numbers; -1 where there are fewer than k.
+        scores: Higher is better; -inf beside row -1.
+
+    """
+
+    rows: Int64[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """A recipe: which index to build and how hard it searches.
+
+    Attributes:
+        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``HNSW32,SQ8``.
+        metric: How vectors are compared.
+        search: Search parameters by name, such as ``{"efSearch": 64}``; each search may override them for itself alone.
+
+    """
+
+    factory: str = "Flat"
+    metric: Metric = "ip"
+    search: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,116 @@
+"""Checks and preparation of vectors and row numbers. Every index takes in untrusted arrays through here alone."""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Shaped
+
+from indexers.types import BadVectorsError, Metric
+
+__all__ = ["as_vectors", "check_k", "chunk_rows", "contains", "positions_of", "sorted_rows"]
+
+LARGEST = 1e16
+"""Largest magnitude under inner product and Euclidean distance: beyond it float32 sums of squares overflow."""
+
+CHUNK_BYTES = 64 << 20
+
+
+def as_vectors(
+    vectors: Shaped[np.ndarray, "..."], dim: int, metric: Metric, what: str = "vectors"
+) -> Float32[np.ndarray, "n dim"]:
+    """Return vectors as contiguous finite float32, made unit vectors under cosine (zero stays zero).
+
+    Raises:
+        BadVectorsError: Not two-dimensional, not real numbers, of another length, not finite, or too large.
+
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise BadVectorsError(
+            f"{what} have shape {array.shape}; this index takes (n, {dim}). Reshape or re-encode them."
+        )
+    if array.dtype.kind not in "fiu":
+        raise BadVectorsError(f"{what} have dtype {array.dtype}; allowed are real numbers. Convert them to float32.")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    peak = np.abs(array).max(axis=1, initial=0)
+    if not np.isfinite(peak).all():
+        first = int(np.flatnonzero(~np.isfinite(peak))[0])
+        raise BadVectorsError(f"{what}[{first}] holds NaN or infinity; all must be finite float32. Drop that vector.")
+    if metric == "cosine":
+        return unit(array, peak[:, None])
+    if (peak > LARGEST).any():
+        first = int(np.flatnonzero(peak > LARGEST)[0])
+        raise BadVectorsError(
+            f"{what}[{first}] reaches {peak[first]:.3g}; under {metric} at most {LARGEST:g} is allowed. Rescale them."
+        )
+    return array
+
+
+def unit(vectors: Float32[np.ndarray, "n dim"], peak: Float32[np.ndarray, "n 1"]) -> Float32[np.ndarray, "n dim"]:
+    """Divide each vector by its norm."""
+    # Dividing by the peak first keeps the squares of very small and very large values inside float32.
+    scaled = np.divide(vectors, peak, out=np.zeros_like(vectors), where=peak > 0)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.divide(scaled, norms, out=scaled, where=norms > 0)
+
+
+def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "n"]:
+    """Return row numbers as int64. Raises BadVectorsError where they are not a list of whole numbers."""
+    array = np.asarray(rows)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise BadVectorsError(
+            f"row numbers have shape {array.shape} and dtype {array.dtype}; allowed is one dimension of int64."
+        )
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise BadVectorsError(f"row number {array.max()} does not fit in int64. Number the rows anew.")
+    return array.astype(np.int64)
+
+
+def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """Return the row numbers in ascending order, and the permutation that sorts them.
+
+    Raises:
+        BadVectorsError: Not as many as vectors, some twice, or -1, which stands for "no row".
+
+    """
+    array = as_rows(rows)
+    if len(array) != count:
+        raise BadVectorsError(f"{len(array)} row numbers for {count} vectors; give one row number a vector.")
+    order = np.argsort(array, kind="stable")
+    ascending = array[order]
+    repeated = ascending[1:][ascending[1:] == ascending[:-1]]
+    if repeated.size:
+        raise BadVectorsError(f"row number {repeated[0]} is given twice; each may occur once. Drop all but one.")
+    if contains(ascending, np.array([-1]))[0]:
+        raise BadVectorsError("row number -1 is given; it stands for 'no row'. Number the rows anew.")
+    return ascending, order
+
+
+def contains(ascending: Int64[np.ndarray, "n"], rows: Int64[np.ndarray, "a"]) -> Bool[np.ndarray, "a"]:
+    """Tell which of `rows` occur in an ascending array."""
+    if not ascending.size:
+        return np.zeros(len(rows), dtype=np.bool_)
+    places = np.searchsorted(ascending, rows)
+    return np.asarray(ascending[np.minimum(places, len(ascending) - 1)] == rows)
+
+
+def positions_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "p"]:
+    """Return where `rows` stand in an ascending array: ascending, each once, unknown rows left out."""
+    wanted = as_rows(rows)
+    found = np.searchsorted(ascending, wanted[contains(ascending, wanted)])
+    if len(found) < len(ascending) // 16:
+        return np.unique(found)
+    # A mask costs one pass over the index, which is less than sorting that many.
+    mask = np.zeros(len(ascending), dtype=np.bool_)
+    mask[found] = True
+    return np.flatnonzero(mask)
+
+
+def check_k(k: int) -> None:
+    """Raise BadVectorsError unless at least one neighbour is asked for."""
+    if k < 1:
+        raise BadVectorsError(f"k is {k}; it must be at least 1.")
+
+
+def chunk_rows(dim: int) -> int:
+    """Vectors per chunk where many are converted, so that memory stays bounded."""
+    return max(1, CHUNK_BYTES // (4 * max(1, dim)))

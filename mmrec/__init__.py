@@ -1,0 +1,59 @@
+"""Multimodal content embedding, similarity search and recommendation in one vector space."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmrec.engine import Engine
+    from mmrec.engine import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
+    from mmrec.errors import MmrecError
+    from mmrec.indexing import Indexing, index_items
+    from mmrec.items import Field, Item, Reject, Waveform
+    from mmrec.modality import Modality
+    from mmrec.query import Hit, Part, Results
+    from mmrec.spaces import Space
+
+__all__ = [
+    "Engine",
+    "Field",
+    "Hit",
+    "Indexing",
+    "Item",
+    "MmrecError",
+    "Modality",
+    "Part",
+    "Reject",
+    "Results",
+    "Space",
+    "Waveform",
+    "index_items",
+    "open",
+]
+
+_HOMES = {
+    "Engine": ("engine", "Engine"),
+    "Field": ("items", "Field"),
+    "Hit": ("query", "Hit"),
+    "Indexing": ("indexing", "Indexing"),
+    "Item": ("items", "Item"),
+    "MmrecError": ("errors", "MmrecError"),
+    "Modality": ("modality", "Modality"),
+    "Part": ("query", "Part"),
+    "Reject": ("items", "Reject"),
+    "Results": ("query", "Results"),
+    "Space": ("spaces", "Space"),
+    "Waveform": ("items", "Waveform"),
+    "index_items": ("indexing", "index_items"),
+    "open": ("engine", "open_store"),
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, there = _HOMES[name]
+    return getattr(import_module(f"mmrec.{home}"), there)
+
+
+def __dir__() -> list[str]:
+    return __all__

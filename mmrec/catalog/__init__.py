@@ -1,0 +1,47 @@
+"""Catalogs: sources to items, and what their contents are."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmrec.catalog.columns import ColumnSpec
+    from mmrec.catalog.guess import guess_columns
+    from mmrec.catalog.limits import Limits
+    from mmrec.catalog.media import content_hash, decode, read_bytes, read_media, stat_media
+    from mmrec.catalog.source import Source, open_source
+
+__all__ = [
+    "ColumnSpec",
+    "Limits",
+    "Source",
+    "content_hash",
+    "decode",
+    "guess_columns",
+    "open_source",
+    "read_bytes",
+    "read_media",
+    "stat_media",
+]
+
+_HOMES = {
+    "ColumnSpec": "columns",
+    "Limits": "limits",
+    "Source": "source",
+    "content_hash": "media",
+    "decode": "media",
+    "guess_columns": "guess",
+    "open_source": "source",
+    "read_bytes": "media",
+    "read_media": "media",
+    "stat_media": "media",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"mmrec.catalog.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""Rows of a CSV file."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from mmrec.catalog.rows import Row
+from mmrec.catalog.scalars import type_of_cell, widen
+from mmrec.errors import UsageError
+from mmrec.items import Reject
+
+__all__ = ["open_csv"]
+
+_LONGEST_CELL: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Csv:
+    path: Path
+    header: tuple[str, ...]
+    delimiter: str
+    types: Mapping[str, pa.DataType]
+    count: int
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        places = {name: self.header.index(name) for name in names}
+        for record in _records(self.path, self.delimiter, len(self.header)):
+            if isinstance(record, Reject):
+                yield record
+            else:
+                number, cells = record
+                yield Row(number, {name: cells[place] for name, place in places.items()}, self.path, number)
+
+
+def open_csv(path: Path) -> _Csv:
+    """Open a CSV file with a header, reading it through once for the types of its columns.
+
+    The delimiter is whichever of comma, semicolon and tab the header has most of. Cells are text as written, so an id
+    such as 00123 keeps its zeros. Raises UsageError where the header is missing, not UTF-8, or names a column twice.
+    """
+    delimiter, header = _header(path)
+    types: dict[str, pa.DataType] = {name: pa.null() for name in header}
+    count = 0
+    for record in _records(path, delimiter, len(header)):
+        count += 1
+        if not isinstance(record, Reject):
+            widen(
+                types, ((n, type_of_cell(c)) for n, c in zip(header, record[1], strict=True) if types[n] != pa.string())
+            )
+    return _Csv(path, header, delimiter, types, count)
+
+
+def _header(path: Path) -> tuple[str, tuple[str, ...]]:
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_CELL)
+    delimiter = max(",;\t", key=lambda mark: first.count(mark.encode()))
+    lines = csv.reader(_lines(path), delimiter=delimiter)
+    try:
+        names = next(lines, [])
+    except csv.Error as error:
+        raise UsageError(f"The header of {path.name} cannot be read: {error}.") from error
+    if not names:
+        raise UsageError(f"{path.name} is empty: its first line must name the columns.")
+    if any(_is_broken(name) for name in names):
+        raise UsageError(f"The header of {path.name} is not UTF-8: save the file as UTF-8.")
+    header = tuple(name.strip() or f"column {number}" for number, name in enumerate(names, 1))
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise UsageError(f"The header of {path.name} names {twice[0]!r} more than once: rename one.")
+    return delimiter, header
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        while line := file.readline(_LONGEST_CELL):
+            yield line
+
+
+def _records(path: Path, delimiter: str, width: int) -> Iterator[tuple[int, list[str]] | Reject]:
+    # The module's own limit of 131,072 characters is process-wide; it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    lines = csv.reader(_lines(path), delimiter=delimiter)
+    next(lines)
+    number = -1
+    while True:
+        number += 1
+        start = lines.line_num + 1
+        try:
+            cells = next(lines, None)
+        except csv.Error as error:
+            yield Reject(number, None, "", f"Line {start} is not CSV: {error}.")
+            continue
+        if cells is None:
+            return
+        if not cells:
+            number -= 1
+        elif any(map(_is_broken, cells)):
+            yield Reject(number, None, "", f"Line {start} is not UTF-8.")
+        elif len(cells) != width:
+            hint = "" if lines.line_num == start else f"; a quote opened there ran on to line {lines.line_num}"
+            yield Reject(number, None, "", f"Line {start} has {len(cells)} cells where the header has {width}{hint}.")
+        else:
+            yield number, cells
+
+
+def _is_broken(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= letter <= "\udcff" for letter in cell)

@@ -1,0 +1,23 @@
+"""How much one content may cost."""
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one content; beyond them a picture is refused, a sound or a text is cut.
+
+    Attributes:
+        max_bytes: Largest encoded size that is read.
+        max_pixels: Largest picture, in pixels of the file, checked before any pixel is decoded.
+        max_seconds: Sound beyond this is not decoded.
+        max_text_chars: Text beyond this is cut; far above what encoders keep, which count their own cuts.
+
+    """
+
+    max_bytes: int = 256 * 1024 * 1024
+    max_pixels: int = 90_000_000
+    max_seconds: float = 120.0
+    max_text_chars: int = 100_000

@@ -1,0 +1,150 @@
+"""The types of metadata: bool, int64, float64, string, date32, and timestamp in microseconds (UTC where zoned).
+
+Sources without types of their own (JSON Lines, CSV) get, for each column, the narrowest type that holds every value of
+the whole source, so the order of rows does not matter. Lists and structs become JSON in a string.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Final
+
+import pyarrow as pa
+
+from mmrec.items import Scalar
+
+__all__ = ["common_type", "metadata_type", "schema_of", "to_scalar", "type_of_cell", "type_of_value", "widen"]
+
+_WHOLE: Final = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
+_DECIMAL: Final = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[-+]\d\d:\d\d)?", re.ASCII)
+_NAIVE: Final = pa.timestamp("us")
+_UTC: Final = pa.timestamp("us", "UTC")
+
+
+def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the narrowest metadata type that holds values of both."""
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    if {first, second} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.string()
+
+
+def widen(types: dict[str, pa.DataType], found: Iterable[tuple[str, pa.DataType]]) -> None:
+    """Take one more row's types into account, in place."""
+    for name, dtype in found:
+        known = types.get(name)
+        types[name] = dtype if known is None else common_type(known, dtype)
+
+
+def metadata_type(dtype: pa.DataType) -> pa.DataType:
+    """Return the metadata type that values of an Arrow type become."""
+    if pa.types.is_dictionary(dtype):
+        return metadata_type(dtype.value_type)
+    if pa.types.is_boolean(dtype) or pa.types.is_date(dtype):
+        return pa.bool_() if pa.types.is_boolean(dtype) else pa.date32()
+    if pa.types.is_integer(dtype) and dtype != pa.uint64():
+        return pa.int64()
+    if pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
+        return pa.float64()
+    if pa.types.is_timestamp(dtype):
+        return _UTC if dtype.tz else _NAIVE
+    return pa.string()
+
+
+def type_of_value(value: object) -> pa.DataType:
+    """Return the metadata type of a JSON value; text that is an ISO date or time counts as one."""
+    if value is None or value == "":
+        return pa.null()
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return pa.int64() if -(2**63) <= value < 2**63 else pa.string()
+    if isinstance(value, float):
+        return pa.float64()
+    return _type_of_moment(value) if isinstance(value, str) else pa.string()
+
+
+def type_of_cell(cell: str) -> pa.DataType:
+    """Return the metadata type of a CSV cell; a number with leading zeros is text."""
+    if not cell:
+        return pa.null()
+    if cell.lower() in {"true", "false"}:
+        return pa.bool_()
+    if _WHOLE.fullmatch(cell):
+        return type_of_value(int(cell))
+    if _DECIMAL.fullmatch(cell):
+        return pa.float64()
+    return _type_of_moment(cell)
+
+
+def _type_of_moment(text: str) -> pa.DataType:
+    # The patterns come first: fromisoformat also takes bare digits, such as 20240131.
+    try:
+        if _DATE.fullmatch(text):
+            date.fromisoformat(text)
+            return pa.date32()
+        if _TIME.fullmatch(text):
+            return _UTC if _utc(datetime.fromisoformat(text)).tzinfo else _NAIVE
+    except (ValueError, OverflowError):
+        pass
+    return pa.string()
+
+
+def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
+    """Return a value as a metadata scalar of `dtype`, or None where it is null, empty or not a number.
+
+    Raises ValueError or OverflowError where the type cannot hold it.
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if pa.types.is_boolean(dtype):
+        return value.lower() == "true" if isinstance(value, str) else bool(value)
+    if pa.types.is_date(dtype):
+        return date.fromisoformat(value) if isinstance(value, str) else _as_date(value)
+    if pa.types.is_timestamp(dtype):
+        return _as_moment(value)
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype):
+        return _as_number(value, dtype)
+    return _as_text(value)
+
+
+def _as_number(value: object, dtype: pa.DataType) -> int | float | None:
+    if pa.types.is_integer(dtype):
+        return int(str(value))
+    number = float(str(value))
+    return None if math.isnan(number) else number
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, list | dict | bool | int | float):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _as_date(value: object) -> date | None:
+    if isinstance(value, datetime):
+        return value.date()
+    return value if isinstance(value, date) else None
+
+
+def _as_moment(value: object) -> datetime | None:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(moment, datetime):
+        return None
+    return _utc(moment)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment
+
+
+def schema_of(names: Iterable[str], types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the metadata schema of some columns; one that is null throughout is text."""
+    return pa.schema([(name, metadata_type(types[name])) for name in names])

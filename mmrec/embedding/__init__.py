@@ -1,0 +1,1 @@
+"""The embedding job: reads, decodes, encodes and writes what is missing, all at once."""

@@ -1,0 +1,1 @@
+"""Encoders whose weights ship inside installed packages: no model hub, no network."""

@@ -1,0 +1,157 @@
+"""Which encoders a catalog is read with: a preset's name, or a TOML file of the person's own.
+
+    [[encoders]]
+    factory = "my_module.MyEncoder"   # dotted path; modules beside the file are found
+    any_setting = 3                   # every other key is handed to the factory as a keyword
+
+A factory is called with the keywords `device` (torch.device), `dtype` (torch.dtype) and the settings of its table.
+"""
+
+import inspect
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mmrec.compute import pick_device, pick_dtype
+from mmrec.encoders.protocol import Encoder
+from mmrec.errors import EncoderError, UsageError
+from mmrec.spaces import Space
+
+__all__ = ["PRESETS", "EncoderSpec", "load_encoders", "read_encoder_specs", "spaces_by_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """One encoder to build.
+
+    Attributes:
+        factory: Dotted path of a class or function. Only ever from this file or from a person's own configuration.
+        settings: Its keywords beside `device` and `dtype`.
+
+    """
+
+    factory: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
+    "packaged": (
+        EncoderSpec("mmrec.encoders.packaged.minilm.MiniLM"),
+        EncoderSpec("mmrec.encoders.packaged.efficientnet_lite.EfficientNetLite0"),
+        EncoderSpec("mmrec.encoders.packaged.yamnet.YamNet"),
+    ),
+}
+
+
+def load_encoders(
+    preset_or_path: str | Path = "packaged", *, device: str = "auto", dtype: str = "fp32"
+) -> tuple[Encoder, ...]:
+    """Build encoders. The packaged ones read their weights at first use, so that their spaces are known at once.
+
+    Args:
+        preset_or_path: Name of a preset, or path of a TOML file.
+        device: As for `pick_device`.
+        dtype: As for `pick_dtype`.
+
+    Raises:
+        UsageError: No such preset or file, a file that is not as described above, or a device that is not there.
+        EncoderError: A factory that cannot be imported or makes no encoder, or two encoders that fill one space.
+
+    """
+    chosen = pick_device(device)
+    keywords = {"device": chosen, "dtype": pick_dtype(dtype, chosen)}
+    specs = read_encoder_specs(preset_or_path)
+    if str(preset_or_path) not in PRESETS:
+        folder = str(Path(preset_or_path).resolve().parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that it hides no installed module
+    encoders = tuple(_build(spec, keywords) for spec in specs)
+    spaces_by_name(encoders)
+    return encoders
+
+
+def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
+    """Return what a preset or a TOML file asks for, without importing any of it. Raises UsageError."""
+    if str(preset_or_path) in PRESETS:
+        return PRESETS[str(preset_or_path)]
+    path = Path(preset_or_path)
+    if not path.is_file():
+        raise UsageError(
+            f"There is no encoder preset or TOML file {str(path)!r}. Presets: {', '.join(PRESETS)}; or name a file."
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    tables = content.pop("encoders", None)
+    if content:
+        raise UsageError(f"{path} has the unknown keys {', '.join(sorted(content))}. Allowed: [[encoders]] tables.")
+    if not isinstance(tables, list) or not tables:
+        raise UsageError(
+            f'{path} names no encoder. Write at least one [[encoders]] table with factory = "module.Name".'
+        )
+    return tuple(_spec(table, path) for table in tables)
+
+
+def spaces_by_name(encoders: Iterable[Encoder]) -> dict[str, Space]:
+    """Return all spaces that the encoders fill. Raises EncoderError where two encoders fill a space of one name."""
+    found: dict[str, Space] = {}
+    for encoder in encoders:
+        own = {space.name: space for spaces in encoder.spaces.values() for space in spaces}
+        if taken := sorted(own.keys() & found.keys()):
+            raise EncoderError(
+                f"Two encoders fill the space {taken[0]!r}. Keep one of them, or give the other's space another name."
+            )
+        found |= own
+    return found
+
+
+def _spec(table: object, path: Path) -> EncoderSpec:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: `encoders` must be [[encoders]] tables, and holds {table!r}.")
+    factory, settings = table.get("factory"), {key: value for key, value in table.items() if key != "factory"}
+    if not isinstance(factory, str) or "." not in factory:
+        raise UsageError(f'{path}: an [[encoders]] table needs factory = "module.Name", and has {factory!r}.')
+    if reserved := sorted(settings.keys() & {"device", "dtype"}):
+        raise UsageError(f"{path}: {reserved[0]} is not set for each encoder but for all, by --{reserved[0]}.")
+    return EncoderSpec(factory, settings)
+
+
+def _build(spec: EncoderSpec, keywords: Mapping[str, object]) -> Encoder:
+    factory = _import(spec.factory)
+    arguments = {**keywords, **spec.settings}
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{spec.factory} cannot be called with {', '.join(arguments)}: {error}. It takes {signature}."
+        ) from error
+    encoder: Encoder = factory(**arguments)
+    # Not isinstance: before Python 3.12 it would evaluate `module`, and so load the weights.
+    members = ("spaces", "batch_cost", "module", "prepare", "encode")
+    if missing := [name for name in members if inspect.getattr_static(encoder, name, None) is None]:
+        raise EncoderError(
+            f"{spec.factory} makes a {type(encoder).__name__}, which is no encoder: it lacks {', '.join(missing)}. "
+            "See mmrec.encoders.protocol.Encoder."
+        )
+    return encoder
+
+
+def _import(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    try:
+        found: object = getattr(import_module(module), name)
+    except ImportError as error:
+        raise EncoderError(
+            f"{dotted} cannot be imported: {error}. Install its package, or put the module beside the TOML file."
+        ) from error
+    except AttributeError as error:
+        raise EncoderError(f"The module {module} has no {name!r}. Correct the factory {dotted!r}.") from error
+    if not callable(found):
+        raise EncoderError(f"{dotted} is a {type(found).__name__}; a factory must be a class or a function.")
+    return found

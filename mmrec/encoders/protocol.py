@@ -1,0 +1,66 @@
+"""What an encoder is. Everything that turns content into vectors follows this one small protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from mmrec.items import Content
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+
+__all__ = ["Encoder", "Sample", "Vectors"]
+
+Vectors: TypeAlias = dict[str, Float32[np.ndarray, "n dim"]]
+"""Name of a space -> unit vectors, one row a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One content, preprocessed and ready for a batch.
+
+    Attributes:
+        tensor: Model input without the batch dimension, on the CPU.
+        cost: Work it makes, in the encoder's own unit (tokens, pictures, patches); batches are filled by it.
+        truncated: Whether content beyond the model's limit was cut off.
+
+    """
+
+    tensor: torch.Tensor
+    cost: int
+    truncated: bool = False
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Contents of the modalities it supports -> unit vectors in its spaces.
+
+    `prepare` runs in decoding threads and must be thread-safe; `encode` is called from one thread at a time.
+    A vector depends on its own content alone: batch mates, order and padding change it by at most 1e-5 in float32.
+    """
+
+    @property
+    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
+        """The spaces each supported modality is encoded into; one forward pass fills them all."""
+        ...
+
+    @property
+    def batch_cost(self) -> int:
+        """The batch size, in units of `Sample.cost`, that is fastest on the encoder's device."""
+        ...
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network, for training."""
+        ...
+
+    def prepare(self, modality: Modality, content: Content) -> Sample:
+        """Preprocess one content. Raises MediaError where it cannot be encoded (silence, no text)."""
+        ...
+
+    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
+        """Encode a batch. Returns one float32 unit vector per sample for each space of the modality."""
+        ...

@@ -1,0 +1,213 @@
+"""The face of a store: search it, look at it, change it."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from mmrec.embedding.job import EmbeddingJob, Tally
+from mmrec.encoders.presets import PRESETS, load_encoders
+from mmrec.encoders.protocol import Encoder
+from mmrec.errors import StoreError, UnknownIdError, UsageError
+from mmrec.items import Item
+from mmrec.modality import Modality
+from mmrec.queries import QueryMaker
+from mmrec.query import Hit, Part, Results
+from mmrec.snapshot import Snapshot, open_snapshot
+from mmrec.store.generations import Manifest, manifest, numbers, roll_back
+from mmrec.store.items import StoredItem
+from mmrec.store.layout import Layout
+from mmrec.store.lock import commit_lock
+from mmrec.store.quarantine import Quarantined, forget, quarantined
+from mmrec.store.staging import remove_items
+
+__all__ = ["Engine", "open_store"]
+
+
+def open_store(
+    path: str | Path, *, encoders: str | Path | Sequence[Encoder] | None = None, device: str = "auto"
+) -> "Engine":
+    """Open a store for queries and changes. Encoders are loaded when first needed.
+
+    Args:
+        path: The store's directory.
+        encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
+        device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        StoreError: The store is missing, damaged, of another format, or has no generation yet.
+
+    """
+    layout = Layout(Path(path))
+    layout.check()
+    return Engine(layout, encoders, device)
+
+
+class Engine:
+    """An open store. Safe to use from several threads; changes made by other processes are seen at the next query."""
+
+    def __init__(self, layout: Layout, encoders: str | Path | Sequence[Encoder] | None, device: str) -> None:
+        self._layout = layout
+        self._given = encoders
+        self._device = device
+        self._lock = Lock()
+        self._loaded: Sequence[Encoder] | None = None
+        self._snapshot = open_snapshot(layout)
+        self._queries = QueryMaker(self._encoders)
+
+    def search(
+        self,
+        query: str | Part | Sequence[Part],
+        *,
+        against: Iterable[Modality | str] | None = None,
+        where: str | None = None,
+        k: int = 10,
+    ) -> Results:
+        """Find the items nearest to a query.
+
+        Args:
+            query: A text, or parts of any kind with weights.
+            against: Which modalities of the items count; all if None.
+            where: SQL condition on ``id`` and metadata that items must meet.
+            k: How many items at most.
+
+        Raises:
+            UsageError: Bad filter, k or weights, parts that cancel out, or an unknown item.
+            MediaError: A picture or sound of the query cannot be read.
+
+        """
+        started = time.perf_counter()
+        parts = _parts(query)
+        if k < 1:
+            raise UsageError(f"k must be at least 1; got {k}")
+        counted = None if against is None else frozenset(Modality(modality) for modality in against)
+        snapshot = self._fresh_snapshot()
+        vector = self._queries.make(parts, snapshot, counted)
+        asked = [part.value for part in parts if part.kind == "item"]
+        allowed = snapshot.rows_allowed(where, counted)
+        found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
+        hits = _hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
+        return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
+
+    def similar(
+        self,
+        item_id: str,
+        *,
+        against: Iterable[Modality | str] | None = None,
+        where: str | None = None,
+        k: int = 10,
+    ) -> Results:
+        """Find the items most like an item, itself left out; see `search` for the rest."""
+        return self.search(Part("item", item_id), against=against, where=where, k=k)
+
+    def show(self, item_id: str) -> Hit:
+        """One item as it is stored; its score is 0. Raises UnknownIdError."""
+        found = self._fresh_snapshot().items.by_id([item_id])
+        if item_id not in found:
+            raise UnknownIdError(f"there is no item {item_id!r} in {self._layout.root}")
+        return _hit(found[item_id], 0.0, {})
+
+    def upsert(self, items: Iterable[Item], metadata: pa.Schema | None = None) -> Tally:
+        """Add items or replace those of the same id; they are found from the next query on.
+
+        `metadata` gives the types of the items' metadata; the store's own if None. What cannot be used goes to
+        quarantine and is counted in the tally.
+        """
+        schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
+        return EmbeddingJob(self._layout, self._encoders(), keep_missing=True).run(items, schema)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete items at once. Returns how many were there; unknown ids are no error."""
+        wanted = sorted(set(ids))
+        with commit_lock(self._layout.lock):
+            removed = remove_items(self._layout.items, wanted)
+            forget(self._layout.quarantine, set(wanted))
+        return removed
+
+    def quarantined(self) -> list[Quarantined]:
+        """What could not be used, and why."""
+        return quarantined(self._layout.quarantine)
+
+    def generations(self) -> list[Manifest]:
+        """All published generations, oldest first."""
+        return [manifest(self._layout, number) for number in numbers(self._layout)]
+
+    def rollback(self, number: int | None = None) -> int:
+        """Make an earlier generation current, by default the one before. Returns its number. Raises UsageError."""
+        with commit_lock(self._layout.lock):
+            return roll_back(self._layout, number)
+
+    def status(self) -> dict[str, Any]:
+        """What is in the store: counts, spaces, weights, index, and what the last build measured."""
+        snapshot = self._fresh_snapshot()
+        made = snapshot.generation.manifest
+        return {
+            "store": str(self._layout.root),
+            "items": len(snapshot.items),
+            "generation": made.number,
+            "created": made.created,
+            "changed_since": len(snapshot.tail_rows),
+            "quarantined": len(self.quarantined()),
+            "encoders": made.encoders,
+            "contents": made.contents,
+            "weights": made.weights,
+            "dimensions": made.dim,
+            "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
+            "index": made.index_factory,
+            "checks": made.checks,
+        }
+
+    def _fresh_snapshot(self) -> Snapshot:
+        with self._lock:
+            if not self._snapshot.is_current(self._layout):
+                self._snapshot = open_snapshot(self._layout)
+            return self._snapshot
+
+    def _encoders(self) -> Sequence[Encoder]:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> Sequence[Encoder]:
+        given = self._given if self._given is not None else self._snapshot.generation.manifest.encoders
+        if not isinstance(given, str | Path):
+            return given
+        if self._given is None and given not in PRESETS:
+            raise StoreError(
+                f"{self._layout.root} was made with the encoders of {given}; a store may not choose code to run, "
+                f"so name them yourself: --encoders {given}"
+            )
+        return load_encoders(given, device=self._device)
+
+
+def _parts(query: str | Part | Sequence[Part]) -> Sequence[Part]:
+    if isinstance(query, str):
+        return [Part("text", query)]
+    return [query] if isinstance(query, Part) else query
+
+
+def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]) -> list[Hit]:
+    found = [row for row in rows if row >= 0]
+    stored = snapshot.items.by_row(found)
+    vectors = dict(zip(found, snapshot.vectors(found), strict=True))
+    hits = []
+    for row in found:
+        item = stored.get(row)
+        if item is not None and item.id not in left_out:
+            shares = snapshot.generation.fusion.shares(query, vectors[row])
+            hits.append(_hit(item, float(query @ vectors[row]), shares))
+    return hits
+
+
+def _hit(item: StoredItem, score: float, shares: dict[str, float]) -> Hit:
+    media: dict[str, tuple[str, ...]] = {}
+    for one in item.fields:
+        if one.uri is not None:
+            media[one.modality] = (*media.get(one.modality, ()), one.uri)
+    return Hit(item.id, score, shares, item.text, media, item.metadata)

@@ -1,0 +1,56 @@
+"""Every error mmrec raises on purpose, one tree.
+
+MmrecError
+├── UsageError             the call itself is wrong: a flag, a column, a query
+│   ├── UnknownIdError     no item of that id
+│   └── SpaceMismatchError vectors of two spaces were about to be compared
+├── MediaError             one content cannot be read or decoded; the item lives on without it
+├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
+└── StoreError             the store is missing, broken, or of another version
+    └── StoreBusyError     another process holds the commit lock
+
+Each message says what was given, what is allowed, and what to do next.
+"""
+
+__all__ = [
+    "EncoderError",
+    "MediaError",
+    "MmrecError",
+    "SpaceMismatchError",
+    "StoreBusyError",
+    "StoreError",
+    "UnknownIdError",
+    "UsageError",
+]
+
+
+class MmrecError(Exception):
+    """Base of all errors that mmrec raises on purpose."""
+
+
+class UsageError(MmrecError):
+    """The call is wrong; nothing was done."""
+
+
+class UnknownIdError(UsageError):
+    """No item has the given id."""
+
+
+class SpaceMismatchError(UsageError):
+    """Vectors of two spaces that cannot be compared met."""
+
+
+class MediaError(MmrecError):
+    """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+
+
+class EncoderError(MmrecError):
+    """An encoder cannot be loaded or refuses what it found."""
+
+
+class StoreError(MmrecError):
+    """The store is missing, damaged, or of another format version."""
+
+
+class StoreBusyError(StoreError):
+    """Another process held the commit lock for longer than the wait."""

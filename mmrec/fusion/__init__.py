@@ -1,0 +1,1 @@
+"""Fusion: per-space vectors -> one item vector."""

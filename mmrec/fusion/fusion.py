@@ -1,0 +1,161 @@
+"""Vectors by space -> one item vector, and queries that meet it.
+
+Item: each block is the weighted, centred, rotated mean of the item's contents there, made a unit vector and scaled by
+the root of the block's weight; a block the item has nothing for is zero, which is the centre. The whole is not
+normalised: an item with one modality must not gain from having nothing else to divide by.
+
+Query: fills the blocks it can be compared with, scaled the same way, so that the inner product with an item is the sum
+over the filled blocks of weight times cosine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from mmrec.errors import SpaceMismatchError
+from mmrec.fusion.blocks import Block, unit
+from mmrec.fusion.centring import centre, shrunken_mean
+from mmrec.fusion.projection import Rotation, allot, fit_rotation
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+
+__all__ = ["Fusion", "fit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """A fitted map from per-space vectors to item vectors. Immutable; part of a generation.
+
+    Attributes:
+        blocks: The parts of an item vector, in order.
+        weights: One weight a block; they sum to one.
+        means: What each block's vectors are centred by.
+        rotations: Each block's kept directions.
+        fitted_on: Number of contents each block was fitted on.
+
+    """
+
+    blocks: tuple[Block, ...]
+    weights: Float32[np.ndarray, "blocks"]
+    means: tuple[Float32[np.ndarray, "_"], ...]
+    rotations: tuple[Rotation, ...]
+    fitted_on: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        """Length of an item vector."""
+        return sum(rotation.directions.shape[1] for rotation in self.rotations)
+
+    @property
+    def kept_energy(self) -> dict[str, float]:
+        """Share of each block's squared length that the kept directions hold; the rest is what projection loses."""
+        return {b.name: float(r.energy.sum()) for b, r in zip(self.blocks, self.rotations, strict=True)}
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each block lies in an item vector."""
+        ends = np.cumsum([rotation.directions.shape[1] for rotation in self.rotations]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+    def centred(self, block: int, vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
+        """Centre contents of one block, ready to be averaged over an item that has several."""
+        return centre(vectors, self.means[block])
+
+    def place(self, block: int, centred: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n kept"]:
+        """Rotate centred vectors into a block and scale them to the root of its weight."""
+        return unit(centred @ self.rotations[block].directions) * np.sqrt(self.weights[block])
+
+    def fuse(
+        self, centred: Sequence[Float32[np.ndarray, "_ _"]], present: Bool[np.ndarray, "n blocks"]
+    ) -> Float32[np.ndarray, "n dim"]:
+        """Item vectors from each block's centred vectors; where `present` is false the row of that block is ignored."""
+        fused = np.zeros((len(present), self.dim), dtype=np.float32)
+        for block, part in enumerate(self.slices):
+            fused[:, part] = np.where(present[:, block, None], self.place(block, centred[block]), 0)
+        return fused
+
+    def query(
+        self, modality: Modality, vectors: Mapping[Space, Float32[np.ndarray, "_"]], against: frozenset[Modality] | None
+    ) -> Float32[np.ndarray, "dim"]:
+        """One content as a query: fills every block it can be compared with, among the modalities `against`.
+
+        A block is met by the vector of its own space and modality, else by one of a space that meets there (a text
+        vector in the block of bridged pictures), centred as its own kind is. Raises SpaceMismatchError where no block
+        can be met.
+        """
+        whole = np.zeros(self.dim, dtype=np.float32)
+        met = False
+        for index, (block, part) in enumerate(zip(self.blocks, self.slices, strict=True)):
+            if against is not None and block.modality not in against:
+                continue
+            source = _meeting(block, modality, vectors)
+            if source is not None:
+                met = True
+                centred = centre(vectors[source][None], self._mean_of(source, modality, index))
+                whole[part] = self.place(index, centred)[0]
+        if not met:
+            raise SpaceMismatchError(_no_meeting(self.blocks, modality, vectors, against))
+        return whole
+
+    def restricted(
+        self, item_vectors: Float32[np.ndarray, "n dim"], against: frozenset[Modality] | None
+    ) -> Float32[np.ndarray, "n dim"]:
+        """Item vectors as queries against some modalities: the other blocks are zeroed."""
+        if against is None:
+            return item_vectors
+        whole = item_vectors.copy()
+        for block, part in zip(self.blocks, self.slices, strict=True):
+            if block.modality not in against:
+                whole[:, part] = 0
+        return whole
+
+    def shares(self, query: Float32[np.ndarray, "dim"], item: Float32[np.ndarray, "dim"]) -> dict[str, float]:
+        """How much each modality of an item gave to its score."""
+        given: dict[str, float] = {}
+        for block, part in zip(self.blocks, self.slices, strict=True):
+            if query[part].any() and item[part].any():
+                given[block.modality] = given.get(block.modality, 0.0) + float(query[part] @ item[part])
+        return given
+
+    def _mean_of(self, source: Space, modality: Modality, block: int) -> Float32[np.ndarray, "_"]:
+        """The mean of the query's own kind where items of that kind were seen, else of the block it enters."""
+        for index, other in enumerate(self.blocks):
+            if other.space == source and other.modality == modality and self.fitted_on[index]:
+                return self.means[index]
+        return self.means[block]
+
+
+def fit(
+    blocks: Sequence[Block],
+    weights: Float32[np.ndarray, "blocks"],
+    samples: Sequence[Float32[np.ndarray, "_ _"]],
+    dim: int,
+) -> Fusion:
+    """Fit means and rotations on unit vectors sampled from the catalog, one array a block; at most `dim` dimensions."""
+    means = tuple(shrunken_mean(sample) for sample in samples)
+    rotations = [fit_rotation(centre(sample, mean), dim) for sample, mean in zip(samples, means, strict=True)]
+    counts = allot([rotation.energy for rotation in rotations], weights, dim)
+    kept = tuple(rotation.truncated(count) for rotation, count in zip(rotations, counts, strict=True))
+    return Fusion(tuple(blocks), weights, means, kept, tuple(len(sample) for sample in samples))
+
+
+def _meeting(block: Block, modality: Modality, vectors: Mapping[Space, np.ndarray]) -> Space | None:
+    if block.modality == modality and block.space in vectors:
+        return block.space
+    return next((space for space in vectors if space.meeting_place == block.space.meeting_place), None)
+
+
+def _no_meeting(
+    blocks: Sequence[Block],
+    modality: Modality,
+    vectors: Mapping[Space, np.ndarray],
+    against: frozenset[Modality] | None,
+) -> str:
+    there = ", ".join(block.name for block in blocks if against is None or block.modality in against) or "no block"
+    ours = ", ".join(space.name for space in vectors)
+    return (
+        f"a query by {modality} (spaces: {ours}) cannot be compared with these items (blocks: {there}). "
+        "Query with a modality the items have, or index them with an encoder whose space takes both."
+    )

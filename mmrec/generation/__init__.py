@@ -1,0 +1,1 @@
+"""One immutable set of fusion, item vectors and index that belong together."""

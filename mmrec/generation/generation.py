@@ -1,0 +1,87 @@
+"""A published generation, opened for reading."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int64, UInt8
+
+from indexers.protocol import Index
+from indexers.recipes import load
+from indexers.types import IndexersError
+from mmrec.errors import StoreError
+from mmrec.fusion.files import load_fusion
+from mmrec.fusion.fusion import Fusion
+from mmrec.modality import Modality
+from mmrec.store.files import file_sha256
+from mmrec.store.generations import Manifest, manifest
+from mmrec.store.layout import Layout
+
+__all__ = ["FUSION", "INDEX", "MODALITIES", "ROWS", "VECTORS", "Generation", "modality_bits", "open_generation"]
+
+FUSION = "fusion.safetensors"
+INDEX = "index.faiss"
+VECTORS = "vectors.npy"
+ROWS = "rows.npy"
+MODALITIES = "modalities.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Fusion, item vectors and index that belong together.
+
+    Attributes:
+        manifest: What it was made of.
+        fusion: Maps contents and queries into the item space.
+        rows: Row numbers of the items, ascending.
+        vectors: Item vectors in the order of `rows`, mapped from disk.
+        modalities: Which modalities each item has, as bits (`modality_bits`).
+        index: Search over `vectors`.
+
+    """
+
+    manifest: Manifest
+    fusion: Fusion
+    rows: Int64[np.ndarray, "n"]
+    vectors: Float16[np.ndarray, "n dim"]
+    modalities: UInt8[np.ndarray, "n"]
+    index: Index
+
+    def find(self, rows: Int64[np.ndarray, "m"]) -> Int64[np.ndarray, "m"]:
+        """Place of each row number in `rows`, -1 where it is not there."""
+        if not len(self.rows):
+            return np.full(len(rows), -1, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[places] == rows, places, -1)
+
+    def vectors_at(self, places: Int64[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
+        """Item vectors by place."""
+        return np.asarray(self.vectors[places], dtype=np.float32)
+
+
+def open_generation(layout: Layout, number: int) -> Generation:
+    """Open a generation; the fusion and the index are checked against the manifest before they are parsed.
+
+    Raises StoreError where a file is missing, damaged or not the one the manifest names.
+    """
+    made = manifest(layout, number)
+    folder = layout.generations / str(number)
+    try:
+        if file_sha256(folder / FUSION) != made.sha256[FUSION]:
+            msg = f"{folder / FUSION} is not the file that was published; go back with `mmrec rollback {layout.root}`"
+            raise StoreError(msg)
+        return Generation(
+            manifest=made,
+            fusion=load_fusion(folder / FUSION),
+            rows=np.load(folder / ROWS, allow_pickle=False),
+            vectors=np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False),
+            modalities=np.load(folder / MODALITIES, allow_pickle=False),
+            index=load(folder / INDEX, made.sha256[INDEX]),
+        )
+    except (OSError, ValueError, KeyError, IndexersError) as error:
+        msg = f"generation {number} of {layout.root} is damaged: {error}; go back with `mmrec rollback {layout.root}`"
+        raise StoreError(msg) from error
+
+
+def modality_bits(modalities: frozenset[Modality]) -> int:
+    """One bit a modality."""
+    return sum(1 << place for place, modality in enumerate(Modality) if modality in modalities)

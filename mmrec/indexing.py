@@ -1,0 +1,81 @@
+"""A catalog into a store: embed what is new, then build and publish the generation that answers with it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from indexers.types import IndexSpec
+from mmrec.compute import decoding_workers
+from mmrec.embedding.job import EmbeddingJob, Tally
+from mmrec.encoders.protocol import Encoder
+from mmrec.generation.build import Recipe, build_generation, follows
+from mmrec.generation.generation import Generation, open_generation
+from mmrec.items import Item, Reject
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+from mmrec.store.generations import Manifest, current
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+
+__all__ = ["Indexing", "index_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """How a catalog is taken in.
+
+    Attributes:
+        encoder_source: Preset or config file of the encoders, written into the manifest for the reader.
+        weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
+        keep_missing: Keep items that the source no longer has.
+        refit: Fit centring and projection anew.
+        dim: Most dimensions of an item vector.
+        index: Index recipe; chosen by size where None.
+        report: Called with the running tally.
+
+    """
+
+    encoder_source: str = "packaged"
+    weights: Mapping[Modality, float] | None = None
+    keep_missing: bool = False
+    refit: bool = False
+    dim: int = 512
+    index: IndexSpec | None = None
+    report: Callable[[Tally], None] = field(default=lambda _: None)
+
+
+def index_items(
+    source: Iterable[Item | Reject], metadata: pa.Schema, layout: Layout, encoders: Sequence[Encoder], how: Indexing
+) -> tuple[Tally, Manifest]:
+    """Bring a store in line with a source. Returns what was done and the generation that is now current.
+
+    A generation is published only where something changed. Raises StoreError where the store or a check of the new
+    generation fails, UsageError where metadata or weights do not fit.
+    """
+    layout.create()
+    number = current(layout)
+    before = open_generation(layout, number) if number is not None else None
+    weights = _weights(how, before)
+    counted = frozenset(modality for modality in Modality if weights[modality] > 0)
+    job = EmbeddingJob(
+        layout, encoders, decoding_workers(), report=how.report, keep_missing=how.keep_missing, modalities=counted
+    )
+    tally = job.run(source, metadata)
+    recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
+    if before is not None and not how.refit and follows(before, recipe, ItemTable(layout.items)):
+        return tally, before.manifest
+    return tally, build_generation(layout, recipe, before, refit=how.refit)
+
+
+def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
+    kept = before.manifest.weights if before is not None else {}
+    given = how.weights if how.weights is not None else {Modality(name): weight for name, weight in kept.items()}
+    return {modality: float(given.get(modality, 1.0)) for modality in Modality}
+
+
+def _spaces(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
+    return {
+        modality: tuple(space for encoder in encoders for space in encoder.spaces.get(modality, ()))
+        for modality in Modality
+    }

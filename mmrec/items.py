@@ -1,0 +1,91 @@
+"""What a catalog is made of: items, their fields, and fields that had to be left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from mmrec.modality import Modality
+
+__all__ = ["Content", "Field", "Item", "Reject", "Scalar", "Waveform"]
+
+Scalar: TypeAlias = str | int | float | bool | date | datetime | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waveform:
+    """Mono sound: float32 samples in [-1, 1] and their rate in hertz."""
+
+    samples: Float32[np.ndarray, "n"]
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return len(self.samples) / self.rate
+
+
+Content: TypeAlias = str | Image.Image | Waveform
+"""Decoded content: a text, an RGB picture, or a mono waveform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One content of an item, not yet read.
+
+    Exactly one of `text` (for text) and `uri` (for media) is set.
+
+    Attributes:
+        modality: What it is.
+        column: Where it came from, for messages; several text columns are joined into one field, ``title+description``.
+        text: The text itself.
+        uri: Where the bytes are: a path, or ``file.parquet#row=12&column=image`` for bytes inside a table.
+        data: The bytes, where the source already had them in hand.
+
+    """
+
+    modality: Modality
+    column: str
+    text: str | None = None
+    uri: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a catalog.
+
+    Attributes:
+        id: Unique, not empty.
+        fields: Its contents, in column order; none is null or empty.
+        metadata: Named scalars for filters and display.
+        row: Number of the source row, from 0, for messages only.
+
+    """
+
+    id: str
+    fields: tuple[Field, ...]
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    row: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A source row, or one field of it, that cannot be used: what quarantine keeps.
+
+    Attributes:
+        row: Number of the source row, from 0.
+        id: The item's id, if it has one.
+        column: The field concerned; empty when the whole row is.
+        reason: One sentence that a person can act on.
+
+    """
+
+    row: int
+    id: str | None
+    column: str
+    reason: str

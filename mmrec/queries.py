@@ -1,0 +1,93 @@
+"""Parts of a query -> one vector in the item space."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from mmrec.catalog.limits import Limits
+from mmrec.catalog.media import decode, read_bytes
+from mmrec.encoders.protocol import Encoder
+from mmrec.errors import UnknownIdError, UsageError
+from mmrec.fusion.fusion import Fusion
+from mmrec.modality import Modality
+from mmrec.query import Part
+from mmrec.snapshot import Snapshot
+from mmrec.spaces import Space
+
+__all__ = ["QueryMaker"]
+
+CANCELLED = 0.05
+"""A weighted sum shorter than this share of its parts' lengths has no direction worth following."""
+
+REMEMBERED_QUERIES = 1024
+
+
+class QueryMaker:
+    """Encodes the contents of queries. Encoders are loaded at the first query that needs one."""
+
+    def __init__(self, load: Callable[[], Sequence[Encoder]]) -> None:
+        self._load = load
+        self._encode_text = lru_cache(maxsize=REMEMBERED_QUERIES)(
+            lambda text: self._encode(Modality.TEXT, text.encode())
+        )
+
+    def make(
+        self, parts: Sequence[Part], snapshot: Snapshot, against: frozenset[Modality] | None
+    ) -> Float32[np.ndarray, "dim"]:
+        """Weighted mean of the parts' vectors.
+
+        Raises UsageError where there is no part or the parts cancel out, UnknownIdError for an item that is not there,
+        MediaError for a picture or sound that cannot be read, SpaceMismatchError where nothing can be compared.
+        """
+        if not parts:
+            raise UsageError("a query needs at least one text, picture, sound or item")
+        weights = np.array([part.weight for part in parts])
+        if not np.isfinite(weights).all() or not weights.any():
+            raise UsageError(f"weights of a query must be finite and not all zero; got {weights.tolist()}")
+        vectors = np.stack([self._part(part, snapshot, against) for part in parts])
+        mixed = (weights[:, None] * vectors).sum(axis=0) / np.abs(weights).sum()
+        lengths = np.abs(weights) @ np.linalg.norm(vectors, axis=1) / np.abs(weights).sum()
+        if np.linalg.norm(mixed) < CANCELLED * lengths or lengths == 0:
+            raise UsageError(
+                "the parts of this query cancel out, so that no item is nearer than another; change a weight"
+            )
+        return mixed.astype(np.float32)
+
+    def _part(self, part: Part, snapshot: Snapshot, against: frozenset[Modality] | None) -> Float32[np.ndarray, "dim"]:
+        fusion = snapshot.generation.fusion
+        if part.kind == "item":
+            return _item(part.value, snapshot, fusion, against)
+        modality = Modality(part.kind)
+        if modality is Modality.TEXT:
+            vectors = self._encode_text(part.value)
+        else:
+            vectors = self._encode(modality, read_bytes(str(Path(part.value)), Limits()))
+        return fusion.query(modality, vectors, against)
+
+    def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
+        """One content in all the spaces its encoders have."""
+        able = [encoder for encoder in self._load() if modality in encoder.spaces]
+        if not able:
+            raise UsageError(f"none of this store's encoders takes {modality}; query with another modality")
+        content = decode(modality, data, Limits())
+        vectors = {}
+        for encoder in able:
+            made = encoder.encode(modality, [encoder.prepare(modality, content)])
+            vectors.update({space: made[space.name][0] for space in encoder.spaces[modality]})
+        return vectors
+
+
+def _item(
+    item_id: str, snapshot: Snapshot, fusion: Fusion, against: frozenset[Modality] | None
+) -> Float32[np.ndarray, "dim"]:
+    found = snapshot.items.by_id([item_id])
+    if item_id not in found:
+        raise UnknownIdError(f"there is no item {item_id!r}; see what there is with `mmrec search` or `mmrec status`")
+    vector = fusion.restricted(snapshot.vectors([found[item_id].row]), against)[0]
+    if not vector.any():
+        wanted = "any modality" if against is None else " or ".join(sorted(against))
+        raise UsageError(f"item {item_id!r} has no vector for {wanted}; compare it by another modality")
+    return vector

@@ -1,0 +1,99 @@
+"""A store at one moment, ready to search: the current generation, plus what changed since it was built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from indexers.live import LiveIndex
+from mmrec.errors import StoreError
+from mmrec.generation.fuse import fuse_batch, open_tables
+from mmrec.generation.generation import Generation, modality_bits, open_generation
+from mmrec.modality import Modality
+from mmrec.store.generations import current
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+
+__all__ = ["Snapshot", "open_snapshot"]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One generation and one version of the items. Every query is answered from one snapshot alone.
+
+    Attributes:
+        generation: What was built.
+        items: The items as they were when the snapshot was taken.
+        live: Search over both the generation and the tail, without what was removed.
+        tail_rows: Row numbers added or edited since the generation was built, ascending.
+        tail_vectors: Their item vectors.
+        tail_modalities: Which modalities they have, as bits.
+
+    """
+
+    generation: Generation
+    items: ItemTable
+    live: LiveIndex
+    tail_rows: Int64[np.ndarray, "t"]
+    tail_vectors: Float32[np.ndarray, "t dim"]
+    tail_modalities: np.ndarray
+
+    def is_current(self, layout: Layout) -> bool:
+        """Whether nothing was published or committed since."""
+        return current(layout) == self.generation.manifest.number and self.items.version == self.items.latest_version
+
+    def vectors(self, rows: Sequence[int]) -> Float32[np.ndarray, "n dim"]:
+        """Item vectors by row number; an unknown row is a zero vector."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        found = np.zeros((len(wanted), self.generation.fusion.dim), dtype=np.float32)
+        places = self.generation.find(wanted)
+        found[places >= 0] = self.generation.vectors_at(places[places >= 0])
+        fresh, where = _find(self.tail_rows, wanted)
+        found[fresh] = self.tail_vectors[where[fresh]]
+        return found
+
+    def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, "n"]:
+        """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""
+        bits = modality_bits(modalities)
+        built = self.generation.rows[(self.generation.modalities & bits) > 0]
+        replaced, _ = _find(self.tail_rows, built)
+        return np.union1d(built[~replaced], self.tail_rows[(self.tail_modalities & bits) > 0])
+
+    def rows_allowed(self, where: str | None, against: frozenset[Modality] | None) -> Int64[np.ndarray, "n"] | None:
+        """Rows a query may answer with; None for all. Raises UsageError where the filter cannot be used."""
+        matching = self.items.rows(where) if where is not None else None
+        if against is None:
+            return matching
+        having = self.rows_with(against)
+        return having if matching is None else np.intersect1d(having, matching, assume_unique=True)
+
+
+def open_snapshot(layout: Layout) -> Snapshot:
+    """Open the current generation and fuse what changed since. Raises StoreError where there is none."""
+    number = current(layout)
+    if number is None:
+        raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
+    generation = open_generation(layout, number)
+    items = ItemTable(layout.items)
+    fresh = items.changed_since(generation.manifest.items_version)
+    gone = np.setdiff1d(generation.rows, items.rows(), assume_unique=True)
+    stored = items.by_row(fresh.tolist())
+    tables = open_tables(layout, generation.fusion.blocks) if len(fresh) else {}
+    fused = fuse_batch(generation.fusion, tables, [stored[row].fields for row in fresh.tolist()])
+    bits = np.array([modality_bits(frozenset({block.modality})) for block in generation.fusion.blocks], dtype=np.uint8)
+    has = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
+    live = LiveIndex(generation.fusion.dim, "ip", [generation.index])
+    # An item without any vector is in the store, but no query can mean it.
+    live.remove(np.concatenate([gone, generation.rows[generation.modalities == 0], fresh[has == 0]]))
+    live.add(fresh[has > 0], fused.vectors[has > 0])
+    return Snapshot(generation, items, live, fresh, fused.vectors, has)
+
+
+def _find(
+    ascending: Int64[np.ndarray, "n"], wanted: Int64[np.ndarray, "m"]
+) -> tuple[Bool[np.ndarray, "m"], Int64[np.ndarray, "m"]]:
+    if not len(ascending):
+        return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
+    places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return ascending[places] == wanted, places

@@ -1,0 +1,129 @@
+"""Numbered, immutable generations, and the one that is current."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmrec.errors import StoreError, UsageError
+from mmrec.store.files import sync_directory, sync_file, write_atomically
+from mmrec.store.layout import FORMAT_VERSION, Layout
+
+__all__ = ["Manifest", "current", "manifest", "new_folder", "numbers", "publish", "roll_back"]
+
+
+class Manifest(BaseModel):
+    """What a generation is made of. Written last; a folder without it is not a generation.
+
+    Attributes:
+        format: Version of the store format.
+        number: Its own number, 0 before it is published.
+        parent: The generation that was current when it was published.
+        created: ISO time, UTC.
+        items_version: Version of the items table it was built from.
+        vector_versions: Version of each vector table it was built from, by file name.
+        encoders: Preset or config file the vectors were made with, for the reader; never used to load code.
+        weights: Weight of each modality.
+        dim: Length of an item vector.
+        items: Number of items in it.
+        contents: Number of contents each block was fitted on, by block.
+        kept_energy: Share of each block's squared length that projection kept.
+        index_factory: Recipe of the index.
+        checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
+        sha256: Checksum of each file, by name.
+
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT_VERSION
+    number: int = 0
+    parent: int | None = None
+    created: str
+    items_version: int
+    vector_versions: dict[str, int]
+    encoders: str
+    weights: dict[str, float]
+    dim: int
+    items: int
+    contents: dict[str, int]
+    kept_energy: dict[str, float]
+    index_factory: str
+    checks: dict[str, float]
+    sha256: dict[str, str]
+
+
+def numbers(layout: Layout) -> list[int]:
+    """Numbers of all published generations, ascending."""
+    folders = layout.generations.glob("*/manifest.json")
+    return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+
+
+def current(layout: Layout) -> int | None:
+    """Return the number of the current generation, None before the first is published."""
+    try:
+        return int(layout.current.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        msg = f"{layout.current} is damaged; write one of {numbers(layout)} into it"
+        raise StoreError(msg) from error
+
+
+def manifest(layout: Layout, number: int) -> Manifest:
+    """Read a generation's manifest. Raises StoreError where it is missing, damaged or another generation's."""
+    path = layout.generations / str(number) / "manifest.json"
+    try:
+        found = Manifest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
+        raise StoreError(msg) from error
+    if found.number != number:
+        msg = f"{path} is the manifest of generation {found.number}; go back with `mmrec rollback {layout.root}`"
+        raise StoreError(msg)
+    return found
+
+
+@contextmanager
+def new_folder(layout: Layout) -> Iterator[Path]:
+    """Give a folder to build a generation in; what is left of it after an accident is thrown away."""
+    layout.generations.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=layout.generations, prefix=".new-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
+    """Make a built folder the current generation, atomically. Hold the commit lock. Returns the final manifest."""
+    number = max(numbers(layout), default=0) + 1
+    final = made.model_copy(update={"number": number, "parent": current(layout)})
+    for path in folder.iterdir():
+        sync_file(path)
+    write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
+    folder.rename(layout.generations / str(number))
+    sync_directory(layout.generations)
+    write_atomically(layout.current, str(number).encode())
+    return final
+
+
+def roll_back(layout: Layout, number: int | None) -> int:
+    """Make an earlier generation current: the given one, else the parent of the current. Hold the commit lock.
+
+    Raises UsageError where there is no such generation.
+    """
+    now = current(layout)
+    there = numbers(layout)
+    if number is None and now is not None:
+        number = manifest(layout, now).parent
+    if number is None or number not in there:
+        msg = f"no generation {number if number is not None else 'before the current one'}; there are {there}"
+        raise UsageError(msg)
+    manifest(layout, number)
+    write_atomically(layout.current, str(number).encode())
+    return number

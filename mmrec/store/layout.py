@@ -1,0 +1,85 @@
+"""Where everything lies in a store directory."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec.errors import StoreError, UsageError
+from mmrec.spaces import Space
+from mmrec.store.files import write_atomically
+
+__all__ = ["FORMAT_VERSION", "Layout"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of a store. Nothing is opened."""
+
+    root: Path
+
+    @property
+    def items(self) -> Path:
+        """Table of items."""
+        return self.root / "items.lance"
+
+    @property
+    def quarantine(self) -> Path:
+        """Table of what could not be used."""
+        return self.root / "quarantine.lance"
+
+    @property
+    def generations(self) -> Path:
+        """Folder of the generations, one numbered folder each."""
+        return self.root / "generations"
+
+    @property
+    def current(self) -> Path:
+        """File that names the current generation."""
+        return self.root / "CURRENT"
+
+    @property
+    def lock(self) -> Path:
+        """File whose OS lock is held around each commit."""
+        return self.root / "commit.lock"
+
+    @property
+    def staging(self) -> Path:
+        """Folder for what a running job has not committed; its content may be thrown away."""
+        return self.root / "staging"
+
+    def vectors(self, space: Space) -> Path:
+        """Table of one space's vectors; an encoder that was trained further gets a table of its own."""
+        return self.root / "vectors" / f"{space.name}-{space.fingerprint[:12]}.lance"
+
+    def create(self) -> None:
+        """Make the directory a store, if it is not one. Raises UsageError for a folder that holds something else."""
+        if self._about.exists():
+            self.check()
+            return
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
+            raise UsageError(msg)
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
+
+    def check(self) -> None:
+        """Raise StoreError unless this is a store of a version that can be read."""
+        try:
+            found = json.loads(self._about.read_bytes())["format"]
+        except FileNotFoundError as error:
+            msg = f"{self.root} is not a mmrec store; make one with `mmrec index SOURCE {self.root}`"
+            raise StoreError(msg) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"{self._about} cannot be read ({error}); restore it from a backup of the store"
+            raise StoreError(msg) from error
+        if found != FORMAT_VERSION:
+            raise StoreError(
+                f"{self.root} has store format {found}, this mmrec reads format {FORMAT_VERSION}; "
+                "index the source again into a new store"
+            )
+
+    @property
+    def _about(self) -> Path:
+        return self.root / "store.json"

@@ -1,0 +1,29 @@
+"""One commit at a time, over all processes that share a store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mmrec.errors import StoreBusyError
+
+__all__ = ["commit_lock"]
+
+
+@contextmanager
+def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the store's OS lock, which the kernel releases when its holder dies.
+
+    Raises StoreBusyError after the wait.
+    """
+    lock = FileLock(path, timeout=wait_seconds)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        msg = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
+        raise StoreBusyError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,127 @@
+"""What commands print: an answer as a table or as one JSON document."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.table import Table
+
+from mmrec.query import Hit, Part, Results
+from mmrec.store.generations import Manifest
+from mmrec.store.quarantine import Quarantined
+from pipelines import console
+from pipelines.options import Display
+
+__all__ = [
+    "deliver",
+    "generation_rows",
+    "print_hit",
+    "print_results",
+    "print_rows",
+    "print_values",
+    "quarantine_rows",
+    "results_document",
+]
+
+
+def results_document(results: Results) -> dict[str, object]:
+    """Lay out an answer for JSON, best first."""
+    return {
+        "results": [{"id": hit.id, "score": hit.score, "shares": hit.shares, **_contents(hit)} for hit in results.hits],
+        "generation": results.generation,
+        "seconds": results.seconds,
+    }
+
+
+def deliver(parts: Sequence[Part], results: Results, display: Display, show: Callable[[str], Hit]) -> None:
+    """Print an answer, and write its page where one is wanted; `show` looks up an item of the store by its id."""
+    if display.sheet is not None:
+        from pipelines.sheet.write import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
+
+        items = {part.value: show(part.value) for part in parts if part.kind == "item"}
+        write_sheet(display.sheet, (Section("Search results", tuple(parts), results, items),))
+        console.note(f"The page is {display.sheet}")
+    print_results(results, display)
+
+
+def print_results(results: Results, display: Display) -> None:
+    """Print an answer as a table or as one JSON document; say so when nothing was found."""
+    if display.as_json:
+        console.emit_json(results_document(results))
+    elif results.hits:
+        console.data.print(_explained(results.hits) if display.explain else _plain(results.hits))
+    if not results.hits:
+        wider = "Widen --where or --against." if display.narrowed else "The store holds nothing comparable."
+        console.note(f"Nothing found. {wider}")
+    elif not display.as_json:
+        console.note(f"{len(results.hits)} found in {results.seconds * 1000:.0f} ms, generation {results.generation}")
+
+
+def print_hit(hit: Hit, *, as_json: bool) -> None:
+    """Print all that one item is made of."""
+    if as_json:
+        console.emit_json({"id": hit.id, **_contents(hit)})
+        return
+    values = {"id": hit.id, "text": hit.text, **hit.media, **hit.metadata}
+    console.data.print(console.pairs({name: value for name, value in values.items() if value is not None}))
+
+
+def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
+    """Print named values."""
+    if as_json:
+        console.emit_json(values)
+    else:
+        console.data.print(console.pairs(values))
+
+
+def quarantine_rows(left_out: Sequence[Quarantined]) -> list[dict[str, object]]:
+    """Lay out what was left out, in the words of the source: its row, the item's id, the column, the reason."""
+    return [{"row": one.source_row, "id": one.id, "column": one.column, "reason": one.reason} for one in left_out]
+
+
+def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict[str, object]]:
+    """Lay out generations, oldest first."""
+    return [
+        {
+            "number": one.number,
+            "current": one.number == current,
+            "created": one.created,
+            "items": one.items,
+            "dim": one.dim,
+            "index": one.index_factory,
+        }
+        for one in published
+    ]
+
+
+def print_rows(name: str, rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
+    """Print rows that share their names: under `name` in JSON; `empty` is said where there are none."""
+    if as_json:
+        console.emit_json({name: rows})
+        return
+    if not rows:
+        console.note(empty)
+        return
+    headers = list(dict.fromkeys(header for row in rows for header in row))
+    numbers = [h for h in headers if all(type(row.get(h)) in {int, float} for row in rows)]
+    console.data.print(console.table(headers, ([row.get(h) for h in headers] for row in rows), numbers=numbers))
+
+
+def _contents(hit: Hit) -> dict[str, object]:
+    return {"text": hit.text, "media": hit.media, "metadata": hit.metadata}
+
+
+def _plain(hits: Sequence[Hit]) -> Table:
+    rows = [(rank, hit.score, hit.id, hit.text or _holds(hit), hit.metadata) for rank, hit in enumerate(hits, 1)]
+    return console.table(("#", "score", "id", "contents", "metadata"), rows, numbers=("#", "score"))
+
+
+def _explained(hits: Sequence[Hit]) -> Table:
+    names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares))
+    rows = [
+        (rank, hit.score, *(hit.shares.get(name, "·") for name in names), hit.id, hit.text or _holds(hit))
+        for rank, hit in enumerate(hits, 1)
+    ]
+    return console.table(("#", "score", *names, "id", "contents"), rows, numbers=("#", "score", *names))
+
+
+def _holds(hit: Hit) -> str:
+    return f"({', '.join(hit.media)})" if hit.media else ""

@@ -1,0 +1,211 @@
+"""The command line's grammar. Each command reads its options, then imports what it needs and calls it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mmrec
+from pipelines import grammar, options
+from pipelines.index_types import Columns, IndexOptions
+from pipelines.outcome import ExitCode, run_app
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
+    epilog='Example: mmrec search my-store --text "a red boat" -k 5',
+)
+
+
+def main() -> None:
+    """Run the command `mmrec`."""
+    sys.exit(run_app(app, sys.argv[1:]))
+
+
+@app.callback()
+def common(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal fault.")] = False,
+) -> None:
+    """Declare what stands before any command; `run_app` reads it from the command line itself."""
+    del debug
+
+
+@app.command(
+    epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
+)
+def index(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Parquet, JSON Lines, CSV, dataset or folder.")],
+    store: options.StoreArgument,
+    *,
+    id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Text columns, joined in order.")] = None,
+    image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    encoders: Annotated[str, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.")] = "packaged",
+    weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
+    keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Index a catalog, or bring its store up to date; only what is missing is computed.
+
+    Without columns they are guessed, shown, and used once you agree.
+    """
+    columns = Columns(id_column, *(grammar.parse_columns(given or ()) for given in (text, image, audio, metadata)))
+    asked = IndexOptions(
+        source=source,
+        store=store,
+        columns=columns,
+        encoders=encoders,
+        weights=None if weights is None else grammar.parse_weights(weights),
+        keep_missing=keep_missing,
+        refit=refit,
+        device=grammar.parse_device(device),
+        yes=yes,
+    )
+    from dataclasses import asdict
+
+    from pipelines import answers, console
+    from pipelines.index import run
+
+    summary = run(asked)
+    answers.print_values(asdict(summary), as_json=as_json)
+    if summary.quarantined:
+        console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")
+        if strict:
+            raise typer.Exit(ExitCode.PARTLY)
+
+
+@app.command(epilog='Example: mmrec search my-store --text "red boat^0.7" --image boat.png --against image -k 5')
+def search(
+    store: options.StoreArgument,
+    *,
+    text: Annotated[list[str] | None, typer.Option(metavar="TEXT[^W]", help="A text.")] = None,
+    image: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A picture.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
+    item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
+    against: options.AgainstOption = None,
+    where: options.WhereOption = None,
+    k: options.HowMany = 10,
+    explain: options.ExplainOption = False,
+    sheet: options.SheetOption = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find items for a text, a picture, a sound, an item, or a weighted mix of them.
+
+    Parts may be repeated. A number after the last ^ is a part's weight (1 without it); a negative one pushes away.
+    """
+    counting = grammar.parse_against(against)
+    from pipelines import answers
+    from pipelines.parts import parse_parts
+
+    parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
+    engine = mmrec.open(store)
+    results = engine.search(parts, against=counting, where=where, k=k)
+    display = options.Display(as_json, explain, sheet, bool(counting or where))
+    answers.deliver(parts, results, display, engine.show)
+
+
+@app.command(epilog="Example: mmrec similar my-store item-42 --where \"category = 'animals'\" --sheet near.html")
+def similar(
+    store: options.StoreArgument,
+    item: Annotated[str, typer.Argument(metavar="ID", help="The item's id.", show_default=False)],
+    *,
+    against: options.AgainstOption = None,
+    where: options.WhereOption = None,
+    k: options.HowMany = 10,
+    explain: options.ExplainOption = False,
+    sheet: options.SheetOption = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find items like one of the store."""
+    counting = grammar.parse_against(against)
+    from mmrec.query import Part
+    from pipelines import answers
+
+    engine = mmrec.open(store)
+    results = engine.similar(item, against=counting, where=where, k=k)
+    display = options.Display(as_json, explain, sheet, bool(counting or where))
+    answers.deliver((Part("item", item),), results, display, engine.show)
+
+
+@app.command(epilog="Example: mmrec show my-store item-42")
+def show(
+    store: options.StoreArgument,
+    item: Annotated[str, typer.Argument(metavar="ID", help="The item's id.", show_default=False)],
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what one item is made of."""
+    from pipelines import answers
+
+    answers.print_hit(mmrec.open(store).show(item), as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec status my-store --json")
+def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
+    """Show what a store holds and how it was made."""
+    from pipelines import answers
+
+    answers.print_values(mmrec.open(store).status(), as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec quarantine my-store")
+def quarantine(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
+    """List what was left out of the store, and why."""
+    from pipelines import answers
+
+    rows = answers.quarantine_rows(mmrec.open(store).quarantined())
+    answers.print_rows("quarantined", rows, as_json=as_json, empty="Nothing was left out.")
+
+
+@app.command(epilog="Example: mmrec delete my-store item-42 item-43")
+def delete(
+    store: options.StoreArgument,
+    items: Annotated[list[str], typer.Argument(metavar="ID...", help="The items' ids.", show_default=False)],
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete items; they are gone from searches at once."""
+    from pipelines import answers, console
+
+    deleted = mmrec.open(store).delete(items)
+    answers.print_values({"deleted": deleted}, as_json=as_json)
+    unknown = len(set(items)) - deleted
+    if unknown:
+        console.warn(f"{unknown} of the ids given were not in {store}.")
+
+
+@app.command(epilog="Example: mmrec generations my-store")
+def generations(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
+    """List the generations of a store, the current one marked."""
+    from pipelines import answers
+
+    engine = mmrec.open(store)
+    rows = answers.generation_rows(engine.generations(), current=engine.status()["generation"])
+    answers.print_rows("generations", rows, as_json=as_json, empty="No generation yet: run mmrec index.")
+
+
+@app.command(epilog="Example: mmrec rollback my-store 3")
+def rollback(
+    store: options.StoreArgument,
+    number: Annotated[int | None, typer.Argument(metavar="[N]", min=1, help="Which one; without it the last.")] = None,
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make an earlier generation current again. What was deleted stays deleted."""
+    from pipelines import answers
+
+    answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)

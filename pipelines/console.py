@@ -1,0 +1,138 @@
+"""What a job says: data on stdout, everything else on stderr."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmrec.errors import UsageError
+
+__all__ = ["agree", "clean", "data", "emit_json", "note", "notes", "pairs", "table", "warn"]
+
+data = Console(highlight=False)
+"""Answers: the tables."""
+
+notes = Console(stderr=True, highlight=False)
+"""Everything else: progress, questions, warnings, errors."""
+
+# Control characters could drive the terminal, and direction marks could make one id look like another.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def clean(value: object) -> str:
+    """One line of text that is safe to print, whatever the catalog holds."""
+    return "" if value is None else _UNPRINTABLE.sub(" ", str(value))
+
+
+def emit_json(document: Mapping[str, object]) -> None:
+    """Print one JSON document. Numbers that JSON does not have (NaN, infinity) become null, dates ISO 8601."""
+    sys.stdout.write(json.dumps(_plain(document), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def note(message: str) -> None:
+    """Say one thing beside the data."""
+    notes.print(Text(message), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Say one thing that needs attention."""
+    notes.print(Text.assemble(("warning: ", "bold yellow"), message), soft_wrap=True)
+
+
+def agree(question: str, *, yes: bool, instead: str) -> None:
+    """Return if the person agrees: beforehand with ``--yes``, or at a terminal. Raises UsageError otherwise.
+
+    Args:
+        question: What is asked, without its question mark.
+        yes: Whether ``--yes`` was given.
+        instead: What to do for another outcome, as a sentence.
+
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question}? There is no terminal to ask: add --yes to agree. {instead}")
+    if not typer.confirm(question, default=True, err=True):
+        raise UsageError(f"Nothing was done. {instead}")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> Table:
+    """Lay out rows so that they fit the terminal: numbers are never cut, long texts fold to three lines at most.
+
+    Args:
+        headers: Names of the columns.
+        rows: One value a column.
+        numbers: Names of the columns that are set flush right.
+
+    """
+    laid = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for header in headers:
+        if header in numbers:
+            laid.add_column(header, justify="right", no_wrap=True)
+        else:
+            laid.add_column(header, overflow="fold", min_width=4)
+    for row in rows:
+        laid.add_row(*(Text(_short(_shown(value))) for value in row))
+    return laid
+
+
+def pairs(values: Mapping[str, object]) -> Table:
+    """Lay out names and values, nested ones with dotted names."""
+    laid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    laid.add_column(style="bold", no_wrap=True, max_width=44)
+    laid.add_column(overflow="fold")
+    for name, value in _flat(values):
+        laid.add_row(Text(clean(name).replace("_", " ")), Text(_shown(value)))
+    return laid
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.3f}"
+        case int():
+            return f"{value:,}"
+        case Mapping():
+            return ", ".join(f"{clean(name)} {_shown(inner)}" for name, inner in value.items()) or "none"
+        case list() | tuple():
+            return ", ".join(map(_shown, value)) or "none"
+        case _:
+            return clean(value)
+
+
+def _short(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return {str(name): _plain(inner) for name, inner in value.items()}
+        case str() | bool() | int() | None:
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case date():
+            return value.isoformat()
+        case Iterable():
+            return [_plain(inner) for inner in value]
+        case _:
+            return str(value)

@@ -1,0 +1,136 @@
+"""The main job on real data: ``make demo``.
+
+Indexes a catalog of pictures, texts and sounds, asks it one query of each kind, prints the answers, and writes them as
+a page to look at. Where the stamps cannot be had, it shows the same on the texts of MovieLens 100K.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mmrec
+from mmrec.query import Part, Results
+from pipelines import answers, console
+from pipelines.catalogs import movielens, stamps
+from pipelines.index import run
+from pipelines.index_types import Columns, IndexOptions, IndexSummary
+from pipelines.options import Display
+from pipelines.outcome import told
+from pipelines.sheet.write import Section, write_sheet
+
+__all__ = ["main"]
+
+WORK = Path(".cache/demo")
+SHEET = Path("demo.html")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One query of the demo, and the command that asks the same."""
+
+    title: str
+    parts: tuple[Part, ...]
+    command: str
+    against: frozenset[mmrec.Modality] | None = None
+    where: str | None = None
+
+
+def main() -> int:
+    """Run the demo. Returns an exit code."""
+    return told(_demo, ["demo"])
+
+
+def _demo() -> None:
+    started = time.perf_counter()
+    try:
+        root = stamps.fetch_stamps()
+    except stamps.StampsUnavailableError as error:
+        console.warn(f"{error} Showing the films of MovieLens 100K instead.")
+        store, summary = _films()
+        questions = _film_questions()
+    else:
+        store, summary = _stamps(root)
+        questions = _stamp_questions(root)
+    console.data.print(f"\n[bold]{summary.items:,} items[/bold] in {store}, generation {summary.generation}")
+    console.data.print(console.pairs(_work(summary)))
+    engine = mmrec.open(store)
+    sections = [_ask(engine, store, question) for question in questions]
+    write_sheet(SHEET, sections)
+    console.data.print(f"\nThe same as a page to look at: [bold]{SHEET}[/bold]")
+    console.note(f"{time.perf_counter() - started:.0f} s in all. Now ask it yourself: see the commands above.")
+
+
+def _stamps(root: Path) -> tuple[Path, IndexSummary]:
+    catalog = stamps.write_catalog(root, WORK / "stamps.jsonl")
+    columns = Columns("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
+    store = WORK / "stamps"
+    return store, run(IndexOptions(catalog, store, columns))
+
+
+def _films() -> tuple[Path, IndexSummary]:
+    catalog = movielens.write_catalog(WORK / "films.jsonl")
+    store = WORK / "films"
+    return store, run(IndexOptions(catalog, store, Columns("id", ("title", "genres"), metadata=("year", "genres"))))
+
+
+def _stamp_questions(root: Path) -> tuple[Question, ...]:
+    picture, sound = root / "animals/birds/duck.png", root / "animals/mammals/pig.ogg"
+    image = frozenset({mmrec.Modality.IMAGE})
+    audio = frozenset({mmrec.Modality.AUDIO})
+    return (
+        Question("By text", (Part("text", "a boat on the water"),), '--text "a boat on the water"'),
+        Question(
+            "Pictures alone, by text", (Part("text", "a ripe fruit"),), '--text "a ripe fruit" --against image', image
+        ),
+        Question(
+            "Sounds alone, by text", (Part("text", "a bird singing"),), '--text "a bird singing" --against audio', audio
+        ),
+        Question("By picture", (Part("image", str(picture)),), f"--image {picture}"),
+        Question("By sound", (Part("audio", str(sound)),), f"--audio {sound}"),
+        Question(
+            "A mix: this picture, but red and not a bird",
+            (Part("image", str(picture)), Part("text", "something red", 0.7), Part("text", "a bird", -0.5)),
+            f'--image {picture} --text "something red^0.7" --text "a bird^-0.5"',
+        ),
+        Question(
+            "Filtered: vehicles only",
+            (Part("text", "help in an emergency"),),
+            '--text "help in an emergency" --where "category = \'vehicles\'"',
+            where="category = 'vehicles'",
+        ),
+    )
+
+
+def _film_questions() -> tuple[Question, ...]:
+    return (
+        Question("By text", (Part("text", "a journey through space"),), '--text "a journey through space"'),
+        Question("Like an item", (Part("item", "1"),), "--item 1"),
+        Question("A mix", (Part("item", "1"), Part("text", "horror", -0.5)), '--item 1 --text "horror^-0.5"'),
+        Question(
+            "Filtered: before 1950",
+            (Part("text", "love and war"),),
+            '--text "love and war" --where "year < 1950"',
+            where="year < 1950",
+        ),
+    )
+
+
+def _work(summary: IndexSummary) -> dict[str, object]:
+    return {
+        "encoded": summary.encoded or "nothing, all was there",
+        "quarantined": summary.quarantined,
+        "seconds": summary.seconds,
+    }
+
+
+def _ask(engine: mmrec.Engine, store: Path, question: Question) -> Section:
+    results: Results = engine.search(question.parts, against=question.against, where=question.where, k=5)
+    console.data.print(f"\n[bold]{question.title}[/bold]\n[dim]mmrec search {store} {question.command} --explain[/dim]")
+    answers.print_results(results, Display(as_json=False, explain=True, sheet=None, narrowed=bool(question.where)))
+    items = {part.value: engine.show(part.value) for part in question.parts if part.kind == "item"}
+    return Section(question.title, question.parts, results, items)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

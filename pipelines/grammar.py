@@ -1,0 +1,85 @@
+"""The small languages of the command line: weighted parts, lists of columns, weights by modality."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from mmrec.errors import UsageError
+from mmrec.modality import Modality
+
+__all__ = ["parse_against", "parse_columns", "parse_device", "parse_weighted", "parse_weights"]
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_MODALITIES = ", ".join(Modality)
+
+
+def parse_weighted(given: str) -> tuple[str, float]:
+    """Split ``red boat^0.7`` into its value and weight.
+
+    What follows the last ``^`` is a weight only if it is a number; otherwise all of it is the value, with weight 1.
+    A value that itself ends in ``^`` and a number is written with ``^1`` after it. Raises UsageError where nothing is
+    left to ask for, or the weight is beyond what a float holds.
+    """
+    match = _WEIGHTED.fullmatch(given)
+    value, weight = (match["value"], float(match["weight"])) if match else (given, 1.0)
+    if not value.strip():
+        raise UsageError(f"Nothing to search for in {given!r}: write a value, with a weight after ^ if it needs one.")
+    if not math.isfinite(weight):
+        raise UsageError(f"The weight of {given!r} is too large: give a number such as 0.7 or -1.")
+    return value, weight
+
+
+def parse_weights(given: str) -> Mapping[Modality, float]:
+    """Read ``text=1,image=.5``; a modality that is not named has weight 1. Raises UsageError."""
+    weights = dict.fromkeys(Modality, 1.0)
+    seen: set[Modality] = set()
+    for entry in given.split(","):
+        name, _, number = (part.strip() for part in entry.partition("="))
+        modality = _modality(name, given)
+        if modality in seen:
+            raise UsageError(f"{modality} has two weights in {given!r}: name each modality once.")
+        seen.add(modality)
+        weights[modality] = _weight(number, entry)
+    if not any(weights.values()):
+        raise UsageError(f"All weights in {given!r} are 0, so nothing would be indexed: give one modality a weight.")
+    return weights
+
+
+def parse_against(given: str | None) -> frozenset[Modality] | None:
+    """Read ``text,image``: the modalities of the items that count; None means all. Raises UsageError."""
+    if given is None:
+        return None
+    return frozenset(_modality(name.strip(), given) for name in given.split(","))
+
+
+def parse_columns(given: Sequence[str]) -> tuple[str, ...]:
+    """Read columns, each given alone or in a list ``title,description``, in the order given. Raises UsageError."""
+    columns = [name.strip() for entry in given for name in entry.split(",")]
+    if not all(columns):
+        raise UsageError(f"A column without a name in {','.join(given)!r}: write them as title,description.")
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise UsageError(f"Column {doubled[0]!r} is named twice for one purpose: name it once.")
+    return tuple(columns)
+
+
+def parse_device(given: str) -> str:
+    """Check the name of a device. Raises UsageError."""
+    if not _DEVICE.fullmatch(given):
+        raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
+    return given
+
+
+def _modality(name: str, given: str) -> Modality:
+    if name not in set(Modality):
+        raise UsageError(f"{name!r} in {given!r} is no modality: choose among {_MODALITIES}.")
+    return Modality(name)
+
+
+def _weight(number: str, entry: str) -> float:
+    weight = float(number) if re.fullmatch(_NUMBER, number) else math.nan
+    if not 0 <= weight < math.inf:
+        raise UsageError(f"{entry.strip()!r} needs a weight of 0 or more after =, as in text=1,image=.5.")
+    return weight

@@ -1,0 +1,85 @@
+"""The job behind ``mmrec index``."""
+
+import time
+from dataclasses import replace
+
+from mmrec.catalog.columns import ColumnSpec
+from mmrec.catalog.guess import guess_columns
+from mmrec.catalog.source import open_source
+from mmrec.compute import own_threads
+from mmrec.embedding.job import Tally
+from mmrec.encoders.presets import load_encoders
+from mmrec.errors import UsageError
+from mmrec.indexing import Indexing, index_items
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+from pipelines import console
+from pipelines.index_types import IndexOptions, IndexSummary
+from pipelines.progress import Advance, progress
+
+__all__ = ["run"]
+
+
+def run(options: IndexOptions) -> IndexSummary:
+    """Index a source into a store. Raises UsageError, StoreError or EncoderError; see `mmrec.errors`."""
+    started = time.perf_counter()
+    layout = Layout(options.store)
+    if options.store.exists():
+        layout.create()
+    source = open_source(options.source, _columns(options))
+    own_threads()
+    encoders = load_encoders(options.encoders, device=options.device)
+    with progress("indexing", source.count) as advance:
+        how = Indexing(
+            encoder_source=options.encoders,
+            weights=options.weights,
+            keep_missing=options.keep_missing,
+            refit=options.refit,
+            report=_Reporter(advance),
+        )
+        tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
+    return IndexSummary(
+        items=len(ItemTable(layout.items)),
+        added=tally.added,
+        changed=tally.changed,
+        removed=tally.removed,
+        read=tally.read,
+        encoded=dict(tally.encoded),
+        truncated={name: count for name, count in tally.truncated.items() if count},
+        quarantined=tally.quarantined,
+        generation=made.number,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _columns(options: IndexOptions) -> ColumnSpec:
+    """The columns as given, or as guessed and agreed to."""
+    given = options.columns
+    if given.named:
+        if given.id is None:
+            raise UsageError("Contents are named but not the ids: add --id COL.")
+        return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata)
+    guessed = guess_columns(options.source)
+    chosen = replace(guessed, id=given.id or guessed.id, metadata=given.metadata or guessed.metadata)
+    console.note(f"Guessed columns of {options.source}:")
+    console.notes.print(console.pairs(_shown(chosen)))
+    console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
+    return chosen
+
+
+def _shown(columns: ColumnSpec) -> dict[str, object]:
+    named = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
+    return {"id": columns.id, **{name: ", ".join(some) or "none" for name, some in named.items()}}
+
+
+class _Reporter:
+    """Turns a running tally into steps of a progress bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._seen = 0
+
+    def __call__(self, tally: Tally) -> None:
+        if tally.seen > self._seen:
+            self._advance(tally.seen - self._seen)
+            self._seen = tally.seen

@@ -1,0 +1,83 @@
+"""What the index job is asked and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmrec.modality import Modality
+
+__all__ = ["Columns", "IndexOptions", "IndexSummary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a source are what. Several text columns of one item are joined in this order."""
+
+    id: str | None = None
+    text: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    audio: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether any content column is named; if none is, they are guessed."""
+        return bool(self.text or self.image or self.audio)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """One run of ``mmrec index``.
+
+    Attributes:
+        source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
+        store: The store's directory, made where it does not exist.
+        columns: What is indexed; where none is named, a guess is shown and needs consent.
+        encoders: ``packaged``, or the path of a TOML file.
+        weights: What each modality counts in an item's vector; None keeps what the store has.
+        keep_missing: Keep items that the source no longer has.
+        refit: Fit centring and projection anew.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        yes: Consent to the guess beforehand.
+
+    """
+
+    source: Path
+    store: Path
+    columns: Columns = field(default_factory=Columns)
+    encoders: str = "packaged"
+    weights: Mapping[Modality, float] | None = None
+    keep_missing: bool = False
+    refit: bool = False
+    device: str = "auto"
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What one run of ``mmrec index`` did.
+
+    Attributes:
+        items: Items now in the store.
+        added: Items that are new.
+        changed: Items whose contents or metadata changed.
+        removed: Items that the source no longer has.
+        read: Contents read from where they lie.
+        encoded: Contents encoded in this run, by modality.
+        truncated: Contents cut to their model's limit, by modality.
+        quarantined: Rows and fields left out, kept with their reasons.
+        generation: Number of the generation now current.
+        seconds: Time the run took.
+
+    """
+
+    items: int
+    added: int
+    changed: int
+    removed: int
+    read: int
+    encoded: Mapping[str, int]
+    truncated: Mapping[str, int]
+    quarantined: int
+    generation: int
+    seconds: float

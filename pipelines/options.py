@@ -1,0 +1,61 @@
+"""Options that several commands share, each described once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AgainstOption",
+    "AsJson",
+    "Display",
+    "ExplainOption",
+    "HowMany",
+    "SheetOption",
+    "StoreArgument",
+    "WhereOption",
+]
+
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
+
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against", metavar="text,image,audio", help="Which modalities of the items count.", show_default="all"
+    ),
+]
+
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", metavar="SQL", help="Keep items whose metadata match, as in \"category = 'animals'\"."),
+]
+
+HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
+
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Show how much each modality gave.")]
+
+SheetOption = Annotated[
+    Path | None,
+    typer.Option("--sheet", metavar="FILE.html", help="Also write a page with pictures and players.", dir_okay=False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How an answer is shown.
+
+    Attributes:
+        as_json: One JSON document rather than a table.
+        explain: What each modality gave rather than the metadata.
+        sheet: Where a page with pictures and players is also written, if anywhere.
+        narrowed: Whether the question itself left items out, for the hint when nothing is found.
+
+    """
+
+    as_json: bool
+    explain: bool
+    sheet: Path | None
+    narrowed: bool

@@ -1,0 +1,20 @@
+"""A page to look at: results with pictures, texts and players, in one file that needs nothing else."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.sheet.write import Section as Section
+    from pipelines.sheet.write import write_sheet as write_sheet
+
+__all__ = ["Section", "write_sheet"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 a face hands on whatever is named
+    if name in __all__:
+        return getattr(import_module("pipelines.sheet.write"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,72 @@
+"""Write the page."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mmrec.query import Hit, Part, Results
+from pipelines.sheet.cards import asked_parts, result_cards
+
+__all__ = ["Section", "write_sheet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One query and its answer.
+
+    Attributes:
+        title: Heading.
+        parts: What was asked.
+        results: What came back.
+        items: Id -> contents, for the items that `parts` name.
+
+    """
+
+    title: str
+    parts: tuple[Part, ...]
+    results: Results
+    items: Mapping[str, Hit] = field(default_factory=dict)
+
+
+def write_sheet(out: Path, sections: Sequence[Section]) -> None:
+    """Write one HTML file with all pictures and sounds inside; it needs no network and no script.
+
+    A medium that cannot be read leaves a placeholder with the reason.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [
+        {
+            "title": section.title,
+            "asked": asked_parts(section.parts, section.items),
+            "cards": result_cards(section.results),
+            "generation": section.results.generation,
+            "seconds": section.results.seconds,
+        }
+        for section in sections
+    ]
+    page = environment.get_template("sheet.html.jinja").render(sections=shown)
+    _replace(out, page.encode("utf-8", "backslashreplace"))
+
+
+def _replace(out: Path, page: bytes) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(page)
+        # mkstemp makes files for their owner alone; a page is meant to be passed on.
+        Path(name).chmod(0o644)
+        Path(name).replace(out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

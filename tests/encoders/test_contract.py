@@ -1,0 +1,159 @@
+"""What holds for every encoder. A new one joins by one line in CASES."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
+from mmrec.encoders.packaged.minilm import MiniLM
+from mmrec.encoders.packaged.yamnet import YamNet
+from mmrec.encoders.protocol import Encoder
+from mmrec.errors import EncoderError
+from mmrec.items import Content, Waveform
+from mmrec.modality import Modality
+
+
+def texts() -> list[str]:
+    return ["A cat.", "red boat on a river " * 7, "ß", "a longer tale " * 120, "zwölf Äpfel", "A dog."]
+
+
+def pictures() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    sizes = [(224, 224), (40, 300), (900, 20), (1, 1), (500, 333)]
+    return [Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def sounds() -> list[Waveform]:
+    def tone(seconds: float, rate: int, pitch: float) -> Waveform:
+        times = np.arange(int(seconds * rate)) / rate
+        return Waveform((0.3 * np.sin(2 * np.pi * pitch * times) * np.exp(-times)).astype(np.float32), rate)
+
+    return [
+        tone(1, 16_000, 440),
+        tone(0.05, 8_000, 300),
+        tone(7, 44_100, 900),
+        tone(2.2, 48_000, 200),
+        tone(3, 22_050, 2_000),
+    ]
+
+
+@dataclass(frozen=True)
+class Case:
+    build: Callable[[], Any]
+    modality: Modality
+    contents: Callable[[], list[Any]]
+
+
+CASES = {
+    "minilm": Case(MiniLM, Modality.TEXT, texts),
+    "efficientnet-lite0": Case(EfficientNetLite0, Modality.IMAGE, pictures),
+    "yamnet": Case(YamNet, Modality.AUDIO, sounds),
+}
+
+
+@dataclass(frozen=True)
+class Ready:
+    encoder: Any
+    modality: Modality
+    contents: list[Content]
+    samples: list[Any]
+    alone: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def ready(request: pytest.FixtureRequest) -> Ready:
+    case = CASES[request.param]
+    encoder, contents = case.build(), case.contents()
+    samples = [encoder.prepare(case.modality, content) for content in contents]
+    single = [encoder.encode(case.modality, [sample]) for sample in samples]
+    alone = {name: np.concatenate([vectors[name] for vectors in single]) for name in single[0]}
+    return Ready(encoder, case.modality, contents, samples, alone)
+
+
+def test_follows_the_protocol(ready: Ready):
+    assert isinstance(ready.encoder, Encoder)
+    assert ready.encoder.batch_cost >= 1
+    assert isinstance(ready.encoder.module, torch.nn.Module)
+
+
+def test_fills_its_spaces_with_finite_unit_vectors(ready: Ready):
+    spaces = ready.encoder.spaces[ready.modality]
+    assert list(ready.alone) == [space.name for space in spaces]
+    for space in spaces:
+        vectors = ready.alone[space.name]
+        assert vectors.shape == (len(ready.samples), space.dim)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_different_contents_get_different_vectors(ready: Ready):
+    for vectors in ready.alone.values():
+        cosines = vectors @ vectors.T
+        assert np.all(cosines[~np.eye(len(vectors), dtype=bool)] < 0.99999)
+
+
+def test_a_vector_depends_on_its_own_content_alone(ready: Ready):
+    numbers = st.lists(st.integers(0, len(ready.samples) - 1), min_size=1, max_size=7)
+
+    @settings(max_examples=8, deadline=None, database=None)
+    @given(numbers)
+    def holds(batch: list[int]) -> None:
+        together = ready.encoder.encode(ready.modality, [ready.samples[number] for number in batch])
+        for space, vectors in together.items():
+            np.testing.assert_allclose(vectors, ready.alone[space][batch], atol=1e-5, rtol=0)
+
+    holds()
+
+
+def test_the_same_batch_gives_the_same_bytes(ready: Ready):
+    first, second = (ready.encoder.encode(ready.modality, ready.samples) for _ in range(2))
+    for space, vectors in first.items():
+        assert vectors.tobytes() == second[space].tobytes()
+
+
+def test_threads_prepare_what_one_thread_prepares(ready: Ready):
+    with ThreadPoolExecutor(8) as pool:
+        prepared = list(pool.map(lambda content: ready.encoder.prepare(ready.modality, content), ready.contents * 8))
+    for found, expected in zip(prepared, ready.samples * 8, strict=True):
+        assert (found.cost, found.truncated) == (expected.cost, expected.truncated)
+        assert torch.equal(found.tensor, expected.tensor)
+
+
+def test_threads_may_be_the_first_to_prepare(ready: Ready):
+    fresh = type(ready.encoder)()
+    with ThreadPoolExecutor(8) as pool:
+        prepared = list(pool.map(lambda content: fresh.prepare(ready.modality, content), ready.contents * 2))
+    assert torch.equal(prepared[0].tensor, ready.samples[0].tensor)
+
+
+def test_gradients_reach_the_parameters(ready: Ready):
+    network = ready.encoder.module
+    vectors = ready.encoder.embed(ready.modality, ready.samples[:2])
+    direction = torch.arange(1.0, 4.0)
+    sum((rows[:, :3] @ direction).sum() for rows in vectors.values()).backward()
+    moved = [
+        name for name, value in network.named_parameters() if value.grad is not None and value.grad.abs().sum() > 0
+    ]
+    network.zero_grad(set_to_none=True)
+    assert len(moved) > 0.9 * len(list(network.parameters()))
+
+
+def test_contents_of_another_kind_are_refused(ready: Ready):
+    with pytest.raises(EncoderError, match="reads"):
+        ready.encoder.prepare(ready.modality, Image.new("RGB", (9, 9)) if ready.modality is Modality.TEXT else "a text")
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_vectors(ready: Ready):
+    for dtype, least in ((torch.float32, 0.9999), (torch.float16, 0.99), (torch.bfloat16, 0.98)):
+        encoder = type(ready.encoder)(torch.device("cuda"), dtype)
+        for space, vectors in encoder.encode(ready.modality, ready.samples).items():
+            assert np.min(np.sum(vectors * ready.alone[space], axis=1)) > least
