@@ -2,8 +2,10 @@
 
 One store, asked through the public interface. P@1: the nearest other item is of the same top folder. R@10: a text of
 an item as query, the picture or sound of the items alone as answer; a hit where an item that carries the query's very
-text is among the ten (texts repeat). Pictures: all PNG stamps with a text, and those of seven photo-like folders.
-Sounds: the effects that are not spoken letters or numbers.
+text is among the ten (texts repeat). Pictures: all 785 PNG stamps with a text, and those of seven photo-like folders;
+once also with the drawings that are SVG. Combined: all modalities of all 961 items.
+Sounds: the effects that are not spoken letters or numbers; four of them are silent, cannot be encoded, and count as
+misses.
 """
 
 import json
@@ -30,7 +32,6 @@ FLOORS = {
     "text_picture_r10": 0.30,
     "text_picture_photo_r10": 0.56,
     "text_sound_r10": 0.36,
-    "combined_p1": 0.0,
 }
 
 
@@ -55,7 +56,8 @@ def main() -> None:
     photo = [stamp for stamp in png if stamp.category in PHOTO_LIKE]
     texts = [stamp for stamp in stamps if stamp.text]
     figures = {
-        "picture_picture_p1": same_folder(engine, stamps[::step], stamps, {"image"}),
+        "picture_picture_p1": same_folder(engine, png[::step], png, {"image"}),
+        "picture_picture_with_svg_p1": same_folder(engine, stamps[::step], stamps, {"image"}),
         "text_text_p1": same_folder(engine, texts[::step], stamps, {"text"}),
         "sound_sound_p1": same_folder(engine, effects[::step], effects, {"audio"}),
         "text_picture_r10": found_by_text(engine, png[::step], png, {"image"}),
@@ -63,7 +65,7 @@ def main() -> None:
         "text_sound_r10": found_by_text(engine, effects[::step], effects, {"audio"}),
         "combined_p1": same_folder(engine, stamps[::step], stamps, None),
     }
-    rows = [("figure", "measured", "floor"), *((name, value, FLOORS[name]) for name, value in figures.items())]
+    rows = [("figure", "measured", "floor"), *((name, value, FLOORS.get(name, "")) for name, value in figures.items())]
     show("Retrieval on the stamps", rows, figures)
 
 
@@ -83,10 +85,13 @@ def prepared() -> tuple[list[Stamp], mmrec.Engine]:
 def same_folder(
     engine: mmrec.Engine, asked: Sequence[Stamp], among: Sequence[Stamp], against: set[str] | None
 ) -> float:
-    """Share of items whose nearest other item is of the same top folder."""
+    """Share of items whose nearest other item is of the same top folder; an item in quarantine is a miss."""
+    lost = {entry.id for entry in engine.quarantined()}
     where = _one_of(among)
     good = 0
     for stamp in asked:
+        if against == {"audio"} and stamp.id in lost:
+            continue
         hits = engine.similar(stamp.id, against=against, where=where, k=1).hits
         good += hits[0].metadata["category"] == stamp.category
     return good / len(asked)

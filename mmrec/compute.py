@@ -14,7 +14,15 @@ from mmrec.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Threads", "available_cores", "decoding_workers", "own_threads", "pick_device", "pick_dtype"]
+__all__ = [
+    "Threads",
+    "available_cores",
+    "decoding_workers",
+    "let_waiting_threads_sleep",
+    "own_threads",
+    "pick_device",
+    "pick_dtype",
+]
 
 # The packaged networks are small and their batches smaller: more threads than this would only wait for each other.
 _MOST_THREADS = 16
@@ -34,6 +42,17 @@ def available_cores() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(_CGROUP)
     return affinity if quota is None else max(1, min(affinity, int(quota)))
+
+
+def let_waiting_threads_sleep() -> bool:
+    """Have threads that wait put to sleep, unless the person chose otherwise; a program's first act.
+
+    Returns whether it was in time: torch reads the variable when it is loaded.
+    """
+    if "torch" in sys.modules:
+        return False
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return True
 
 
 def own_threads(count: int | None = None) -> Threads:
@@ -58,9 +77,7 @@ def own_threads(count: int | None = None) -> Threads:
         raise UsageError(
             f"{count} threads were asked for; at least 1 is needed. Leave it out to use the available cores."
         )
-    late = "torch" in sys.modules
-    if not late:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    late = not let_waiting_threads_sleep()
     cores = available_cores()
     chosen = count or min(cores, _MOST_THREADS)
     import torch  # noqa: PLC0415 (after the variable)

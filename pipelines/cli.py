@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import mmrec
+from mmrec.compute import let_waiting_threads_sleep
 from pipelines import grammar, options
 from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode, run_app
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command `mmrec`."""
+    let_waiting_threads_sleep()
     sys.exit(run_app(app, sys.argv[1:]))
 
 
@@ -54,7 +56,7 @@ def index(
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: options.DeviceOption = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
@@ -96,6 +98,10 @@ def search(
     image: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A picture.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
+    encoders: Annotated[
+        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+    ] = None,
+    device: options.DeviceOption = "auto",
     against: options.AgainstOption = None,
     where: options.WhereOption = None,
     k: options.HowMany = 10,
@@ -112,7 +118,7 @@ def search(
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
-    engine = mmrec.open(store)
+    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device))
     results = engine.search(parts, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
     answers.deliver(parts, results, display, engine.show)

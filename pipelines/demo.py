@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mmrec
+from mmrec.compute import let_waiting_threads_sleep
 from mmrec.query import Part, Results
 from pipelines import answers, console
 from pipelines.catalogs import movielens, stamps
-from pipelines.index import run
 from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.options import Display
 from pipelines.outcome import told
@@ -38,6 +38,7 @@ class Question:
 
 def main() -> int:
     """Run the demo. Returns an exit code."""
+    let_waiting_threads_sleep()
     return told(_demo, ["demo"])
 
 
@@ -65,13 +66,20 @@ def _stamps(root: Path) -> tuple[Path, IndexSummary]:
     catalog = stamps.write_catalog(root, WORK / "stamps.jsonl")
     columns = Columns("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
     store = WORK / "stamps"
-    return store, run(IndexOptions(catalog, store, columns))
+    return store, _index(IndexOptions(catalog, store, columns))
 
 
 def _films() -> tuple[Path, IndexSummary]:
     catalog = movielens.write_catalog(WORK / "films.jsonl")
     store = WORK / "films"
-    return store, run(IndexOptions(catalog, store, Columns("id", ("title", "genres"), metadata=("year", "genres"))))
+    columns = Columns("id", ("title", "genres"), metadata=("year", "genres"))
+    return store, _index(IndexOptions(catalog, store, columns))
+
+
+def _index(options: IndexOptions) -> IndexSummary:
+    from pipelines.index import run  # noqa: PLC0415 - loads torch, and how threads wait is settled before that
+
+    return run(options)
 
 
 def _stamp_questions(root: Path) -> tuple[Question, ...]:

@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "AgainstOption",
     "AsJson",
+    "DeviceOption",
     "Display",
     "ExplainOption",
     "HowMany",
@@ -32,6 +33,8 @@ WhereOption = Annotated[
     str | None,
     typer.Option("--where", metavar="SQL", help="Keep items whose metadata match, as in \"category = 'animals'\"."),
 ]
+
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 

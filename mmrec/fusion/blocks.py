@@ -12,8 +12,12 @@ from mmrec.spaces import Space
 
 __all__ = ["Block", "block_weights", "unit"]
 
-STAND_IN_SHARE = 0.25
-"""Share of a modality's weight that goes to its stand-in space, where it has one (measured: benchmarks/RESULTS.md)."""
+STAND_IN_SHARE = 0.1
+"""Share of a modality's weight that goes to its stand-in space, where it has one.
+
+Measured on the stamps (961 items, nearest neighbour of the same folder): pictures .801 without, .814 with .1, .803 with
+.25, .778 with .5; all modalities together .891, .895, .897, .892.
+"""
 
 
 @dataclass(frozen=True, slots=True)

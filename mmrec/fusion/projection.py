@@ -57,16 +57,16 @@ def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     return Rotation(_signed(_completed(directions[:, :real], kept)).astype(np.float32), energy.astype(np.float32))
 
 
-def allot(energies: Sequence[Float32[np.ndarray, "_"]], weights: Float32[np.ndarray, "blocks"], dim: int) -> list[int]:
-    """Number of dimensions for each block, `dim` in all at most, so that the least weighted energy is lost.
+def allot(energies: Sequence[Float32[np.ndarray, "_"]], room: Float32[np.ndarray, "blocks"], dim: int) -> list[int]:
+    """Number of dimensions for each block, `dim` in all at most, so that the least energy times `room` is lost.
 
-    Every block with weight gets at least one. Directions without energy come last, shared out evenly.
+    Every block gets at least one. Directions without energy come last, shared out evenly. The blocks' weights have no
+    say: a block that counts little beside the others must still be whole when it is asked alone.
     """
     wanted = [
-        (float(weight * value), -place, block)
-        for block, (energy, weight) in enumerate(zip(energies, weights, strict=True))
+        (float(factor * value), -place, block)
+        for block, (energy, factor) in enumerate(zip(energies, room, strict=True))
         for place, value in enumerate(energy)
-        if weight > 0
     ]
     first = [entry for entry in wanted if entry[1] == 0]
     rest = sorted((entry for entry in wanted if entry[1] != 0), reverse=True)
