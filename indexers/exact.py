@@ -12,15 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 
-from indexers.files import Header, IndexFile, Write, read_index_file, write_index_file
+from indexers.files import EXACT_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.ranking import ranked
-from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
+from indexers.types import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
 from indexers.vectors import as_rows, as_vectors, check_k, chunk_rows, contains, positions_of, sorted_rows
 
 __all__ = ["ExactIndex"]
 
-KIND = "exact"
-FACTORY = "Exact"
 
 SCORES_AT_ONCE = 1 << 22
 QUERIES_AT_ONCE = 1024
@@ -47,7 +45,7 @@ class ExactIndex:
     @classmethod
     def empty(cls, dim: int, metric: Metric, device: str = "cpu") -> "ExactIndex":
         """Return an index of no vectors."""
-        spec = IndexSpec(FACTORY, metric)
+        spec = IndexSpec(EXACT, metric)
         return cls.build(spec, np.empty(0, dtype=np.int64), np.empty((0, dim), dtype=np.float32), device)
 
     @classmethod
@@ -65,8 +63,8 @@ class ExactIndex:
             IndexersError: A recipe other than ``Exact``.
 
         """
-        if spec.factory != FACTORY:
-            raise IndexersError(f"{spec.factory!r} was asked for; this index is {FACTORY!r}. Use indexers.build.")
+        if spec.factory != EXACT:
+            raise IndexersError(f"{spec.factory!r} was asked for; this index is {EXACT!r}. Use indexers.build.")
         if vectors.ndim != 2 or vectors.shape[1] < 1:
             raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
         ascending, order = sorted_rows(rows, len(vectors))
@@ -86,7 +84,7 @@ class ExactIndex:
     @classmethod
     def opened(cls, file: IndexFile, device: str = "cpu") -> "ExactIndex":
         """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
-        file.require(KIND)
+        file.require(EXACT_KIND)
         count, dim = file.header.count, file.header.dim
         if file.payload.size != 4 * count * dim:
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")
@@ -198,7 +196,7 @@ class ExactIndex:
             for start in range(0, len(self), step):
                 write(self.vectors[start : start + step].cpu().numpy().astype("<f4", copy=False).data)
 
-        return write_index_file(path, Header(KIND, self.spec, self.dim, len(self)), self.rows, payload)
+        return write_index_file(path, Header(EXACT_KIND, self.spec, self.dim, len(self)), self.rows, payload)
 
 
 LAST_POSITION = 0xFFFF_FFFF

@@ -10,14 +10,13 @@ from jaxtyping import Float32, Int64, Shaped
 from indexers.devices import GpuCopy, build_threads, search_threads, using_threads
 from indexers.faiss_module import Native, check_installation, faiss
 from indexers.faiss_recipe import Found, codes_of, new_index, search_among, search_parameters
-from indexers.files import Header, IndexFile, Write, read_index_file, write_index_file
+from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.ranking import ranked
 from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
 from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, sorted_rows
 
 __all__ = ["FaissIndex"]
 
-KIND = "faiss"
 TRAINING_VECTORS = 65_536
 SEED = 20_240_917
 
@@ -101,7 +100,7 @@ class FaissIndex:
     def opened(cls, file: IndexFile) -> "FaissIndex":
         """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
         check_installation()
-        file.require(KIND)
+        file.require(FAISS_KIND)
         try:
             reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.payload), file.payload.size)
             index = faiss.read_index(reader)
@@ -234,4 +233,4 @@ class FaissIndex:
         def payload(write: Write) -> None:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(write))
 
-        return write_index_file(path, Header(KIND, self._spec, self.dim, len(self)), self._rows, payload)
+        return write_index_file(path, Header(FAISS_KIND, self._spec, self.dim, len(self)), self._rows, payload)

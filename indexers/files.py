@@ -22,7 +22,9 @@ from jaxtyping import Int64, UInt8
 
 from indexers.types import IndexFileError, IndexSpec
 
-__all__ = ["Header", "IndexFile", "Write", "read_index_file", "write_index_file"]
+__all__ = ["EXACT_KIND", "FAISS_KIND", "Header", "IndexFile", "Write", "read_index_file", "write_index_file"]
+
+EXACT_KIND, FAISS_KIND = "exact", "faiss"
 
 MAGIC = b"VECINDEX"
 VERSION = 1

@@ -8,15 +8,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from indexers.exact import ExactIndex
 from indexers.protocol import Index
 from indexers.ranking import NO_ROW, merge, ranked
 from indexers.types import IndexersError, Metric, Neighbours
 from indexers.vectors import as_rows, contains
+
+if TYPE_CHECKING:
+    import indexers.exact
 
 __all__ = ["LiveIndex"]
 
@@ -71,10 +74,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Everything one search sees."""
+    """Everything one search sees; there is no tail, and no torch loaded, before the first row is added."""
 
     segments: tuple[Segment, ...]
-    tail: ExactIndex
+    tail: "indexers.exact.ExactIndex | None" = None
 
 
 class LiveIndex:
@@ -103,28 +106,31 @@ class LiveIndex:
         for index in segments:
             rows = np.sort(index.rows)
             held = (*(older.hiding(rows) for older in held), Segment(index, rows, np.empty(0, dtype=np.int64)))
-        self._state = State(held, ExactIndex.empty(dim, metric))
+        self._dim = dim
+        self._metric = metric
+        self._state = State(held)
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self._state.tail.dim
+        return self._dim
 
     @property
     def metric(self) -> Metric:
         """How vectors are compared."""
-        return self._state.tail.spec.metric
+        return self._metric
 
     @property
     def rows(self) -> Int64[np.ndarray, "n"]:
         """Row numbers held, in no promised order."""
         state = self._state
-        return np.concatenate([*(segment.visible for segment in state.segments), state.tail.rows])
+        parts = [segment.visible for segment in state.segments]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts, *([] if state.tail is None else [state.tail.rows])])
 
     def __len__(self) -> int:
         """Return the number of rows held."""
         state = self._state
-        return sum(len(segment) for segment in state.segments) + len(state.tail)
+        return sum(len(segment) for segment in state.segments) + (0 if state.tail is None else len(state.tail))
 
     def add(self, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> None:
         """Add rows; where a row is held already, its new vector replaces the old one at once.
@@ -139,7 +145,7 @@ class LiveIndex:
         """
         with self._write_lock:
             state = self._state
-            tail = state.tail.replaced(rows, vectors)
+            tail = self._tail(state).replaced(rows, vectors)
             self._state = State(tuple(segment.hiding(as_rows(rows)) for segment in state.segments), tail)
 
     def remove(self, rows: Shaped[np.ndarray, "..."]) -> None:
@@ -147,7 +153,8 @@ class LiveIndex:
         gone = as_rows(rows)
         with self._write_lock:
             state = self._state
-            self._state = State(tuple(segment.hiding(gone) for segment in state.segments), state.tail.without(gone))
+            tail = None if state.tail is None else state.tail.without(gone)
+            self._state = State(tuple(segment.hiding(gone) for segment in state.segments), tail)
 
     def search(
         self,
@@ -173,4 +180,11 @@ class LiveIndex:
         state = self._state
         wanted = None if allowed is None else as_rows(allowed)
         parts = [segment.search(queries, k, wanted, search) for segment in state.segments]
-        return merge([*parts, state.tail.search(queries, k, allowed=wanted)], k)
+        if state.tail is not None or not parts:
+            parts.append(self._tail(state).search(queries, k, allowed=wanted))
+        return merge(parts, k)
+
+    def _tail(self, state: State) -> "indexers.exact.ExactIndex":
+        from indexers.exact import ExactIndex  # noqa: PLC0415 - torch is loaded for a tail alone
+
+        return ExactIndex.empty(self._dim, self._metric) if state.tail is None else state.tail

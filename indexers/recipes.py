@@ -5,12 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from indexers.exact import FACTORY as EXACT
-from indexers.exact import KIND as EXACT_KIND
-from indexers.exact import ExactIndex
-from indexers.files import read_index_file
+from indexers.files import EXACT_KIND, read_index_file
 from indexers.protocol import Index
-from indexers.types import IndexersError, IndexSpec, Metric
+from indexers.types import EXACT, IndexersError, IndexSpec, Metric
 
 __all__ = ["build", "default_spec", "load"]
 
@@ -58,6 +55,8 @@ def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.n
 
     """
     if spec.factory == EXACT:
+        from indexers.exact import ExactIndex  # noqa: PLC0415 - FAISS works where torch is not loaded
+
         return ExactIndex.build(spec, rows, vectors)
     from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - exact search works where FAISS is absent
 
@@ -68,6 +67,8 @@ def load(path: Path, expected_sha256: str | None = None) -> Index:
     """Open a saved index of any kind. Raises IndexFileError if it is damaged or of another format version."""
     file = read_index_file(path, expected_sha256)
     if file.header.kind == EXACT_KIND:
+        from indexers.exact import ExactIndex  # noqa: PLC0415 - as above
+
         return ExactIndex.opened(file)
     from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - as above
 

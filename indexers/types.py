@@ -7,7 +7,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int64
 
-__all__ = ["BadVectorsError", "IndexFileError", "IndexSpec", "IndexersError", "Metric", "Neighbours"]
+__all__ = ["EXACT", "BadVectorsError", "IndexFileError", "IndexSpec", "IndexersError", "Metric", "Neighbours"]
+
+EXACT = "Exact"
+"""The factory string of exact search by torch, which needs no FAISS."""
 
 Metric: TypeAlias = Literal["cosine", "ip", "l2"]
 """Cosine, inner product, or Euclidean. Scores are the cosine, the inner product, or minus the Euclidean distance."""
@@ -44,7 +47,7 @@ class IndexSpec:
     """A recipe: which index to build and how hard it searches.
 
     Attributes:
-        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``HNSW32,SQ8``.
+        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``HNSW32,SQ8``; or ``Exact``.
         metric: How vectors are compared.
         search: Search parameters by name, such as ``{"efSearch": 64}``; each search may override them for itself alone.
 

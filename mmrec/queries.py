@@ -37,7 +37,7 @@ class QueryMaker:
     def make(
         self, parts: Sequence[Part], snapshot: Snapshot, against: frozenset[Modality] | None
     ) -> Float32[np.ndarray, "dim"]:
-        """Weighted mean of the parts' vectors.
+        """Weighted mean of the parts' vectors, each scaled so that an item which matches it wholly would score 1.
 
         Raises UsageError where there is no part or the parts cancel out, UnknownIdError for an item that is not there,
         MediaError for a picture or sound that cannot be read, SpaceMismatchError where nothing can be compared.
@@ -65,7 +65,7 @@ class QueryMaker:
             vectors = self._encode_text(part.value)
         else:
             vectors = self._encode(modality, read_bytes(str(Path(part.value)), Limits()))
-        return fusion.query(modality, vectors, against)
+        return fusion.to_best_of_one(fusion.query(modality, vectors, against))
 
     def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
         """One content in all the spaces its encoders have."""
@@ -90,4 +90,4 @@ def _item(
     if not vector.any():
         wanted = "any modality" if against is None else " or ".join(sorted(against))
         raise UsageError(f"item {item_id!r} has no vector for {wanted}; compare it by another modality")
-    return vector
+    return fusion.to_best_of_one(vector)

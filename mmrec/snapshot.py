@@ -86,7 +86,8 @@ def open_snapshot(layout: Layout) -> Snapshot:
     live = LiveIndex(generation.fusion.dim, "ip", [generation.index])
     # An item without any vector is in the store, but no query can mean it.
     live.remove(np.concatenate([gone, generation.rows[generation.modalities == 0], fresh[has == 0]]))
-    live.add(fresh[has > 0], fused.vectors[has > 0])
+    if has.any():
+        live.add(fresh[has > 0], fused.vectors[has > 0])
     return Snapshot(generation, items, live, fresh, fused.vectors, has)
 
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from mmrec.items import Content
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Encoder", "Sample", "Vectors"]
 
@@ -29,7 +31,7 @@ class Sample:
 
     """
 
-    tensor: torch.Tensor
+    tensor: "torch.Tensor"
     cost: int
     truncated: bool = False
 
@@ -53,7 +55,7 @@ class Encoder(Protocol):
         ...
 
     @property
-    def module(self) -> torch.nn.Module:
+    def module(self) -> "torch.nn.Module":
         """The network, for training."""
         ...
 

@@ -126,6 +126,12 @@ class Fusion:
                 whole[:, part] = 0
         return whole
 
+    def to_best_of_one(self, query: Float32[np.ndarray, "dim"]) -> Float32[np.ndarray, "dim"]:
+        """Scale a query so that an item which matches it wholly scores 1, whatever blocks it fills."""
+        lengths = [float(np.linalg.norm(query[part])) for part in self.slices]
+        best = sum(length * float(np.sqrt(weight)) for length, weight in zip(lengths, self.weights, strict=True))
+        return query / np.float32(best) if best > 0 else query
+
     def shares(self, query: Float32[np.ndarray, "dim"], item: Float32[np.ndarray, "dim"]) -> dict[str, float]:
         """How much each modality of an item gave to its score."""
         given: dict[str, float] = {}

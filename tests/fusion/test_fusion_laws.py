@@ -146,6 +146,17 @@ def test_text_meets_bridged_pictures_and_pictures_meet_texts():
     assert picture[text].any()
 
 
+@given(seeds, weights, st.sampled_from([None, frozenset({Modality.TEXT}), frozenset({Modality.IMAGE, Modality.AUDIO})]))
+@settings(max_examples=25, deadline=None)
+def test_a_whole_match_scores_one_and_nothing_scores_more(seed, by_modality, against):
+    fusion, vectors = fitted(seed, by_modality, 30)
+    items = fused(fusion, vectors)
+    query = fusion.to_best_of_one(fusion.restricted(items[:1], against)[0])
+    assert items[0] @ query == pytest.approx(1, abs=1e-5)
+    text = fusion.to_best_of_one(fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, against))
+    assert (items @ text).max() <= 1 + 1e-5
+
+
 def test_a_query_that_meets_nothing_names_both_sides():
     fusion, vectors = fitted(3, dict.fromkeys(Modality, 1.0))
     with pytest.raises(SpaceMismatchError, match=r"waves.*words\.text"):
