@@ -112,6 +112,15 @@ class Engine:
             raise UnknownIdError(f"there is no item {item_id!r} in {self._layout.root}")
         return _hit(found[item_id], 0.0, {})
 
+    def vectors(self, ids: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
+        """Item vectors in the order of `ids`. Raises UnknownIdError where one is not there."""
+        snapshot = self._fresh_snapshot()
+        found = snapshot.items.by_id(ids)
+        missing = [item_id for item_id in ids if item_id not in found]
+        if missing:
+            raise UnknownIdError(f"there is no item {missing[0]!r} in {self._layout.root}")
+        return snapshot.vectors([found[item_id].row for item_id in ids])
+
     def upsert(self, items: Iterable[Item], metadata: pa.Schema | None = None) -> Tally:
         """Add items or replace those of the same id; they are found from the next query on.
 
