@@ -140,7 +140,7 @@ def test_a_bad_picture_costs_nothing_but_itself_and_is_not_tried_again(shop):
     assert work(again) == {"read": 0}
     assert again.quarantined == 3
     assert same.number == made.number
-    shop.paint("boat", 3)
+    shop.paint("boat", 33)
     mended, _ = shop.index()
     assert mended.encoded["image"] == 1
     assert mended.quarantined == 1
