@@ -9,8 +9,9 @@ from threading import Lock
 
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import content_hash, decode, read_bytes, stat_media
+from mmrec.catalog.seen import SeenIds
 from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.errors import MediaError
+from mmrec.errors import EncoderError, MediaError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
@@ -19,8 +20,6 @@ from mmrec.store.quarantine import Quarantined
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["Contents", "Fresh", "Outcome"]
-
-NOT_FINITE = "The encoder gave numbers that are not finite."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Contents:
     bad: Mapping[bytes, Quarantined]
     modalities: frozenset[Modality]
     limits: Limits
-    _claimed: set[tuple[bytes, Modality]] = field(default_factory=set)
+    _claimed: SeenIds = field(default_factory=SeenIds)
     _lock: Lock = field(default_factory=Lock)
 
     def examine(self, item: Item, before: Mapping[str, StoredField]) -> Outcome:
@@ -133,9 +132,10 @@ class Contents:
 
     def _prepare(self, item: Item, content: Field, found: "_Found") -> Fresh | None:
         """Decode and preprocess a content that no one has encoded, and no one is about to."""
-        claim = (found.field.hash or b"", content.modality)
+        content_key = found.field.hash or b""
         if not found.needed or found.data is None:
             return None
+        claim = content.modality + content_key.hex()
         with self._lock:
             if claim in self._claimed:
                 return None
@@ -145,7 +145,11 @@ class Contents:
             samples = tuple((n, self.encoders[n].prepare(content.modality, decoded)) for n in found.needed)
         except MediaError as error:
             raise _Refused(str(error), found.field) from error
-        return Fresh(claim[0], content.modality, samples, _entry(item, content, found.field, NOT_FINITE))
+        except EncoderError:
+            raise
+        except Exception as error:
+            raise _Refused(f"It could not be prepared: {type(error).__name__}: {error}"[:200], found.field) from error
+        return Fresh(content_key, content.modality, samples, _entry(item, content, found.field, ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,17 @@ loses no vector it committed, and the next run goes on from there.
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 
 from mmrec.catalog.limits import Limits
-from mmrec.embedding.batches import Bucket, Pending
+from mmrec.catalog.seen import SeenIds
+from mmrec.embedding.batches import Pending
 from mmrec.embedding.contents import Contents, Fresh, Outcome
+from mmrec.embedding.encoding import Encoding
 from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.protocol import Encoder
 from mmrec.items import Item, Reject
@@ -25,6 +27,7 @@ from mmrec.store.items import ItemTable, StoredField, item_schema
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.quarantine import Quarantined, quarantined, replace_quarantine
+from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
 from mmrec.store.vectors import VectorTable
 
@@ -93,27 +96,26 @@ class EmbeddingJob:
         bad = {entry.hash: entry for entry in self._earlier if entry.hash}
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits)
-        self._buckets = {
-            (number, modality): Bucket(encoder.batch_cost)
-            for number, encoder in enumerate(self.encoders)
-            for modality in encoder.spaces
-        }
         self._writer = VectorWriter(self.layout)
+        self._encoding = Encoding(self.encoders, self._writer, self._done, self._fail)
         self._refused: list[Quarantined] = []
-        self._borrowed: dict[bytes, list[Quarantined]] = {}
-        self._failed: dict[bytes, str] = {}
         self._late: list[Quarantined] = []
-        self._ids: set[str] = set()
+        self._failed: dict[bytes, str] = {}
+        self._borrowed: dict[bytes, list[Quarantined]] = {}
+        self._encoded = SeenIds()
+        self._ids = SeenIds()
+        self._unusable: set[str] = set()
 
     def run(self, source: Iterable[Item | Reject], metadata: pa.Schema) -> Tally:
         """Take in a whole source. Whatever stops it, the vectors made until then are kept."""
-        with StagedItems(self.layout, item_schema(metadata)) as staged:
+        schema = item_schema(metadata)
+        with scratch_folder(self.layout) as folder, closing(StagedItems(folder, schema)) as staged:
             try:
                 for outcome, digest in self._outcomes(source):
                     self._take(outcome, digest, staged)
-                    self._encode(full_only=True)
+                    self._encoding.encode_full_batches()
                     self.report(self.tally)
-                self._encode(full_only=False)
+                self._encoding.encode_rest()
             finally:
                 self._writer.flush()
             staged.close()
@@ -162,58 +164,74 @@ class EmbeddingJob:
         self.tally.seen += 1
         self.tally.read += outcome.read
         self._refused.extend(outcome.refused)
-        self._failed.update({entry.hash: entry.reason for entry in outcome.refused if entry.hash})
+        for entry in outcome.refused:
+            if entry.hash:
+                self._settle_failure(entry.hash, entry.reason)
         for entry in outcome.borrowed:
-            self._borrowed.setdefault(entry.hash or b"", []).append(entry)
+            self._borrow(entry)
         for fresh in outcome.fresh:
             self._enqueue(fresh)
         row = outcome.item
         if row is None:
-            self._ids.discard(outcome.refused[0].id or "")
+            self._unusable.update(entry.id for entry in outcome.refused if entry.id)
         elif row.digest != digest:
             staged.add(row)
             self.tally.added += digest is None
             self.tally.changed += digest is not None
 
     def _enqueue(self, fresh: Fresh) -> None:
-        for number, sample in fresh.samples:
-            self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.blame))
+        self._encoding.add(fresh)
         self.tally.encoded[fresh.modality] += 1
         self.tally.truncated[fresh.modality] += any(sample.truncated for _, sample in fresh.samples)
 
-    def _encode(self, *, full_only: bool) -> None:
-        for (number, modality), bucket in self._buckets.items():
-            for batch in bucket.full_batches() if full_only else bucket.last_batches():
-                vectors = self.encoders[number].encode(modality, [pending.sample for pending in batch])
-                self._keep(number, modality, batch, vectors)
+    def _borrow(self, entry: Quarantined) -> None:
+        """Note an item that relies on another having the same content encoded, while that is open."""
+        content = entry.hash or b""
+        if content in self._failed:
+            self._late.append(replace(entry, reason=self._failed[content]))
+        elif content.hex() not in self._encoded:
+            self._borrowed.setdefault(content, []).append(entry)
 
-    def _keep(self, number: int, modality: Modality, batch: list[Pending], vectors: dict[str, np.ndarray]) -> None:
-        """Hand over vectors that are finite; a content whose vector is not has failed."""
-        spaces = self.encoders[number].spaces[modality]
-        finite = np.logical_and.reduce([np.isfinite(vectors[space.name]).all(axis=1) for space in spaces])
-        for place in np.flatnonzero(~finite).tolist():
-            self._failed[batch[place].hash] = batch[place].blame.reason
-            self._late.append(batch[place].blame)
-        kept = [pending.hash for pending, good in zip(batch, finite, strict=True) if good]
-        for space in spaces:
-            self._writer.write(space, kept, vectors[space.name][finite])
+    def _done(self, content: bytes) -> None:
+        self._encoded.add(content.hex())
+        self._borrowed.pop(content, None)
+
+    def _fail(self, pending: Pending, reason: str) -> None:
+        self._late.append(replace(pending.blame, reason=reason))
+        self._settle_failure(pending.hash, reason)
+
+    def _settle_failure(self, content: bytes, reason: str) -> None:
+        self._failed[content] = reason
+        self._late.extend(replace(entry, reason=reason) for entry in self._borrowed.pop(content, ()))
 
     def _commit(self, staged: StagedItems) -> None:
         """Put rows, removals and quarantine into the tables."""
-        for content, entries in self._borrowed.items():
-            if content in self._failed:
-                self._late.extend(replace(entry, reason=self._failed[content]) for entry in entries)
         self._refused.extend(self._late)
-        entries = self._refused + [entry for entry in self._earlier if self.keep_missing and entry.id not in self._ids]
         self.tally.quarantined = len(self._refused)
         with commit_lock(self.layout.lock):
             commit_items(self.layout.items, staged)
             remove_items(self.layout.items, self._lost())
-            if not self.keep_missing:
-                gone = [known for batch in self._items.ids() for known in batch if known not in self._ids]
-                self.tally.removed = remove_items(self.layout.items, gone) if gone else 0
-            if entries or self._earlier:
-                replace_quarantine(self.layout.quarantine, entries)
+            gone = [known for batch in self._items.ids() for known in batch if self._is_gone(known)]
+            self.tally.removed = remove_items(self.layout.items, gone)
+            others = self._others_entries()
+            if self._refused or self._earlier:
+                replace_quarantine(self.layout.quarantine, self._refused + others)
+
+    def _is_gone(self, item_id: str) -> bool:
+        """Whether a stored item is no longer in the source, or nothing of it can be used any more."""
+        return item_id in self._unusable or (not self.keep_missing and item_id not in self._ids)
+
+    def _others_entries(self) -> list[Quarantined]:
+        """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile."""
+        mine = {entry.id for entry in self._refused}
+        earlier = set(self._earlier)
+        return [
+            entry
+            for entry in quarantined(self.layout.quarantine)
+            if entry.id not in mine
+            and (entry.id is None or entry.id not in self._ids)
+            and (self.keep_missing or entry not in earlier)
+        ]
 
     def _lost(self) -> list[str]:
         """Items of which nothing is left, now that contents have failed after their rows were staged."""

@@ -20,10 +20,11 @@ from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.files import file_sha256, write_atomically
-from mmrec.store.generations import Manifest, new_folder, publish
+from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
+from mmrec.store.scratch import scratch_folder
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["Recipe", "build_generation", "follows"]
@@ -70,7 +71,7 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
     weights = block_weights(blocks, recipe.weights)
     kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
     fusion = before.fusion if before is not None and kept else _fit(recipe, items, blocks, weights, tables)
-    with new_folder(layout) as folder:
+    with scratch_folder(layout) as folder:
         rows = _write_vectors(folder, fusion, tables, items, before if kept else None)
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = build(recipe.index or default_spec(len(rows), fusion.dim, "ip"), rows, vectors)

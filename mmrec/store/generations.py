@@ -1,10 +1,6 @@
 """Numbered, immutable generations, and the one that is current."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +9,7 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
-__all__ = ["Manifest", "current", "manifest", "new_folder", "numbers", "publish", "roll_back"]
+__all__ = ["Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
 
 
 class Manifest(BaseModel):
@@ -88,19 +84,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
     return found
 
 
-@contextmanager
-def new_folder(layout: Layout) -> Iterator[Path]:
-    """Give a folder to build a generation in; what is left of it after an accident is thrown away."""
-    layout.generations.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=layout.generations, prefix=".new-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     """Make a built folder the current generation, atomically. Hold the commit lock. Returns the final manifest."""
+    layout.generations.mkdir(exist_ok=True)
     number = max(numbers(layout), default=0) + 1
     final = made.model_copy(update={"number": number, "parent": current(layout)})
     for path in folder.iterdir():

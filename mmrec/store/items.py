@@ -73,7 +73,13 @@ class StoredItem:
 
 
 def item_schema(metadata: pa.Schema) -> pa.Schema:
-    """Columns of the table for a catalog's metadata. Raises UsageError for a reserved name."""
+    """Columns of the table for a catalog's metadata. Raises UsageError for a name that the table cannot have."""
+    odd = [name for name in metadata.names if not name.strip() or "." in name or "`" in name or name.startswith("_row")]
+    if odd:
+        raise UsageError(
+            f"metadata column {odd[0]!r} cannot be stored: a name must not be blank, begin with _row, or have a dot "
+            "or a backtick in it; rename it in the source or leave it out"
+        )
     clash = RESERVED & set(metadata.names)
     if clash:
         msg = (

@@ -1,12 +1,9 @@
 """Changes to the items, gathered on disk by a job and committed at once."""
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -14,8 +11,7 @@ import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
 from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredItem
-from mmrec.store.layout import Layout
-from mmrec.store.tables import create, open_table, quoted
+from mmrec.store.tables import compact, create, open_table, quoted
 
 __all__ = ["StagedItems", "commit_items", "remove_items"]
 
@@ -28,25 +24,12 @@ ROWS_PER_FLUSH = 4096
 class StagedItems:
     """Item rows on their way into the table: kept in one Parquet file, so that memory stays bounded."""
 
-    def __init__(self, layout: Layout, schema: pa.Schema) -> None:
-        layout.staging.mkdir(exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=layout.staging))
-        self.path = self._folder / "items.parquet"
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.path = folder / "items.parquet"
         self.schema = schema
         self._writer = pq.ParquetWriter(self.path, schema)
         self._pending: list[dict[str, Any]] = []
         self.count = 0
-
-    def __enter__(self) -> Self:
-        """Start staging."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Throw the staged rows away; those committed are in the table."""
-        self._writer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, item: StoredItem) -> None:
         """Stage one new or edited item."""
@@ -58,9 +41,10 @@ class StagedItems:
             self._flush()
 
     def close(self) -> None:
-        """Finish the file, so that it can be read."""
-        self._flush()
-        self._writer.close()
+        """Finish the file, so that it can be read; a second call does nothing."""
+        if self._writer.is_open:
+            self._flush()
+            self._writer.close()
 
     def _flush(self) -> None:
         if self._pending:
@@ -80,6 +64,7 @@ def commit_items(path: Path, staged: StagedItems) -> None:
     reader = pa.RecordBatchReader.from_batches(schema, _cast(pq.ParquetFile(staged.path), schema))
     table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(reader)
     _index_ids(table)
+    compact(table)
 
 
 def remove_items(path: Path, ids: Sequence[str]) -> int:

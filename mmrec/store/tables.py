@@ -8,7 +8,9 @@ import pyarrow as pa
 
 from mmrec.errors import StoreError
 
-__all__ = ["append", "create", "open_table", "quoted"]
+__all__ = ["append", "compact", "create", "open_table", "quoted"]
+
+MOST_FRAGMENTS = 64
 
 
 def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | None:
@@ -37,7 +39,15 @@ def append(path: Path, rows: pa.Table) -> lance.LanceDataset:
     """Add rows in one commit; the table is made if need be."""
     if not path.exists():
         create(path, rows.schema)
-    return lance.write_dataset(rows, str(path), mode="append")
+    table = lance.write_dataset(rows, str(path), mode="append")
+    compact(table)
+    return table
+
+
+def compact(table: lance.LanceDataset) -> None:
+    """Merge the files of a table once many small commits have left many; rows keep their numbers and versions."""
+    if len(table.get_fragments()) > MOST_FRAGMENTS:
+        table.optimize.compact_files()
 
 
 def quoted(values: list[Any]) -> str:

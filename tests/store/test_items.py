@@ -9,6 +9,7 @@ from mmrec.modality import Modality
 from mmrec.store.items import ItemTable, StoredField, StoredItem, item_schema
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
+from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
 
 METADATA = pa.schema([("category", pa.string()), ("price", pa.int64())])
@@ -29,7 +30,8 @@ def item(name, price=1, category="a"):
 
 
 def commit(layout, items, metadata=METADATA):
-    with StagedItems(layout, item_schema(metadata)) as staged:
+    with scratch_folder(layout) as folder:
+        staged = StagedItems(folder, item_schema(metadata))
         for one in items:
             staged.add(one)
         staged.close()

@@ -1,0 +1,102 @@
+"""Prepared samples through the encoders and on to the store, a batch at a time."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mmrec.embedding.batches import Bucket, Pending
+from mmrec.embedding.contents import Fresh
+from mmrec.embedding.writer import VectorWriter
+from mmrec.encoders.protocol import Encoder, Vectors
+from mmrec.errors import EncoderError
+from mmrec.modality import Modality
+
+__all__ = ["Encoding"]
+
+HOPELESS = 32
+"""Contents that may fail one after the other before the encoder itself is held to be broken."""
+
+NOT_FINITE = "The encoder gave numbers that are not finite."
+
+
+class Encoding:
+    """Waiting samples of all encoders, and what becomes of them.
+
+    Where a batch fails, each of its contents is encoded alone, so that only the guilty one is left out.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[Encoder],
+        writer: VectorWriter,
+        done: Callable[[bytes], None],
+        failed: Callable[[Pending, str], None],
+    ) -> None:
+        """Report each content that was encoded to `done`, and each that could not be, with the reason, to `failed`."""
+        self._encoders = encoders
+        self._writer = writer
+        self._done = done
+        self._failed = failed
+        self._failures_in_a_row = 0
+        self._buckets = {
+            (number, modality): Bucket(encoder.batch_cost)
+            for number, encoder in enumerate(encoders)
+            for modality in encoder.spaces
+        }
+
+    def add(self, fresh: Fresh) -> None:
+        """Queue a content for the encoders that lack it."""
+        for number, sample in fresh.samples:
+            self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.blame))
+
+    def encode_full_batches(self) -> None:
+        """Encode what exceeds the windows. Raises EncoderError where nothing succeeds any more."""
+        for (number, modality), bucket in self._buckets.items():
+            for batch in bucket.full_batches():
+                self._encode(number, modality, batch)
+
+    def encode_rest(self) -> None:
+        """Encode everything that waits. Raises EncoderError where nothing succeeds any more."""
+        for (number, modality), bucket in self._buckets.items():
+            for batch in bucket.last_batches():
+                self._encode(number, modality, batch)
+
+    def _encode(self, number: int, modality: Modality, batch: list[Pending]) -> None:
+        try:
+            vectors = self._encoders[number].encode(modality, [pending.sample for pending in batch])
+        except EncoderError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an encoder throws, its other contents must live
+            if len(batch) > 1:
+                for pending in batch:
+                    self._encode(number, modality, [pending])
+            else:
+                self._refuse(batch[0], f"The encoder failed: {_first_line(error)}", error)
+        else:
+            self._keep(number, modality, batch, vectors)
+
+    def _keep(self, number: int, modality: Modality, batch: list[Pending], vectors: Vectors) -> None:
+        """Hand over vectors that are finite."""
+        spaces = self._encoders[number].spaces[modality]
+        finite = np.logical_and.reduce([np.isfinite(vectors[space.name]).all(axis=1) for space in spaces])
+        kept = [pending for pending, good in zip(batch, finite.tolist(), strict=True) if good]
+        for space in spaces:
+            self._writer.write(space, [pending.hash for pending in kept], vectors[space.name][finite])
+        for pending in kept:
+            self._failures_in_a_row = 0
+            self._done(pending.hash)
+        for place in np.flatnonzero(~finite).tolist():
+            self._refuse(batch[place], NOT_FINITE, None)
+
+    def _refuse(self, pending: Pending, reason: str, cause: Exception | None) -> None:
+        self._failures_in_a_row += 1
+        self._failed(pending, reason)
+        if self._failures_in_a_row >= HOPELESS:
+            raise EncoderError(
+                f"{HOPELESS} contents in a row could not be encoded, the last with: {reason} What was encoded before "
+                "is kept; mend the encoder or its device, and run the same command again"
+            ) from cause
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"

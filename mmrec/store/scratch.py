@@ -1,0 +1,51 @@
+"""Folders for what is not committed yet: gone with their owner, and swept up after one that died."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mmrec.store.layout import Layout
+
+__all__ = ["scratch_folder"]
+
+
+@contextmanager
+def scratch_folder(layout: Layout) -> Iterator[Path]:
+    """Give an empty folder in the store, on its file system; what is left in it at the end is thrown away.
+
+    An OS lock beside it is held meanwhile, so that others can tell the folders of the dead from those of the living.
+    """
+    layout.staging.mkdir(exist_ok=True)
+    _sweep(layout)
+    folder = layout.staging / uuid.uuid4().hex
+    lock = FileLock(_lock_of(folder))
+    lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _lock_of(folder).unlink(missing_ok=True)
+        lock.release()
+
+
+def _sweep(layout: Layout) -> None:
+    """Remove the folders whose owners died."""
+    for folder in layout.staging.iterdir():
+        if not folder.is_dir():
+            continue
+        lock = FileLock(_lock_of(folder), timeout=0)
+        try:
+            with lock:
+                shutil.rmtree(folder, ignore_errors=True)
+                _lock_of(folder).unlink(missing_ok=True)
+        except Timeout:
+            continue
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
