@@ -64,12 +64,17 @@ def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.n
 
 
 def load(path: Path, expected_sha256: str | None = None) -> Index:
-    """Open a saved index of any kind. Raises IndexFileError if it is damaged or of another format version."""
+    """Open a saved index of any kind; a flat one is placed on a GPU where there is one.
+
+    Raises IndexFileError if it is damaged or of another format version.
+    """
     file = read_index_file(path, expected_sha256)
     if file.header.kind == EXACT_KIND:
         from indexers.exact import ExactIndex  # noqa: PLC0415 - as above
 
         return ExactIndex.opened(file)
+    from indexers.devices import gpu_count  # noqa: PLC0415 - as above
     from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - as above
 
-    return FaissIndex.opened(file)
+    index = FaissIndex.opened(file)
+    return index.on_gpu() if index.spec.factory == "Flat" and gpu_count() else index

@@ -1,9 +1,9 @@
 """The face of a store: search it, look at it, change it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,11 @@ __all__ = ["Engine", "open_store"]
 
 
 def open_store(
-    path: str | Path, *, encoders: str | Path | Sequence[Encoder] | None = None, device: str = "auto"
+    path: str | Path,
+    *,
+    encoders: str | Path | Sequence[Encoder] | None = None,
+    device: str = "auto",
+    dtype: str = "fp32",
 ) -> "Engine":
     """Open a store for queries and changes. Encoders are loaded when first needed.
 
@@ -38,26 +42,31 @@ def open_store(
         path: The store's directory.
         encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
         device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        dtype: Their number format: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
 
     Raises:
-        StoreError: The store is missing, damaged, of another format, or has no generation yet.
+        StoreError: The store is missing or of another format. One that is damaged or has no generation yet raises it
+            at the first query.
 
     """
     layout = Layout(Path(path))
     layout.check()
-    return Engine(layout, encoders, device)
+    return Engine(layout, lambda preset: _encoders_of(layout, encoders, preset, device, dtype))
 
 
 class Engine:
     """An open store. Safe to use from several threads; changes made by other processes are seen at the next query."""
 
-    def __init__(self, layout: Layout, encoders: str | Path | Sequence[Encoder] | None, device: str) -> None:
+    def __init__(self, layout: Layout, load: Callable[[str], Sequence[Encoder]]) -> None:
+        """Take a store; `load` gives the encoders, told what the store was made with.
+
+        The current generation is opened by the first call that needs it: a damaged one can still be rolled back.
+        """
         self._layout = layout
-        self._given = encoders
-        self._device = device
-        self._lock = Lock()
+        self._load = load
+        self._lock = RLock()
         self._loaded: Sequence[Encoder] | None = None
-        self._snapshot = open_snapshot(layout)
+        self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders)
 
     def search(
@@ -173,26 +182,28 @@ class Engine:
 
     def _fresh_snapshot(self) -> Snapshot:
         with self._lock:
-            if not self._snapshot.is_current(self._layout):
+            if self._snapshot is None or not self._snapshot.is_current(self._layout):
                 self._snapshot = open_snapshot(self._layout)
             return self._snapshot
 
     def _encoders(self) -> Sequence[Encoder]:
         with self._lock:
             if self._loaded is None:
-                self._loaded = self._load()
+                self._loaded = self._load(self._fresh_snapshot().generation.manifest.encoders)
             return self._loaded
 
-    def _load(self) -> Sequence[Encoder]:
-        given = self._given if self._given is not None else self._snapshot.generation.manifest.encoders
-        if not isinstance(given, str | Path):
-            return given
-        if self._given is None and given not in PRESETS:
-            raise StoreError(
-                f"{self._layout.root} was made with the encoders of {given}; a store may not choose code to run, "
-                f"so name them yourself: --encoders {given}"
-            )
-        return load_encoders(given, device=self._device)
+
+def _encoders_of(
+    layout: Layout, given: str | Path | Sequence[Encoder] | None, made_with: str, device: str, dtype: str
+) -> Sequence[Encoder]:
+    """The encoders a person gave, or the preset that the store was made with."""
+    if given is None and made_with not in PRESETS:
+        raise StoreError(
+            f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
+            f"so name them yourself: --encoders {made_with}"
+        )
+    chosen = made_with if given is None else given
+    return load_encoders(chosen, device=device, dtype=dtype) if isinstance(chosen, str | Path) else chosen
 
 
 def _parts(query: str | Part | Sequence[Part]) -> Sequence[Part]:

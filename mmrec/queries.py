@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Float32
@@ -30,6 +31,7 @@ class QueryMaker:
 
     def __init__(self, load: Callable[[], Sequence[Encoder]]) -> None:
         self._load = load
+        self._one_at_a_time = Lock()
         self._encode_text = lru_cache(maxsize=REMEMBERED_QUERIES)(
             lambda text: self._encode(Modality.TEXT, text.encode())
         )
@@ -75,7 +77,9 @@ class QueryMaker:
         content = decode(modality, data, Limits())
         vectors = {}
         for encoder in able:
-            made = encoder.encode(modality, [encoder.prepare(modality, content)])
+            sample = encoder.prepare(modality, content)
+            with self._one_at_a_time:
+                made = encoder.encode(modality, [sample])
             vectors.update({space: made[space.name][0] for space in encoder.spaces[modality]})
         return vectors
 

@@ -57,6 +57,7 @@ def index(
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
     device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
@@ -75,6 +76,7 @@ def index(
         keep_missing=keep_missing,
         refit=refit,
         device=grammar.parse_device(device),
+        dtype=dtype,
         yes=yes,
     )
     from dataclasses import asdict
@@ -102,6 +104,7 @@ def search(
         str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
     ] = None,
     device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
     against: options.AgainstOption = None,
     where: options.WhereOption = None,
     k: options.HowMany = 10,
@@ -118,7 +121,7 @@ def search(
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
-    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device))
+    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype)
     results = engine.search(parts, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
     answers.deliver(parts, results, display, engine.show)

@@ -28,7 +28,7 @@ def run(options: IndexOptions) -> IndexSummary:
         layout.create()
     source = open_source(options.source, _columns(options))
     own_threads()
-    encoders = load_encoders(options.encoders, device=options.device)
+    encoders = load_encoders(options.encoders, device=options.device, dtype=options.dtype)
     with progress("indexing", source.count) as advance:
         how = Indexing(
             encoder_source=options.encoders,

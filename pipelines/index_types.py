@@ -37,6 +37,7 @@ class IndexOptions:
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
         refit: Fit centring and projection anew.
+        dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         yes: Consent to the guess beforehand.
 
@@ -50,6 +51,7 @@ class IndexOptions:
     keep_missing: bool = False
     refit: bool = False
     device: str = "auto"
+    dtype: str = "fp32"
     yes: bool = False
 
 

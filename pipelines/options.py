@@ -11,6 +11,7 @@ __all__ = [
     "AsJson",
     "DeviceOption",
     "Display",
+    "DtypeOption",
     "ExplainOption",
     "HowMany",
     "SheetOption",
@@ -35,6 +36,8 @@ WhereOption = Annotated[
 ]
 
 DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+
+DtypeOption = Annotated[str, typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 

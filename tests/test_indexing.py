@@ -173,7 +173,7 @@ def test_an_interrupted_run_keeps_its_vectors(shop):
     with pytest.raises(KeyboardInterrupt):
         shop.index(report=stop)
     with pytest.raises(StoreError, match="no generation yet"):
-        shop.open()
+        shop.open().search("a boat")
     tally, made = shop.index()
     assert made.items == 12
     assert list(shop.layout.staging.iterdir()) == []
@@ -214,12 +214,16 @@ def test_rollback_brings_an_older_generation_back_but_not_what_was_deleted(shop)
 
 def test_a_damaged_generation_is_refused_and_says_what_to_do(shop):
     shop.index()
-    index = shop.layout.generations / "1" / "index.faiss"
+    shop.index(refit=True)
+    index = shop.layout.generations / "2" / "index.faiss"
     data = bytearray(index.read_bytes())
     data[len(data) // 2] ^= 1
     index.write_bytes(data)
+    engine = shop.open()
     with pytest.raises(StoreError, match="mmrec rollback"):
-        shop.open()
+        engine.search("a boat")
+    assert engine.rollback() == 1
+    assert engine.search("a boat", k=1).hits[0].id == "boat"
 
 
 def test_queries_that_cannot_be_answered_say_so(shop):
