@@ -110,7 +110,7 @@ def _contents(hit: Hit) -> dict[str, object]:
 
 
 def _plain(hits: Sequence[Hit]) -> Table:
-    rows = [(rank, hit.score, hit.id, hit.text or _holds(hit), hit.metadata) for rank, hit in enumerate(hits, 1)]
+    rows = [(rank, hit.score, hit.id, hit.text or _holds(hit), _known(hit)) for rank, hit in enumerate(hits, 1)]
     return console.table(("#", "score", "id", "contents", "metadata"), rows, numbers=("#", "score"))
 
 
@@ -125,3 +125,7 @@ def _explained(hits: Sequence[Hit]) -> Table:
 
 def _holds(hit: Hit) -> str:
     return f"({', '.join(hit.media)})" if hit.media else ""
+
+
+def _known(hit: Hit) -> dict[str, object]:
+    return {name: value for name, value in hit.metadata.items() if value is not None}

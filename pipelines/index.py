@@ -1,6 +1,7 @@
 """The job behind ``mmrec index``."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mmrec.catalog.columns import ColumnSpec
@@ -11,6 +12,7 @@ from mmrec.embedding.job import Tally
 from mmrec.encoders.presets import load_encoders
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
+from mmrec.modality import Modality
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
@@ -26,7 +28,9 @@ def run(options: IndexOptions) -> IndexSummary:
     layout = Layout(options.store)
     if options.store.exists():
         layout.create()
-    source = open_source(options.source, _columns(options))
+    columns = _columns(options)
+    _check_weights(options.weights, columns)
+    source = open_source(options.source, columns)
     own_threads()
     encoders = load_encoders(options.encoders, device=options.device, dtype=options.dtype)
     with progress("indexing", source.count) as advance:
@@ -59,12 +63,20 @@ def _columns(options: IndexOptions) -> ColumnSpec:
         if given.id is None:
             raise UsageError("Contents are named but not the ids: add --id COL.")
         return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata)
-    guessed = guess_columns(options.source)
-    chosen = replace(guessed, id=given.id or guessed.id, metadata=given.metadata or guessed.metadata)
+    guessed = guess_columns(options.source, given.id)
+    chosen = replace(guessed, metadata=given.metadata or guessed.metadata)
     console.note(f"Guessed columns of {options.source}:")
     console.notes.print(console.pairs(_shown(chosen)))
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
     return chosen
+
+
+def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec) -> None:
+    """Raise UsageError before any work where nothing that is named weighs anything."""
+    given = {Modality.TEXT: columns.text, Modality.IMAGE: columns.image, Modality.AUDIO: columns.audio}
+    named = [modality for modality, names in given.items() if names]
+    if weights is not None and not any(weights.get(modality, 1.0) for modality in named):
+        raise UsageError(f"--weights gives {' and '.join(named)} no weight, and no other content is named.")
 
 
 def _shown(columns: ColumnSpec) -> dict[str, object]:

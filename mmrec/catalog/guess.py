@@ -42,24 +42,25 @@ _TEXT_NAMES: Final = (
 _NOT_ITEMS: Final = re.compile(r"(user|customer|session|parent|category|brand|store|seller|author|artist|album)_?id$")
 
 
-def guess_columns(path: str | Path) -> ColumnSpec:
+def guess_columns(path: str | Path, id_column: str | None = None) -> ColumnSpec:
     """Guess the id, the contents and, of all the rest that can be, the metadata of a source, from its first 200 rows.
 
-    The id is the first column with an id's name (or the only one that ends in ``_id``) whose values differ; pictures
-    and sounds are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts go by name. Web
-    addresses are metadata. Raises UsageError, listing the columns, where no id or no content can be found.
+    The id, unless it is given, is the first column with an id's name (or the only one that ends in ``_id``) whose
+    values differ; pictures and sounds are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
+    go by name. Web addresses are metadata. Raises UsageError, listing the columns, where no id or no content can be
+    found.
     """
     reader = open_reader(path)
     if isinstance(reader, FolderReader):
         return ColumnSpec("id", ("text",), ("image",), ("audio",), ("folder",))
     sample = [row for row in islice(reader.rows(tuple(reader.types)), _SAMPLE) if isinstance(row, Row)]
-    return _guess(reader, sample)
+    return _guess(reader, sample, id_column)
 
 
-def _guess(reader: Reader, sample: Sequence[Row]) -> ColumnSpec:
+def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> ColumnSpec:
     names = tuple(reader.types)
     media = {name: found for name in names if (found := _media_of(name, reader.types[name], sample)) is not None}
-    item_id = _id_column([name for name in names if name not in media], sample)
+    item_id = id_column or _id_column([name for name in names if name not in media], sample)
     plain = [name for name in names if name not in media and name != item_id]
     text = sorted((n for n in plain if _plain(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(_plain(n)))
     text = [name for name in text if _holds_text(name, sample)]

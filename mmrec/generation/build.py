@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from indexers.protocol import Index
 from indexers.recipes import build, default_spec
 from indexers.types import IndexSpec
-from mmrec.errors import StoreError
+from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion, fit
@@ -68,6 +68,11 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
     tables = open_tables(layout, blocks)
+    if not blocks:
+        raise UsageError(
+            "no item has a content that can be encoded and weighs anything, so there is nothing to search; see why "
+            f"with `mmrec quarantine {layout.root}`"
+        )
     weights = block_weights(blocks, recipe.weights)
     kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
     fusion = before.fusion if before is not None and kept else _fit(recipe, items, blocks, weights, tables)
@@ -101,6 +106,8 @@ def follows(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
     if generation.manifest.items_version != items.version:
         return False
     blocks = _blocks(recipe, items)
+    if not blocks:
+        return False
     return _still_fits(generation, recipe, blocks, block_weights(blocks, recipe.weights)) and (
         recipe.index is None or recipe.index.factory == generation.manifest.index_factory
     )

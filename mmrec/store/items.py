@@ -164,8 +164,9 @@ class ItemTable:
 
     def _bad_filter(self, where: str | None, error: Exception) -> str:
         columns = ", ".join(["id", *self.metadata_schema.names])
-        reason = str(error).splitlines()[0][:200]
-        example = "category = 'animals' AND price < 10"
+        # The table's own words, without the names of its inner columns.
+        reason = str(error).splitlines()[0].split(" Valid fields")[0].rsplit("error: ", 1)[-1][:160].rstrip(". ")
+        example = "category = 'animals' AND price < 10, with `odd names` in backticks"
         return f"the filter {where!r} cannot be used: {reason}. Columns: {columns}. Example: {example}"
 
 
