@@ -54,18 +54,24 @@ def index_items(
     generation fails, UsageError where metadata or weights do not fit.
     """
     layout.create()
-    number = current(layout)
-    before = open_generation(layout, number) if number is not None else None
+    before = _current_generation(layout)
     weights = _weights(how, before)
+    del before  # a night may pass, and another index be published
     counted = frozenset(modality for modality in Modality if weights[modality] > 0)
     job = EmbeddingJob(
         layout, encoders, decoding_workers(), report=how.report, keep_missing=how.keep_missing, modalities=counted
     )
     tally = job.run(source, metadata)
     recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
+    before = _current_generation(layout)
     if before is not None and not how.refit and follows(before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
+
+
+def _current_generation(layout: Layout) -> Generation | None:
+    number = current(layout)
+    return None if number is None else open_generation(layout, number)
 
 
 def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:

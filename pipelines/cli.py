@@ -52,7 +52,9 @@ def index(
     image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
-    encoders: Annotated[str, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.")] = "packaged",
+    encoders: Annotated[
+        str | None, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.", show_default="packaged")
+    ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
@@ -214,7 +216,10 @@ def rollback(
     *,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make an earlier generation current again. What was deleted stays deleted."""
+    """Make an earlier generation current again: its fusion, vectors and index.
+
+    The items stay as they are now: what was edited or deleted since is not brought back.
+    """
     from pipelines import answers
 
     answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)

@@ -9,10 +9,11 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
 from mmrec.compute import own_threads
 from mmrec.embedding.job import Tally
-from mmrec.encoders.presets import load_encoders
+from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
 from mmrec.modality import Modality
+from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
@@ -20,6 +21,8 @@ from pipelines.index_types import IndexOptions, IndexSummary
 from pipelines.progress import Advance, progress
 
 __all__ = ["run"]
+
+PACKAGED = "packaged"
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -32,10 +35,11 @@ def run(options: IndexOptions) -> IndexSummary:
     _check_weights(options.weights, columns)
     source = open_source(options.source, columns)
     own_threads()
-    encoders = load_encoders(options.encoders, device=options.device, dtype=options.dtype)
+    chosen = _encoders(options, layout)
+    encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
     with progress("indexing", source.count) as advance:
         how = Indexing(
-            encoder_source=options.encoders,
+            encoder_source=chosen,
             weights=options.weights,
             keep_missing=options.keep_missing,
             refit=options.refit,
@@ -54,6 +58,20 @@ def run(options: IndexOptions) -> IndexSummary:
         generation=made.number,
         seconds=time.perf_counter() - started,
     )
+
+
+def _encoders(options: IndexOptions, layout: Layout) -> str:
+    """The encoders as given, or those of the store. Raises UsageError where those are a person's own."""
+    if options.encoders is not None:
+        return options.encoders
+    number = current(layout)
+    made_with = PACKAGED if number is None else manifest(layout, number).encoders
+    if made_with not in PRESETS:
+        raise UsageError(
+            f"{layout.root} was made with the encoders of {made_with}; name them with --encoders {made_with}, or "
+            f"move the store to others with --encoders {PACKAGED}"
+        )
+    return made_with
 
 
 def _columns(options: IndexOptions) -> ColumnSpec:

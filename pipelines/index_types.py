@@ -33,7 +33,7 @@ class IndexOptions:
         source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
-        encoders: ``packaged``, or the path of a TOML file.
+        encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
         refit: Fit centring and projection anew.
@@ -46,7 +46,7 @@ class IndexOptions:
     source: Path
     store: Path
     columns: Columns = field(default_factory=Columns)
-    encoders: str = "packaged"
+    encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
     refit: bool = False

@@ -281,3 +281,14 @@ def test_a_store_may_not_name_code_to_run(shop):
     shop.index(encoder_source="mine.toml")
     with pytest.raises(StoreError, match=r"--encoders mine\.toml"):
         mmrec.open(shop.layout.root).search("a boat")
+
+
+def test_a_price_with_cents_does_not_lock_the_store(shop):
+    shop.index()
+    shop.rows["apple"]["price"] = 7.5
+    tally, made = shop.index()
+    assert made.items == 12
+    assert not tally.encoded
+    engine = shop.open()
+    assert engine.show("apple").metadata["price"] == 7.5
+    assert {hit.id for hit in engine.search("a boat", where="price > 7 AND price < 8").hits} == {"apple"}

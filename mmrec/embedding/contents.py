@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 
@@ -19,7 +19,12 @@ from mmrec.store.items import StoredField, StoredItem
 from mmrec.store.quarantine import Quarantined
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["Contents", "Fresh", "Outcome"]
+__all__ = ["HOPELESS", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]
+
+HOPELESS = 32
+"""Contents that may fail one after the other, through no fault of theirs, before the encoder is held to be broken."""
+
+MEND = "What was encoded before is kept; mend the encoder or its device, and run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Contents:
     Attributes:
         encoders: All encoders of the job, by number.
         tables: The vectors there are, by space.
-        bad: Contents known to be unusable, and why.
+        bad: Contents known to be unusable, and why, by `content_key`.
         modalities: What is encoded; contents of other modalities are neither read nor refused.
         limits: Bounds on one content.
 
@@ -67,14 +72,18 @@ class Contents:
 
     encoders: Sequence[Encoder]
     tables: Mapping[Space, VectorTable]
-    bad: Mapping[bytes, Quarantined]
+    bad: Mapping[str, Quarantined]
     modalities: frozenset[Modality]
     limits: Limits
     _claimed: SeenIds = field(default_factory=SeenIds)
     _lock: Lock = field(default_factory=Lock)
+    _failures_in_a_row: int = 0
 
-    def examine(self, item: Item, before: Mapping[str, StoredField]) -> Outcome:
-        """Find out what is new about an item. `before` holds its fields as stored, by column."""
+    def examine(self, item: Item, before: Mapping[tuple[str, str | None], StoredField]) -> Outcome:
+        """Find out what is new about an item. `before` holds its fields as stored, by column and URI.
+
+        Raises EncoderError where an encoder is broken.
+        """
         stored: list[StoredField] = []
         fresh: list[Fresh] = []
         refused: list[Quarantined] = []
@@ -85,7 +94,7 @@ class Contents:
                 stored.append(StoredField(content.modality, content.column, None, content.uri))
                 continue
             try:
-                found = self._recognise(content, before.get(content.column))
+                found = self._recognise(content, before.get((content.column, content.uri)))
                 read += found.was_read
                 new = self._prepare(item, content, found)
             except _Refused as refusal:
@@ -103,21 +112,23 @@ class Contents:
     def _recognise(self, content: Field, before: StoredField | None) -> "_Found":
         """Hash a content, without reading it where its file has not changed."""
         stamp = stat_media(content.uri) if content.uri and content.data is None else None
-        if before and stamp and before.hash and before.uri == content.uri and (before.size, before.mtime_ns) == stamp:
+        if before and stamp and before.hash and (before.size, before.mtime_ns) == stamp:
             missing = self._missing(before.hash, content.modality)
-            if not missing or before.hash in self.bad:
+            if not missing or content_key(content.modality, before.hash) in self.bad:
                 return self._known(before, missing, None, was_read=False)
         try:
             data = read_bytes(content, self.limits)
         except MediaError as error:
             raise _Refused(str(error), None) from error
+        except Exception as error:
+            raise self._unforeseen("read", error, None) from error
         size, mtime_ns = stamp or (None, None)
         stored = StoredField(content.modality, content.column, content_hash(data), content.uri, size, mtime_ns)
         missing = self._missing(stored.hash or b"", content.modality)
         return self._known(stored, missing, data, was_read=content.uri is not None and content.data is None)
 
     def _known(self, stored: StoredField, missing: list[int], data: bytes | None, *, was_read: bool) -> "_Found":
-        known_bad = self.bad.get(stored.hash or b"")
+        known_bad = self.bad.get(content_key(stored.modality, stored.hash or b""))
         if known_bad:
             raise _Refused(known_bad.reason, stored, known_bad.at)
         return _Found(stored, missing, data, was_read)
@@ -132,10 +143,10 @@ class Contents:
 
     def _prepare(self, item: Item, content: Field, found: "_Found") -> Fresh | None:
         """Decode and preprocess a content that no one has encoded, and no one is about to."""
-        content_key = found.field.hash or b""
+        digest = found.field.hash or b""
         if not found.needed or found.data is None:
             return None
-        claim = content.modality + content_key.hex()
+        claim = content_key(content.modality, digest)
         with self._lock:
             if claim in self._claimed:
                 return None
@@ -148,8 +159,18 @@ class Contents:
         except EncoderError:
             raise
         except Exception as error:
-            raise _Refused(f"It could not be prepared: {type(error).__name__}: {error}"[:200], found.field) from error
-        return Fresh(content_key, content.modality, samples, _entry(item, content, found.field, ""))
+            raise self._unforeseen("prepared", error, found.field) from error
+        self._failures_in_a_row = 0
+        return Fresh(digest, content.modality, samples, _entry(item, content, found.field, ""))
+
+    def _unforeseen(self, what: str, error: Exception, stored: StoredField | None) -> Exception:
+        """Blame a content for an error that no one expected, but not for ever; or an encoder that does nothing else."""
+        reason = f"It could not be {what}: {type(error).__name__}: {error}"[:200]
+        with self._lock:
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row >= HOPELESS:
+                return EncoderError(f"{HOPELESS} contents in a row failed, the last with: {reason} {MEND}")
+        return _Refused(reason, stored, transient=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,26 +182,40 @@ class _Found:
 
 
 class _Refused(Exception):  # noqa: N818 -- an outcome, not an error
-    def __init__(self, reason: str, stored: StoredField | None, at: datetime | None = None) -> None:
+    def __init__(
+        self, reason: str, stored: StoredField | None, at: datetime | None = None, *, transient: bool = False
+    ) -> None:
         super().__init__(reason)
         self.field = stored
-        self.at = at
+        self._at = at
+        self._transient = transient
 
     def entry(self, item: Item, content: Field) -> Quarantined:
-        return _entry(item, content, self.field, str(self), self.at)
+        entry = _entry(item, content, self.field, str(self))
+        return replace(entry, at=self._at, transient=self._transient)
 
 
-def _entry(
-    item: Item, content: Field, stored: StoredField | None, reason: str, at: datetime | None = None
-) -> Quarantined:
+def content_key(modality: str, content: bytes) -> str:
+    """What a content is known by in a run: the same bytes may be a good sound and a bad picture."""
+    return f"{modality}:{content.hex()}"
+
+
+def key_of(entry: Quarantined) -> str:
+    """The key of the content that an entry is about."""
+    return content_key(entry.modality or "", entry.hash or b"")
+
+
+def _entry(item: Item, content: Field, stored: StoredField | None, reason: str) -> Quarantined:
     digest, size, mtime_ns = (stored.hash, stored.size, stored.mtime_ns) if stored else (None, None, None)
-    return Quarantined(item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns, at)
+    return Quarantined(
+        item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns, modality=content.modality
+    )
 
 
 def _stored_item(item: Item, fields: list[StoredField]) -> StoredItem:
     text = next((content.text for content in item.fields if content.text is not None), None)
     described = [item.id, text, dict(item.metadata), [[str(part) for part in _parts(kept)] for kept in fields]]
-    digest = hashlib.blake2b(json.dumps(described, default=str).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(json.dumps(described, default=str, sort_keys=True).encode(), digest_size=16).digest()
     return StoredItem(item.id, digest, text, tuple(fields), item.metadata)
 
 

@@ -1,20 +1,19 @@
 """Prepared samples through the encoders and on to the store, a batch at a time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mmrec.embedding.batches import Bucket, Pending
-from mmrec.embedding.contents import Fresh
+from mmrec.embedding.contents import HOPELESS, MEND, Fresh
 from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.protocol import Encoder, Vectors
 from mmrec.errors import EncoderError
 from mmrec.modality import Modality
+from mmrec.store.quarantine import Quarantined
 
 __all__ = ["Encoding"]
-
-HOPELESS = 32
-"""Contents that may fail one after the other before the encoder itself is held to be broken."""
 
 NOT_FINITE = "The encoder gave numbers that are not finite."
 
@@ -29,10 +28,10 @@ class Encoding:
         self,
         encoders: Sequence[Encoder],
         writer: VectorWriter,
-        done: Callable[[bytes], None],
-        failed: Callable[[Pending, str], None],
+        done: Callable[[Quarantined], None],
+        failed: Callable[[Quarantined], None],
     ) -> None:
-        """Report each content that was encoded to `done`, and each that could not be, with the reason, to `failed`."""
+        """Report each content that was encoded to `done`, and each that could not be to `failed`, by its entry."""
         self._encoders = encoders
         self._writer = writer
         self._done = done
@@ -71,30 +70,37 @@ class Encoding:
                 for pending in batch:
                     self._encode(number, modality, [pending])
             else:
-                self._refuse(batch[0], f"The encoder failed: {_first_line(error)}", error)
+                reason = f"The encoder failed: {_first_line(error)}"
+                self._refuse(replace(batch[0].blame, reason=reason, transient=True), error)
         else:
             self._keep(number, modality, batch, vectors)
 
     def _keep(self, number: int, modality: Modality, batch: list[Pending], vectors: Vectors) -> None:
         """Hand over vectors that are finite."""
         spaces = self._encoders[number].spaces[modality]
+        for space in spaces:
+            got = np.shape(vectors.get(space.name, ()))
+            if got != (len(batch), space.dim):
+                raise EncoderError(
+                    f"{type(self._encoders[number]).__name__} gave an array of shape {got} for {len(batch)} {modality} "
+                    f"contents in space {space.name!r}, where {(len(batch), space.dim)} was due. {MEND}"
+                )
         finite = np.logical_and.reduce([np.isfinite(vectors[space.name]).all(axis=1) for space in spaces])
         kept = [pending for pending, good in zip(batch, finite.tolist(), strict=True) if good]
         for space in spaces:
             self._writer.write(space, [pending.hash for pending in kept], vectors[space.name][finite])
         for pending in kept:
             self._failures_in_a_row = 0
-            self._done(pending.hash)
+            self._done(pending.blame)
         for place in np.flatnonzero(~finite).tolist():
-            self._refuse(batch[place], NOT_FINITE, None)
+            self._refuse(replace(batch[place].blame, reason=NOT_FINITE), None)
 
-    def _refuse(self, pending: Pending, reason: str, cause: Exception | None) -> None:
+    def _refuse(self, entry: Quarantined, cause: Exception | None) -> None:
         self._failures_in_a_row += 1
-        self._failed(pending, reason)
+        self._failed(entry)
         if self._failures_in_a_row >= HOPELESS:
             raise EncoderError(
-                f"{HOPELESS} contents in a row could not be encoded, the last with: {reason} What was encoded before "
-                "is kept; mend the encoder or its device, and run the same command again"
+                f"{HOPELESS} contents in a row could not be encoded, the last with: {entry.reason} {MEND}"
             ) from cause
 
 

@@ -1,41 +1,37 @@
 """A source into the store: what is new is encoded, what changed is replaced, what is gone is removed.
 
 Threads read, hash, decode and prepare ahead while this thread encodes; results are taken in source order, so a run is
-repeatable. Vectors are committed as they come; rows are staged on disk and committed once, at the end. A job that dies
+repeatable. Vectors are committed as they come; rows are staged on disk and committed at the end. A job that dies
 loses no vector it committed, and the next run goes on from there.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.seen import SeenIds
-from mmrec.embedding.batches import Pending
-from mmrec.embedding.contents import Contents, Fresh, Outcome
+from mmrec.embedding.ahead import ahead
+from mmrec.embedding.contents import Contents, Outcome, key_of
 from mmrec.embedding.encoding import Encoding
+from mmrec.embedding.lookup import Known, Lookup, chunks
+from mmrec.embedding.refusals import Refusals
 from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.protocol import Encoder
 from mmrec.items import Item, Reject
 from mmrec.modality import Modality
-from mmrec.store.items import ItemTable, StoredField, item_schema
+from mmrec.store.items import ItemTable, item_schema
 from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import Quarantined, quarantined, replace_quarantine
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["EmbeddingJob", "Tally"]
-
-ITEMS_PER_LOOKUP = 512
-LOOK_AHEAD = 256
-"""Items that may be prepared before the first of them is taken; bounds memory."""
 
 
 @dataclass
@@ -93,16 +89,13 @@ class EmbeddingJob:
         self._earlier = quarantined(self.layout.quarantine)
         spaces = {space for encoder in self.encoders for some in encoder.spaces.values() for space in some}
         tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
-        bad = {entry.hash: entry for entry in self._earlier if entry.hash}
+        bad = {key_of(entry): entry for entry in self._earlier if entry.hash and not entry.transient}
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits)
         self._writer = VectorWriter(self.layout)
-        self._encoding = Encoding(self.encoders, self._writer, self._done, self._fail)
-        self._refused: list[Quarantined] = []
-        self._late: list[Quarantined] = []
-        self._failed: dict[bytes, str] = {}
-        self._borrowed: dict[bytes, list[Quarantined]] = {}
-        self._encoded = SeenIds()
+        self._lookup = Lookup(self._items, self._earlier)
+        self._refusals = Refusals(self._earlier)
+        self._encoding = Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)
         self._ids = SeenIds()
         self._unusable: set[str] = set()
 
@@ -111,119 +104,106 @@ class EmbeddingJob:
         schema = item_schema(metadata)
         with scratch_folder(self.layout) as folder, closing(StagedItems(folder, schema)) as staged:
             try:
-                for outcome, digest in self._outcomes(source):
+                for outcome, digest in ahead(self._looked_up(source), self._examine, self.workers):
                     self._take(outcome, digest, staged)
                     self._encoding.encode_full_batches()
                     self.report(self.tally)
                 self._encoding.encode_rest()
             finally:
                 self._writer.flush()
+            for recovered in self._refusals.close():
+                staged.add(recovered)
+                self.tally.changed += 1
             staged.close()
             self._commit(staged)
         self.report(self.tally)
         return self.tally
 
-    def _outcomes(self, source: Iterable[Item | Reject]) -> Iterator[tuple[Outcome, bytes | None]]:
-        """Each item's outcome, in source order, and the digest of the row the store has for it."""
-        ahead: deque[tuple[Future[Outcome], bytes | None]] = deque()
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="mmrec-read")
-        try:
-            for item, before, digest in self._looked_up(source):
-                ahead.append((pool.submit(self._contents.examine, item, before), digest))
-                if len(ahead) >= LOOK_AHEAD:
-                    future, earlier = ahead.popleft()
-                    yield future.result(), earlier
-            while ahead:
-                future, earlier = ahead.popleft()
-                yield future.result(), earlier
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _looked_up(
-        self, source: Iterable[Item | Reject]
-    ) -> Iterator[tuple[Item, dict[str, StoredField], bytes | None]]:
-        """Items with what the store knows of them; rows that are no items go to quarantine."""
-        bad_before = {entry.id: entry for entry in self._earlier if entry.id and entry.column}
-        rows = iter(source)
-        while chunk := list(islice(rows, ITEMS_PER_LOOKUP)):
-            items = [row for row in chunk if isinstance(row, Item)]
-            self._refused.extend(
-                Quarantined(row.row, row.id, row.column, row.reason) for row in chunk if isinstance(row, Reject)
-            )
+    def _looked_up(self, source: Iterable[Item | Reject]) -> Iterator[tuple[Known, int]]:
+        """Items with what the store knows of them, and their bytes; rows that are no items go to quarantine."""
+        for chunk in chunks(source):
+            items = [item for row in chunk if (item := self._new(row))]
             self.tally.seen += len(chunk) - len(items)
-            known = self._items.by_id([item.id for item in items])
-            for item in items:
-                self._ids.add(item.id)
-                stored = known.get(item.id)
-                before = (
-                    {one.column: one for one in stored.fields} if stored else _before(bad_before.get(item.id), item)
-                )
-                yield item, before, stored.digest if stored else None
+            for known in self._lookup.find(items):
+                yield known, known.size_in_hand
+
+    def _new(self, row: Item | Reject) -> Item | None:
+        """The item of a row, if it is one and the first of its id."""
+        if isinstance(row, Reject):
+            self._refusals.refuse(Quarantined(row.row, row.id, row.column, row.reason))
+            return None
+        if row.id in self._ids:
+            reason = f"The id {row.id!r} was given before; the first item of that id is kept. Ids must be unique."
+            self._refusals.refuse(Quarantined(row.row, row.id, "", reason))
+            return None
+        self._ids.add(row.id)
+        return row
+
+    def _examine(self, known: Known) -> tuple[tuple[Outcome, bytes | None], int]:
+        outcome = self._contents.examine(known.item, known.before)
+        size = sum(sample.tensor.nbytes for fresh in outcome.fresh for _, sample in fresh.samples)
+        return (outcome, known.digest), size
 
     def _take(self, outcome: Outcome, digest: bytes | None, staged: StagedItems) -> None:
         self.tally.seen += 1
         self.tally.read += outcome.read
-        self._refused.extend(outcome.refused)
         for entry in outcome.refused:
-            if entry.hash:
-                self._settle_failure(entry.hash, entry.reason)
+            self._refusals.refuse(entry)
         for entry in outcome.borrowed:
-            self._borrow(entry)
+            self._refusals.borrow(entry)
         for fresh in outcome.fresh:
-            self._enqueue(fresh)
+            self._refusals.queue(fresh)
+            self._encoding.add(fresh)
+            self.tally.encoded[fresh.modality] += 1
+            self.tally.truncated[fresh.modality] += any(sample.truncated for _, sample in fresh.samples)
         row = outcome.item
         if row is None:
-            self._unusable.update(entry.id for entry in outcome.refused if entry.id)
-        elif row.digest != digest:
+            if digest is not None:
+                self._unusable.update(entry.id for entry in outcome.refused if entry.id)
+        elif row.digest == digest:
+            self._refusals.spare(row)
+        else:
             staged.add(row)
             self.tally.added += digest is None
             self.tally.changed += digest is not None
 
-    def _enqueue(self, fresh: Fresh) -> None:
-        self._encoding.add(fresh)
-        self.tally.encoded[fresh.modality] += 1
-        self.tally.truncated[fresh.modality] += any(sample.truncated for _, sample in fresh.samples)
-
-    def _borrow(self, entry: Quarantined) -> None:
-        """Note an item that relies on another having the same content encoded, while that is open."""
-        content = entry.hash or b""
-        if content in self._failed:
-            self._late.append(replace(entry, reason=self._failed[content]))
-        elif content.hex() not in self._encoded:
-            self._borrowed.setdefault(content, []).append(entry)
-
-    def _done(self, content: bytes) -> None:
-        self._encoded.add(content.hex())
-        self._borrowed.pop(content, None)
-
-    def _fail(self, pending: Pending, reason: str) -> None:
-        self._late.append(replace(pending.blame, reason=reason))
-        self._settle_failure(pending.hash, reason)
-
-    def _settle_failure(self, content: bytes, reason: str) -> None:
-        self._failed[content] = reason
-        self._late.extend(replace(entry, reason=reason) for entry in self._borrowed.pop(content, ()))
-
     def _commit(self, staged: StagedItems) -> None:
         """Put rows, removals and quarantine into the tables."""
-        self._refused.extend(self._late)
-        self.tally.quarantined = len(self._refused)
-        with commit_lock(self.layout.lock):
+        refused = self._refusals.entries
+        self.tally.quarantined = len(refused)
+        with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+            gone = self._gone(changed_meanwhile=ItemTable(self.layout.items).ids_changed_since(self._items.version))
+            gone |= self._drop_lost(staged)
             commit_items(self.layout.items, staged)
-            remove_items(self.layout.items, self._lost())
-            gone = [known for batch in self._items.ids() for known in batch if self._is_gone(known)]
-            self.tally.removed = remove_items(self.layout.items, gone)
-            others = self._others_entries()
-            if self._refused or self._earlier:
-                replace_quarantine(self.layout.quarantine, self._refused + others)
+            self.tally.removed = remove_items(self.layout.items, sorted(gone))
+            entries = refused + self._others_entries({entry.id for entry in refused})
+            if entries or self._earlier:
+                replace_quarantine(self.layout.quarantine, entries)
 
-    def _is_gone(self, item_id: str) -> bool:
-        """Whether a stored item is no longer in the source, or nothing of it can be used any more."""
-        return item_id in self._unusable or (not self.keep_missing and item_id not in self._ids)
+    def _drop_lost(self, staged: StagedItems) -> set[str]:
+        """Leave out items of which nothing is left. Returns those that are in the table."""
+        late = self._refusals.late_ids()
+        stored = {name: item.fields for name, item in ItemTable(self.layout.items).by_id(late).items()}
+        fields = staged.fields(late) if late else {}
+        lost = [name for name, some in (stored | fields).items() if self._refusals.all_failed(some)]
+        dropped = [name for name in lost if name in fields]
+        staged.drop(dropped)
+        self.tally.added -= sum(name not in stored for name in dropped)
+        self.tally.changed -= sum(name in stored for name in dropped)
+        return {name for name in lost if name in stored}
 
-    def _others_entries(self) -> list[Quarantined]:
+    def _gone(self, changed_meanwhile: set[str]) -> set[str]:
+        """Items that are no longer in the source, or of which nothing can be used any more.
+
+        What others have added or edited since this run began is newer than its source, and stays.
+        """
+        gone = set(self._unusable)
+        if not self.keep_missing:
+            gone.update(known for batch in self._items.ids() for known in batch if known not in self._ids)
+        return gone - changed_meanwhile
+
+    def _others_entries(self, mine: set[str | None]) -> list[Quarantined]:
         """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile."""
-        mine = {entry.id for entry in self._refused}
         earlier = set(self._earlier)
         return [
             entry
@@ -232,16 +212,3 @@ class EmbeddingJob:
             and (entry.id is None or entry.id not in self._ids)
             and (self.keep_missing or entry not in earlier)
         ]
-
-    def _lost(self) -> list[str]:
-        """Items of which nothing is left, now that contents have failed after their rows were staged."""
-        late = ItemTable(self.layout.items).by_id(sorted({entry.id for entry in self._late if entry.id}))
-        return [name for name, item in late.items() if all(one.hash in self._failed for one in item.fields)]
-
-
-def _before(bad: Quarantined | None, item: Item) -> dict[str, StoredField]:
-    """What is known of an item that is not in the store because nothing of it could be used."""
-    if bad is None or bad.hash is None:
-        return {}
-    modality = next((one.modality for one in item.fields if one.column == bad.column), Modality.TEXT)
-    return {bad.column: StoredField(modality, bad.column, bad.hash, bad.uri, bad.size, bad.mtime_ns)}

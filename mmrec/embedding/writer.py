@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from mmrec.spaces import Space
 from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.vectors import append_vectors
 
 __all__ = ["VectorWriter"]
@@ -30,17 +30,18 @@ class VectorWriter:
         """Take vectors of contents; they are on disk after the next flush."""
         if not len(hashes):
             return
-        self._pending.setdefault(space, []).append((list(hashes), vectors))
-        self._bytes += vectors.nbytes
+        halves = vectors.astype(np.float16)
+        self._pending.setdefault(space, []).append((list(hashes), halves))
+        self._bytes += halves.nbytes
         if self._bytes >= FLUSH_BYTES or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Commit everything taken so far."""
-        for space, parts in self._pending.items():
-            hashes = [content for part, _ in parts for content in part]
-            with commit_lock(self._layout.lock):
-                append_vectors(self._layout.vectors(space), space, hashes, np.concatenate([part for _, part in parts]))
-        self._pending = {}
+        """Commit everything taken so far. Raises StoreError where that fails."""
         self._bytes = 0
+        while self._pending:
+            space, parts = self._pending.popitem()
+            hashes = [content for part, _ in parts for content in part]
+            with commit_lock(self._layout.lock, PATIENCE_SECONDS):
+                append_vectors(self._layout.vectors(space), space, hashes, np.concatenate([part for _, part in parts]))
         self._flushed = time.monotonic()

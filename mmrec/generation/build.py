@@ -19,12 +19,13 @@ from mmrec.generation.fuse import block_contents, fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits
 from mmrec.modality import Modality
 from mmrec.spaces import Space
-from mmrec.store.files import file_sha256, write_atomically
+from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
+from mmrec.store.tables import writing
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["Recipe", "build_generation", "follows"]
@@ -32,7 +33,7 @@ __all__ = ["Recipe", "build_generation", "follows"]
 FIT_SAMPLE = 20_000
 CHECKED_QUERIES = 200
 LOWEST_RECALL = 0.9
-ROWS_PER_PIECE = 65_536
+ROWS_PER_PIECE = 16_384
 TIE = 1e-4
 """Scores closer than this are a tie."""
 
@@ -76,7 +77,7 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
     weights = block_weights(blocks, recipe.weights)
     kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
     fusion = before.fusion if before is not None and kept else _fit(recipe, items, blocks, weights, tables)
-    with scratch_folder(layout) as folder:
+    with scratch_folder(layout) as folder, writing(folder):
         rows = _write_vectors(folder, fusion, tables, items, before if kept else None)
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = build(recipe.index or default_spec(len(rows), fusion.dim, "ip"), rows, vectors)
@@ -115,7 +116,7 @@ def follows(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
 
 def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
     """The blocks of the modalities that items have and that weigh something."""
-    there = {field.modality for _, batch in items.batches() for fields in batch for field in fields if field.hash}
+    there = items.modalities()
     return [
         Block(space, modality)
         for modality in Modality
@@ -140,8 +141,7 @@ def _fit(
     rng = np.random.default_rng(recipe.seed)
     share = min(1.0, FIT_SAMPLE / max(len(items), 1))
     samples: list[list[np.ndarray]] = [[] for _ in blocks]
-    for rows, batch in items.batches():
-        drawn = [fields for fields, lot in zip(batch, rng.random(len(rows)), strict=True) if lot < share]
+    for _, drawn in items.batches(lambda rows: rng.random(len(rows)) < share):
         for block, sample in zip(blocks, samples, strict=True):
             found, vectors = tables[block].fetch(block_contents(block, drawn)[1])
             sample.append(vectors[found])
@@ -155,6 +155,7 @@ def _write_vectors(
     """Write item vectors, row numbers and modalities. Returns the row numbers."""
     rows = items.rows()
     vectors = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float16, shape=(len(rows), fusion.dim))
+    reserve(folder / VECTORS)
     modalities = np.zeros(len(rows), dtype=np.uint8)
     done = np.zeros(len(rows), dtype=bool)
     if before is not None:
@@ -164,13 +165,11 @@ def _write_vectors(
         vectors[done] = before.vectors[places[done]]
         modalities[done] = before.modalities[places[done]]
     bits = np.array([modality_bits(frozenset({block.modality})) for block in fusion.blocks], dtype=np.uint8)
-    for batch_rows, batch in items.batches():
+    for batch_rows, batch in items.batches(lambda some: ~done[np.searchsorted(rows, some)]):
         at = np.searchsorted(rows, batch_rows)
-        todo = np.flatnonzero(~done[at])
-        if len(todo):
-            fused = fuse_batch(fusion, tables, [batch[i] for i in todo])
-            vectors[at[todo]] = fused.vectors
-            modalities[at[todo]] = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
+        fused = fuse_batch(fusion, tables, batch)
+        vectors[at] = fused.vectors
+        modalities[at] = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
     vectors.flush()
     np.save(folder / ROWS, rows, allow_pickle=False)
     np.save(folder / MODALITIES, modalities, allow_pickle=False)

@@ -1,6 +1,7 @@
 """A published generation, opened for reading."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64, UInt8
@@ -14,6 +15,7 @@ from mmrec.fusion.fusion import Fusion
 from mmrec.modality import Modality
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, manifest
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
 __all__ = ["FUSION", "INDEX", "MODALITIES", "ROWS", "VECTORS", "Generation", "modality_bits", "open_generation"]
@@ -61,9 +63,18 @@ class Generation:
 def open_generation(layout: Layout, number: int) -> Generation:
     """Open a generation; the fusion and the index are checked against the manifest before they are parsed.
 
-    Raises StoreError where a file is missing, damaged or not the one the manifest names.
+    Raises StoreError where a file is missing, damaged or not the one the manifest names, or where the items are older
+    than the generation: its row numbers would then mean other items.
     """
     made = manifest(layout, number)
+    items_version = ItemTable(layout.items).version
+    if items_version < made.items_version:
+        state = f"at version {items_version}" if items_version else "missing"
+        msg = (
+            f"{layout.items} is {state}, but generation {number} was built from its version {made.items_version}; "
+            f"restore both from one backup, or delete {layout.current} and index again: vectors are kept"
+        )
+        raise StoreError(msg)
     folder = layout.generations / str(number)
     try:
         if file_sha256(folder / FUSION) != made.sha256[FUSION]:
@@ -72,14 +83,22 @@ def open_generation(layout: Layout, number: int) -> Generation:
         return Generation(
             manifest=made,
             fusion=load_fusion(folder / FUSION),
-            rows=np.load(folder / ROWS, allow_pickle=False),
-            vectors=np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False),
-            modalities=np.load(folder / MODALITIES, allow_pickle=False),
+            rows=_load(folder / ROWS, (made.items,)),
+            vectors=_load(folder / VECTORS, (made.items, made.dim)),
+            modalities=_load(folder / MODALITIES, (made.items,)),
             index=load(folder / INDEX, made.sha256[INDEX]),
         )
     except (OSError, ValueError, KeyError, IndexersError) as error:
         msg = f"generation {number} of {layout.root} is damaged: {error}; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg) from error
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Map an array from disk. Raises ValueError where it has another shape."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape:
+        raise ValueError(f"{path.name} has shape {array.shape}, and {shape} is due")
+    return array
 
 
 def modality_bits(modalities: frozenset[Modality]) -> int:

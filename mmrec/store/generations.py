@@ -87,7 +87,8 @@ def manifest(layout: Layout, number: int) -> Manifest:
 def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     """Make a built folder the current generation, atomically. Hold the commit lock. Returns the final manifest."""
     layout.generations.mkdir(exist_ok=True)
-    number = max(numbers(layout), default=0) + 1
+    taken = [int(path.name) for path in layout.generations.iterdir() if path.name.isdigit()]  # damaged ones too
+    number = max(taken, default=0) + 1
     final = made.model_copy(update={"number": number, "parent": current(layout)})
     for path in folder.iterdir():
         sync_file(path)

@@ -1,20 +1,21 @@
 """The table of items. A row's Lance row id is the row number that indexes see; it stays for the item's life."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mmrec.errors import UsageError
 from mmrec.items import Scalar
 from mmrec.modality import Modality
 from mmrec.store.tables import open_table, quoted
 
-__all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "item_schema"]
+__all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "as_fields", "item_schema"]
 
 FIELD_TYPE = pa.struct(
     [
@@ -74,18 +75,12 @@ class StoredItem:
 
 def item_schema(metadata: pa.Schema) -> pa.Schema:
     """Columns of the table for a catalog's metadata. Raises UsageError for a name that the table cannot have."""
-    odd = [name for name in metadata.names if not name.strip() or "." in name or "`" in name or name.startswith("_row")]
+    odd = [name for name in metadata.names if not _is_fit(name)]
     if odd:
         raise UsageError(
-            f"metadata column {odd[0]!r} cannot be stored: a name must not be blank, begin with _row, or have a dot "
-            "or a backtick in it; rename it in the source or leave it out"
+            f"metadata column {odd[0]!r} cannot be stored: a name must not be 'id' or blank, begin with _row or mmrec_,"
+            " or have a dot, a backtick or a control character in it; rename it in the source or leave it out"
         )
-    clash = RESERVED & set(metadata.names)
-    if clash:
-        msg = (
-            f"metadata columns cannot be called {', '.join(sorted(clash))}; rename them in the source or leave them out"
-        )
-        raise UsageError(msg)
     return pa.schema([*OWN_COLUMNS, *metadata])
 
 
@@ -129,7 +124,7 @@ class ItemTable:
 
     def changed_since(self, version: int) -> Int64[np.ndarray, "n"]:
         """Row numbers of items added or edited after a version."""
-        return self.rows(f"_row_last_updated_at_version > {int(version)}")
+        return self.rows(_after(version))
 
     def by_id(self, ids: Sequence[str]) -> dict[str, StoredItem]:
         """The items of these ids, as far as they exist."""
@@ -139,20 +134,38 @@ class ItemTable:
         """The items of these row numbers, as far as they exist."""
         return {item.row: item for item in self._where_in("_rowid", [int(row) for row in rows])}
 
-    def batches(self, size: int = 4096) -> Iterator[tuple[Int64[np.ndarray, "n"], list[tuple[StoredField, ...]]]]:
-        """All items' row numbers and fields, a batch at a time."""
+    def modalities(self) -> frozenset[Modality]:
+        """The modalities of which any item has a content that is not in quarantine."""
+        there: set[str] = set()
+        if self._table is not None:
+            for batch in self._table.scanner(columns=["mmrec_fields"]).to_batches():
+                fields = batch.column("mmrec_fields").flatten()
+                there.update(fields.field("modality").filter(fields.field("hash").is_valid()).unique().to_pylist())
+        return frozenset(Modality(name) for name in there)
+
+    def batches(
+        self, wanted: Callable[[Int64[np.ndarray, "n"]], Bool[np.ndarray, "n"]] | None = None, size: int = 4096
+    ) -> Iterator[tuple[Int64[np.ndarray, "m"], list[tuple[StoredField, ...]]]]:
+        """Row numbers and fields of all items, or of those whose row numbers are `wanted`, a batch at a time."""
         if self._table is None:
             return
         scanner = self._table.scanner(columns=["mmrec_fields"], with_row_id=True, batch_size=size)
         for batch in scanner.to_batches():
             rows = batch.column("_rowid").to_numpy().astype(np.int64)
-            yield rows, [_fields(entry) for entry in batch.column("mmrec_fields").to_pylist()]
+            chosen = np.ones(len(rows), dtype=bool) if wanted is None else wanted(rows)
+            if chosen.any():
+                fields = batch.column("mmrec_fields").filter(pa.array(chosen))
+                yield rows[chosen], [as_fields(entry) for entry in fields.to_pylist()]
 
-    def ids(self, size: int = 65536) -> Iterator[list[str]]:
-        """All ids, a batch at a time."""
+    def ids(self, where: str | None = None, size: int = 65536) -> Iterator[list[str]]:
+        """All ids, or those of the items that a SQL expression lets pass, a batch at a time."""
         if self._table is not None:
-            for batch in self._table.scanner(columns=["id"], batch_size=size).to_batches():
+            for batch in self._table.scanner(columns=["id"], filter=where, batch_size=size).to_batches():
                 yield batch.column("id").to_pylist()
+
+    def ids_changed_since(self, version: int) -> set[str]:
+        """Ids of items added or edited after a version."""
+        return {name for batch in self.ids(_after(version)) for name in batch}
 
     def _where_in(self, column: str, values: list[Any]) -> Iterator[StoredItem]:
         if self._table is None:
@@ -165,9 +178,21 @@ class ItemTable:
     def _bad_filter(self, where: str | None, error: Exception) -> str:
         columns = ", ".join(["id", *self.metadata_schema.names])
         # The table's own words, without the names of its inner columns.
-        reason = str(error).splitlines()[0].split(" Valid fields")[0].rsplit("error: ", 1)[-1][:160].rstrip(". ")
-        example = "category = 'animals' AND price < 10, with `odd names` in backticks"
-        return f"the filter {where!r} cannot be used: {reason}. Columns: {columns}. Example: {example}"
+        reason = str(error).splitlines()[0].split(" Valid fields")[0].rsplit("error: ", 1)[-1]
+        reason = re.split(r",? /\S+\.rs:\d", reason)[0].rstrip(". ")
+        return (
+            f"the filter {where!r} cannot be used: {reason}. Columns: {columns}. Write texts as 'O''Neil', dates as "
+            "date '2024-01-31', times as timestamp '2024-01-31 12:00:00', and names with spaces as `unit price`"
+        )
+
+
+def _is_fit(name: str) -> bool:
+    reserved = name in RESERVED or name.startswith(("_row", "mmrec_"))
+    return bool(name.strip()) and name.isprintable() and not reserved and not set(name) & {".", "`"}
+
+
+def _after(version: int) -> str:
+    return f"_row_last_updated_at_version > {int(version)}"
 
 
 def _stored(row: dict[str, Any]) -> StoredItem:
@@ -175,11 +200,12 @@ def _stored(row: dict[str, Any]) -> StoredItem:
         id=row.pop("id"),
         digest=row.pop("mmrec_digest"),
         text=row.pop("mmrec_text"),
-        fields=_fields(row.pop("mmrec_fields")),
+        fields=as_fields(row.pop("mmrec_fields")),
         row=row.pop("_rowid"),
         metadata=row,
     )
 
 
-def _fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
+def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
+    """Fields as they lie in the column ``mmrec_fields``."""
     return tuple(StoredField(**{**entry, "modality": Modality(entry["modality"])}) for entry in entries or ())

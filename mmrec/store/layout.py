@@ -7,6 +7,7 @@ from pathlib import Path
 from mmrec.errors import StoreError, UsageError
 from mmrec.spaces import Space
 from mmrec.store.files import write_atomically
+from mmrec.store.lock import commit_lock
 
 __all__ = ["FORMAT_VERSION", "Layout"]
 
@@ -58,11 +59,13 @@ class Layout:
         if self._about.exists():
             self.check()
             return
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        if self.root.exists() and (not self.root.is_dir() or not self._is_unborn()):
             msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
             raise UsageError(msg)
         self.root.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
+        with commit_lock(self.lock):
+            if not self._about.exists():
+                write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
 
     def check(self) -> None:
         """Raise StoreError unless this is a store of a version that can be read."""
@@ -79,6 +82,10 @@ class Layout:
                 f"{self.root} has store format {found}, this mmrec reads format {FORMAT_VERSION}; "
                 "index the source again into a new store"
             )
+
+    def _is_unborn(self) -> bool:
+        """Whether there is nothing here, or what a process left that died while making the store."""
+        return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
 
     @property
     def _about(self) -> Path:

@@ -8,7 +8,10 @@ from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreBusyError
 
-__all__ = ["commit_lock"]
+__all__ = ["PATIENCE_SECONDS", "commit_lock"]
+
+PATIENCE_SECONDS = 900.0
+"""How long a job waits that has worked for hours: another may commit a whole catalog meanwhile."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 
-from mmrec.store.tables import open_table
+from mmrec.store.tables import open_table, writing
 
 __all__ = ["Quarantined", "forget", "quarantined", "replace_quarantine"]
 
@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
         ("size", pa.int64()),
         ("mtime_ns", pa.int64()),
         ("at", pa.timestamp("us", tz="UTC")),
+        ("modality", pa.string()),
+        ("transient", pa.bool_()),
     ]
 )
 
@@ -41,6 +43,8 @@ class Quarantined:
         size: Bytes of the file when it was read.
         mtime_ns: Modification time of the file when it was read.
         at: When it was found, UTC.
+        modality: What the content was taken for; None for a row. A film without sound may still be a picture.
+        transient: Whether another run may have more luck, as after a lack of memory; the content is then tried again.
 
     """
 
@@ -53,6 +57,8 @@ class Quarantined:
     size: int | None = None
     mtime_ns: int | None = None
     at: datetime | None = None
+    modality: str | None = None
+    transient: bool = False
 
 
 def quarantined(path: Path) -> list[Quarantined]:
@@ -66,12 +72,14 @@ def replace_quarantine(path: Path, entries: Sequence[Quarantined]) -> None:
     """Write the entries of a run over those of the run before, in one commit. Hold the commit lock."""
     now = datetime.now(UTC)
     rows = [{**asdict(entry), "at": entry.at or now} for entry in entries]
-    path.parent.mkdir(parents=True, exist_ok=True)
     mode = "overwrite" if path.exists() else "create"
-    lance.write_dataset(pa.Table.from_pylist(rows, schema=SCHEMA), str(path), mode=mode)
+    with writing(path):
+        lance.write_dataset(pa.Table.from_pylist(rows, schema=SCHEMA), str(path), mode=mode)
 
 
 def forget(path: Path, ids: Collection[str]) -> None:
     """Drop the entries of deleted items. Hold the commit lock."""
-    kept = [entry for entry in quarantined(path) if entry.id not in ids]
-    replace_quarantine(path, kept)
+    entries = quarantined(path)
+    kept = [entry for entry in entries if entry.id not in ids]
+    if len(kept) < len(entries):
+        replace_quarantine(path, kept)

@@ -34,10 +34,9 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
 
 
 def _sweep(layout: Layout) -> None:
-    """Remove the folders whose owners died."""
-    for folder in layout.staging.iterdir():
-        if not folder.is_dir():
-            continue
+    """Remove the folders whose owners died, and the locks of those that died before they had a folder."""
+    for name in {path.name.removesuffix(".lock") for path in layout.staging.iterdir()}:
+        folder = layout.staging / name
         lock = FileLock(_lock_of(folder), timeout=0)
         try:
             with lock:

@@ -1,17 +1,19 @@
 """Changes to the items, gathered on disk by a job and committed at once."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
-from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredItem
-from mmrec.store.tables import compact, create, open_table, quoted
+from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredField, StoredItem, as_fields
+from mmrec.store.retype import common_type, mend, retype
+from mmrec.store.tables import compact, create, open_table, quoted, writing
 
 __all__ = ["StagedItems", "commit_items", "remove_items"]
 
@@ -19,6 +21,7 @@ INDEX_IDS_FROM = 10_000
 """Rows from which an index over ids pays for itself."""
 
 ROWS_PER_FLUSH = 4096
+ROWS_PER_COMMIT = 64 * ROWS_PER_FLUSH
 
 
 class StagedItems:
@@ -29,12 +32,30 @@ class StagedItems:
         self.schema = schema
         self._writer = pq.ParquetWriter(self.path, schema)
         self._pending: list[dict[str, Any]] = []
+        self._dropped: frozenset[str] = frozenset()
         self.count = 0
 
     def add(self, item: StoredItem) -> None:
-        """Stage one new or edited item."""
-        own = {"id": item.id, "mmrec_digest": item.digest, "mmrec_text": item.text}
-        fields = [{**asdict(field), "modality": str(field.modality)} for field in item.fields]
+        """Stage one new or edited item. Each id once. Raises UsageError where metadata does not fit the columns."""
+        unknown = [name for name in item.metadata if name not in self.schema.names]
+        if unknown:
+            raise UsageError(
+                f"item {item.id!r} has metadata {unknown[0]!r}, which is not among the columns "
+                f"{[name for name in self.schema.names if name not in RESERVED]}; declare it in the metadata schema"
+            )
+        text = None if item.text is None else item.text.encode("utf-8", "replace").decode()
+        own = {"id": item.id, "mmrec_digest": item.digest, "mmrec_text": text}
+        fields = [
+            {
+                "modality": str(one.modality),
+                "column": one.column,
+                "hash": one.hash,
+                "uri": one.uri,
+                "size": one.size,
+                "mtime_ns": one.mtime_ns,
+            }
+            for one in item.fields
+        ]
         self._pending.append({**item.metadata, **own, "mmrec_fields": fields})
         self.count += 1
         if len(self._pending) >= ROWS_PER_FLUSH:
@@ -43,63 +64,116 @@ class StagedItems:
     def close(self) -> None:
         """Finish the file, so that it can be read; a second call does nothing."""
         if self._writer.is_open:
-            self._flush()
-            self._writer.close()
+            with writing(self.path):
+                self._flush()
+                self._writer.close()
+
+    def is_empty(self, column: str) -> bool:
+        """Whether nothing staged has a value in a column. Close first."""
+        batches = pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=[column])
+        return all(batch.column(0).null_count == len(batch) for batch in batches)
+
+    def fields(self, ids: Collection[str]) -> dict[str, tuple[StoredField, ...]]:
+        """Fields of the items of these ids, as far as they are staged. Close first."""
+        found = {}
+        wanted = pa.array(list(ids), pa.string())
+        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=["id", "mmrec_fields"]):
+            for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist():
+                found[row["id"]] = as_fields(row["mmrec_fields"])
+        return found
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Leave out staged items, once, after all."""
+        self._dropped = frozenset(ids)
+        self.count -= len(self._dropped)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """What is staged and not dropped. Close first."""
+        dropped = pa.array(sorted(self._dropped), pa.string())
+        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
+            yield batch.filter(pc.invert(pc.is_in(batch.column("id"), dropped))) if self._dropped else batch
 
     def _flush(self) -> None:
         if self._pending:
-            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self.schema))
-            self._pending = []
+            rows, self._pending = self._pending, []
+            with writing(self.path):
+                self._writer.write_table(_as_table(rows, self.schema))
 
 
 def commit_items(path: Path, staged: StagedItems) -> None:
-    """Insert new items and replace edited ones, in one commit. Hold the commit lock; close `staged` first.
+    """Insert new items and replace edited ones. Hold the commit lock; close `staged` first.
 
-    Raises UsageError where a metadata column changed to a type that does not fit the stored one.
+    One commit, or one for every `ROWS_PER_COMMIT` where more go into a table that is not empty: a merge is held in
+    memory. A metadata column of another type than the stored one widens it. Raises StoreError where the table
+    cannot be written.
     """
     if not staged.count:
         return
-    table = open_table(path) or create(path, staged.schema)
-    schema = _reconcile(table, staged.schema)
-    reader = pa.RecordBatchReader.from_batches(schema, _cast(pq.ParquetFile(staged.path), schema))
-    table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(reader)
-    _index_ids(table)
-    compact(table)
+    with writing(path):
+        table = open_table(path) or create(path, staged.schema)
+        schema = _reconcile(table, staged)
+        batches = _cast(staged.batches(), schema)
+        if table.count_rows() == 0:
+            reader = pa.RecordBatchReader.from_batches(schema, batches)
+            table = lance.write_dataset(reader, str(path), mode="append")
+        else:
+            while piece := list(islice(batches, ROWS_PER_COMMIT // ROWS_PER_FLUSH)):
+                merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(pa.Table.from_batches(piece))
+        _index_ids(table)
+        compact(table)
 
 
 def remove_items(path: Path, ids: Sequence[str]) -> int:
-    """Delete the items of these ids. Hold the commit lock. Returns how many were there."""
+    """Delete the items of these ids, in one commit. Hold the commit lock. Returns how many were there.
+
+    Raises StoreError where the table cannot be written.
+    """
     table = open_table(path)
-    if table is None:
+    if table is None or not ids:
         return 0
-    before = table.count_rows()
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        table.delete(f"id IN ({quoted(list(ids[start : start + IDS_PER_QUERY]))})")
-    return int(before - table.count_rows())
+    if len(ids) <= IDS_PER_QUERY and not table.count_rows(f"id IN ({quoted(list(ids))})"):
+        return 0  # the deletion of nothing would be a commit too
+    with writing(path):
+        gone = pa.table({"id": pa.array(ids, pa.string())})
+        return int(table.merge_insert("id").when_matched_delete().execute(gone)["num_deleted_rows"])
 
 
-def _reconcile(table: lance.LanceDataset, staged: pa.Schema) -> pa.Schema:
-    """Add the metadata columns that are new; check that the others still fit."""
-    new = [field for field in staged if field.name not in table.schema.names]
+def _as_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
+        if len(rows) > 1:
+            for row in rows:
+                _as_table([row], schema)
+        columns = {field.name: str(field.type) for field in schema if field.name not in RESERVED}
+        msg = f"item {rows[0]['id']!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
+        raise UsageError(msg) from error
+
+
+def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
+    """Make the metadata columns fit: new ones are added, those of another type widened. Returns all columns."""
+    mend(table)
+    empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
+    filled = [
+        name for name in empty if name in staged.schema.names and not pa.types.is_null(staged.schema.field(name).type)
+    ]
+    if filled:
+        table.drop_columns(filled)  # nothing was ever in them, so their type is only now known
+    new = [field for field in staged.schema if field.name not in table.schema.names]
     if new:
         table.add_columns(pa.schema(new))
-    for field in staged:
+    for field in staged.schema:
         kept = table.schema.field(field.name).type
-        if field.name not in RESERVED and kept != field.type and not _widens(field.type, kept):
-            msg = (
-                f"metadata column {field.name!r} is {field.type} in the source but {kept} in the store; "
-                "give it the old type, another name, or index into a new store"
-            )
-            raise UsageError(msg)
+        if field.name not in RESERVED and kept != field.type and not staged.is_empty(field.name):
+            wanted = common_type(kept, field.type)
+            if wanted != kept:
+                retype(table, field.name, wanted)
     return pa.schema([*OWN_COLUMNS, *(field for field in table.schema if field.name not in RESERVED)])
 
 
-def _widens(narrow: pa.DataType, wide: pa.DataType) -> bool:
-    return pa.types.is_null(narrow) or (pa.types.is_integer(narrow) and pa.types.is_floating(wide))
-
-
-def _cast(file: pq.ParquetFile, schema: pa.Schema) -> Iterable[pa.RecordBatch]:
-    for batch in file.iter_batches(batch_size=ROWS_PER_FLUSH):
+def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
         columns = [
             batch.column(field.name).cast(field.type)
             if field.name in batch.schema.names

@@ -1,5 +1,7 @@
 """The one place that opens Lance tables."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import pyarrow as pa
 
 from mmrec.errors import StoreError
 
-__all__ = ["append", "compact", "create", "open_table", "quoted"]
+__all__ = ["append", "compact", "create", "open_table", "quoted", "writing"]
 
-MOST_FRAGMENTS = 64
+MOST_SMALL_FRAGMENTS = 64
+SMALL_ROWS = 65_536
+"""A file of a table is small below this; larger ones are never rewritten to merge them, or each would be many times."""
 
 
 def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | None:
@@ -27,6 +31,17 @@ def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | N
         raise StoreError(msg) from error
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise StoreError where what is done within cannot write: the disk is full, permission is missing."""
+    try:
+        yield
+    except OSError as error:  # Lance's own have no error number
+        reason = error.strerror or str(error).splitlines()[0][:300]
+        msg = f"{path} cannot be written: {reason}. What was committed is kept; put that right and run it again"
+        raise StoreError(msg) from error
+
+
 def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
     """Make an empty table whose rows keep their row id for life."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,18 +51,20 @@ def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
 
 
 def append(path: Path, rows: pa.Table) -> lance.LanceDataset:
-    """Add rows in one commit; the table is made if need be."""
-    if not path.exists():
-        create(path, rows.schema)
-    table = lance.write_dataset(rows, str(path), mode="append")
-    compact(table)
+    """Add rows in one commit; the table is made if need be. Raises StoreError where it cannot be written."""
+    with writing(path):
+        if not path.exists():
+            create(path, rows.schema)
+        table = lance.write_dataset(rows, str(path), mode="append")
+        compact(table)
     return table
 
 
 def compact(table: lance.LanceDataset) -> None:
-    """Merge the files of a table once many small commits have left many; rows keep their numbers and versions."""
-    if len(table.get_fragments()) > MOST_FRAGMENTS:
-        table.optimize.compact_files()
+    """Merge the small files that many small commits have left; rows keep their numbers, versions and order."""
+    small = sum(fragment.physical_rows < SMALL_ROWS for fragment in table.get_fragments())
+    if small > MOST_SMALL_FRAGMENTS:
+        table.optimize.compact_files(target_rows_per_fragment=SMALL_ROWS)
 
 
 def quoted(values: list[Any]) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32, UInt64
 
 from mmrec.errors import StoreError
 from mmrec.spaces import Space
-from mmrec.store.keys import KeyIndex, as_words
+from mmrec.store.keys import KeyIndex, as_words, words_of
 from mmrec.store.tables import append, open_table
 
 __all__ = ["VectorTable", "append_vectors"]
@@ -22,7 +22,7 @@ class VectorTable:
         self._path = path
         self._space = space
         self._table = open_table(path, version)
-        self._check_fingerprint()
+        self._check_space()
         self._keys = KeyIndex(self._read_keys())
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class VectorTable:
         if [hashes[i] for i in place] != asked:
             raise StoreError(f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup")
 
-    def _check_fingerprint(self) -> None:
+    def _check_space(self) -> None:
         if self._table is None:
             return
         found = (self._table.schema.metadata or {}).get(b"fingerprint", b"").decode()
@@ -65,18 +65,24 @@ class VectorTable:
                 f"{self._space.fingerprint}; it was swapped or edited: restore it, or delete it and index again"
             )
             raise StoreError(msg)
+        stored = self._table.schema.field("vector").type.list_size
+        if stored != self._space.dim:
+            msg = (
+                f"{self._path} holds vectors of {stored} numbers, but space {self._space.name!r} has {self._space.dim} "
+                "under the same fingerprint; give the changed encoder another fingerprint"
+            )
+            raise StoreError(msg)
 
-    def _read_keys(self) -> np.ndarray:
+    def _read_keys(self) -> UInt64[np.ndarray, "n 2"]:
         if self._table is None:
             return np.empty((0, 2), dtype=np.uint64)
-        batches = self._table.scanner(columns=["hash"]).to_batches()
-        buffers = [as_words(batch.column(0).to_pylist()) for batch in batches]
-        return np.concatenate([np.empty((0, 2), dtype=np.uint64), *buffers])
+        column = self._table.to_table(columns=["hash"])["hash"].combine_chunks()
+        return words_of(column)
 
 
-def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: Float32[np.ndarray, "n dim"]) -> None:
-    """Write vectors of contents that have none yet, in one commit."""
-    flat = pa.array(vectors.astype(np.float16).reshape(-1), type=pa.float16())
+def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> None:
+    """Write vectors of contents that have none yet, in one commit. Raises StoreError where that fails."""
+    flat = pa.array(vectors.astype(np.float16, copy=False).reshape(-1), type=pa.float16())
     schema = pa.schema(
         [pa.field("hash", pa.binary(16)), pa.field("vector", pa.list_(pa.float16(), space.dim))],
         metadata={"fingerprint": space.fingerprint},

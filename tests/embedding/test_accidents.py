@@ -20,6 +20,7 @@ from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.vectors import VectorTable
 
 COLUMNS = ColumnSpec("id", text=("title",), metadata=("shelf",))
 JOB = """
@@ -103,6 +104,14 @@ def survive(tmp_path: Path, kills: int) -> None:
     mmrec.index_items(source, source.metadata_schema, fresh_store, [encoder], mmrec.Indexing())
     fresh = mmrec.open(fresh_store.root, encoders=[encoder])
     assert grown.status()["items"] == fresh.status()["items"] == len(rows)
+    fields = [ItemTable(layout.items).by_id(list(rows)) for layout in (Layout(store), fresh_store)]
+    contents = [[some[name].fields[0].hash for name in rows] for some in fields]
+    tables = [VectorTable(layout.vectors(SPACE), SPACE) for layout in (Layout(store), fresh_store)]
+    (found, old), (_, new) = (table.fetch(some) for table, some in zip(tables, contents, strict=True))
+    assert found.all()
+    assert contents[0] == contents[1]
+    lengths = np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)
+    assert (np.einsum("nd,nd->n", old, new) / lengths).min() >= 0.99999
     # The fusion is fitted on the rows in their order in the table, which differs; neighbourhoods must not.
     one, two = grown.vectors(list(rows)), fresh.vectors(list(rows))
     np.testing.assert_allclose(one @ one.T, two @ two.T, atol=2e-3)

@@ -1,5 +1,6 @@
 """Rows keep their number; changes come whole; filters and types are checked."""
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -94,12 +95,39 @@ def test_new_metadata_columns_are_added_and_old_ones_become_null(layout):
     assert stored["i1"].metadata == {"category": "b", "price": None, "colour": "red"}
 
 
-def test_a_metadata_column_of_another_type_is_refused_and_nothing_is_lost(layout):
-    commit(layout, [item("i0")])
-    with pytest.raises(UsageError, match=r"'price' is string in the source but int64 in the store"):
-        commit(layout, [StoredItem("i1", b"d" * 16, None, (), {"price": "dear"})], pa.schema([("price", pa.string())]))
-    assert len(ItemTable(layout.items)) == 1
-    assert list(layout.staging.iterdir()) == []
+@pytest.mark.parametrize(
+    ("old", "new", "typed", "expected"),
+    [
+        (5, 7.5, pa.float64(), pa.float64()),
+        (5, "dear", pa.string(), pa.string()),
+        (5, None, pa.string(), pa.int64()),
+        (5, None, pa.null(), pa.int64()),
+    ],
+)
+def test_a_metadata_column_takes_the_type_that_holds_old_and_new(layout, old, new, typed, expected):
+    commit(layout, [item("i0", price=old)])
+    row = ItemTable(layout.items).by_id(["i0"])["i0"].row
+    commit(layout, [StoredItem("i1", b"d" * 16, None, (), {"price": new})], pa.schema([("price", typed)]))
+    table = ItemTable(layout.items)
+    assert table.metadata_schema.field("price").type == expected
+    found = table.by_id(["i0", "i1"])
+    kept = str(old) if expected == pa.string() else old
+    assert (found["i0"].metadata["price"], found["i1"].metadata["price"], found["i0"].row) == (kept, new, row)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_change_of_type_that_was_cut_off_is_mended(layout, steps):
+    commit(layout, [item("i0", price=5)])
+    table = lance.dataset(str(layout.items))
+    table.add_columns({"mmrec_retyped price": "cast(`price` as double)"})
+    if steps == 2:
+        table.drop_columns(["price"])
+    commit(layout, [item("i1", price=7)])
+    found = ItemTable(layout.items).by_id(["i0", "i1"])
+    assert {name: one.metadata for name, one in found.items()} == {
+        "i0": {"category": "a", "price": 5},
+        "i1": {"category": "a", "price": 7},
+    }
 
 
 def test_reserved_metadata_names_are_refused():
