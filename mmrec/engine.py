@@ -73,7 +73,7 @@ class Engine:
         self,
         query: str | Part | Sequence[Part],
         *,
-        against: Iterable[Modality | str] | None = None,
+        against: str | Iterable[Modality | str] | None = None,
         where: str | None = None,
         k: int = 10,
     ) -> Results:
@@ -94,7 +94,7 @@ class Engine:
         parts = _parts(query)
         if k < 1:
             raise UsageError(f"k must be at least 1; got {k}")
-        counted = None if against is None else frozenset(Modality(modality) for modality in against)
+        counted = _modalities(against)
         snapshot = self._fresh_snapshot()
         vector = self._queries.make(parts, snapshot, counted)
         asked = [part.value for part in parts if part.kind == "item"]
@@ -107,7 +107,7 @@ class Engine:
         self,
         item_id: str,
         *,
-        against: Iterable[Modality | str] | None = None,
+        against: str | Iterable[Modality | str] | None = None,
         where: str | None = None,
         k: int = 10,
     ) -> Results:
@@ -139,9 +139,9 @@ class Engine:
         schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
         return EmbeddingJob(self._layout, self._encoders(), keep_missing=True).run(items, schema)
 
-    def delete(self, ids: Iterable[str]) -> int:
+    def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""
-        wanted = sorted(set(ids))
+        wanted = sorted({ids} if isinstance(ids, str) else set(ids))
         with commit_lock(self._layout.lock):
             removed = remove_items(self._layout.items, wanted)
             forget(self._layout.quarantine, set(wanted))
@@ -183,7 +183,7 @@ class Engine:
     def _fresh_snapshot(self) -> Snapshot:
         with self._lock:
             if self._snapshot is None or not self._snapshot.is_current(self._layout):
-                self._snapshot = open_snapshot(self._layout)
+                self._snapshot = open_snapshot(self._layout, self._snapshot)
             return self._snapshot
 
     def _encoders(self) -> Sequence[Encoder]:
@@ -204,6 +204,16 @@ def _encoders_of(
         )
     chosen = made_with if given is None else given
     return load_encoders(chosen, device=device, dtype=dtype) if isinstance(chosen, str | Path) else chosen
+
+
+def _modalities(against: str | Iterable[Modality | str] | None) -> frozenset[Modality] | None:
+    if against is None:
+        return None
+    named = [against] if isinstance(against, str) else list(against)
+    unknown = [name for name in named if name not in set(Modality)]
+    if unknown or not named:
+        raise UsageError(f"against names {unknown or 'nothing'}; allowed are {', '.join(Modality)}, one or several")
+    return frozenset(Modality(name) for name in named)
 
 
 def _parts(query: str | Part | Sequence[Part]) -> Sequence[Part]:

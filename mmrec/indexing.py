@@ -29,6 +29,7 @@ class Indexing:
         encoder_source: Preset or config file of the encoders, written into the manifest for the reader.
         weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
         keep_missing: Keep items that the source no longer has.
+        prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
         index: Index recipe; chosen by size where None.
@@ -39,6 +40,7 @@ class Indexing:
     encoder_source: str = "packaged"
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    prune: bool = False
     refit: bool = False
     dim: int = 512
     index: IndexSpec | None = None
@@ -59,7 +61,13 @@ def index_items(
     del before  # a night may pass, and another index be published
     counted = frozenset(modality for modality in Modality if weights[modality] > 0)
     job = EmbeddingJob(
-        layout, encoders, decoding_workers(), report=how.report, keep_missing=how.keep_missing, modalities=counted
+        layout,
+        encoders,
+        decoding_workers(),
+        report=how.report,
+        keep_missing=how.keep_missing,
+        modalities=counted,
+        prune=how.prune,
     )
     tally = job.run(source, metadata)
     recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)

@@ -62,6 +62,8 @@ class QueryMaker:
         fusion = snapshot.generation.fusion
         if part.kind == "item":
             return _item(part.value, snapshot, fusion, against)
+        if part.kind not in set(Modality):
+            raise UsageError(f"a part of a query is text, image, audio or item, not {part.kind!r}")
         modality = Modality(part.kind)
         if modality is Modality.TEXT:
             vectors = self._encode_text(part.value)
@@ -73,7 +75,7 @@ class QueryMaker:
         """One content in all the spaces its encoders have."""
         able = [encoder for encoder in self._load() if modality in encoder.spaces]
         if not able:
-            raise UsageError(f"none of this store's encoders takes {modality}; query with another modality")
+            raise UsageError(f"none of the encoders in use takes {modality}; query with another modality")
         content = decode(modality, data, Limits())
         vectors = {}
         for encoder in able:

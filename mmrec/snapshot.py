@@ -69,12 +69,16 @@ class Snapshot:
         return having if matching is None else np.intersect1d(having, matching, assume_unique=True)
 
 
-def open_snapshot(layout: Layout) -> Snapshot:
-    """Open the current generation and fuse what changed since. Raises StoreError where there is none."""
+def open_snapshot(layout: Layout, before: Snapshot | None = None) -> Snapshot:
+    """Open the current generation, or take that of the snapshot before, and fuse what changed since it was built.
+
+    Raises StoreError where there is none.
+    """
     number = current(layout)
     if number is None:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
-    generation = open_generation(layout, number)
+    known = before is not None and before.generation.manifest.number == number
+    generation = before.generation if before is not None and known else open_generation(layout, number)
     items = ItemTable(layout.items)
     fresh = items.changed_since(generation.manifest.items_version)
     gone = np.setdiff1d(generation.rows, items.rows(), assume_unique=True)

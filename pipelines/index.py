@@ -42,6 +42,7 @@ def run(options: IndexOptions) -> IndexSummary:
             encoder_source=chosen,
             weights=options.weights,
             keep_missing=options.keep_missing,
+            prune=options.prune,
             refit=options.refit,
             report=_Reporter(advance),
         )

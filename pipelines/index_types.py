@@ -36,6 +36,7 @@ class IndexOptions:
         encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
+        prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
@@ -49,6 +50,7 @@ class IndexOptions:
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    prune: bool = False
     refit: bool = False
     device: str = "auto"
     dtype: str = "fp32"

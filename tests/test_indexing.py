@@ -292,3 +292,38 @@ def test_a_price_with_cents_does_not_lock_the_store(shop):
     engine = shop.open()
     assert engine.show("apple").metadata["price"] == 7.5
     assert {hit.id for hit in engine.search("a boat", where="price > 7 AND price < 8").hits} == {"apple"}
+
+
+def test_an_emptied_source_does_not_empty_the_store(shop):
+    shop.index()
+    whole = dict(shop.rows)
+    shop.rows = {"engine": shop.rows["engine"]}
+    with pytest.raises(UsageError, match=r"remove 11 of the store's 12 items.*--prune"):
+        shop.index()
+    assert shop.open().status()["items"] == 12
+    tally, made = shop.index(prune=True)
+    assert (tally.removed, made.items) == (11, 1)
+    shop.rows = whole
+    back, _ = shop.index()
+    assert not back.encoded
+
+
+def test_words_of_python_are_checked(shop):
+    shop.index()
+    engine = shop.open()
+    assert engine.search("a cat", against="image", k=1).hits[0].id in WORDS[:6]
+    for wrong in ("picture", [], ["text", "smell"]):
+        with pytest.raises(UsageError, match="allowed are text, image, audio"):
+            engine.search("a cat", against=wrong)
+    assert engine.delete("apple") == 1
+
+
+def test_a_generation_that_is_missing_is_rolled_back(shop):
+    shop.index()
+    shop.index(refit=True)
+    (shop.layout.generations / "2").rename(shop.layout.generations / "lost")
+    engine = shop.open()
+    with pytest.raises(StoreError, match="mmrec rollback"):
+        engine.search("a boat")
+    assert engine.rollback() == 1
+    assert engine.search("a boat", k=1).hits[0].id == "boat"

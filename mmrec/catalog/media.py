@@ -84,7 +84,7 @@ def decode(modality: Modality, data: bytes, limits: Limits = _DEFAULT) -> Conten
     """Decode by what the bytes are, whatever their file was called.
 
     Returns a str, an RGB picture turned upright, or a mono waveform at the file's own rate. Raises MediaError, and
-    nothing else, with one sentence that a person can act on.
+    nothing else but MemoryError, with one sentence that a person can act on.
     """
     if not data:
         raise MediaError("The content is empty.")
@@ -92,7 +92,7 @@ def decode(modality: Modality, data: bytes, limits: Limits = _DEFAULT) -> Conten
         raise _too_large(limits)
     try:
         return _DECODERS[modality](data, limits)
-    except MediaError:
+    except (MediaError, MemoryError):
         raise
     except Exception as error:
         raise MediaError(f"The {modality} is damaged: {_plain_words(error)}.") from error

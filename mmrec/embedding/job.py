@@ -21,6 +21,7 @@ from mmrec.embedding.lookup import Known, Lookup, chunks
 from mmrec.embedding.refusals import Refusals
 from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.protocol import Encoder
+from mmrec.errors import UsageError
 from mmrec.items import Item, Reject
 from mmrec.modality import Modality
 from mmrec.store.items import ItemTable, item_schema
@@ -72,6 +73,7 @@ class EmbeddingJob:
         report: Called with the running tally, often.
         keep_missing: Whether items that the source no longer has stay.
         modalities: What is encoded, as far as there is an encoder for it.
+        prune: Whether the source may remove more than half of the items; else it is taken for broken.
 
     """
 
@@ -82,6 +84,7 @@ class EmbeddingJob:
     report: Callable[[Tally], None] = lambda _: None
     keep_missing: bool = False
     modalities: frozenset[Modality] = frozenset(Modality)
+    prune: bool = False
 
     def __post_init__(self) -> None:
         self.tally = Tally()
@@ -100,7 +103,10 @@ class EmbeddingJob:
         self._unusable: set[str] = set()
 
     def run(self, source: Iterable[Item | Reject], metadata: pa.Schema) -> Tally:
-        """Take in a whole source. Whatever stops it, the vectors made until then are kept."""
+        """Take in a whole source. Whatever stops it, the vectors made until then are kept.
+
+        Raises UsageError, and changes no item, where more than half of them would go and `prune` is not set.
+        """
         schema = item_schema(metadata)
         with scratch_folder(self.layout) as folder, closing(StagedItems(folder, schema)) as staged:
             try:
@@ -174,11 +180,20 @@ class EmbeddingJob:
         with commit_lock(self.layout.lock, PATIENCE_SECONDS):
             gone = self._gone(changed_meanwhile=ItemTable(self.layout.items).ids_changed_since(self._items.version))
             gone |= self._drop_lost(staged)
+            self._check_removals(len(gone))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
             entries = refused + self._others_entries({entry.id for entry in refused})
             if entries or self._earlier:
                 replace_quarantine(self.layout.quarantine, entries)
+
+    def _check_removals(self, gone: int) -> None:
+        there = len(self._items)
+        if gone * 2 > there and not self.prune:
+            raise UsageError(
+                f"this source would remove {gone:,} of the store's {there:,} items, as it lacks them or they cannot be "
+                "read; nothing was changed. If that is meant, index with --prune; to keep them, with --keep-missing"
+            )
 
     def _drop_lost(self, staged: StagedItems) -> set[str]:
         """Leave out items of which nothing is left. Returns those that are in the table."""

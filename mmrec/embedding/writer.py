@@ -14,7 +14,7 @@ from mmrec.store.vectors import append_vectors
 __all__ = ["VectorWriter"]
 
 FLUSH_BYTES = 32 * 1024 * 1024
-FLUSH_SECONDS = 30.0
+FLUSH_SECONDS = 10.0
 
 
 class VectorWriter:

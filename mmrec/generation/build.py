@@ -68,12 +68,12 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
-    tables = open_tables(layout, blocks)
     if not blocks:
         raise UsageError(
             "no item has a content that can be encoded and weighs anything, so there is nothing to search; see why "
             f"with `mmrec quarantine {layout.root}`"
         )
+    tables = open_tables(layout, blocks)
     weights = block_weights(blocks, recipe.weights)
     kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
     fusion = before.fusion if before is not None and kept else _fit(recipe, items, blocks, weights, tables)
@@ -84,22 +84,35 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
         checks = _check(index, rows, vectors, recipe.seed)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         index.save(folder / INDEX)
-        made = Manifest(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            items_version=items.version,
-            vector_versions={layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()},
-            encoders=recipe.encoders,
-            weights={str(m): float(recipe.weights.get(m, 1.0)) for m in Modality},
-            dim=fusion.dim,
-            items=len(rows),
-            contents={block.name: count for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)},
-            kept_energy=fusion.kept_energy,
-            index_factory=index.spec.factory,
-            checks=checks,
-            sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
-        )
+        versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
+        made = _manifest(folder, recipe, fusion, index, checks, (items.version, versions))
         with commit_lock(layout.lock):
             return publish(layout, folder, made)
+
+
+def _manifest(
+    folder: Path,
+    recipe: Recipe,
+    fusion: Fusion,
+    index: Index,
+    checks: dict[str, float],
+    versions: tuple[int, dict[str, int]],
+) -> Manifest:
+    """Describe what was built; `versions` are those of the items and of each vector table."""
+    return Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        items_version=versions[0],
+        vector_versions=versions[1],
+        encoders=recipe.encoders,
+        weights={str(m): float(recipe.weights.get(m, 1.0)) for m in Modality},
+        dim=fusion.dim,
+        items=len(index),
+        contents={block.name: count for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)},
+        kept_energy=fusion.kept_energy,
+        index_factory=index.spec.factory,
+        checks=checks,
+        sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    )
 
 
 def follows(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:

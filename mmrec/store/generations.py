@@ -107,10 +107,18 @@ def roll_back(layout: Layout, number: int | None) -> int:
     now = current(layout)
     there = numbers(layout)
     if number is None and now is not None:
-        number = manifest(layout, now).parent
+        number = _parent(layout, now, there)
     if number is None or number not in there:
         msg = f"no generation {number if number is not None else 'before the current one'}; there are {there}"
         raise UsageError(msg)
     manifest(layout, number)
     write_atomically(layout.current, str(number).encode())
     return number
+
+
+def _parent(layout: Layout, number: int, there: list[int]) -> int | None:
+    """The generation that a generation replaced; the one numbered before it where it is too damaged to say."""
+    try:
+        return manifest(layout, number).parent
+    except StoreError:
+        return max((other for other in there if other < number), default=None)

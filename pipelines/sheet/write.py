@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mmrec.errors import UsageError
 from mmrec.query import Hit, Part, Results
 from pipelines.sheet.cards import asked_parts, result_cards
 
@@ -35,7 +36,8 @@ class Section:
 def write_sheet(out: Path, sections: Sequence[Section]) -> None:
     """Write one HTML file with all pictures and sounds inside; it needs no network and no script.
 
-    A medium that cannot be read leaves a placeholder with the reason.
+    A medium that cannot be read leaves a placeholder with the reason. Raises UsageError where the file cannot be
+    written.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -55,7 +57,10 @@ def write_sheet(out: Path, sections: Sequence[Section]) -> None:
         for section in sections
     ]
     page = environment.get_template("sheet.html.jinja").render(sections=shown)
-    _replace(out, page.encode("utf-8", "backslashreplace"))
+    try:
+        _replace(out, page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error
 
 
 def _replace(out: Path, page: bytes) -> None:
