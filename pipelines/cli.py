@@ -1,7 +1,6 @@
 """The command line's grammar. Each command reads its options, then imports what it needs and calls it."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,7 +43,8 @@ def common(
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Parquet, JSON Lines, CSV, dataset or folder.")],
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
     store: options.StoreArgument,
     *,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
@@ -52,11 +52,13 @@ def index(
     image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
         str | None, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.", show_default="packaged")
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
     device: options.DeviceOption = "auto",
@@ -67,9 +69,10 @@ def index(
 ) -> None:
     """Index a catalog, or bring its store up to date; only what is missing is computed.
 
-    Without columns they are guessed, shown, and used once you agree.
+    Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
     """
-    columns = Columns(id_column, *(grammar.parse_columns(given or ()) for given in (text, image, audio, metadata)))
+    texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
+    columns = Columns(id_column, texts, images, sounds, kept, deleted)
     asked = IndexOptions(
         source=source,
         store=store,
@@ -77,6 +80,7 @@ def index(
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
+        add=add,
         prune=prune,
         refit=refit,
         device=grammar.parse_device(device),
@@ -87,8 +91,9 @@ def index(
 
     from pipelines import answers, console
     from pipelines.index import run
+    from pipelines.spec import with_spec
 
-    summary = run(asked)
+    summary = run(with_spec(asked, options.given(context)))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
         console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")

@@ -18,6 +18,7 @@ class Columns:
     image: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    deleted: str | None = None
 
     @property
     def named(self) -> bool:
@@ -30,31 +31,35 @@ class IndexOptions:
     """One run of ``mmrec index``.
 
     Attributes:
-        source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
+        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
         encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
+        add: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         yes: Consent to the guess beforehand.
+        storage: Options of object stores, by scheme, s3 or gs.
 
     """
 
-    source: Path
+    source: str | Path
     store: Path
     columns: Columns = field(default_factory=Columns)
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    add: bool = False
     prune: bool = False
     refit: bool = False
     device: str = "auto"
     dtype: str = "fp32"
     yes: bool = False
+    storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = [
     "SheetOption",
     "StoreArgument",
     "WhereOption",
+    "given",
 ]
 
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)]
@@ -47,6 +48,12 @@ SheetOption = Annotated[
     Path | None,
     typer.Option("--sheet", metavar="FILE.html", help="Also write a page with pictures and players.", dir_okay=False),
 ]
+
+
+def given(context: typer.Context) -> frozenset[str]:
+    """Return the names of the options that a person wrote, whether or not they equal the defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
 
 
 @dataclass(frozen=True, slots=True)
