@@ -43,7 +43,6 @@ def common(
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
     store: options.StoreArgument,
     *,
@@ -61,8 +60,8 @@ def index(
     add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
-    device: options.DeviceOption = "auto",
-    dtype: options.DtypeOption = "fp32",
+    device: Annotated[str | None, options.DEVICE] = None,
+    dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
@@ -83,8 +82,8 @@ def index(
         add=add,
         prune=prune,
         refit=refit,
-        device=grammar.parse_device(device),
-        dtype=dtype,
+        device=grammar.parse_device(device or "auto"),
+        dtype=dtype or "fp32",
         yes=yes,
     )
     from dataclasses import asdict
@@ -93,7 +92,9 @@ def index(
     from pipelines.index import run
     from pipelines.spec import with_spec
 
-    summary = run(with_spec(asked, options.given(context)))
+    flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags |= {"device": device, "dtype": dtype}
+    summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
         console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "DEVICE",
+    "DTYPE",
     "AgainstOption",
     "AsJson",
     "DeviceOption",
@@ -17,7 +19,6 @@ __all__ = [
     "SheetOption",
     "StoreArgument",
     "WhereOption",
-    "given",
 ]
 
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)]
@@ -36,9 +37,11 @@ WhereOption = Annotated[
     typer.Option("--where", metavar="SQL", help="Keep items whose metadata match, as in \"category = 'animals'\"."),
 ]
 
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+DEVICE = typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+DeviceOption = Annotated[str, DEVICE]
 
-DtypeOption = Annotated[str, typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")]
+DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
+DtypeOption = Annotated[str, DTYPE]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 
@@ -48,12 +51,6 @@ SheetOption = Annotated[
     Path | None,
     typer.Option("--sheet", metavar="FILE.html", help="Also write a page with pictures and players.", dir_okay=False),
 ]
-
-
-def given(context: typer.Context) -> frozenset[str]:
-    """Return the names of the options that a person wrote, whether or not they equal the defaults."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
 
 
 @dataclass(frozen=True, slots=True)

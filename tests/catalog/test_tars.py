@@ -59,7 +59,7 @@ def test_members_of_one_key_are_one_item(tmp_path, shop, name, form):
     path = write_tar(tmp_path / name, shop, form)
     columns = guess_columns(path)
     assert columns == ColumnSpec(
-        "__key__", ("title", "txt"), ("jpg", "seg.png"), ("wav",), ("price", "tags", "when", "json_txt", "cls")
+        "__key__", ("title", "txt"), ("jpg", "seg.png"), ("wav",), ("cls", "price", "tags", "when", "json_txt")
     )
     source = open_source(path, columns)
     boat, noise, words = source
