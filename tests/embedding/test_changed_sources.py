@@ -1,9 +1,12 @@
 """A source that changed, a delta, and a source of which a part cannot be read: what becomes of the store."""
 
 import gzip
+import io
 import json
+import tarfile
 
 import pytest
+from PIL import Image
 from source_kinds import KINDS
 
 import mmrec
@@ -120,6 +123,31 @@ def test_what_hides_in_a_damaged_archive_is_not_removed(compressed, index, there
     assert "shard.tar" in entries(tmp_path)[0][2]
     tally = index(write(rows(boat=None), folder))
     assert (tally.removed, tally.quarantined, entries(tmp_path)) == (1, 0, [])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_pictures_in_archives_are_read_once(mode, index, there, tmp_path):
+    path = tmp_path / ("shard.tar.gz" if mode.endswith("gz") else "shard.tar")
+
+    def write(colours):
+        with tarfile.open(path, mode) as tar:
+            for number, colour in enumerate(colours):
+                out = io.BytesIO()
+                Image.new("RGB", (32, 32), colour).save(out, "PNG")
+                info = tarfile.TarInfo(f"{number}.png")
+                info.size = out.tell()
+                tar.addfile(info, io.BytesIO(out.getvalue()))
+
+    columns = ColumnSpec("__key__", image=("png",))
+    write(["red", "green", "blue"])
+    tally = index(path, columns)
+    in_hand = mode.endswith("gz")
+    assert (tally.added, tally.read, tally.encoded["image"]) == (3, 0 if in_hand else 3, 3)
+    tally = index(path, columns)
+    assert (tally.changed, tally.read, tally.encoded["image"]) == (0, 0, 0)
+    write(["red", "white", "blue"])
+    tally = index(path, columns)
+    assert (tally.removed, tally.encoded["image"], there()) == (0, 1, ["0", "1", "2"])
 
 
 def test_a_source_that_lost_most_is_taken_for_broken(index, there, tmp_path):
