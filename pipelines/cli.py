@@ -225,3 +225,39 @@ def rollback(
     from pipelines import answers
 
     answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec export my-store vectors.parquet --where \"category = 'animals'\"")
+def export(
+    store: options.StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .parquet file, or a directory.", show_default=False)],
+    *,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Contents in this space, not items.")] = None,
+    generation: Annotated[int | None, typer.Option(metavar="N", min=1, help="Whose; the current by default.")] = None,
+    where: options.WhereOption = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", metavar="parquet|datasets", help="By the name of OUT if not given.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="FORMAT", help="float16 or float32.")] = "float16",
+    vector_column: Annotated[str, typer.Option(metavar="COL", help="Name of the column of vectors.")] = "vector",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write ids, metadata and vectors to Parquet or a Hugging Face datasets directory.
+
+    The file says which space the vectors are of; they compare only with vectors of the same fingerprint.
+    """
+    from mmrec.exchange.export import Export
+    from pipelines import answers
+    from pipelines import export as job
+
+    how = Export(
+        space,
+        generation,
+        where,
+        grammar.parse_vector_format(dtype),
+        job.chosen_format(layout, out),
+        vector_column,
+        overwrite,
+    )
+    answers.print_values(job.run(store, out, how), as_json=as_json)

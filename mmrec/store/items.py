@@ -163,6 +163,21 @@ class ItemTable:
             for batch in self._table.scanner(columns=["id"], filter=where, batch_size=size).to_batches():
                 yield batch.column("id").to_pylist()
 
+    def scan(self, where: str | None = None, size: int = 4096, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """All columns of the items, or of those that a SQL expression lets pass, with ``_rowid``, a batch at a time.
+
+        Raises UsageError where the expression cannot be used.
+        """
+        if self._table is None:
+            return
+        try:
+            scanner = self._table.scanner(filter=where, with_row_id=True, batch_size=size, limit=limit)
+            yield from scanner.to_batches()
+        except (ValueError, OSError) as error:
+            if where is None:
+                raise
+            raise UsageError(self._bad_filter(where, error)) from error
+
     def ids_changed_since(self, version: int) -> set[str]:
         """Ids of items added or edited after a version."""
         return {name for batch in self.ids(_after(version)) for name in batch}
