@@ -72,7 +72,7 @@ def index_items(
     tally = job.run(source, metadata)
     recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
     before = _current_generation(layout)
-    if before is not None and not how.refit and follows(before, recipe, ItemTable(layout.items)):
+    if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
 
