@@ -137,7 +137,7 @@ class Engine:
         quarantine and is counted in the tally.
         """
         schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
-        return EmbeddingJob(self._layout, self._encoders(), keep_missing=True).run(items, schema)
+        return EmbeddingJob(self._layout, self._encoders(), delta=True).run(items, schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""

@@ -5,6 +5,7 @@ MmrecError
 │   ├── UnknownIdError     no item of that id
 │   └── SpaceMismatchError vectors of two spaces were about to be compared
 ├── MediaError             one content cannot be read or decoded; the item lives on without it
+├── SourceError            a catalog could not be read to its end; what was done is kept
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
     └── StoreBusyError     another process holds the commit lock
@@ -16,6 +17,7 @@ __all__ = [
     "EncoderError",
     "MediaError",
     "MmrecError",
+    "SourceError",
     "SpaceMismatchError",
     "StoreBusyError",
     "StoreError",
@@ -42,6 +44,10 @@ class SpaceMismatchError(UsageError):
 
 class MediaError(MmrecError):
     """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+
+
+class SourceError(MmrecError):
+    """A catalog could not be read to its end; what was done until then is kept."""
 
 
 class EncoderError(MmrecError):

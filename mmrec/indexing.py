@@ -11,7 +11,7 @@ from mmrec.embedding.job import EmbeddingJob, Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.generation.build import Recipe, build_generation, follows
 from mmrec.generation.generation import Generation, open_generation
-from mmrec.items import Item, Reject
+from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.generations import Manifest, current
@@ -29,6 +29,7 @@ class Indexing:
         encoder_source: Preset or config file of the encoders, written into the manifest for the reader.
         weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
         keep_missing: Keep items that the source no longer has.
+        delta: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
@@ -40,6 +41,7 @@ class Indexing:
     encoder_source: str = "packaged"
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    delta: bool = False
     prune: bool = False
     refit: bool = False
     dim: int = 512
@@ -48,7 +50,11 @@ class Indexing:
 
 
 def index_items(
-    source: Iterable[Item | Reject], metadata: pa.Schema, layout: Layout, encoders: Sequence[Encoder], how: Indexing
+    source: Iterable[Item | Removal | Reject],
+    metadata: pa.Schema,
+    layout: Layout,
+    encoders: Sequence[Encoder],
+    how: Indexing,
 ) -> tuple[Tally, Manifest]:
     """Bring a store in line with a source. Returns what was done and the generation that is now current.
 
@@ -66,6 +72,7 @@ def index_items(
         decoding_workers(),
         report=how.report,
         keep_missing=how.keep_missing,
+        delta=how.delta,
         modalities=counted,
         prune=how.prune,
     )

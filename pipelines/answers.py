@@ -73,8 +73,11 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def quarantine_rows(left_out: Sequence[Quarantined]) -> list[dict[str, object]]:
-    """Lay out what was left out, in the words of the source: its row, the item's id, the column, the reason."""
-    return [{"row": one.source_row, "id": one.id, "column": one.column, "reason": one.reason} for one in left_out]
+    """Lay out what was left out: the source's row, from 1, and where that is, the item's id, the column, the reason."""
+    return [
+        {"row": one.source_row, "where": one.where, "id": one.id, "column": one.column, "reason": one.reason}
+        for one in left_out
+    ]
 
 
 def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict[str, object]]:

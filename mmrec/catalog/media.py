@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.locations import is_in_table, read_from_table
+from mmrec.catalog.locations import is_in_table, read_from_table, stat_in_table
 from mmrec.catalog.pictures import decode_picture
 from mmrec.catalog.sounds import decode_sound
 from mmrec.catalog.texts import decode_text
@@ -53,7 +53,7 @@ def read_bytes(content: Field | str, limits: Limits = _DEFAULT) -> bytes:
 def read_media(uri: str, limits: Limits = _DEFAULT) -> bytes:
     """Return the bytes at a URI. Raises MediaError where there are none, or more than `limits` allows."""
     if is_in_table(uri):
-        return read_from_table(uri)
+        return read_from_table(uri, limits.max_bytes)
     try:
         with open(uri, "rb", opener=_open_regular_file) as file:
             data = file.read(limits.max_bytes + 1)
@@ -67,7 +67,9 @@ def read_media(uri: str, limits: Limits = _DEFAULT) -> bytes:
 
 
 def stat_media(uri: str) -> tuple[int, int] | None:
-    """Return size in bytes and time of change in nanoseconds, or None where a URI is not a file of its own."""
+    """Return size in bytes and time of change in nanoseconds, or None where a URI is not a file."""
+    if is_in_table(uri):
+        return stat_in_table(uri)
     try:
         status = Path(uri).stat()
     except (OSError, ValueError):

@@ -208,7 +208,9 @@ def key_of(entry: Quarantined) -> str:
 def _entry(item: Item, content: Field, stored: StoredField | None, reason: str) -> Quarantined:
     digest, size, mtime_ns = (stored.hash, stored.size, stored.mtime_ns) if stored else (None, None, None)
     return Quarantined(
-        item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns, modality=content.modality
+        *(item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns),
+        modality=content.modality,
+        where=item.where,
     )
 
 

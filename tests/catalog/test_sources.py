@@ -1,6 +1,7 @@
 """Every kind of source gives the same items for the same records."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_items_fields_and_metadata(write):
     )
     assert cat.metadata == {"new": False, "code": "x"}
     assert (words.id, words.fields[0].text, words.metadata["stock"]) == ("3", "Nur Text", -7)
-    assert [item.row for item in (boat, cat, words)] == [0, 1, 2]
+    assert [item.row for item in (boat, cat, words)] == [1, 2, 3]
 
 
 def test_schema_and_count(write):
@@ -133,14 +134,14 @@ def test_bad_ids_cost_only_their_rows(write):
         for identity, text in [("a", "1"), (None, "2"), ("  ", "3"), ("a", "4"), ("b", " "), ("b", "5"), ("c", None)]
     ]
     results = list(open_source(write(rows), ColumnSpec("id", ("text",))))
-    assert [(r.id, r.row) for r in results if isinstance(r, Item)] == [("a", 0), ("b", 5)]
+    assert [(r.id, r.row) for r in results if isinstance(r, Item)] == [("a", 1), ("b", 6)]
     rejects = {r.row: r for r in results if isinstance(r, Reject)}
-    assert set(rejects) == {1, 2, 3, 4, 6}
-    assert "missing" in rejects[1].reason
+    assert set(rejects) == {2, 3, 4, 5, 7}
     assert "missing" in rejects[2].reason
-    assert rejects[3].id == "a"
-    assert "same id" in rejects[3].reason
-    assert "no usable" in rejects[4].reason
+    assert "missing" in rejects[3].reason
+    assert rejects[4].id == "a"
+    assert "same id" in rejects[4].reason
+    assert "no usable" in rejects[5].reason
 
 
 def test_a_web_address_costs_only_its_field(write):
@@ -171,7 +172,8 @@ def test_folder_equals_tables(write, media_folder, tmp_path):
     ]
     folder = open_source(media_folder, guess_columns(media_folder))
     table = write(rows, tmp_path)
-    assert list(folder) == list(open_source(table, guess_columns(table)))
+    there = [replace(item, where="") for item in open_source(table, guess_columns(table))]
+    assert [replace(item, where="") for item in folder] == there
     assert folder.count == 3
     assert folder.metadata_schema == pa.schema([("folder", pa.string())])
 
