@@ -5,6 +5,7 @@ MmrecError
 │   ├── UnknownIdError     no item of that id
 │   └── SpaceMismatchError vectors of two spaces were about to be compared
 ├── MediaError             one content cannot be read or decoded; the item lives on without it
+│   └── UnreachableError   it cannot be had now, but perhaps another time
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
     └── StoreBusyError     another process holds the commit lock
@@ -20,6 +21,7 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "UnknownIdError",
+    "UnreachableError",
     "UsageError",
 ]
 
@@ -42,6 +44,10 @@ class SpaceMismatchError(UsageError):
 
 class MediaError(MmrecError):
     """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+
+
+class UnreachableError(MediaError):
+    """One content cannot be had now; another run may have more luck."""
 
 
 class EncoderError(MmrecError):

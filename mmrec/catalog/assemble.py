@@ -1,6 +1,7 @@
 """A row to an item, or to the reason why it is none."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mmrec.modality import Modality
 __all__ = ["BadValueError", "assemble", "id_of"]
 
 _LARGEST_EXACT = 2**53
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 
 
 class BadValueError(MmrecError):
@@ -111,7 +113,8 @@ def _media(row: Row, name: str, modality: Modality, folder: Path) -> list[Field]
         return [Field(modality, name, uri=table_uri(row.table, row.table_row, name), data=value)] if value else []
     paths = [path for each in (value if isinstance(value, list) else [value]) if (path := _as_path(each, modality))]
     columns = [name, *(f"{name}[{place}]" for place in range(1, len(paths)))]
-    return [Field(modality, c, uri=str(folder / path)) for c, path in zip(columns, paths, strict=False)]
+    uris = [path if _HAS_SCHEME.match(path) else str(folder / path) for path in paths]
+    return [Field(modality, column, uri=uri) for column, uri in zip(columns, uris, strict=False)]
 
 
 def _as_path(value: object, modality: Modality) -> str | None:
@@ -122,8 +125,6 @@ def _as_path(value: object, modality: Modality) -> str | None:
             return None
         case Unreadable():
             raise BadValueError(value.reason)
-        case str() if value.startswith(("http://", "https://")):
-            raise BadValueError("The value is a web address; download the file and give its path.")
         case str() if "\0" not in value:
             return value if value.strip() else None
     raise BadValueError(f"The value is not a path, nor bytes of one {modality} a cell.")
