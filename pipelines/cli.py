@@ -59,6 +59,8 @@ def index(
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
@@ -81,6 +83,8 @@ def index(
         refit=refit,
         device=grammar.parse_device(device),
         dtype=dtype,
+        media_root=media_root,
+        allow_fetch=allow_fetch,
         yes=yes,
     )
     from dataclasses import asdict
@@ -114,6 +118,8 @@ def search(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items for a text, a picture, a sound, an item, or a weighted mix of them.
@@ -122,13 +128,15 @@ def search(
     """
     counting = grammar.parse_against(against)
     from pipelines import answers
+    from pipelines.media import opened_media
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
-    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype)
-    results = engine.search(parts, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver(parts, results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype, media=media)
+        results = engine.search(parts, against=counting, where=where, k=k)
+        answers.deliver(parts, results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec similar my-store item-42 --where \"category = 'animals'\" --sheet near.html")
@@ -141,17 +149,21 @@ def similar(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items like one of the store."""
     counting = grammar.parse_against(against)
     from mmrec.query import Part
     from pipelines import answers
+    from pipelines.media import opened_media
 
     engine = mmrec.open(store)
     results = engine.similar(item, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver((Part("item", item),), results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        answers.deliver((Part("item", item),), results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec show my-store item-42")

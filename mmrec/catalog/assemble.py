@@ -180,8 +180,6 @@ def _as_path(value: object, modality: Modality) -> str | None:
 
 
 def _resolved(path: str, folder: Place) -> str:
-    if path.startswith(("http://", "https://")):
-        raise BadValueError("The value is a web address; download the file and give its path.")
     try:
         return folder.resolve(path)
     except UsageError as error:
