@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks.report import WORK, arguments, show
 from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.media import decode, read_bytes
+from mmrec.catalog.media import decode
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.source import Source, open_source
 from mmrec.compute import decoding_workers, own_threads
 from mmrec.embedding.batches import Bucket, Pending
@@ -55,7 +56,7 @@ def prepared(source: Source, encoder: Encoder, modality: Modality) -> tuple[list
     samples = {}
     for item in source:
         if isinstance(item, Item):
-            data = read_bytes(item.fields[0])
+            data = MediaAccess().read(item.fields[0])
             try:
                 samples.setdefault(data, encoder.prepare(modality, decode(modality, data)))
             except MediaError:

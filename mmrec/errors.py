@@ -5,6 +5,7 @@ MmrecError
 │   ├── UnknownIdError     no item of that id
 │   └── SpaceMismatchError vectors of two spaces were about to be compared
 ├── MediaError             one content cannot be read or decoded; the item lives on without it
+│   └── UnreachableError   it cannot be had now, but perhaps another time
 ├── SourceError            a catalog could not be read to its end; what was done is kept
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
@@ -22,6 +23,7 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "UnknownIdError",
+    "UnreachableError",
     "UsageError",
 ]
 
@@ -44,6 +46,10 @@ class SpaceMismatchError(UsageError):
 
 class MediaError(MmrecError):
     """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+
+
+class UnreachableError(MediaError):
+    """One content cannot be had now; another run may have more luck."""
 
 
 class SourceError(MmrecError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from indexers.types import IndexSpec
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
 from mmrec.embedding.job import EmbeddingJob, Tally
 from mmrec.encoders.protocol import Encoder
@@ -34,6 +35,7 @@ class Indexing:
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
         index: Index recipe; chosen by size where None.
+        media: How contents are read.
         report: Called with the running tally.
 
     """
@@ -46,6 +48,7 @@ class Indexing:
     refit: bool = False
     dim: int = 512
     index: IndexSpec | None = None
+    media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = field(default=lambda _: None)
 
 
@@ -69,7 +72,8 @@ def index_items(
     job = EmbeddingJob(
         layout,
         encoders,
-        decoding_workers(),
+        how.media.workers(decoding_workers()),
+        media=how.media,
         report=how.report,
         keep_missing=how.keep_missing,
         delta=how.delta,
@@ -79,7 +83,7 @@ def index_items(
     tally = job.run(source, metadata)
     recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
     before = _current_generation(layout)
-    if before is not None and not how.refit and follows(before, recipe, ItemTable(layout.items)):
+    if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
 

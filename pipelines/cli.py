@@ -60,6 +60,8 @@ def index(
     add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     device: Annotated[str | None, options.DEVICE] = None,
     dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
@@ -84,6 +86,8 @@ def index(
         refit=refit,
         device=grammar.parse_device(device or "auto"),
         dtype=dtype or "fp32",
+        media_root=media_root,
+        allow_fetch=allow_fetch,
         yes=yes,
     )
     from dataclasses import asdict
@@ -93,7 +97,7 @@ def index(
     from pipelines.spec import with_spec
 
     flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
-    flags |= {"device": device, "dtype": dtype}
+    flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
     summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
@@ -120,6 +124,8 @@ def search(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items for a text, a picture, a sound, an item, or a weighted mix of them.
@@ -128,13 +134,15 @@ def search(
     """
     counting = grammar.parse_against(against)
     from pipelines import answers
+    from pipelines.media import opened_media
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
-    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype)
-    results = engine.search(parts, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver(parts, results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype, media=media)
+        results = engine.search(parts, against=counting, where=where, k=k)
+        answers.deliver(parts, results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec similar my-store item-42 --where \"category = 'animals'\" --sheet near.html")
@@ -147,17 +155,21 @@ def similar(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items like one of the store."""
     counting = grammar.parse_against(against)
     from mmrec.query import Part
     from pipelines import answers
+    from pipelines.media import opened_media
 
     engine = mmrec.open(store)
     results = engine.similar(item, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver((Part("item", item),), results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        answers.deliver((Part("item", item),), results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec show my-store item-42")
@@ -231,3 +243,39 @@ def rollback(
     from pipelines import answers
 
     answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec export my-store vectors.parquet --where \"category = 'animals'\"")
+def export(
+    store: options.StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .parquet file, or a directory.", show_default=False)],
+    *,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Contents in this space, not items.")] = None,
+    generation: Annotated[int | None, typer.Option(metavar="N", min=1, help="Whose; the current by default.")] = None,
+    where: options.WhereOption = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", metavar="parquet|datasets", help="By the name of OUT if not given.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="FORMAT", help="float16 or float32.")] = "float16",
+    vector_column: Annotated[str, typer.Option(metavar="COL", help="Name of the column of vectors.")] = "vector",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write ids, metadata and vectors to Parquet or a Hugging Face datasets directory.
+
+    The file says which space the vectors are of; they compare only with vectors of the same fingerprint.
+    """
+    from mmrec.exchange.export import Export
+    from pipelines import answers
+    from pipelines import export as job
+
+    how = Export(
+        space,
+        generation,
+        where,
+        grammar.parse_vector_format(dtype),
+        job.chosen_format(layout, out),
+        vector_column,
+        overwrite,
+    )
+    answers.print_values(job.run(store, out, how), as_json=as_json)

@@ -20,6 +20,7 @@ from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
 from pipelines.index_types import IndexOptions, IndexSummary
+from pipelines.media import opened_media
 from pipelines.progress import Advance, progress
 
 __all__ = ["run"]
@@ -40,7 +41,10 @@ def run(options: IndexOptions) -> IndexSummary:
     own_threads()
     chosen = _encoders(options, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
-    with progress("indexing", source.count) as advance:
+    with (
+        opened_media(options.media_root, source.address, allow_fetch=options.allow_fetch) as media,
+        progress("indexing", source.count) as advance,
+    ):
         how = Indexing(
             encoder_source=chosen,
             weights=options.weights,
@@ -48,6 +52,7 @@ def run(options: IndexOptions) -> IndexSummary:
             delta=options.add,
             prune=options.prune,
             refit=options.refit,
+            media=media,
             report=_Reporter(advance),
         )
         tally, made = index_items(source, source.metadata_schema, layout, encoders, how)

@@ -42,6 +42,8 @@ class IndexOptions:
         refit: Fit centring and projection anew.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
+        allow_fetch: Fetch pictures and sounds from public web addresses.
         yes: Consent to the guess beforehand.
         storage: Options of object stores, by scheme, s3 or gs.
 
@@ -58,6 +60,8 @@ class IndexOptions:
     refit: bool = False
     device: str = "auto"
     dtype: str = "fp32"
+    media_root: str | None = None
+    allow_fetch: bool = False
     yes: bool = False
     storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 

@@ -10,12 +10,14 @@ __all__ = [
     "DEVICE",
     "DTYPE",
     "AgainstOption",
+    "AllowFetchOption",
     "AsJson",
     "DeviceOption",
     "Display",
     "DtypeOption",
     "ExplainOption",
     "HowMany",
+    "MediaRootOption",
     "SheetOption",
     "StoreArgument",
     "WhereOption",
@@ -46,6 +48,14 @@ DtypeOption = Annotated[str, DTYPE]
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show how much each modality gave.")]
+
+MediaRootOption = Annotated[
+    str | None, typer.Option("--media-root", metavar="DIR", help="Read no picture or sound that lies outside DIR.")
+]
+
+AllowFetchOption = Annotated[
+    bool, typer.Option("--allow-fetch", help="Fetch pictures and sounds from public web addresses.")
+]
 
 SheetOption = Annotated[
     Path | None,

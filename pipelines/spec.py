@@ -61,6 +61,8 @@ class CatalogSpec(_Strict):
     weights: Mapping[Modality, Weight] | None = None
     keep_missing: bool = False
     add: bool = False
+    media_root: Name | None = None
+    allow_fetch: bool = False
     device: Name = "auto"
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     storage: Mapping[Literal["s3", "gs"], Mapping[str, Any]] = {}
@@ -103,6 +105,8 @@ def read_spec(path: Path) -> CatalogSpec:
     paths = {"source": _from(path, spec.source)}
     if spec.encoders is not None and spec.encoders not in PRESETS:
         paths["encoders"] = _from(path, spec.encoders)
+    if spec.media_root is not None:
+        paths["media_root"] = _from(path, spec.media_root)
     return spec.model_copy(update=paths)
 
 

@@ -17,6 +17,7 @@ from mmrec.catalog.dataset_rows import cell_of_saved
 from mmrec.catalog.hub_rows import cell_of_hub
 from mmrec.catalog.parquet_rows import opened_parquet
 from mmrec.catalog.places import Place
+from mmrec.catalog.stamp import Stamp
 from mmrec.catalog.tar_members import read_member
 from mmrec.errors import MediaError
 
@@ -43,11 +44,11 @@ def is_in_table(uri: str) -> bool:
     return _CELL.fullmatch(uri) is not None or _MEMBER.fullmatch(uri) is not None
 
 
-def stat_in_table(uri: str) -> tuple[int, int] | None:
-    """Return size in bytes, and time of change of the archive in nanoseconds, of a member of a local archive."""
+def stat_in_table(uri: str) -> Stamp | None:
+    """Return the stamp of a member of a local archive, which changes with the archive; None of anything else."""
     match = _MEMBER.fullmatch(uri)
     try:
-        return (int(match["size"]), Path(match["file"]).stat().st_mtime_ns) if match else None
+        return Stamp(int(match["size"]), Path(match["file"]).stat().st_mtime_ns) if match else None
     except (OSError, ValueError):
         return None
 

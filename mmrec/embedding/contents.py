@@ -8,10 +8,11 @@ from datetime import datetime
 from threading import Lock
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import content_hash, decode, read_bytes, stat_media
+from mmrec.catalog.media import content_hash, decode
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
 from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.errors import EncoderError, MediaError
+from mmrec.errors import EncoderError, MediaError, UnreachableError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
@@ -67,6 +68,7 @@ class Contents:
         bad: Contents known to be unusable, and why, by `content_key`.
         modalities: What is encoded; contents of other modalities are neither read nor refused.
         limits: Bounds on one content.
+        media: How contents are read.
 
     """
 
@@ -75,6 +77,7 @@ class Contents:
     bad: Mapping[str, Quarantined]
     modalities: frozenset[Modality]
     limits: Limits
+    media: MediaAccess
     _claimed: SeenIds = field(default_factory=SeenIds)
     _lock: Lock = field(default_factory=Lock)
     _failures_in_a_row: int = 0
@@ -111,21 +114,34 @@ class Contents:
 
     def _recognise(self, content: Field, before: StoredField | None) -> "_Found":
         """Hash a content, without reading it where its file has not changed."""
-        stamp = stat_media(content.uri) if content.uri and content.data is None else None
-        if before and stamp and before.hash and (before.size, before.mtime_ns) == stamp:
-            missing = self._missing(before.hash, content.modality)
-            if not missing or content_key(content.modality, before.hash) in self.bad:
-                return self._known(before, missing, None, was_read=False)
+        known = self._unchanged(content, before)
+        if known:
+            return known
         try:
-            data = read_bytes(content, self.limits)
+            reading = self.media.take(content)
+        except UnreachableError as error:
+            raise _Refused(str(error), None, transient=True) from error
         except MediaError as error:
             raise _Refused(str(error), None) from error
         except Exception as error:
             raise self._unforeseen("read", error, None) from error
-        size, mtime_ns = stamp or (None, None)
-        stored = StoredField(content.modality, content.column, content_hash(data), content.uri, size, mtime_ns)
-        missing = self._missing(stored.hash or b"", content.modality)
-        return self._known(stored, missing, data, was_read=content.uri is not None and content.data is None)
+        size, changed = (reading.stamp.size, reading.stamp.changed) if reading.stamp else (None, None)
+        digest = content_hash(reading.data)
+        stored = StoredField(content.modality, content.column, digest, content.uri, size, changed)
+        missing = self._missing(digest, content.modality)
+        return self._known(stored, missing, reading.data, was_read=content.uri is not None and content.data is None)
+
+    def _unchanged(self, content: Field, before: StoredField | None) -> "_Found | None":
+        """What is known of a content that needs no reading: it is encoded, and has not changed where it lies."""
+        if not before or not before.hash or not content.uri or content.data is not None:
+            return None
+        missing = self._missing(before.hash, content.modality)
+        if missing and content_key(content.modality, before.hash) not in self.bad:
+            return None
+        stamp = self.media.stat(content.uri)
+        if stamp is None or not stamp.is_of(before.size, before.mtime_ns):
+            return None
+        return self._known(before, missing, None, was_read=False)
 
     def _known(self, stored: StoredField, missing: list[int], data: bytes | None, *, was_read: bool) -> "_Found":
         known_bad = self.bad.get(content_key(stored.modality, stored.hash or b""))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from mmrec.catalog.limits import Limits
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.ahead import ahead
 from mmrec.embedding.contents import Contents, Outcome, key_of
@@ -70,6 +71,7 @@ class EmbeddingJob:
         encoders: What encodes; several may share a modality.
         workers: Threads that read, decode and prepare.
         limits: Bounds on one content.
+        media: How contents are read.
         report: Called with the running tally, often.
         keep_missing: Whether items that the source no longer has stay.
         delta: Whether the source holds changes alone: what it does not name stays as it is, quarantine included.
@@ -82,6 +84,7 @@ class EmbeddingJob:
     encoders: Sequence[Encoder]
     workers: int = 1
     limits: Limits = field(default_factory=Limits)
+    media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = lambda _: None
     keep_missing: bool = False
     modalities: frozenset[Modality] = frozenset(Modality)
@@ -96,7 +99,7 @@ class EmbeddingJob:
         tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
         bad = {key_of(entry): entry for entry in self._earlier if entry.hash and not entry.transient}
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
-        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits)
+        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits, self.media)
         self._writer = VectorWriter(self.layout)
         self._lookup = Lookup(self._items, self._earlier)
         self._refusals = Refusals(self._earlier)

@@ -1,0 +1,121 @@
+"""Checks of the tables: every row is read."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, UInt64
+
+from mmrec.modality import Modality
+from mmrec.store.keys import as_words, words_of
+from mmrec.store.quarantine import quarantined
+from mmrec.store.tables import open_table
+from mmrec.verification.findings import Report
+
+__all__ = ["check_items", "check_quarantine", "check_vectors", "good_vectors"]
+
+BATCH = 8192
+LENGTH_TOLERANCE = 2e-3
+"""A vector of length one that was rounded to float16 is no farther from it than this."""
+
+NAMED = 3
+
+
+def check_items(report: Report, path: Path) -> None:
+    """Read all items: ids there and unique, fields that can be understood."""
+    with report.guarded("store", path, report.mend, report.index):
+        table = open_table(path)
+        if table is None:
+            report.add("store", path, "the table of items is missing", report.mend, report.index)
+            return
+        digests = [np.empty((0, 2), dtype=np.uint64)]
+        unnamed, unknown = 0, set[str]()
+        for batch in table.scanner(batch_size=BATCH).to_batches():
+            names = batch.column("id").to_pylist()
+            digests.append(as_words(_digest(name) for name in names))
+            unnamed += sum(not name for name in names)
+            unknown |= _unknown_modalities(batch)
+        words = np.concatenate(digests)
+        report.checked["items"] = len(words)
+        if len(words) != table.count_rows():
+            report.add("count", path, f"{len(words):,} rows can be read of {table.count_rows():,}", report.mend)
+        if unnamed:
+            report.add("ids", path, f"{unnamed:,} items have no id", report.mend, report.index)
+        if unknown:
+            what = f"items have contents of no known modality: {', '.join(sorted(unknown))}"
+            report.add("content", path, what, report.mend, report.index)
+        repeated = _repeated(words)
+        if len(repeated):
+            _name_doubled(report, path, table, repeated)
+
+
+def check_vectors(report: Report, path: Path) -> None:
+    """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
+    with report.guarded("store", path, report.mend, report.index):
+        table = open_table(path)
+        if table is None:
+            return  # named by the items that miss it
+        fingerprint = (table.schema.metadata or {}).get(b"fingerprint", b"").decode()
+        if not path.stem.endswith(f"-{fingerprint[:12]}") or not fingerprint:
+            what = f"it says it holds vectors of {fingerprint or 'an unknown encoder'}, and its name says another"
+            report.add("fingerprint", path, what, report.mend, report.index)
+        bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
+        for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
+            good = good_vectors(batch)
+            bad += int((~good).sum())
+            keys.append(words_of(batch.column("hash").filter(pa.array(good))))
+        words = np.concatenate(keys)
+        report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
+        if bad:
+            what = f"{bad:,} vectors are not finite or not of length 1"
+            report.add("vectors", path, what, report.mend, report.index)
+        doubled = len(words) - len(np.unique(words, axis=0))
+        if doubled:
+            report.add("vectors", path, f"{doubled:,} contents have a vector twice", report.mend)
+
+
+def good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+    """Which rows of a vector table have a key and a finite vector of length 1."""
+    column = batch.column("vector")
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)
+    there = column.is_valid().to_numpy(zero_copy_only=False) & batch.column("hash").is_valid().to_numpy(False)
+    return there & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
+
+
+def check_quarantine(report: Report, path: Path) -> set[tuple[str, bytes]]:
+    """Read the quarantine. Returns the modality and hash of every content in it."""
+    with report.guarded("store", path, report.mend, report.index):
+        entries = quarantined(path)
+        report.checked["quarantined"] = len(entries)
+        return {(entry.modality or "", entry.hash) for entry in entries if entry.hash}
+    return set()
+
+
+def _unknown_modalities(batch: pa.RecordBatch) -> set[str]:
+    there = batch.column("mmrec_fields").flatten().field("modality").unique().to_pylist()
+    return {str(name) for name in there} - {str(modality) for modality in Modality}
+
+
+def _digest(name: str | None) -> bytes:
+    return hashlib.blake2b((name or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _repeated(words: UInt64[np.ndarray, "n 2"]) -> set[bytes]:
+    ordered = words[np.lexsort((words[:, 1], words[:, 0]))]
+    same = (ordered[1:] == ordered[:-1]).all(axis=1)
+    return {row.tobytes() for row in ordered[1:][same]}
+
+
+def _name_doubled(report: Report, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
+    names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"
+    report.add("ids", path, what, report.mend)
+
+
+def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
+    for batch in table.scanner(columns=["id"], batch_size=BATCH).to_batches():
+        yield from batch.column("id").to_pylist()
