@@ -1,6 +1,7 @@
 """The command line's grammar. Each command reads its options, then imports what it needs and calls it."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer

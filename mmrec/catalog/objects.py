@@ -9,8 +9,8 @@ from mmrec.errors import MediaError, UnreachableError, UsageError
 
 __all__ = ["OBJECT_STORES", "check_scheme", "read_object", "stat_object"]
 
-OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "memory")
-"""The schemes of object stores."""
+OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "memory", "hf")
+"""The schemes of object stores; ``hf`` is where the pictures of a hub data set lie that are files of their own."""
 
 _MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "updated", "mtime", "created")
 

@@ -47,7 +47,7 @@ def absolute(address: str | Path) -> str:
             f"{address} is a web address; a source is read from {_allowed()}. Download it, or name a hub data set as "
             "hf:OWNER/NAME."
         )
-    if scheme not in SCHEMES:
+    if scheme not in {*SCHEMES, "hf"}:
         raise UsageError(f"{address} has the scheme {match[1]}://; a source is read from {_allowed()}.")
     return f"{scheme}://{rest.strip('/')}"
 
