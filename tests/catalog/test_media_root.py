@@ -1,6 +1,7 @@
 """--media-root: what lies outside is never read, however it is named and whatever changes meanwhile."""
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.locations import table_uri
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.source import open_source
-from mmrec.errors import MediaError
+from mmrec.errors import MediaError, UnreachableError
 
 SECRET = b"secret"
 
@@ -129,6 +130,19 @@ def test_files_of_another_machine(place):
 def test_without_a_root_all_is_read(place):
     assert MediaAccess().read(str(place / "root" / "bad")) == SECRET
     assert MediaAccess().read(f"file://{place}/secret.png") == SECRET
+
+
+@pytest.mark.parametrize("is_confined", [True, False])
+def test_a_machine_out_of_files_may_read_it_another_time(is_confined, place):
+    access = MediaAccess(root=place / "root" if is_confined else None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(UnreachableError, match="Too many open files"):
+            access.read(str(place / "root" / "a.png"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert access.read(str(place / "root" / "a.png")) == b"good"
 
 
 def test_tables_outside_are_read_only_where_they_are_the_catalog(place):

@@ -4,12 +4,15 @@ import ast
 import gzip
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 from fetching.servers import INSIDE, OUTSIDE, PATIENT, answer, drip, endless
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmrec.catalog.web.fetcher import Fetcher
 from mmrec.errors import MediaError, UnreachableError
@@ -170,6 +173,7 @@ HOSTILE = {
     "a chunk without a length": (answer(b"zz\r\nxx", transfer_encoding="chunked", **LENGTH), "HTTP well"),
     "a length that is none": (answer(b"x", content_length="many"), "HTTP well"),
     "a negative length": (answer(b"x", content_length=-1), "HTTP well"),
+    "a length of many digits": (answer(b"x", content_length="9" * 5000), "HTTP well"),
     "two lengths": (answer(b"xx", Content_Length=1), "HTTP well"),
     "a huge header": (answer(b"x", a="b" * 300_000), "HTTP well"),
     "a million headers": (answer(b"x", **{f"a{n}": "b" for n in range(30_000)}), "HTTP well"),
@@ -216,6 +220,35 @@ def test_slow_headers_tell_no_stamp(outside, make_fetcher):
     assert make_fetcher(IN_HASTE).stamp(outside.url("/a.png", "public.test")) is None
 
 
+def test_silence_instead_of_tls_ends(outside, make_fetcher):
+    with pytest.raises(UnreachableError, match="in time"):
+        make_fetcher(IN_HASTE).fetch(outside.url("/a.png", "public.test", "https"), MEGABYTE)
+
+
+_STARTS = (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\nlocation: ", b"HTTP/1.1 503 No\r\nretry-after: ")
+_PIECES = st.sampled_from(
+    [b"\r\n", b"\r\n\r\n", b"content-length: ", b"transfer-encoding: chunked", b"/secret", b"0\r\n", b"5"]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.sampled_from(_STARTS), rest=st.lists(st.one_of(_PIECES, st.binary(max_size=30)), max_size=8))
+def test_any_bytes_for_an_answer_give_bytes_or_a_media_error(start, rest, outside, inside, make_fetcher):
+    outside.script["/a.png"] = start + b"".join(rest)
+    outside.script["/secret"] = answer(b"secret")
+    fetcher = make_fetcher(replace(PATIENT, attempts=1))
+    for ask in (lambda url: fetcher.fetch(url, 1000), fetcher.stamp):
+        try:
+            ask(outside.url("/a.png", "public.test"))
+        except MediaError as error:
+            reason = str(error)
+        else:
+            reason = "Read."
+        assert reason.endswith(".")
+    fetcher.close()
+    assert inside.connections == 0
+
+
 def test_a_slow_name_server_ends(outside, make_fetcher):
     over = Event()
 
@@ -238,16 +271,34 @@ def test_nothing_but_the_constructor_lets_loopback_in(outside, monkeypatch):
         assert "off the public internet" in _reason(fetcher, "http://127.0.0.1/")
         assert "off the public internet" in _reason(fetcher, "http://localhost:8080/")
     assert outside.connections == 0
-    root = Path(__file__).resolve().parents[2]
     calls = [
         node
-        for package in ("mmrec", "pipelines", "indexers")
-        for path in sorted((root / package).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for _, node in _syntax()
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Fetcher"
     ]
     assert calls
     assert all(not call.args and not call.keywords for call in calls)
+
+
+def test_the_web_is_asked_in_one_place_alone():
+    guarded = {"httpx", "httpcore", "requests", "urllib3", "urllib.request", "http.client", "aiohttp", "websockets"}
+    imports = {
+        (path.parent.name, name)
+        for path, node in _syntax()
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name in guarded or name.partition(".")[0] in guarded
+    }
+    assert {folder for folder, _ in imports} == {"web"}
+    assert {name for _, name in imports} == {"httpx", "httpcore"}
+
+
+def _syntax() -> Iterator[tuple[Path, ast.AST]]:
+    root = Path(__file__).resolve().parents[2]
+    for package in ("mmrec", "pipelines", "indexers"):
+        for path in sorted((root / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                yield path, node
 
 
 def test_proxies_and_passwords_of_the_environment_are_not_used(outside, inside, fetcher, tmp_path, monkeypatch):

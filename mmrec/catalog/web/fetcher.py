@@ -6,7 +6,7 @@ catalog had named it. Size and time are bounded whatever the other side does (se
 """
 
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from typing import Final, Self, TypeVar
 
@@ -146,7 +146,7 @@ class Fetcher:
                 self._hosts.turn(_host(url), deadline),
                 held_to(deadline),
                 in_own_words(),
-                self._pool.stream(method, _plain(url), headers=_HEADERS, extensions=self._timeouts) as response,
+                self._pool.stream(method, _plain(url), headers=_headers(url), extensions=self._timeouts) as response,
             ):
                 location = redirected_to(response)
                 if location is None:
@@ -159,6 +159,10 @@ class Fetcher:
 def _host(url: httpx.URL) -> str:
     # As it is sent: httpx decodes `host`, and fails where that cannot be.
     return url.raw_host.decode("ascii")
+
+
+def _headers(url: httpx.URL) -> Mapping[bytes | str, bytes | str]:
+    return {"Host": url.netloc, **_HEADERS}
 
 
 def _plain(url: httpx.URL) -> httpcore.URL:
