@@ -111,6 +111,23 @@ def test_a_server_that_asks_for_more_patience_is_left_to_the_next_run(outside, f
     assert len(outside.asked) == 3
 
 
+def test_all_wait_while_a_server_asks_for_patience(outside, names, make_fetcher):
+    names.table["other.test"] = [[OUTSIDE]]
+    busy = answer(status="429 Slow", retry_after="3")
+    outside.script |= {"/a": busy, "/b": answer(b"b")}
+    fetcher = make_fetcher(replace(PATIENT, attempts=1, retry_after_seconds=60.0, total_seconds=1.0))
+    for path in ("/a", "/b"):
+        with pytest.raises(UnreachableError):
+            fetcher.fetch(outside.url(path, "public.test"), 10)
+    assert outside.paths == ["/a"]  # the second waited as long as it could
+    assert fetcher.fetch(outside.url("/b", "other.test"), 10).data == b"b"
+    patient = make_fetcher(replace(PATIENT, attempts=1, total_seconds=60.0))
+    outside.script["/a"] = answer(status="503 Busy", retry_after="1")
+    with pytest.raises(UnreachableError):
+        patient.fetch(outside.url("/a", "public.test"), 10)
+    assert patient.fetch(outside.url("/b", "public.test"), 10).data == b"b"
+
+
 def test_a_host_that_fails_again_and_again_is_left_alone(outside, names, make_fetcher):
     names.table["good.test"] = [[OUTSIDE]]
     fetcher = make_fetcher(replace(PATIENT, attempts=1, failures=3, rest_seconds=3600))

@@ -114,6 +114,18 @@ def test_a_server_that_is_down_takes_no_pictures_away(shop):
     assert shop.with_pictures() == set(NAMES)
 
 
+def test_a_run_without_fetching_takes_no_pictures_away(shop):
+    shop.index()
+    fetching, shop.media = shop.media, MediaAccess()
+    tally = shop.index()
+    assert (tally.quarantined, tally.changed, shop.outside.asked) == (6, 0, [])
+    assert all("--allow-fetch" in entry.reason for entry in shop.open().quarantined())
+    assert shop.with_pictures() == set(NAMES)
+    shop.media = fetching
+    tally = shop.index()
+    assert (tally.quarantined, tally.read, tally.encoded) == (0, 0, {})
+
+
 def test_a_picture_that_is_gone_leaves_its_item(shop):
     shop.index()
     shop.outside.script["/cat.png"] = answer(status="404 Not Found")

@@ -150,10 +150,18 @@ class Fetcher:
             ):
                 location = redirected_to(response)
                 if location is None:
-                    check_status(response)
+                    self._check_status(response, _host(url))
                     return take(response)
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
+
+    def _check_status(self, response: httpcore.Response, host: str) -> None:
+        try:
+            check_status(response)
+        except BusyError as error:
+            if error.seconds:
+                self._hosts.pause(host, min(error.seconds, self.rules.retry_after_seconds))
+            raise
 
 
 def _host(url: httpx.URL) -> str:
