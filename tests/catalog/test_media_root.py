@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.locations import table_uri
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.source import open_source
 from mmrec.errors import MediaError, UnreachableError
@@ -145,6 +144,10 @@ def test_a_machine_out_of_files_may_read_it_another_time(is_confined, place):
     assert access.read(str(place / "root" / "a.png")) == b"good"
 
 
+def _cell(table: Path) -> str:
+    return f"{table}#row=0&column=image"
+
+
 def test_tables_outside_are_read_only_where_they_are_the_catalog(place):
     data = pa.table({"id": ["1"], "image": [b"good"]})
     outside, inside = place / "catalog.parquet", place / "root" / "inside.parquet"
@@ -152,15 +155,15 @@ def test_tables_outside_are_read_only_where_they_are_the_catalog(place):
     pq.write_table(data, inside)
     (place / "root" / "linked.parquet").symlink_to("../catalog.parquet")
     confined = MediaAccess(root=place / "root")
-    assert confined.read(table_uri(inside, 0, "image")) == b"good"
+    assert confined.read(_cell(inside)) == b"good"
     for table in (outside, place / "root" / "linked.parquet", place / "root" / ".." / "catalog.parquet"):
-        assert "outside --media-root" in _reason(confined, table_uri(table, 0, "image"))
-    assert "not a regular" in _reason(confined, table_uri(place / "root" / "pipe", 0, "image"))
-    assert "not a regular" in _reason(MediaAccess(), table_uri(place / "root" / "pipe", 0, "image"))
-    assert "none of that name" in _reason(confined, table_uri(place / "root" / "gone", 0, "image"))
+        assert "outside --media-root" in _reason(confined, _cell(table))
+    assert "not a regular" in _reason(confined, _cell(place / "root" / "pipe"))
+    assert "not a regular" in _reason(MediaAccess(), _cell(place / "root" / "pipe"))
+    assert "none of that name" in _reason(confined, _cell(place / "root" / "gone"))
     for source in (outside, str(outside), place):
         of_catalog = MediaAccess(root=place / "root", source=source)
-        assert of_catalog.read(table_uri(outside, 0, "image")) == b"good"
+        assert of_catalog.read(_cell(outside)) == b"good"
         assert "outside --media-root" in _reason(of_catalog, str(outside))
     (item,) = open_source(outside, ColumnSpec("id", (), ("image",)))
     assert confined.read(item.fields[0]) == b"good"  # the source gave the bytes itself
