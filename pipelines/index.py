@@ -39,7 +39,7 @@ def run(options: IndexOptions) -> IndexSummary:
     chosen = _encoders(options, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
     with (
-        opened_media(options.media_root, options.source, allow_fetch=options.allow_fetch) as media,
+        opened_media(options.media_root, source.path, allow_fetch=options.allow_fetch) as media,
         progress("indexing", source.count) as advance,
     ):
         how = Indexing(
