@@ -14,7 +14,7 @@ import torch
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError
 
-__all__ = ["load_config", "load_network", "load_part", "quiet"]
+__all__ = ["features_of", "load_config", "load_network", "load_part", "quiet"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,12 @@ def load_network(
         )
     taken: torch.nn.Module = adapt(network)
     return taken.to(device, dtype).eval()
+
+
+def features_of(found: Any) -> torch.Tensor:  # noqa: ANN401
+    """Return the vectors of what a network's ``get_..._features`` gave: themselves, or an output that holds them."""
+    vectors: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
+    return vectors
 
 
 @contextlib.contextmanager
