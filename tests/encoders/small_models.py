@@ -374,3 +374,31 @@ def open_clip_xlm(folder: Path) -> None:
     text = {"hf_model_name": str(xlm_prompts()), "hf_tokenizer_name": "some/where", "hf_pooler_type": "mean_pooler"}
     size = {**CLIP_SIZE, "text_cfg": {**text, "context_length": 32}}
     _save_open_clip(folder, size, {})
+
+
+def _save_clap(folder: Path, *, fused: bool) -> None:
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    tokenizer = unigram()
+    tokenizer.save_pretrained(folder)
+    ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc").save_pretrained(folder)
+    text = {**BERT, "vocab_size": len(tokenizer), "max_position_embeddings": 66, "pad_token_id": 1, "eos_token_id": 2}
+    audio = {"patch_embeds_hidden_size": 16, "hidden_size": 32, "depths": [1, 1], "num_attention_heads": [2, 2]}
+    audio |= {"enable_fusion": fused, "num_hidden_layers": 2, "fusion_type": "aff_2d" if fused else None}
+    network = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=24, **WIDE))
+    for name, value in network.named_parameters():
+        if value.ndim > 1 and "norm" not in name:
+            value.data.normal_(std=0.2)
+    network.save_pretrained(folder)
+
+
+@saved
+def clap(folder: Path) -> None:
+    """As LAION's unfused CLAP: 48 kHz, ten seconds, one spectrogram a window."""
+    _save_clap(folder, fused=False)
+
+
+@saved
+def clap_fused(folder: Path) -> None:
+    """As LAION's fused CLAP: a long sound at two scales at once."""
+    _save_clap(folder, fused=True)
