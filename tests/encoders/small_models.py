@@ -402,3 +402,37 @@ def clap(folder: Path) -> None:
 def clap_fused(folder: Path) -> None:
     """As LAION's fused CLAP: a long sound at two scales at once."""
     _save_clap(folder, fused=True)
+
+
+def small_bundle(name: str) -> Any:
+    """A bundle of torchaudio with a narrower transformer; all that loads it stays as it is."""
+    import dataclasses
+
+    import torchaudio
+
+    whole = getattr(torchaudio.pipelines, name)
+    size = {"encoder_embed_dim": 32, "encoder_ff_interm_features": 48, "encoder_num_heads": 4, "encoder_num_layers": 3}
+    layers = [
+        (32, kernel, stride)
+        for _, kernel, stride in dataclasses.asdict(whole)["_params"]["extractor_conv_layer_config"]
+    ]
+    size |= {"extractor_conv_layer_config": layers, "encoder_pos_conv_kernel": 16, "encoder_pos_conv_groups": 4}
+    return dataclasses.replace(whole, _params={**dataclasses.asdict(whole)["_params"], **size})
+
+
+def bundle_weights(name: str) -> Path:
+    """The folder of a small bundle's weights, in the file that the bundle names."""
+    import dataclasses
+
+    import torchaudio
+
+    bundle = small_bundle(name)
+    described = dataclasses.asdict(bundle)
+    build = torchaudio.models.wavlm_model if described["_model_type"] == "WavLM" else torchaudio.models.wav2vec2_model
+    folder = ROOT / f"bundle-{name}"
+    file = folder / described["_path"]
+    if not file.exists():
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        torch.save(build(**described["_params"]).state_dict(), file)
+    return folder

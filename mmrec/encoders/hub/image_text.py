@@ -46,6 +46,7 @@ class HubImageText:
         revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
         name: Name of the space; made of the model's own where None.
         items: Which modalities of items are read, as in ``["image"]``; both where None. Queries may be either.
+        lower: Whether texts are lower-cased first, where a model was trained so and its tokenizer does not do it.
         device: Where the network runs.
         dtype: Its number format.
 
@@ -55,6 +56,7 @@ class HubImageText:
     revision: str | None = None
     name: str | None = None
     items: Sequence[str] | None = None
+    lower: bool = False
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
 
@@ -134,7 +136,11 @@ class HubImageText:
     def _space(self) -> Space:
         pin = self._files.pin
         dim = noted(lambda: {"dim": _joint_dim(self._config)}, pin=pin, of="width of a joint model", version=1)["dim"]
-        return Space(space_name(self.model, self.name), int(dim), fingerprint(pin=pin, kind="image-text", version=1))
+        return Space(space_name(self.model, self.name), int(dim), self._decided)
+
+    @property
+    def _decided(self) -> str:
+        return fingerprint(pin=self._files.pin, kind="image-text", lower=self.lower, version=1)
 
     @once
     def _config(self) -> Any:  # noqa: ANN401
@@ -146,7 +152,8 @@ class HubImageText:
 
     @once
     def _tokens(self) -> Tokens:
-        return load_tokens(self._files.folder, None, self._config.text_config.max_position_embeddings)
+        most = self._config.text_config.max_position_embeddings
+        return load_tokens(self._files.folder, None, most, lower=self.lower)
 
     @property
     def _reads_padding(self) -> bool:

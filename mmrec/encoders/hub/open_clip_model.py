@@ -10,6 +10,7 @@ from torch import nn
 
 from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.digests import file_digest
+from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.networks import load_config, quiet
 from mmrec.encoders.hub.source import ModelFiles, find_model, read_json
 from mmrec.errors import EncoderError, UsageError
@@ -69,23 +70,17 @@ class Architecture:
         import open_clip  # noqa: PLC0415 (takes seconds)
 
         name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
-        try:
-            with quiet():
-                made = open_clip.create_model(
-                    name,
-                    self.checkpoint,
-                    require_pretrained=True,
-                    pretrained_image=False,
-                    pretrained_text=False,
-                    weights_only=True,
-                    text_cfg=self._text(),
-                )
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise EncoderError(
-                f"open_clip cannot load {self.checkpoint or name}: {said} See that configuration and weights are whole "
-                "and belong together."
-            ) from error
+        advice = "See that configuration and weights are whole and belong together."
+        with quiet(), explained(f"open_clip's model {self.checkpoint or name}", advice):
+            made = open_clip.create_model(
+                name,
+                self.checkpoint,
+                require_pretrained=True,
+                pretrained_image=False,
+                pretrained_text=False,
+                weights_only=True,
+                text_cfg=self._text(),
+            )
         return cast("nn.Module", made)
 
     def transform(self) -> Any:  # noqa: ANN401
@@ -105,12 +100,10 @@ class Architecture:
         if not text.get("hf_tokenizer_name"):
             return open_clip.SimpleTokenizer(context_length=length, **settings)
         folder = self.files.folder if self.files else find_model(str(text["hf_tokenizer_name"]), None).folder
-        try:
+        with explained(f"The tokenizer in {folder}", "Copy its files there."):
             return open_clip.tokenizer.HFTokenizer(
                 str(folder), context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **settings
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EncoderError(f"The tokenizer in {folder} cannot be loaded: {error} Copy its files there.") from error
 
     @property
     def _size(self) -> Any:  # noqa: ANN401

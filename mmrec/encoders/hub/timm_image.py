@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.notes import noted
 from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.pictures import checked_picture
@@ -128,11 +129,6 @@ def _create(folder: Path, *, pretrained: bool) -> nn.Module:
             f"{folder} has no config.json that names one of timm's architectures. Read models of transformers with "
             "mmrec.encoders.hub.image.HubImage."
         )
-    try:
+    with explained(f"The model in {folder}", "See that it is whole, and that this timm knows its kind."):
         made = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, num_classes=0)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise EncoderError(
-            f"The model in {folder} cannot be loaded: {said} See that it is whole, and that this timm knows it."
-        ) from error
     return cast("nn.Module", made)
