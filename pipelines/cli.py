@@ -53,7 +53,8 @@ def index(
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.", show_default="packaged")
+        str | None,
+        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders.", show_default="packaged"),
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
@@ -109,7 +110,7 @@ def search(
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+        str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
     ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",

@@ -33,7 +33,8 @@ class IndexOptions:
         source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
-        encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
+        encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
+            store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
         prune: Let the source remove more than half of the items.
