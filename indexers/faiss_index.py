@@ -1,6 +1,7 @@
 """An immutable segment searched by FAISS. Knows positions and row numbers; nothing of what they stand for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ SEED = 20_240_917
 BLAS_QUERIES = 20
 """From this batch size on, and always on a GPU, FAISS expands the square of a difference, which loses digits."""
 
+KEPT_SEARCHES = 64
+
 
 class FaissIndex:
     """Row numbers and vectors in a FAISS index (see `indexers.protocol.Index`)."""
@@ -48,6 +51,7 @@ class FaissIndex:
         self._file = file
         self._gpu = gpu
         self._family = family_for(index)
+        self._searches: dict[str, Search] = {}
 
     @classmethod
     def build(
@@ -150,15 +154,16 @@ class FaissIndex:
         """
         check_k(k)
         prepared = as_vectors(queries, self.dim, self._spec.metric, "queries")
-        effort = effort_of(self._family, self._index, {**self._spec.search, **(search or {})})
         positions = None if allowed is None else positions_of(self._rows, allowed)
         if positions is not None and len(positions) == len(self):
             positions = None
         reachable = min(k, len(self) if positions is None else len(positions))
+        asked = self._asked(reachable, search or {})
         if reachable == 0 or len(prepared) == 0:
             nothing = np.empty((len(prepared), 0))
             return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
-        asked = Search(reachable, effort, None if positions is None else Among(positions, len(self)))
+        if positions is not None:
+            asked = Search(reachable, asked.effort, Among(positions, len(self)))
         with using_threads(search_threads(len(prepared))):
             distances, found = self._find(prepared, asked)
             expanded = self._gpu is not None or len(prepared) >= BLAS_QUERIES
@@ -174,6 +179,20 @@ class FaissIndex:
 
         """
         return stored_vectors(self._family.holder(self._index), places_of(self._rows, rows))
+
+    def _asked(self, k: int, search: Mapping[str, int]) -> Search:
+        """Return an unfiltered search, kept for the next: making FAISS's parameters costs a query some of its time."""
+        key = f"{k} {search}"
+        asked = self._searches.get(key)
+        if asked is None:
+            effort = effort_of(self._family, self._index, {**self._spec.search, **search})
+            asked = Search(k, effort)
+            if k:
+                asked = replace(asked, native=self._family.native(self._index, asked))
+            if len(self._searches) >= KEPT_SEARCHES:
+                self._searches = {}
+            self._searches[key] = asked
+        return asked
 
     def _find(self, queries: Float32[np.ndarray, "q dim"], asked: Search) -> Found:
         if asked.among is None and self._gpu is not None and self._gpu.takes(asked.k):

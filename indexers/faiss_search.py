@@ -29,15 +29,16 @@ def find(family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], s
     else:
         found = _without_selector(family, index, queries, search, among)
     # A graph may hold vectors that no link leads to, and lists may hold too few; the short are searched exactly.
-    short = np.flatnonzero((found[1] < 0).any(axis=1))
-    if short.size:
+    if found[1].min() < 0:
+        short = np.flatnonzero((found[1] < 0).any(axis=1))
         everything = np.arange(index.ntotal) if among is None else among.positions
         found[0][short], found[1][short] = search_among(family.holder(index), queries[short], search.k, everything)
     return found
 
 
 def _searched(family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], search: Search) -> Found:
-    distances, positions = index.search(queries, search.k, params=family.native(index, search))
+    params = family.native(index, search) if search.native is None else search.native
+    distances, positions = index.search(queries, search.k, params=params)
     return distances, positions
 
 
@@ -46,7 +47,7 @@ def _without_selector(
 ) -> Found:
     """Search without the filter for more, and drop what it does not let through; -1 where too few are left."""
     wanted = min(among.count, math.ceil(search.k * OVERFETCH * among.scarcity))
-    more = replace(search, k=wanted, among=None)
+    more = replace(search, k=wanted, among=None, native=None)
     allowed = np.zeros(among.count, dtype=np.bool_)
     allowed[among.positions] = True
     distances = np.empty((len(queries), search.k), dtype=np.float32)

@@ -50,12 +50,14 @@ class Search:
         k: Neighbours wanted.
         effort: Every search parameter of the family by name, each 1 or more.
         among: What a filter lets through; None without a filter.
+        native: The family's `native` of all this, where it is at hand.
 
     """
 
     k: int
     effort: Mapping[str, int]
     among: Among | None = None
+    native: Native = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

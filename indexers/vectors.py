@@ -29,8 +29,12 @@ def as_vectors(
         )
     if array.dtype.kind not in "fiu":
         raise BadVectorsError(f"{what} have dtype {array.dtype}; allowed are real numbers. Convert them to float32.")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    array = np.ascontiguousarray(array)
+    if metric != "cosine" and array.size and max(array.max(), -array.min()) <= LARGEST:
+        return array
     peak = np.abs(array).max(axis=1, initial=0)
     if not np.isfinite(peak).all():
         first = int(np.flatnonzero(~np.isfinite(peak))[0])
