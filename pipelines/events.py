@@ -18,7 +18,7 @@ from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog, open_log
 from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.stats import event_stats
-from mmrec.behaviour.times import TimeRule, TimeUnit
+from mmrec.behaviour.times import TimeRule
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
@@ -49,7 +49,7 @@ class ImportOptions:
     columns: Mapping[str, str | None]
     context: tuple[str, ...] = ()
     as_kind: str | None = None
-    time_unit: TimeUnit = "auto"
+    time_unit: str = "auto"
     zone: str = "UTC"
     kinds: Path | None = None
     events: str | None = None
@@ -83,7 +83,8 @@ def run_stats(store: Path, events: str | None) -> dict[str, object]:
     known = KnownItems.of(ItemTable(Layout(store).items).id_rows())
     with _log(store, events) as log:
         found = event_stats(log, known)
-        _, report = clean(load_events(log.scan()), Cleaning(), known)
+        # Before the catalog comes, all items are unknown, and that says nothing about the events.
+        _, report = clean(load_events(log.scan()), Cleaning(), known if len(known) else None)
     cleaned = {step.name: step.removed for step in report.steps}
     left = report.steps[-1].left
     return {**asdict(found), "cleaned_away": cleaned, "robots": report.robots, "left_after_cleaning": left}

@@ -35,7 +35,7 @@ class Histories:
     """
 
     people: pa.StringArray
-    offsets: Int64[np.ndarray, "people+1"]
+    offsets: Int64[np.ndarray, "people_and_one"]
     items: Int64[np.ndarray, "n"]
     kinds: Int16[np.ndarray, "n"]
     times: Int64[np.ndarray, "n"]

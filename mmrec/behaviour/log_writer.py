@@ -104,6 +104,7 @@ def _content(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 
 
 def _first_of_each(events: pa.Table) -> pa.Table:
-    ids = np.frombuffer(b"".join(events["id"].to_pylist()), dtype="V16")
-    _, first = np.unique(ids, return_index=True)
-    return events if len(first) == len(ids) else events.take(pa.array(np.sort(first)))
+    first: dict[bytes, int] = {}
+    for place, name in enumerate(events["id"].to_pylist()):
+        first.setdefault(name, place)
+    return events if len(first) == events.num_rows else events.take(pa.array(first.values(), pa.int64()))

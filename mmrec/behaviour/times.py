@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -16,9 +16,7 @@ from jaxtyping import Int64
 from mmrec.behaviour.raw import Column
 from mmrec.errors import MmrecError, UsageError
 
-__all__ = ["BadTimeError", "TimeRule", "TimeUnit"]
-
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+__all__ = ["BadTimeError", "TimeRule"]
 
 _MICROSECONDS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,7 +46,7 @@ class TimeRule:
 
     """
 
-    unit: TimeUnit = "auto"
+    unit: str = "auto"
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
@@ -103,7 +101,8 @@ class TimeRule:
         if isinstance(number, int):
             moment = number // 1000 if unit == "ns" else number * int(_MICROSECONDS[unit])
         else:
-            moment = round(number * _MICROSECONDS[unit])
+            # Too large a product is infinite, and then no year at all.
+            moment = round(max(-1e18, min(number * _MICROSECONDS[unit], 1e18)))
         return _within(moment, number)
 
     def _of_numbers(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, "n"]:
