@@ -9,6 +9,7 @@ import typer
 import mmrec
 from mmrec.compute import let_waiting_threads_sleep
 from pipelines import grammar, options
+from pipelines.events_cli import events_app
 from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode, run_app
 
@@ -23,6 +24,9 @@ app = typer.Typer(
     help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
     epilog='Example: mmrec search my-store --text "a red boat" -k 5',
 )
+
+
+app.add_typer(events_app, name="events")
 
 
 def main() -> None:

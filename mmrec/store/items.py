@@ -214,6 +214,11 @@ class ItemTable:
                 raise
             raise UsageError(self._bad_filter(where, error)) from error
 
+    def id_rows(self, size: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Ids with their row numbers, columns ``id`` and ``_rowid``, of all items, a batch at a time."""
+        if self._table is not None:
+            yield from self._table.scanner(columns=["id"], with_row_id=True, batch_size=size).to_batches()
+
     def ids_changed_since(self, version: int) -> set[str]:
         """Ids of items added or edited after a version."""
         return {name for batch in self.ids(_after(version)) for name in batch}

@@ -31,6 +31,11 @@ class Layout:
         return self.root / "quarantine.lance"
 
     @property
+    def events(self) -> Path:
+        """Log of events, where it is in no other database."""
+        return self.root / "events.db"
+
+    @property
     def generations(self) -> Path:
         """Folder of the generations, one numbered folder each."""
         return self.root / "generations"
