@@ -1,7 +1,6 @@
 """The command line's grammar. Each command reads its options, then imports what it needs and calls it."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,7 +47,7 @@ def common(
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Parquet, JSON Lines, CSV, dataset or folder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
     store: options.StoreArgument,
     *,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
@@ -56,27 +55,30 @@ def index(
     image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
         str | None,
         typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders.", show_default="packaged"),
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
     media_root: options.MediaRootOption = None,
     allow_fetch: options.AllowFetchOption = False,
-    device: options.DeviceOption = "auto",
-    dtype: options.DtypeOption = "fp32",
+    device: Annotated[str | None, options.DEVICE] = None,
+    dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Index a catalog, or bring its store up to date; only what is missing is computed.
 
-    Without columns they are guessed, shown, and used once you agree.
+    Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
     """
-    columns = Columns(id_column, *(grammar.parse_columns(given or ()) for given in (text, image, audio, metadata)))
+    texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
+    columns = Columns(id_column, texts, images, sounds, kept, deleted)
     asked = IndexOptions(
         source=source,
         store=store,
@@ -84,10 +86,11 @@ def index(
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
+        add=add,
         prune=prune,
         refit=refit,
-        device=grammar.parse_device(device),
-        dtype=dtype,
+        device=grammar.parse_device(device or "auto"),
+        dtype=dtype or "fp32",
         media_root=media_root,
         allow_fetch=allow_fetch,
         yes=yes,
@@ -96,8 +99,11 @@ def index(
 
     from pipelines import answers, console
     from pipelines.index import run
+    from pipelines.spec import with_spec
 
-    summary = run(asked)
+    flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
+    summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
         console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")

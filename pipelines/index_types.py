@@ -18,6 +18,7 @@ class Columns:
     image: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    deleted: str | None = None
 
     @property
     def named(self) -> bool:
@@ -30,13 +31,14 @@ class IndexOptions:
     """One run of ``mmrec index``.
 
     Attributes:
-        source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
+        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
         encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
             store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
+        add: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
@@ -44,15 +46,17 @@ class IndexOptions:
         media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
         allow_fetch: Fetch pictures and sounds from public web addresses.
         yes: Consent to the guess beforehand.
+        storage: Options of object stores, by scheme, s3 or gs.
 
     """
 
-    source: Path
+    source: str | Path
     store: Path
     columns: Columns = field(default_factory=Columns)
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    add: bool = False
     prune: bool = False
     refit: bool = False
     device: str = "auto"
@@ -60,6 +64,7 @@ class IndexOptions:
     media_root: str | None = None
     allow_fetch: bool = False
     yes: bool = False
+    storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "DEVICE",
+    "DTYPE",
     "AgainstOption",
     "AllowFetchOption",
     "AsJson",
@@ -37,9 +39,11 @@ WhereOption = Annotated[
     typer.Option("--where", metavar="SQL", help="Keep items whose metadata match, as in \"category = 'animals'\"."),
 ]
 
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+DEVICE = typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+DeviceOption = Annotated[str, DEVICE]
 
-DtypeOption = Annotated[str, typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")]
+DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
+DtypeOption = Annotated[str, DTYPE]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -82,7 +82,10 @@ def _header(path: Place) -> tuple[str, tuple[str, ...]]:
 
 
 def _lines(path: Place) -> Iterator[str]:
-    with path.open() as data, io.TextIOWrapper(data, "utf-8-sig", errors="surrogateescape", newline="") as file:
+    with (
+        path.open() as data,
+        io.TextIOWrapper(cast(BinaryIO, data), "utf-8-sig", errors="surrogateescape", newline="") as file,
+    ):
         while line := file.readline(_LONGEST_CELL):
             yield line
 

@@ -142,7 +142,7 @@ def _vote(value: object) -> Modality | None:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return modality_of_bytes(value)
-    if isinstance(value, str) and "\n" not in value and "://" not in value:
+    if isinstance(value, str) and "\n" not in value and not value.startswith(("http://", "https://")):
         return modality_of_name(value)
     return None
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
-import pyarrow.parquet as pq
-
 from mmrec.catalog.dataset_rows import cell_of_saved
 from mmrec.catalog.hub_rows import cell_of_hub
+from mmrec.catalog.parquet_rows import opened_parquet
 from mmrec.catalog.places import Place
 from mmrec.catalog.stamp import Stamp
 from mmrec.catalog.tar_members import read_member
@@ -24,7 +23,6 @@ from mmrec.errors import MediaError
 
 __all__ = ["is_in_table", "member_uri", "read_from_table", "stat_in_table", "table_uri"]
 
-_READ_AHEAD: Final = 1024 * 1024
 _CELL: Final = re.compile(r"(?P<file>.+)#row=(?P<row>\d+)&column=(?P<column>[^&#]+)(&item=(?P<item>\d+))?", re.DOTALL)
 _MEMBER: Final = re.compile(
     r"(?P<file>.+)#member=(?P<member>[^&#]+)&offset=(?P<offset>\d+)&size=(?P<size>\d+)", re.DOTALL
@@ -92,7 +90,7 @@ def _cell(table: str, row: int, column: str) -> object:
 
 
 def _cell_of_parquet(path: Place, row: int, column: str) -> object:
-    with path.open(ahead=False) as data, pq.ParquetFile(data, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+    with opened_parquet(path) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row >= rows:

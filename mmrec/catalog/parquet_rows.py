@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from mmrec.catalog.storage import first_line
 from mmrec.errors import UsageError
 from mmrec.items import Reject
 
-__all__ = ["open_parquet"]
+__all__ = ["open_parquet", "opened_parquet"]
 
 # Pages are read one by one; by default a whole column of a row group, gigabytes of pictures perhaps, is.
 _READ_AHEAD: Final = 1024 * 1024
@@ -36,7 +37,7 @@ class _Parquet:
         first = 1
         for path, count in self.files:
             try:
-                with path.open(ahead=False) as data, _opened(data) as file:
+                with opened_parquet(path) as file:
                     yield from self._rows_of_file(file, path, first, names)
             except (OSError, pa.ArrowException) as error:
                 reason = f"The file, {count} rows, cannot be read: {first_line(error)}."
@@ -72,8 +73,8 @@ def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
     counted: list[tuple[Place, int]] = []
     for file in [path] if files is None else files:
         try:
-            with file.open(ahead=False) as data:
-                footer = pq.read_metadata(data)
+            with opened_parquet(file) as data:
+                footer = data.metadata
             schema = footer.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise UsageError(f"{file.name} is not a Parquet file that can be read: {first_line(error)}.") from error
@@ -85,8 +86,15 @@ def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
     return _Parquet(path.parent if files is None else path, tuple(counted), types)
 
 
-def _opened(data: object) -> pq.ParquetFile:
-    return pq.ParquetFile(data, buffer_size=_READ_AHEAD, pre_buffer=False)
+@contextmanager
+def opened_parquet(path: Place) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file in such a way that memory holds a few pages of it."""
+    if not path.is_remote:
+        with pq.ParquetFile(str(path), buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+            yield file
+        return
+    with path.open(ahead=False) as data, pq.ParquetFile(data, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+        yield file
 
 
 def _unite(types: dict[str, pa.DataType], schema: pa.Schema) -> None:

@@ -4,8 +4,8 @@ import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from mmrec.catalog.storage import absolute, filesystem, is_remote, open_file
 from mmrec.errors import UsageError
@@ -81,7 +81,7 @@ class Place:
         """Whether anything is there."""
         return bool(filesystem(self.address).exists(self.address)) if self.is_remote else Path(self.address).exists()
 
-    def open(self, *, ahead: bool = True) -> BinaryIO:
+    def open(self, *, ahead: bool = True) -> BufferedIOBase:
         """Open it to read bytes; see `open_file`."""
         return open_file(self.address, ahead=ahead)
 

@@ -8,7 +8,10 @@ import pyarrow as pa
 
 from mmrec.catalog.assemble import assemble
 from mmrec.catalog.columns import ColumnSpec, check_columns
+from mmrec.catalog.hub_rows import HubReader
 from mmrec.catalog.openers import open_reader
+from mmrec.catalog.patterns import is_pattern
+from mmrec.catalog.places import place
 from mmrec.catalog.rows import Reader, Row
 from mmrec.catalog.scalars import schema_of
 from mmrec.catalog.seen import SeenIds
@@ -28,7 +31,7 @@ class Source:
     read on, as when an object store fails.
 
     Attributes:
-        address: What it was opened by.
+        address: The file, folder or data set that bytes inside its tables and archives lie in.
         columns: Which columns are what.
         metadata_schema: Names and types of the metadata columns.
         reader: The rows behind it.
@@ -94,7 +97,13 @@ def open_source(address: str | Path, columns: ColumnSpec) -> Source:
     binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
     if binary:
         raise UsageError(f"Column {binary[0]!r} holds bytes, which cannot be metadata; leave it out of the metadata.")
-    return Source(str(address), columns, schema_of(columns.metadata, reader.types), reader)
+    return Source(_home(address, reader), columns, schema_of(columns.metadata, reader.types), reader)
+
+
+def _home(address: str | Path, reader: Reader) -> str:
+    if isinstance(reader, HubReader):
+        return reader.address
+    return str(reader.folder if is_pattern(str(address)) else place(address))
 
 
 def _is_binary(dtype: pa.DataType) -> bool:

@@ -8,8 +8,9 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 from urllib.parse import unquote
 
 import fsspec
@@ -80,7 +81,7 @@ def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
         ) from error
 
 
-def open_file(address: str, *, ahead: bool = True) -> BinaryIO:
+def open_file(address: str, *, ahead: bool = True) -> BufferedIOBase:
     """Open an absolute address to read bytes, buffered; `ahead` for reading on, else for here and there."""
     if not is_remote(address):
         return open(address, "rb")  # noqa: PTH123 - the caller's to close
@@ -89,7 +90,7 @@ def open_file(address: str, *, ahead: bool = True) -> BinaryIO:
         return io.BytesIO(system.cat_file(address))  # its files share one position among all who open them
     cache = "readahead" if ahead else "none"
     file = system.open(address, "rb", block_size=_BLOCK, cache_type=cache)
-    return cast(BinaryIO, io.BufferedReader(file, _BLOCK if ahead else 64 * 1024))
+    return io.BufferedReader(file, _BLOCK if ahead else 64 * 1024)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Final, cast
+from io import BufferedIOBase, BufferedReader
+from typing import Any, Final, cast
 
 from mmrec.catalog.places import Place
 from mmrec.catalog.storage import first_line
@@ -44,7 +45,7 @@ class Member:
     offset: int
     size: int
     is_file: bool
-    archive: BinaryIO
+    archive: BufferedIOBase
 
     def read(self, most: int) -> bytes:
         """Return its bytes, or the first `most` of them. Raises DamagedTarError where the archive ends before."""
@@ -73,9 +74,9 @@ def members(archive: Place) -> Iterator[Member]:
         raise DamagedTarError(f"it is damaged or cut off ({first_line(error)})") from error
 
 
-def _members(file: BinaryIO) -> Iterator[Member]:
+def _members(file: BufferedIOBase) -> Iterator[Member]:
     tape = _Tape(file)
-    with tarfile.open(fileobj=cast(BinaryIO, tape), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+    with tarfile.open(fileobj=cast(Any, tape), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
             vars(tar)["members"].clear()  # it would remember them all
             if not info.isdir():
@@ -103,19 +104,19 @@ def read_member(archive: Place, name: str, offset: int, size: int) -> bytes:
 
 
 @contextmanager
-def _uncompressed(archive: Place) -> Iterator[BinaryIO]:
+def _uncompressed(archive: Place) -> Iterator[BufferedIOBase]:
     with archive.open() as file:
         if archive.suffix == ".tar":
             yield file
         else:
-            with gzip.GzipFile(fileobj=file) as plain:
-                yield cast(BinaryIO, plain)
+            with gzip.GzipFile(fileobj=file) as plain, BufferedReader(plain) as buffered:
+                yield buffered
 
 
 class _Tape:
     """Passes reading on, and keeps the last block read, by which the end of an archive is known from damage."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
         self.last_block = b""
 

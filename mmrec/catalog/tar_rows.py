@@ -5,7 +5,7 @@ each key of the JSON object. A member's column is what follows the first dot of 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import PurePosixPath
 from typing import Final
@@ -17,7 +17,7 @@ from mmrec.catalog.locations import member_uri
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Blob, Row, Unreadable
 from mmrec.catalog.scalars import type_of_cell, type_of_value, widen
-from mmrec.catalog.sidecars import read_json, read_text, renamed
+from mmrec.catalog.sidecars import read_json, read_text
 from mmrec.catalog.suffixes import modality_of_name
 from mmrec.catalog.tar_members import DamagedTarError, Member, is_seekable, members
 from mmrec.errors import UsageError
@@ -41,16 +41,49 @@ _DATA_IN_HAND: Final = Limits().max_bytes
 
 @dataclass(frozen=True, slots=True)
 class TarReader:
-    """Rows of one or several archives, in order."""
+    """Rows of one or several archives, in order.
+
+    Attributes:
+        folder: Where the archives lie.
+        archives: The archives.
+        types: Columns, with the type that holds all their values.
+        count: Number of rows, where the archives were looked through.
+        clashes: Keys of JSON objects that are columns of members too; they become ``json_KEY``.
+
+    """
 
     folder: Place
     archives: tuple[Place, ...]
     types: Mapping[str, pa.DataType]
     count: int | None
+    clashes: frozenset[str]
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
         """Read the archives through, and of their members those of these columns alone."""
-        return _rows(self.folder, self.archives, frozenset(names))
+        for read in _read(self.folder, self.archives, frozenset(names)):
+            yield read if isinstance(read, Reject) else read.row(self.clashes)
+
+
+@dataclass(slots=True)
+class _Read:
+    """One item as its members have it."""
+
+    number: int
+    where: str
+    keys: Mapping[str, str]
+    members: dict[str, object] = field(default_factory=dict)
+    objects: dict[str, object] = field(default_factory=dict)
+    unread: list[tuple[str, str]] = field(default_factory=list)
+
+    def row(self, clashes: frozenset[str]) -> Row:
+        values = {**self.keys, **self.members}
+        for key, value in self.objects.items():
+            column = f"json_{key}" if key in clashes else key
+            if column in self.members or column in self.keys:
+                self.unread.append((column, f"The key {key!r} of the JSON object is named like a member; left out."))
+            else:
+                values[column] = value
+        return Row(self.number, values, self.where, unread=tuple(self.unread))
 
 
 def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
@@ -60,20 +93,24 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
     the first 1,000 items are. Raises UsageError where there is no item in them.
     """
     types: dict[str, pa.DataType] = {KEY: pa.string(), PATH: pa.string()}
+    keys: dict[str, pa.DataType] = {}
     through = all(map(is_seekable, archives))
     count, first = 0, ""
-    for row in islice(_rows(folder, archives, None), None if through else _SAMPLE):
+    for read in islice(_read(folder, archives, None), None if through else _SAMPLE):
         count += 1
-        if isinstance(row, Row):
-            widen(types, ((name, _type_of(name, value)) for name, value in row.values.items()))
+        if isinstance(read, Reject):
+            first = first or f" {read.where}: {read.reason}"
         else:
-            first = first or f" {row.where}: {row.reason}"
-    if len(types) == 2:
+            widen(types, ((name, _type_of(name, value)) for name, value in read.members.items()))
+            widen(keys, ((name, type_of_value(value)) for name, value in read.objects.items()))
+    if len(types) == 2 and not keys:
         raise UsageError(
             f"{archives[0].name} has no pictures, sounds, texts or JSON objects in it; a WebDataset archive has "
             f"members such as 0001.jpg, 0001.txt and 0001.json.{first}"
         )
-    return TarReader(folder, tuple(archives), types, count if through else None)
+    clashes = frozenset(keys) & frozenset(types)
+    types |= {f"json_{key}" if key in clashes else key: dtype for key, dtype in keys.items()}
+    return TarReader(folder, tuple(archives), types, count if through else None, clashes)
 
 
 def _type_of(name: str, value: object) -> pa.DataType:
@@ -84,50 +121,42 @@ def _type_of(name: str, value: object) -> pa.DataType:
     return pa.null() if isinstance(value, Unreadable) else type_of_value(value)
 
 
-def _rows(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[Row | Reject]:
-    """Read rows; `names` None means all columns, but without the bytes of pictures and sounds."""
+def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_Read | Reject]:
+    """Read items; `names` None means all columns, but without the bytes of pictures and sounds."""
     number = 0
     for archive in archives:
         shown = archive.inside(folder)
+        stem = shown.removesuffix(".gz").rpartition(".")[0]
         key = ""
         try:
             for key, group in groupby(filter(_is_shown, members(archive)), key=lambda member: _split(member.name)[0]):
-                row = _row(archive, key, group, names)
+                read = _Read(number + 1, f"{shown} {key}", {KEY: key, PATH: f"{stem}/{key}"})
+                for member in group:
+                    _take(read, archive, member, names)
                 number += 1
-                stem = shown.removesuffix(".gz").rpartition(".")[0]
-                values = {KEY: key, PATH: f"{stem}/{key}", **row.values}
-                yield Row(number, values, f"{shown} {key}", unread=row.unread)
+                yield read
         except DamagedTarError as error:
             number += 1
             reason = f"The rest of the archive, from this item on, cannot be read: {error}."
             yield Reject(number, None, "", reason, f"{shown} {key}".strip(), hides_rows=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    values: dict[str, object]
-    unread: tuple[tuple[str, str], ...]
-
-
-def _row(archive: Place, key: str, group: Iterator[Member], names: frozenset[str] | None) -> _Read:
-    values: dict[str, object] = {}
-    unread: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    for member in group:
-        column = _split(member.name)[1]
-        if not column or not member.is_file or column in seen:
-            unread.append((column, _why_not(member, column)))
-        elif column.rpartition(".")[2] in _JSON:
-            found = read_json(member.read, member.name)
-            if isinstance(found, Unreadable):
-                unread.append((column, found.reason))
-            else:
-                values |= renamed(found, _is_member_column)
-        elif _is_member_column(column) and (names is None or column in names):
-            values[column] = _value(archive, member, column, with_data=names is not None)
-        seen.add(column)
-    del key
-    return _Read(values, tuple(unread))
+def _take(read: _Read, archive: Place, member: Member, names: frozenset[str] | None) -> None:
+    column = _split(member.name)[1]
+    if not column:
+        read.unread.append((column, f"The member {member.name} has no suffix, so what it is cannot be told."))
+    elif not member.is_file:
+        read.unread.append((column, f"The member {member.name} is not a file."))
+    elif column.rpartition(".")[2] in _JSON:
+        found = read_json(member.read, member.name)
+        if isinstance(found, Unreadable):
+            read.unread.append((column, found.reason))
+        else:
+            read.objects |= found
+    elif column in read.members:
+        read.unread.append((column, f"The archive has {member.name} twice; the first was kept."))
+    elif _is_column(column) and (names is None or column in names):
+        read.members[column] = _value(archive, member, column, with_data=names is not None)
 
 
 def _value(archive: Place, member: Member, column: str, *, with_data: bool) -> object:
@@ -142,14 +171,6 @@ def _value(archive: Place, member: Member, column: str, *, with_data: bool) -> o
     return Blob(member_uri(str(archive), member.name, member.offset, member.size), data)
 
 
-def _why_not(member: Member, column: str) -> str:
-    if not column:
-        return f"The member {member.name} has no suffix, so what it is cannot be told."
-    if not member.is_file:
-        return f"The member {member.name} is not a file."
-    return f"The archive has {member.name} twice; the first was kept."
-
-
 def _is_shown(member: Member) -> bool:
     name = PurePosixPath(member.name).name
     return not name.startswith(".") and not member.name.startswith("__")
@@ -162,9 +183,6 @@ def _split(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", column.lower()
 
 
-def _is_member_column(column: str) -> bool:
+def _is_column(column: str) -> bool:
     kind = column.rpartition(".")[2]
-    return column in {KEY, PATH} or kind in {*_TEXTS, *_CELLS} or modality_of_name(f"x.{kind}") in _MEDIA
-
-
-_MEDIA: Final = (Modality.IMAGE, Modality.AUDIO)
+    return kind in {*_TEXTS, *_CELLS} or modality_of_name(f"x.{kind}") in {Modality.IMAGE, Modality.AUDIO}

@@ -195,7 +195,7 @@ class EmbeddingJob:
             self._check_removals(len(gone - self._marked))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
-            entries = refused + self._others_entries({entry.id for entry in refused})
+            entries = refused + self._others_entries(refused)
             if entries or self._earlier:
                 replace_quarantine(self.layout.quarantine, entries)
 
@@ -229,16 +229,22 @@ class EmbeddingJob:
             gone.update(known for batch in self._items.ids() for known in batch if known not in self._ids)
         return gone - changed_meanwhile
 
-    def _others_entries(self, mine: set[str | None]) -> list[Quarantined]:
+    def _others_entries(self, mine: Sequence[Quarantined]) -> list[Quarantined]:
         """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile.
 
-        Entries of rows without ids are of the source that was indexed before: a whole source replaces them.
+        Entries of rows without ids are of the source that was indexed before: a whole source replaces them, a delta
+        those of its own rows.
         """
         earlier = set(self._earlier)
+        ids = {entry.id for entry in mine}
+        nameless = {(entry.where, entry.column, entry.reason) for entry in mine if entry.id is None}
         return [
             entry
             for entry in quarantined(self.layout.quarantine)
-            if entry.id not in mine
-            and (entry.id is None or entry.id not in self._ids)
+            if (
+                (entry.where, entry.column, entry.reason) not in nameless
+                if entry.id is None
+                else entry.id not in ids and entry.id not in self._ids
+            )
             and (entry not in earlier or self.delta or (self._keeps and entry.id is not None))
         ]
