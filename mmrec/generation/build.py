@@ -58,11 +58,14 @@ class Recipe:
     seed: int = 0
 
 
-def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False) -> Manifest:
+def build_generation(
+    layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False, fusion: Fusion | None = None
+) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
     The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
-    vectors of unchanged items are kept too. Raises StoreError, and publishes nothing, where a check fails.
+    vectors of unchanged items are kept too. Without a generation before, its `fusion` alone may be given. Raises
+    StoreError, and publishes nothing, where a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -73,8 +76,9 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
         )
     tables = open_tables(layout, blocks)
     weights = block_weights(blocks, recipe.weights)
-    kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
-    fusion = before.fusion if before and kept else fit_fusion(items, tables, weights, dim=recipe.dim, seed=recipe.seed)
+    earlier = before.fusion if before is not None else fusion
+    kept = earlier is not None and not refit and _still_fits(earlier, recipe, blocks, weights)
+    fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, dim=recipe.dim, seed=recipe.seed)
     with scratch_folder(layout) as folder, writing(folder):
         reused = _reused(layout, before, items, tables) if before is not None and kept else None
         rows = _write_vectors(folder, fusion, tables, items, reused)
@@ -124,7 +128,7 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     blocks = _blocks(recipe, items)
     if not blocks or len(stale_rows(layout, generation, items, open_tables(layout, blocks))):
         return False
-    return _still_fits(generation, recipe, blocks, block_weights(blocks, recipe.weights)) and (
+    return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and (
         recipe.index is None or recipe.index.factory == generation.manifest.index_factory
     )
 
@@ -140,8 +144,7 @@ def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
     ]
 
 
-def _still_fits(before: Generation, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
-    fusion = before.fusion
+def _still_fits(fusion: Fusion, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
     wanted = min(recipe.dim, sum(block.space.dim for block in blocks))
     return fusion.dim == wanted and fusion.blocks == tuple(blocks) and np.array_equal(fusion.weights, weights)
 
