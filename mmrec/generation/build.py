@@ -25,6 +25,7 @@ from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import LEDGER, ledger
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.tables import writing
@@ -86,6 +87,8 @@ def build_generation(
         index = build(recipe.index or default_spec(len(rows), fusion.dim, "ip"), rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         digest = index.save(folder / INDEX)
+        files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
+        write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))
         # What was meant to be written counts, not what is found there.

@@ -244,4 +244,9 @@ def _stored(row: dict[str, Any]) -> StoredItem:
 
 def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
     """Fields as they lie in the column ``mmrec_fields``."""
-    return tuple(StoredField(**{**entry, "modality": Modality(entry["modality"])}) for entry in entries or ())
+    return tuple(
+        StoredField(
+            Modality(entry["modality"]), entry["column"], entry["hash"], entry["uri"], entry["size"], entry["mtime_ns"]
+        )
+        for entry in entries or ()
+    )

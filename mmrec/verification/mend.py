@@ -36,6 +36,7 @@ from mmrec.verification.salvage import drop_bad, salvage, set_aside
 from mmrec.verification.tables import (
     check_items,
     check_quarantine,
+    check_sums,
     check_vectors,
     first_good_items,
     first_good_vectors,
@@ -102,12 +103,14 @@ def _mend_quarantine(layout: Layout, mended: Mended) -> None:
 
 def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
     """Keep what can be read, is whole and is there once."""
+    damaged = check_sums(Report(layout.root), layout, path)
     kinds = _kinds(layout, lambda report: check_vectors(report, path))
     if "fingerprint" in kinds:
         set_aside(layout, path)
         mended.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
-    elif kinds:
-        _mend_table(layout, path, mended, damaged="store" in kinds)
+    elif kinds or damaged:
+        if "store" in kinds or damaged:
+            _salvage(layout, path, damaged, mended)
         table = open_table(path)
         if table is not None:
             dropped = drop_bad(table, ["hash", "vector"], first_good_vectors(path))
@@ -117,9 +120,11 @@ def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
 def _mend_items(layout: Layout, mended: Mended) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
     kinds = _kinds(layout, lambda report: check_items(report, layout.items))
-    replaced = bool(kinds & {"store", "count"})
-    if kinds and layout.items.exists():
-        _mend_table(layout, layout.items, mended, damaged=replaced)
+    damaged = check_sums(Report(layout.root), layout, layout.items)
+    replaced = bool(kinds & {"store", "count"} or damaged)
+    if (kinds or damaged) and layout.items.exists():
+        if replaced:
+            _salvage(layout, layout.items, damaged, mended)
         table = open_table(layout.items)
         if table is not None:
             dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
@@ -133,10 +138,9 @@ def _mend_items(layout: Layout, mended: Mended) -> None:
             mended.actions.append(f"set generation {folder.name} aside: its row numbers mean other items now")
 
 
-def _mend_table(layout: Layout, path: Path, mended: Mended, *, damaged: bool) -> None:
-    if damaged:
-        saved = salvage(layout, path)
-        mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read")
+def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
+    saved = salvage(layout, path, damaged)
+    mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read and are what was written")
 
 
 def _mend_generations(layout: Layout, mended: Mended) -> bool:

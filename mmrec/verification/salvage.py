@@ -29,20 +29,21 @@ def set_aside(layout: Layout, path: Path) -> None:
     path.rename(layout.damaged / f"{path.name}.{uuid.uuid4().hex}")
 
 
-def salvage(layout: Layout, path: Path) -> int:
+def salvage(layout: Layout, path: Path, damaged: set[Path]) -> int:
     """Replace a table by one of the rows that can be read of it, newly numbered. Hold the commit lock.
 
-    The newest version that opens is read, a fragment at a time; a fragment that cannot be read whole is left out.
+    The newest version that opens is read, a fragment at a time; one that cannot be read whole, or has a file among the
+    damaged, is left out.
     Where nothing can be read there is no table afterwards. Returns how many rows were saved.
     """
     new = path.with_name(f".{path.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     saved = 0
-    source = _newest_readable(path)
+    source = _newest_readable(path, damaged)
     if source is not None:
         with writing(new):
             create(new, source.schema)
-            for rows in _readable_fragments(source, path):
+            for rows in _readable_fragments(source, path, damaged):
                 lance.write_dataset(rows, str(new), mode="append")
                 saved += len(rows)
     set_aside(layout, path)
@@ -64,8 +65,12 @@ def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.R
     return len(rows)
 
 
-def _readable_fragments(source: lance.LanceDataset, path: Path) -> Iterator[pa.Table]:
+def _readable_fragments(source: lance.LanceDataset, path: Path, damaged: set[Path]) -> Iterator[pa.Table]:
     for fragment in source.get_fragments():
+        files = {path / "data" / file.path for file in fragment.metadata.files}
+        deletions = fragment.deletion_file()
+        if files & damaged or (deletions and path / deletions in damaged):
+            continue
         try:
             with reading(path):
                 rows = pa.Table.from_batches(fragment.to_batches(), schema=source.schema)
@@ -75,8 +80,8 @@ def _readable_fragments(source: lance.LanceDataset, path: Path) -> Iterator[pa.T
             yield rows.slice(start, MOST_ROWS_AT_ONCE)
 
 
-def _newest_readable(path: Path) -> lance.LanceDataset | None:
-    for version in [None, *_versions(path)]:
+def _newest_readable(path: Path, damaged: set[Path]) -> lance.LanceDataset | None:
+    for version in _versions(path, damaged):
         try:
             with reading(path):
                 return open_table(path, version)
@@ -85,7 +90,7 @@ def _newest_readable(path: Path) -> lance.LanceDataset | None:
     return None
 
 
-def _versions(path: Path) -> list[int]:
-    """Versions whose manifests are there, newest first."""
-    names = [found.stem for found in (path / "_versions").glob("*.manifest")]
+def _versions(path: Path, damaged: set[Path]) -> list[int]:
+    """Versions whose manifests are there and not damaged, newest first."""
+    names = [found.stem for found in (path / "_versions").glob("*.manifest") if found not in damaged]
     return sorted((LAST_VERSION - int(name) for name in names if name.isdigit()), reverse=True)

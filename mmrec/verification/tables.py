@@ -10,12 +10,15 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.modality import Modality
+from mmrec.store.items import OWN_COLUMNS
 from mmrec.store.keys import as_words, words_of
+from mmrec.store.layout import Layout
+from mmrec.store.ledger import altered
 from mmrec.store.quarantine import quarantined
 from mmrec.store.tables import open_table
 from mmrec.verification.findings import Report
 
-__all__ = ["check_items", "check_quarantine", "check_vectors", "first_good_items", "first_good_vectors"]
+__all__ = ["check_items", "check_quarantine", "check_sums", "check_vectors", "first_good_items", "first_good_vectors"]
 
 Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, "n"]]
 """Which rows of a batch are to be kept."""
@@ -34,6 +37,10 @@ def check_items(report: Report, path: Path) -> None:
         table = open_table(path)
         if table is None:
             report.add("store", path, "the table of items is missing", report.mend, report.index)
+            return
+        lost = [column.name for column in OWN_COLUMNS if column.name not in table.schema.names]
+        if lost:
+            report.add("store", path, f"it has no column {', '.join(lost)}", report.mend, report.index)
             return
         digests = [np.empty((0, 2), dtype=np.uint64)]
         unnamed, unknown = 0, set[str]()
@@ -54,6 +61,17 @@ def check_items(report: Report, path: Path) -> None:
         repeated = _repeated(words)
         if len(repeated):
             _name_doubled(report, path, table, repeated)
+
+
+def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
+    """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
+    damaged: set[Path] = set()
+    with report.guarded("store", path, report.mend, report.index):
+        for file in altered(layout, path):
+            damaged.add(file)
+            what = "it is not what was written: its SHA-256 is another"
+            report.add("checksum", file, what, report.mend, report.index)
+    return damaged
 
 
 def check_vectors(report: Report, path: Path) -> None:

@@ -7,7 +7,7 @@ from mmrec.store.layout import Layout
 from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_others
 from mmrec.verification.pairing import check_pairing
-from mmrec.verification.tables import check_items, check_quarantine, check_vectors
+from mmrec.verification.tables import check_items, check_quarantine, check_sums, check_vectors
 
 __all__ = ["verify_store"]
 
@@ -33,7 +33,9 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     bad = check_quarantine(report, layout.quarantine)
     check_items(report, layout.items)
     readable = report.sound
+    check_sums(report, layout, layout.items)
     for path in sorted((layout.root / "vectors").glob("*.lance")):
+        check_sums(report, layout, path)
         check_vectors(report, path)
     generation = check_current(report, layout, seed)
     check_others(report, layout)

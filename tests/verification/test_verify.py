@@ -1,27 +1,19 @@
 """Each kind of damage is found, named, and mended by the commands that the report names."""
 
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from small_store import SPACE, mend_wholly
 
 from mmrec.errors import StoreError
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, manifest
 from mmrec.store.layout import Layout
 from mmrec.verification.verify import verify_store
-
-_SPEC = importlib.util.spec_from_file_location("verification_store", Path(__file__).with_name("conftest.py"))
-helpers = importlib.util.module_from_spec(_SPEC)
-sys.modules["verification_store"] = helpers
-_SPEC.loader.exec_module(helpers)
-SPACE, mend_wholly = helpers.SPACE, helpers.mend_wholly
 
 
 def generation(layout):
@@ -167,6 +159,19 @@ def flipped_older_generation(layout, flip):
     return "checksum", "not the file that was published"
 
 
+def flipped_byte_in_a_text(layout, _):
+    (path,) = (file for file in (layout.items / "data").iterdir() if b"i59" in file.read_bytes())
+    path.write_bytes(path.read_bytes().replace(b"i58i59", b"i58j59"))
+    return "checksum", "it is not what was written"
+
+
+def flipped_table_manifest(layout, _):
+    newest = lance.dataset(str(layout.items)).version
+    path = layout.items / "_versions" / f"{2**64 - 1 - newest:020}.manifest"
+    path.write_bytes(path.read_bytes().replace(b"mmrec_text", b"mmrec_tezt"))
+    return "store", "it has no column mmrec_text"
+
+
 def missing_file_of_items(layout, _):
     for path in (layout.items / "data").iterdir():
         path.unlink()
@@ -221,6 +226,8 @@ DAMAGES = [
     missing_current,
     flipped_fused_vectors,
     flipped_older_generation,
+    flipped_byte_in_a_text,
+    flipped_table_manifest,
     missing_file_of_items,
     truncated_file_of_vectors,
     missing_items,
