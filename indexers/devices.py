@@ -43,6 +43,9 @@ def using_threads(count: int) -> Iterator[None]:
     """Let FAISS use `count` threads in the calling thread, for as long as the block lasts."""
     # OpenMP keeps this number for each calling thread on its own, so concurrent searches do not disturb each other.
     before = faiss.omp_get_max_threads()
+    if count == before:
+        yield
+        return
     faiss.omp_set_num_threads(count)
     try:
         yield

@@ -169,15 +169,16 @@ class Engine:
         """What is in the store: counts, spaces, weights, index, and what the last build measured."""
         snapshot = self._fresh_snapshot()
         made = snapshot.generation.manifest
+        left_out = self.quarantined()
         return {
             "store": str(self._layout.root),
             "items": len(snapshot.items),
             "generation": made.number,
             "created": made.created,
             "changed_since": len(snapshot.tail_rows),
-            "quarantined": len(self.quarantined()),
+            "quarantined": len(left_out),
             "encoders": made.encoders,
-            "contents": made.contents,
+            "contents": snapshot.contents(left_out),
             "weights": made.weights,
             "dimensions": made.dim,
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},

@@ -19,7 +19,7 @@ from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
-__all__ = ["Indexing", "index_items"]
+__all__ = ["Indexing", "index_items", "spaces_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def index_items(
         prune=how.prune,
     )
     tally = job.run(source, metadata)
-    recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
+    recipe = Recipe(spaces_of(encoders), weights, how.encoder_source, how.dim, how.index)
     before = _current_generation(layout)
     if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
@@ -99,7 +99,8 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
     return {modality: float(given.get(modality, 1.0)) for modality in Modality}
 
 
-def _spaces(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
+def spaces_of(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
+    """Return the spaces of each modality, over several encoders."""
     return {
         modality: tuple(space for encoder in encoders for space in encoder.spaces.get(modality, ()))
         for modality in Modality

@@ -13,7 +13,9 @@ from mmrec.generation.generation import Generation, modality_bits, open_generati
 from mmrec.modality import Modality
 from mmrec.store.generations import current
 from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
+from mmrec.store.quarantine import Quarantined
 
 __all__ = ["Snapshot", "open_snapshot"]
 
@@ -52,6 +54,14 @@ class Snapshot:
         fresh, where = _find(self.tail_rows, wanted)
         found[fresh] = self.tail_vectors[where[fresh]]
         return found
+
+    def contents(self, left_out: Sequence[Quarantined]) -> dict[str, int]:
+        """Number of contents the items have now, by block, without those left out."""
+        counts = {}
+        for modality in {block.modality for block in self.generation.fusion.blocks}:
+            bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
+            counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in self.items.content_keys(modality))
+        return {block.name: counts[block.modality] for block in self.generation.fusion.blocks}
 
     def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, "n"]:
         """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""

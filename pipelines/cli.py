@@ -9,6 +9,7 @@ import typer
 import mmrec
 from mmrec.compute import let_waiting_threads_sleep
 from pipelines import grammar, options
+from pipelines.events_cli import events_app
 from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode, run_app
 
@@ -23,6 +24,9 @@ app = typer.Typer(
     help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
     epilog='Example: mmrec search my-store --text "a red boat" -k 5',
 )
+
+
+app.add_typer(events_app, name="events")
 
 
 def main() -> None:
@@ -54,7 +58,8 @@ def index(
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
     deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.", show_default="packaged")
+        str | None,
+        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders.", show_default="packaged"),
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
@@ -116,7 +121,7 @@ def search(
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+        str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
     ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
@@ -280,3 +285,64 @@ def export(
         overwrite,
     )
     answers.print_values(job.run(store, out, how), as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec verify my-store --full")
+def verify(
+    store: options.StoreArgument,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Compare all items with their contents, not a sample.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a store: checksums, counts, pairing, fingerprints and recall. Ends with 1 where something is broken.
+
+    Nothing is changed. What is broken is named, with the commands that mend it.
+    """
+    from pipelines import upkeep
+
+    if not upkeep.verify(store, full=full, as_json=as_json):
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+@app.command(epilog="Example: mmrec mend my-store")
+def mend(
+    store: options.StoreArgument,
+    *,
+    encoders: Annotated[
+        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put right what is damaged in a store, as far as that needs no source.
+
+    What cannot be read is set aside, what can be read is kept, and a new generation is built from the stored vectors.
+    Contents that lost their vector are encoded by the next mmrec index.
+    """
+    from pipelines import upkeep
+
+    upkeep.mend(store, encoders=encoders, as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec gc my-store --keep 2 --dry-run")
+def gc(
+    store: options.StoreArgument,
+    *,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="Generations kept, the current one included.")] = 2,
+    unused_vectors: Annotated[
+        bool, typer.Option("--unused-vectors", help="Also drop vectors of contents that no item has any more.")
+    ] = False,
+    grace: Annotated[float, typer.Option(metavar="MINUTES", min=0, help="Keep what was in use so recently.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove old generations, old versions of tables, and what dead jobs left behind.
+
+    What the generations kept were built from stays, and so does what a running job reads.
+    """
+    from datetime import timedelta
+
+    from mmrec.store.collect import Policy
+    from pipelines import upkeep
+
+    policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)
+    upkeep.gc(store, policy, as_json=as_json)

@@ -34,7 +34,8 @@ class IndexOptions:
         source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
-        encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
+        encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
+            store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
         add: Take the source for changes alone: what it does not name stays as it is.

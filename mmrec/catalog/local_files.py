@@ -1,24 +1,33 @@
 """Reads files of this machine: regular ones alone, and where a root is given, none outside it."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
 from mmrec.catalog.stamp import Reading, Stamp
-from mmrec.errors import MediaError
+from mmrec.errors import MediaError, UnreachableError
 
 __all__ = ["check_is_table", "confined", "is_outside", "read_file", "stat_file"]
 
 # A pipe would block and a device never end: without O_NONBLOCK the open itself would wait for a pipe's writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# A network disk that is away, and a machine that is out of something.
+_MAY_PASS: Final = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
     """Return at most `max_bytes + 1` bytes of a file, and its stamp from before they were read.
 
-    Raises MediaError where it is not a regular file that can be read, or lies outside `root`.
+    Raises MediaError where it is not a regular file that can be read, or lies outside `root`; UnreachableError where
+    the machine, or the one that has its disk, cannot read it now.
     """
     try:
         with open(path, "rb", opener=lambda name, _: _opened(name, root)) as file:
@@ -26,7 +35,8 @@ def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
             return Reading(file.read(max_bytes + 1), Stamp(status.st_size, status.st_mtime_ns))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"
-        raise MediaError(f"The file cannot be read: {reason}.") from error
+        kind = UnreachableError if getattr(error, "errno", None) in _MAY_PASS else MediaError
+        raise kind(f"The file cannot be read: {reason}.") from error
 
 
 def stat_file(path: str, root: Path | None = None) -> Stamp | None:

@@ -13,7 +13,7 @@ from mmrec.catalog.locations import is_in_table, read_from_table, stat_in_table
 from mmrec.catalog.objects import check_scheme, read_object, stat_object
 from mmrec.catalog.stamp import Reading, Stamp
 from mmrec.catalog.web.fetcher import Fetcher
-from mmrec.errors import MediaError
+from mmrec.errors import MediaError, UnreachableError
 from mmrec.items import Field
 
 __all__ = ["MediaAccess"]
@@ -89,7 +89,7 @@ class MediaAccess:
         scheme, path = _taken_apart(uri)
         if scheme in _WEB:
             if self.fetcher is None:
-                raise MediaError(_NOT_FETCHED)
+                raise UnreachableError(_NOT_FETCHED)
             return self.fetcher.fetch(uri, self.limits.max_bytes)
         if scheme:
             return read_object(self._check_inside(uri), self.limits.max_bytes)

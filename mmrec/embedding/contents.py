@@ -92,6 +92,7 @@ class Contents:
         refused: list[Quarantined] = []
         borrowed: list[Quarantined] = []
         read = 0
+        is_kept = False
         for content in item.fields:
             if content.modality not in self.modalities:
                 stored.append(StoredField(content.modality, content.column, None, content.uri))
@@ -101,14 +102,15 @@ class Contents:
                 read += found.was_read
                 new = self._prepare(item, content, found)
             except _Refused as refusal:
-                stored.extend([refusal.field] if refusal.field else [])
+                stored.extend(one for one in (refusal.field, refusal.kept) if one)
+                is_kept |= refusal.kept is not None
                 refused.append(refusal.entry(item, content))
             else:
                 stored.append(found.field)
                 fresh.extend([new] if new else [])
                 if found.needed and new is None:
                     borrowed.append(_entry(item, content, found.field, ""))
-        usable = len(refused) < len(item.fields)
+        usable = is_kept or len(refused) < len(item.fields)
         row = _stored_item(item, stored) if usable else None
         return Outcome(row, tuple(fresh), tuple(refused), read, tuple(borrowed))
 
@@ -120,7 +122,7 @@ class Contents:
         try:
             reading = self.media.take(content)
         except UnreachableError as error:
-            raise _Refused(str(error), None, transient=True) from error
+            raise self._unreachable(content, before, str(error)) from error
         except MediaError as error:
             raise _Refused(str(error), None) from error
         except Exception as error:
@@ -130,6 +132,12 @@ class Contents:
         stored = StoredField(content.modality, content.column, digest, content.uri, size, changed)
         missing = self._missing(digest, content.modality)
         return self._known(stored, missing, reading.data, was_read=content.uri is not None and content.data is None)
+
+    def _unreachable(self, content: Field, before: StoredField | None, reason: str) -> "_Refused":
+        """Leave out a content that cannot be had now; what is known of it from before stays, and the item with it."""
+        if before and before.hash and not self._missing(before.hash, content.modality):
+            return _Refused(f"{reason} What was read of it before is kept.", None, transient=True, kept=before)
+        return _Refused(reason, None, transient=True)
 
     def _unchanged(self, content: Field, before: StoredField | None) -> "_Found | None":
         """What is known of a content that needs no reading: it is encoded, and has not changed where it lies."""
@@ -199,10 +207,17 @@ class _Found:
 
 class _Refused(Exception):  # noqa: N818 -- an outcome, not an error
     def __init__(
-        self, reason: str, stored: StoredField | None, at: datetime | None = None, *, transient: bool = False
+        self,
+        reason: str,
+        stored: StoredField | None,
+        at: datetime | None = None,
+        *,
+        transient: bool = False,
+        kept: StoredField | None = None,
     ) -> None:
         super().__init__(reason)
         self.field = stored
+        self.kept = kept
         self._at = at
         self._transient = transient
 

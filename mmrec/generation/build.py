@@ -25,6 +25,7 @@ from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import LEDGER, ledger
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.tables import writing
@@ -58,11 +59,14 @@ class Recipe:
     seed: int = 0
 
 
-def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False) -> Manifest:
+def build_generation(
+    layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False, fusion: Fusion | None = None
+) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
     The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
-    vectors of unchanged items are kept too. Raises StoreError, and publishes nothing, where a check fails.
+    vectors of unchanged items are kept too. Without a generation before, its `fusion` alone may be given. Raises
+    StoreError, and publishes nothing, where a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -73,8 +77,9 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
         )
     tables = open_tables(layout, blocks)
     weights = block_weights(blocks, recipe.weights)
-    kept = before is not None and not refit and _still_fits(before, recipe, blocks, weights)
-    fusion = before.fusion if before and kept else fit_fusion(items, tables, weights, dim=recipe.dim, seed=recipe.seed)
+    earlier = before.fusion if before is not None else fusion
+    kept = earlier is not None and not refit and _still_fits(earlier, recipe, blocks, weights)
+    fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, dim=recipe.dim, seed=recipe.seed)
     with scratch_folder(layout) as folder, writing(folder):
         reused = _reused(layout, before, items, tables) if before is not None and kept else None
         rows = _write_vectors(folder, fusion, tables, items, reused)
@@ -82,6 +87,8 @@ def build_generation(layout: Layout, recipe: Recipe, before: Generation | None, 
         index = build(recipe.index or default_spec(len(rows), fusion.dim, "ip"), rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         digest = index.save(folder / INDEX)
+        files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
+        write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))
         # What was meant to be written counts, not what is found there.
@@ -124,7 +131,7 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     blocks = _blocks(recipe, items)
     if not blocks or len(stale_rows(layout, generation, items, open_tables(layout, blocks))):
         return False
-    return _still_fits(generation, recipe, blocks, block_weights(blocks, recipe.weights)) and (
+    return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and (
         recipe.index is None or recipe.index.factory == generation.manifest.index_factory
     )
 
@@ -140,8 +147,7 @@ def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
     ]
 
 
-def _still_fits(before: Generation, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
-    fusion = before.fusion
+def _still_fits(fusion: Fusion, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
     wanted = min(recipe.dim, sum(block.space.dim for block in blocks))
     return fusion.dim == wanted and fusion.blocks == tuple(blocks) and np.array_equal(fusion.weights, weights)
 

@@ -36,7 +36,11 @@ class VectorTable:
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
         """Which contents have a vector here."""
-        return self._keys.find(as_words(hashes)) >= 0
+        return self.has_keys(as_words(hashes))
+
+    def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+        """Which contents, by key, have a vector here."""
+        return self._keys.find(keys) >= 0
 
     def newer_than(self, version: int) -> UInt64[np.ndarray, "n 2"]:
         """Keys of the contents whose vectors were written after a version of the table."""

@@ -1,7 +1,7 @@
 """Checks of the tables: every row is read."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lance
@@ -10,12 +10,19 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.modality import Modality
+from mmrec.store.items import OWN_COLUMNS
 from mmrec.store.keys import as_words, words_of
+from mmrec.store.layout import Layout
+from mmrec.store.ledger import altered
 from mmrec.store.quarantine import quarantined
 from mmrec.store.tables import open_table
 from mmrec.verification.findings import Report
 
-__all__ = ["check_items", "check_quarantine", "check_vectors", "good_vectors"]
+__all__ = ["check_items", "check_quarantine", "check_sums", "check_vectors", "first_good_items", "first_good_vectors"]
+
+Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, "n"]]
+"""Which rows of a batch are to be kept."""
+
 
 BATCH = 8192
 LENGTH_TOLERANCE = 2e-3
@@ -30,6 +37,10 @@ def check_items(report: Report, path: Path) -> None:
         table = open_table(path)
         if table is None:
             report.add("store", path, "the table of items is missing", report.mend, report.index)
+            return
+        lost = [column.name for column in OWN_COLUMNS if column.name not in table.schema.names]
+        if lost:
+            report.add("store", path, f"it has no column {', '.join(lost)}", report.mend, report.index)
             return
         digests = [np.empty((0, 2), dtype=np.uint64)]
         unnamed, unknown = 0, set[str]()
@@ -52,6 +63,17 @@ def check_items(report: Report, path: Path) -> None:
             _name_doubled(report, path, table, repeated)
 
 
+def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
+    """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
+    damaged: set[Path] = set()
+    with report.guarded("store", path, report.mend, report.index):
+        for file in altered(layout, path):
+            damaged.add(file)
+            what = "it is not what was written: its SHA-256 is another"
+            report.add("checksum", file, what, report.mend, report.index)
+    return damaged
+
+
 def check_vectors(report: Report, path: Path) -> None:
     """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
     with report.guarded("store", path, report.mend, report.index):
@@ -64,7 +86,7 @@ def check_vectors(report: Report, path: Path) -> None:
             report.add("fingerprint", path, what, report.mend, report.index)
         bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
         for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
-            good = good_vectors(batch)
+            good = _good_vectors(batch)
             bad += int((~good).sum())
             keys.append(words_of(batch.column("hash").filter(pa.array(good))))
         words = np.concatenate(keys)
@@ -72,12 +94,60 @@ def check_vectors(report: Report, path: Path) -> None:
         if bad:
             what = f"{bad:,} vectors are not finite or not of length 1"
             report.add("vectors", path, what, report.mend, report.index)
-        doubled = len(words) - len(np.unique(words, axis=0))
+        doubled = _repeated(words)
         if doubled:
-            report.add("vectors", path, f"{doubled:,} contents have a vector twice", report.mend)
+            report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.mend)
 
 
-def good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+def first_good_vectors(path: Path) -> Chooser:
+    """Choose the whole vectors of a table, of each content the first."""
+    table = open_table(path)
+    batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
+    words = [words_of(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
+    first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
+    return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
+
+
+def first_good_items(path: Path) -> Chooser:
+    """Choose the items that have an id and known contents, of each id the first."""
+    table = open_table(path)
+    ids = _all_ids(table) if table else ()
+    first = _FirstOnly(_repeated(as_words(_digest(name) for name in ids)))
+
+    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+        names = batch.column("id").to_pylist()
+        known = {str(modality) for modality in Modality}
+        fields = batch.column("mmrec_fields").to_pylist()
+        good = [
+            bool(name) and {one["modality"] for one in some or ()} <= known
+            for name, some in zip(names, fields, strict=True)
+        ]
+        return first.of([_digest(name) for name in names], np.array(good, dtype=bool))
+
+    return choose
+
+
+class _FirstOnly:
+    """Of keys that are known to come more than once, only the first good one passes."""
+
+    def __init__(self, repeated: set[bytes]) -> None:
+        self._repeated = repeated
+        self._passed: set[bytes] = set()
+
+    def of(self, keys: list[bytes], good: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        passes = good.copy()
+        for place, key in enumerate(keys):
+            if good[place] and key in self._repeated:
+                passes[place] = key not in self._passed
+                self._passed.add(key)
+        return passes
+
+
+def _keys(column: pa.FixedSizeBinaryArray) -> list[bytes]:
+    return [key or b"" for key in column.to_pylist()]
+
+
+def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
     """Which rows of a vector table have a key and a finite vector of length 1."""
     column = batch.column("vector")
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)

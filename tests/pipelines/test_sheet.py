@@ -140,3 +140,13 @@ def test_pages_of_real_stamps(tmp_path: Path, stamps_root: Path) -> None:
     parsed = _Page(_sheet(tmp_path, Section("Birds", (Part("item", "blackbird"),), _answer(hit), {"blackbird": hit})))
     assert len(parsed.sources("img")) == 2
     assert all(source.startswith("data:audio/ogg;base64,") for source in parsed.sources("audio"))
+
+
+def test_what_is_on_the_web_is_not_fetched_for_a_page_unless_told_to():
+    assert "--allow-fetch" in embed_picture("https://example.org/a.png", MediaAccess()).trouble
+    assert "--allow-fetch" in embed_sound("https://example.org/a.ogg", MediaAccess()).trouble
+
+
+def test_a_page_reads_nothing_outside_its_root(picture, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "outside --media-root" in embed_picture(picture, MediaAccess(root=tmp_path / "empty")).trouble

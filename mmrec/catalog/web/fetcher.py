@@ -6,13 +6,13 @@ catalog had named it. Size and time are bounded whatever the other side does (se
 """
 
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from typing import Final, Self, TypeVar
 
 import httpcore
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from mmrec.catalog.stamp import Reading, Stamp, stamp_of
 from mmrec.catalog.web.backend import Endpoint, PublicBackend, Resolver, resolve
@@ -95,9 +95,9 @@ class Fetcher:
         except RestingError:
             raise
         except UnreachableError:
-            self._hosts.failed(start.host)
+            self._hosts.failed(_host(start))
             raise
-        self._hosts.succeeded(start.host)
+        self._hosts.succeeded(_host(start))
         return reading
 
     def stamp(self, url: str) -> Stamp | None:
@@ -125,9 +125,8 @@ class Fetcher:
     def _patiently(self, deadline: Deadline) -> Retrying:
         """Try again where the trouble may pass: later each time, not before a server says, and not too late."""
         rules = self.rules
-        backoff = wait_exponential_jitter(
-            rules.backoff_seconds, rules.retry_after_seconds, jitter=rules.backoff_seconds
-        )
+        pause = rules.backoff_seconds
+        backoff = wait_exponential(pause, rules.retry_after_seconds) + wait_random(0, pause)
 
         def wait(state: RetryCallState) -> float:
             return max(backoff(state), _asked_for(state))
@@ -144,17 +143,34 @@ class Fetcher:
         """Ask once, and wherever the answers redirect to."""
         for _ in range(self.rules.redirects + 1):
             with (
-                self._hosts.turn(url.host, deadline),
+                self._hosts.turn(_host(url), deadline),
                 held_to(deadline),
                 in_own_words(),
-                self._pool.stream(method, _plain(url), headers=_HEADERS, extensions=self._timeouts) as response,
+                self._pool.stream(method, _plain(url), headers=_headers(url), extensions=self._timeouts) as response,
             ):
                 location = redirected_to(response)
                 if location is None:
-                    check_status(response)
+                    self._check_status(response, _host(url))
                     return take(response)
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
+
+    def _check_status(self, response: httpcore.Response, host: str) -> None:
+        try:
+            check_status(response)
+        except BusyError as error:
+            if error.seconds:
+                self._hosts.pause(host, min(error.seconds, self.rules.retry_after_seconds))
+            raise
+
+
+def _host(url: httpx.URL) -> str:
+    # As it is sent: httpx decodes `host`, and fails where that cannot be.
+    return url.raw_host.decode("ascii")
+
+
+def _headers(url: httpx.URL) -> Mapping[bytes | str, bytes | str]:
+    return {"Host": url.netloc, **_HEADERS}
 
 
 def _plain(url: httpx.URL) -> httpcore.URL:

@@ -29,6 +29,7 @@ class Hosts:
         self._busy: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._resting: dict[str, float] = {}
+        self._paused: dict[str, float] = {}
 
     @contextmanager
     def turn(self, host: str, deadline: Deadline) -> Iterator[None]:
@@ -41,8 +42,10 @@ class Hosts:
                 raise RestingError(
                     f"The web server failed {self._rules.failures} times in a row, so that it is left alone for now."
                 )
-            if not self._changed.wait_for(lambda: self._has_room(host), deadline.left):
-                raise UnreachableError("Too much is asked of the web server at the same time.")
+            while not self._has_room(host):
+                if not deadline.left:
+                    raise UnreachableError("Too much is asked of the web server at the same time.")
+                self._changed.wait(min(deadline.left, self._pause(host) or deadline.left))
             self._busy[host] += 1
         try:
             yield
@@ -61,13 +64,27 @@ class Hosts:
     def failed(self, host: str) -> None:
         """Note that a content could not be had from a host for a reason that may pass."""
         with self._changed:
-            if len(self._failures) >= _REMEMBERED:
-                self._failures.clear()
-                self._resting.clear()
+            self._forget()
             self._failures[host] += 1
             if self._failures[host] >= self._rules.failures:
                 self._resting[host] = time.monotonic() + self._rules.rest_seconds
 
+    def pause(self, host: str, seconds: float) -> None:
+        """Ask nothing of a host for some seconds, as it wished; whoever wants its turn waits."""
+        with self._changed:
+            self._forget()
+            self._paused[host] = max(self._paused.get(host, 0.0), time.monotonic() + seconds)
+
+    def _forget(self) -> None:
+        """Keep the memory of hosts in bounds, as a catalog may name millions."""
+        for memory in (self._failures, self._resting, self._paused):
+            if len(memory) >= _REMEMBERED:
+                memory.clear()
+
+    def _pause(self, host: str) -> float:
+        return max(0.0, self._paused.get(host, 0.0) - time.monotonic())
+
     def _has_room(self, host: str) -> bool:
         total = sum(self._busy.values())
-        return total < self._rules.connections and self._busy[host] < self._rules.connections_per_host
+        is_free = total < self._rules.connections and self._busy[host] < self._rules.connections_per_host
+        return is_free and not self._pause(host)

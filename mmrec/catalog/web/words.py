@@ -23,9 +23,11 @@ def in_own_words() -> Iterator[None]:
     except httpcore.TimeoutException as error:
         raise UnreachableError("The web server did not give the content in time.") from error
     except httpcore.NetworkError as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        # httpcore drops the chain of causes, but tells the first of them.
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
             raise MediaError("The web server cannot prove that it is the one that the address names.") from error
-        if isinstance(error, httpcore.ConnectError) and _is_other_than_end(error.__cause__):
+        if isinstance(error, httpcore.ConnectError) and _is_other_than_end(cause):
             raise MediaError("What answers at the web address does not speak TLS well.") from error
         raise UnreachableError("The web server cannot be reached, or hung up.") from error
     except httpcore.RemoteProtocolError as error:
@@ -38,5 +40,5 @@ def in_own_words() -> Iterator[None]:
         raise MediaError("The web address cannot be asked for.") from error
 
 
-def _is_other_than_end(cause: BaseException | None) -> bool:
+def _is_other_than_end(cause: object) -> bool:
     return isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)

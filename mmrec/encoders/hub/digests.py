@@ -11,8 +11,7 @@ from mmrec.errors import EncoderError
 __all__ = ["directory_digest", "file_digest"]
 
 _DESCRIBING = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm", ".vocab"}
-_SAFE_WEIGHTS = {".safetensors"}
-_OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".npz"}
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".npz"}
 # What training leaves behind, and what other programs keep beside a model.
 _LEFT_OUT = {"trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"}
 _OTHER_FORMATS = {"onnx", "openvino", "coreml"}
@@ -21,8 +20,8 @@ _OTHER_FORMATS = {"onnx", "openvino", "coreml"}
 def directory_digest(folder: Path) -> str:
     """Return the digest of a directory's configuration, tokenizer, preprocessor and weights.
 
-    Where a folder has safetensors files, weights in other formats beside them are copies that are never read, and do
-    not count. Raises EncoderError for a directory without any such file, or one that cannot be read.
+    Weights count in whatever format they are: which of several a library reads is its own choice. Raises EncoderError
+    for a directory without any such file, or one that cannot be read.
     """
     try:
         files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(_deciding(folder))}
@@ -48,12 +47,11 @@ def file_digest(path: Path) -> str:
 
 
 def _deciding(folder: Path) -> Iterator[Path]:
-    own = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    suffixes = {path.suffix for path in own}
-    wanted = _DESCRIBING | (_SAFE_WEIGHTS if suffixes & _SAFE_WEIGHTS else _OTHER_WEIGHTS)
-    for path in own:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
         if path.is_dir():
             if path.name not in _OTHER_FORMATS and not path.name.startswith("checkpoint-"):
                 yield from _deciding(path)
-        elif path.suffix in wanted and path.name not in _LEFT_OUT:
+        elif path.suffix in _DESCRIBING | _WEIGHTS and path.name not in _LEFT_OUT:
             yield path

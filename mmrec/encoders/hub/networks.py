@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError
 
-__all__ = ["load_config", "load_network", "load_part", "quiet"]
+__all__ = ["features_of", "load_config", "load_network", "load_part", "quiet"]
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def load_config(folder: Path) -> Any:  # noqa: ANN401
 
 def load_part(kind: Any, folder: Path, **settings: object) -> Any:  # noqa: ANN401
     """Return what `kind` (AutoTokenizer, AutoImageProcessor) reads from a folder. Raises EncoderError."""
-    with _in_our_words(folder):
+    with _reading(folder):
         return kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **settings)
 
 
@@ -55,7 +56,7 @@ def load_network(
     `adapt` may take a part of it before it is moved. Raises EncoderError where files or weights are missing, or where
     the model would need code of its own.
     """
-    with quiet(), _in_our_words(folder):
+    with quiet(), _reading(folder):
         network, found = kind.from_pretrained(
             folder,
             trust_remote_code=False,
@@ -71,6 +72,12 @@ def load_network(
         )
     taken: torch.nn.Module = adapt(network)
     return taken.to(device, dtype).eval()
+
+
+def features_of(found: Any) -> torch.Tensor:  # noqa: ANN401
+    """Return the vectors of what a network's ``get_..._features`` gave: themselves, or an output that holds them."""
+    vectors: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
+    return vectors
 
 
 @contextlib.contextmanager
@@ -90,16 +97,9 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def _in_our_words(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        needs_code = "remote code" in str(error) or "trust_remote_code" in str(error)
-        advice = (
-            "It needs code of its own, which is never run: name a model whose architecture transformers has."
-            if needs_code
-            else "See that the directory holds all of the model's files and that this transformers knows its kind."
-        )
-        raise EncoderError(f"The model in {folder} cannot be loaded: {said} {advice}") from error
+def _reading(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return explained(
+        f"The model in {folder}",
+        "See that the directory holds all of the model's files and that this transformers knows its kind; a model that "
+        "needs code of its own is never run.",
+    )

@@ -9,7 +9,7 @@ from mmrec.encoders.hub.pooling import POOLINGS
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError
 
-__all__ = ["HeadStep", "SentenceConfig", "read_sentence_config"]
+__all__ = ["HeadStep", "SentenceConfig", "read_modules", "read_sentence_config"]
 
 _OLD_POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -61,7 +61,8 @@ class SentenceConfig:
 
 def read_sentence_config(folder: Path) -> SentenceConfig:
     """Read a model's directory. Raises EncoderError for modules that this encoder does not know."""
-    modules = _modules(folder)
+    # The class of a module is only ever compared with names known here.
+    modules = [(kind.rpartition(".")[2], path) for kind, path in read_modules(folder)]
     if not modules:
         return SentenceConfig(folder)
     kinds = [kind for kind, _ in modules]
@@ -87,16 +88,18 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
     )
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """Kind and path of each module, in order; the class of a module is only ever compared with names known here."""
+def read_modules(folder: Path) -> list[tuple[str, str]]:
+    """Return the class and the folder of each of a model's modules, in order; empty where it is not made of modules.
+
+    Raises EncoderError for a damaged list, or a folder outside the model's own.
+    """
     path = folder / "modules.json"
-    listed = _read_list(path)
     found = []
-    for entry in sorted(listed, key=lambda one: int(str(one.get("idx", 0)))):
+    for entry in sorted(_read_list(path), key=lambda one: int(str(one.get("idx", 0)))):
         inside = str(entry.get("path", ""))
         if Path(inside).is_absolute() or ".." in Path(inside).parts:
             raise EncoderError(f"{path} names the folder {inside!r}, outside the model's own. Do not use this model.")
-        found.append((str(entry.get("type", "")).rpartition(".")[2], inside))
+        found.append((str(entry.get("type", "")), inside))
     return found
 
 

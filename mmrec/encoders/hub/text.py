@@ -13,9 +13,7 @@ sentence-transformers keeps beside a model; settings here go before it. A model 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor
 from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.networks import load_config
 from mmrec.encoders.hub.notes import noted
+from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.pooling import POOLINGS
 from mmrec.encoders.hub.sentence_config import SentenceConfig, read_sentence_config
 from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
@@ -38,8 +37,6 @@ from mmrec.modality import Modality
 from mmrec.spaces import Space
 
 __all__ = ["HubText"]
-
-_LOADING = RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ class HubText:
             if value is not None and value < 1:
                 raise UsageError(f"{setting} = {value} was given; it must be at least 1, or be left out.")
 
-    @cached_property
+    @once
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
         """One space for text. Raises EncoderError where the model's files are not to be had."""
         return {Modality.TEXT: (self._space,)}
@@ -88,7 +85,7 @@ class HubText:
         """Tokens a batch."""
         return 2_048 if self.device.type == "cpu" else 65_536
 
-    @cached_property
+    @once
     def module(self) -> TextNetwork:
         """The network with its pooling, loaded at first use. Raises EncoderError where it cannot be."""
         files = self._files.with_weights()
@@ -134,11 +131,11 @@ class HubText:
             packed[1, : min(tokens.prompt_length(prompt), len(numbers) - 1)] = 0
         return Sample(packed, cost=len(numbers), truncated=truncated)
 
-    @cached_property
+    @once
     def _files(self) -> ModelFiles:
         return find_model(self.model, self.revision)
 
-    @cached_property
+    @once
     def _own(self) -> SentenceConfig:
         found = read_sentence_config(self._files.folder)
         if not found.declared and self.pooling is None:
@@ -159,7 +156,7 @@ class HubText:
             query if self.query_prompt is None else self.query_prompt,
         )
 
-    @cached_property
+    @once
     def _space(self) -> Space:
         full = self._full_dim
         kept = self.dim or self._own.dim or full
@@ -187,22 +184,21 @@ class HubText:
     def _limit(self, kind: int) -> int | None:
         return self.max_tokens or self._own.limits[kind]
 
-    @cached_property
+    @once
     def _document_tokens(self) -> Tokens:
         return self._load_tokens(0)
 
-    @cached_property
+    @once
     def _query_tokens(self) -> Tokens:
         return self._document_tokens if self._limit(0) == self._limit(1) else self._load_tokens(1)
 
     def _load_tokens(self, kind: int) -> Tokens:
-        with _LOADING:
-            folder = self._own.transformer
-            most = _positions(load_config(folder))
-            given = self._own.limits[kind]
-            # A model's own limit may lie beyond its positions; a person's must not.
-            limit = self.max_tokens or (min(given, most) if given and most else given)
-            return load_tokens(folder, limit, most, lower=self._own.lower)
+        folder = self._own.transformer
+        most = _positions(load_config(folder))
+        given = self._own.limits[kind]
+        # A model's own limit may lie beyond its positions; a person's must not.
+        limit = self.max_tokens or (min(given, most) if given and most else given)
+        return load_tokens(folder, limit, most, lower=self._own.lower)
 
 
 def _width(folder: Path) -> int:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.networks import load_network
 from mmrec.encoders.hub.pooling import pool
 from mmrec.encoders.hub.sentence_config import HeadStep
@@ -107,7 +108,7 @@ def _step(step: HeadStep) -> nn.Module:
     if step.kind == "Normalize":
         return _Unit()
     config = read_json(step.folder / "config.json")
-    try:
+    with explained(f"The layer in {step.folder}", "Copy the model again."):
         if step.kind == "LayerNorm":
             module: nn.Module = _Norm(config)
         else:
@@ -115,21 +116,15 @@ def _step(step: HeadStep) -> nn.Module:
                 raise EncoderError(f"The layer in {step.folder} works on tokens, which is not known here.")
             module = _Dense(config, step.folder)
         module.load_state_dict(_weights(step.folder))
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise EncoderError(f"The layer in {step.folder} cannot be read: {error}. Copy the model again.") from error
     return module
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
-    try:
-        if (folder / "model.safetensors").exists():
-            return load_file(folder / "model.safetensors")
-        found: dict[str, Tensor] = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(f"The weights in {folder} cannot be read ({error}). Copy the model again.") from error
+    if (folder / "model.safetensors").exists():
+        return load_file(folder / "model.safetensors")
+    found: dict[str, Tensor] = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     return found
 
 

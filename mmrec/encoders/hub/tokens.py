@@ -1,17 +1,21 @@
 """A model's own tokenizer, shared by threads: texts -> token numbers, cut to a limit, and whether they were cut."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tokenizers import Tokenizer
-from tokenizers.normalizers import Lowercase, Sequence
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer, normalizers
+from torch import Tensor
 
 from mmrec.encoders.hub.networks import load_part
+from mmrec.encoders.protocol import Sample
 from mmrec.errors import EncoderError, MediaError, UsageError
 
-__all__ = ["Tokens", "load_tokens"]
+__all__ = ["Tokens", "load_tokens", "token_batch"]
 
 CHARACTERS_PER_TOKEN = 32
 # Far more than a limit needs: a text of megabytes must not be tokenised to its end only to be cut.
@@ -93,13 +97,33 @@ def load_tokens(folder: Path, limit: int | None, most: int | None, *, lower: boo
     return Tokens(chosen, _pad(whole, folder), whole, _shared(whole, backend, chosen, lower=lower))
 
 
+def token_batch(
+    samples: Sequence[Sample], tokens: Tokens, *, whole_length: bool = False
+) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """Return the tokens of several texts as one batch, and which of them are real.
+
+    Filled up on the right, where no network minds it; to `whole_length`, on the side that the tokenizer fills.
+    """
+    width = tokens.limit if whole_length else max(len(sample.tensor) for sample in samples)
+    numbers = torch.full((len(samples), width), tokens.pad, dtype=torch.long)
+    real = torch.zeros(len(samples), width, dtype=torch.bool)
+    left = whole_length and tokens.whole.padding_side == "left"
+    for row, sample in enumerate(samples):
+        length = len(sample.tensor)
+        own = slice(width - length, width) if left else slice(length)
+        numbers[row, own], real[row, own] = sample.tensor.long(), True
+    return numbers, real
+
+
 def _shared(whole: Any, backend: Any, limit: int, *, lower: bool) -> Tokenizer | None:  # noqa: ANN401
     """A copy whose settings are never touched again: the library's own sets them at each call, which threads break."""
     if not isinstance(backend, Tokenizer):
         return None
     copy = Tokenizer.from_str(backend.to_str())
     if lower:
-        copy.normalizer = Sequence([Lowercase(), *([copy.normalizer] if copy.normalizer is not None else [])])
+        copy.normalizer = normalizers.Sequence(
+            [normalizers.Lowercase(), *([copy.normalizer] if copy.normalizer is not None else [])]
+        )
     copy.no_padding()
     copy.enable_truncation(limit, direction=whole.truncation_side)
     return copy
