@@ -55,15 +55,21 @@ def confined(path: str, root: Path | None) -> str:
     """
     if root is None:
         return path
-    resolved = os.path.realpath(path)
-    if is_outside(resolved, root):
+    if is_outside(path, root):
         raise MediaError("The file lies outside --media-root, and is not read.")
-    return resolved
+    return _resolved(path)
 
 
-def is_outside(resolved: str, root: Path) -> bool:
-    """Whether a path without symbolic links lies outside a folder, given in any way."""
-    return not Path(resolved).is_relative_to(os.path.realpath(root))
+def is_outside(path: str, root: Path) -> bool:
+    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError where it is none."""
+    return not Path(_resolved(path)).is_relative_to(_resolved(root))
+
+
+def _resolved(path: str | Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError as error:
+        raise MediaError("The file cannot be read: not a valid path.") from error
 
 
 def check_is_table(path: str) -> None:
@@ -90,7 +96,7 @@ def _open_inside(path: str, root: Path) -> int:
     No link is followed on that way: whoever swaps a folder or the file for a link, after the links were resolved,
     gains an error.
     """
-    resolved_root = os.path.realpath(root)
+    resolved_root = _resolved(root)
     names = Path(confined(path, root)).relative_to(resolved_root).parts
     folder = os.open(resolved_root, _DIRECTORY)
     try:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from os.path import realpath
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -116,7 +115,7 @@ class MediaAccess:
         if _SCHEME.match(source) or _SCHEME.match(table) or source.startswith("hf:"):
             is_part = table.startswith(f"{source.rstrip('/')}/") and ".." not in table.split("/")
             return table == source or is_part
-        return not is_outside(realpath(table), Path(source))
+        return not is_outside(table, Path(source))
 
     def _folder(self) -> Path | None:
         """The folder that files have to be in. Raises MediaError where they may be in none."""

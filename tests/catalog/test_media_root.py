@@ -160,6 +160,11 @@ def test_tables_outside_are_read_only_where_they_are_the_catalog(place):
         assert "outside --media-root" in _reason(confined, _cell(table))
     assert "not a regular" in _reason(confined, _cell(place / "root" / "pipe"))
     assert "not a regular" in _reason(MediaAccess(), _cell(place / "root" / "pipe"))
+    for odd in ("a\0b", "\ud800", "x" * 5000):
+        for access in (confined, MediaAccess(), MediaAccess(root=place / "root", source=outside)):
+            with pytest.raises(MediaError):
+                access.read(_cell(place / "root" / odd))
+            assert access.stat(_cell(place / "root" / odd)) is None
     assert "none of that name" in _reason(confined, _cell(place / "root" / "gone"))
     for source in (outside, str(outside), place):
         of_catalog = MediaAccess(root=place / "root", source=source)
