@@ -59,6 +59,12 @@ def index(
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    index_recipe: Annotated[
+        str | None, typer.Option("--index", metavar="auto|RECIPE", help="Index recipe, as IVF,SQ8; kept by later runs.")
+    ] = None,
+    index_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0, help="The most that a chosen index may take in memory.")
+    ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
@@ -79,6 +85,8 @@ def index(
         keep_missing=keep_missing,
         prune=prune,
         refit=refit,
+        index=index_recipe,
+        index_memory=index_memory,
         device=grammar.parse_device(device),
         dtype=dtype,
         yes=yes,

@@ -38,6 +38,8 @@ class IndexOptions:
         keep_missing: Keep items that the source no longer has.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
+        index: FAISS factory string of the index, or ``auto``; None keeps what the store has.
+        index_memory: The most gigabytes that an index chosen by itself may take; None keeps what the store has.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         yes: Consent to the guess beforehand.
@@ -52,6 +54,8 @@ class IndexOptions:
     keep_missing: bool = False
     prune: bool = False
     refit: bool = False
+    index: str | None = None
+    index_memory: float | None = None
     device: str = "auto"
     dtype: str = "fp32"
     yes: bool = False
