@@ -1,6 +1,6 @@
 """An immutable segment searched by FAISS. Knows positions and row numbers; nothing of what they stand for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, Shaped
 from indexers.devices import GpuCopy, build_threads, search_threads, using_threads
 from indexers.faiss_module import Native, check_installation, faiss
 from indexers.faiss_recipe import effort_of, family_for, new_index
-from indexers.faiss_search import find
+from indexers.faiss_search import completed, find, find_on_gpu
 from indexers.family import Among, Found, Search
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.ranking import ranked
@@ -125,11 +125,25 @@ class FaissIndex:
         """Return the number of vectors."""
         return len(self._rows)
 
-    def on_gpu(self, device: int = 0) -> "FaissIndex":
-        """Return the same flat index with a copy on a GPU for unfiltered searches. Raises IndexersError without one."""
-        if not isinstance(self._index, faiss.IndexFlat):
-            raise IndexersError(f"{self.spec.factory!r} stays on the CPU; allowed on a GPU is Flat.")
-        return type(self)(self._spec, self._rows, self._index, file=self._file, gpu=GpuCopy(self._index, device))
+    def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
+        """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
+
+        Args:
+            devices: Numbers of the GPUs.
+            shards: Share the vectors out among them, rather than keep a whole copy on each.
+
+        Raises:
+            IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
+
+        """
+        part = self._family.gpu_part(self._index)
+        if part is None:
+            raise IndexersError(
+                f"{self.spec.factory!r} stays on the CPU; allowed on a GPU are Flat, IVF1024,Flat and IVF1024,PQ64 "
+                "with a refinement (other numbers too)."
+            )
+        gpu = GpuCopy(part, devices, shards=shards)
+        return type(self)(self._spec, self._rows, self._index, file=self._file, gpu=gpu)
 
     def search(
         self,
@@ -195,8 +209,10 @@ class FaissIndex:
         return asked
 
     def _find(self, queries: Float32[np.ndarray, "q dim"], asked: Search) -> Found:
-        if asked.among is None and self._gpu is not None and self._gpu.takes(asked.k):
-            return self._gpu.search(queries, asked.k)
+        if asked.among is None and self._gpu is not None:
+            found = find_on_gpu(self._family, self._index, self._gpu, queries, asked)
+            if found is not None:
+                return completed(self._family, self._index, queries, asked, found)
         return find(self._family, self._index, queries, asked)
 
     def _exact_distances(

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
-from indexers.faiss_module import Native
+from indexers.devices import GpuCopy
+from indexers.faiss_module import Native, faiss
 from indexers.family import Among, Family, Found, Search
-from indexers.stored import search_among
+from indexers.stored import decided, search_among
 from indexers.vectors import chunk_rows
 
-__all__ = ["find"]
+__all__ = ["completed", "find", "find_on_gpu"]
 
 OVERFETCH = 2
 """Where an index takes no selector, so many times what the filter leaves on average is fetched; the short go exact."""
@@ -28,12 +29,37 @@ def find(family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], s
         found = _searched(family, index, queries, search)
     else:
         found = _without_selector(family, index, queries, search, among)
-    # A graph may hold vectors that no link leads to, and lists may hold too few; the short are searched exactly.
+    return completed(family, index, queries, search, found)
+
+
+def completed(
+    family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], search: Search, found: Found
+) -> Found:
+    """Search those queries exactly that came back short."""
+    among = search.among
+    # A graph may hold vectors that no link leads to, and lists may hold too few.
     if found[1].min() < 0:
         short = np.flatnonzero((found[1] < 0).any(axis=1))
         everything = np.arange(index.ntotal) if among is None else among.positions
         found[0][short], found[1][short] = search_among(family.holder(index), queries[short], search.k, everything)
     return found
+
+
+def find_on_gpu(
+    family: Family, index: Native, gpu: GpuCopy, queries: Float32[np.ndarray, "q dim"], search: Search
+) -> Found | None:
+    """Return the k best positions of each query without a filter; None where a GPU cannot select so many.
+
+    Where the GPU has only what proposes, the vectors beside it decide on the CPU.
+    """
+    params = family.native(index, search) if search.native is None else search.native
+    if isinstance(params, faiss.IndexRefineSearchParameters):
+        wanted = search.k * int(params.k_factor)
+        if not gpu.takes(wanted):
+            return None
+        proposed = gpu.search(queries, wanted, params.base_index_params)[1]
+        return decided(family.holder(index), queries, search.k, proposed)
+    return gpu.search(queries, search.k, params if search.effort else None) if gpu.takes(search.k) else None
 
 
 def _searched(family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], search: Search) -> Found:

@@ -76,6 +76,7 @@ class Family:
         holder: The FAISS index that gives a vector back by its position: the index itself, or a part of it.
         least: How many vectors it takes to train; an index of fewer is held flat.
         finish: Prepares an index for reading, once all vectors are in it.
+        gpu_part: The part that a GPU can search, the index itself or what proposes for it; None where it has none.
         exact_scale: Up to exact_scale * sqrt(n) allowed rows are searched exactly.
 
     """
@@ -90,4 +91,5 @@ class Family:
     holder: Callable[[Native], Native] = lambda index: index
     least: Callable[[Native], int] = lambda _: 1
     finish: Callable[[Native], None] = lambda _: None
+    gpu_part: Callable[[Native], Native] = lambda _: None
     exact_scale: float = 20.0

@@ -13,7 +13,17 @@ __all__ = ["build", "default_spec", "load"]
 
 EXACT_BELOW = 50_000
 
-FASTEST_FIRST = {"HNSW32,Flat": {"efSearch": 64}, "HNSW32,SQ8": {"efSearch": 64}}
+FASTEST_FIRST: dict[str, dict[str, int]] = {
+    "HNSW32,Flat": {"efSearch": 64},
+    "IVF,PQ{quarter}x4fs,RFlat": {},
+    "HNSW32,SQ8": {"efSearch": 64},
+    "IVF,PQ{half}x4fs,Refine(SQ8)": {},
+    "IVF,SQ8": {},
+}
+"""By queries a second at .95 of the ten nearest of 200,000 clustered vectors; each is smaller than the one before.
+
+A code of four bits stands for four values under full vectors, and for two where the refinement is coarse itself.
+"""
 
 
 def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = None) -> IndexSpec:
@@ -34,7 +44,10 @@ def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = No
     from indexers import faiss_recipe  # noqa: PLC0415 - exact search works where FAISS is absent
 
     sizes: dict[str, int] = {}
-    for factory, search in FASTEST_FIRST.items():
+    for pattern, search in FASTEST_FIRST.items():
+        if "PQ" in pattern and dim % 4:
+            continue
+        factory = pattern.format(quarter=dim // 4, half=dim // 2)
         spec = IndexSpec(factory, metric, search)
         sizes[factory] = faiss_recipe.memory_bytes(spec, dim, n)
         if memory_bytes is None or sizes[factory] <= memory_bytes:

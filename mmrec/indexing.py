@@ -34,7 +34,9 @@ class Indexing:
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size where None.
+        index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
+        index_memory: The most bytes that a chosen index may take; None keeps what the store has, else no limit.
+        choose_index: Forget the recipe and the limit that the store has.
         media: How contents are read.
         report: Called with the running tally.
 
@@ -48,6 +50,8 @@ class Indexing:
     refit: bool = False
     dim: int = 512
     index: IndexSpec | None = None
+    index_memory: int | None = None
+    choose_index: bool = False
     media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = field(default=lambda _: None)
 
@@ -81,8 +85,9 @@ def index_items(
         prune=how.prune,
     )
     tally = job.run(source, metadata)
-    recipe = Recipe(spaces_of(encoders), weights, how.encoder_source, how.dim, how.index)
     before = _current_generation(layout)
+    index, memory = _index(how, before)
+    recipe = Recipe(spaces_of(encoders), weights, how.encoder_source, how.dim, index, memory)
     if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
@@ -97,6 +102,15 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
     kept = before.manifest.weights if before is not None else {}
     given = how.weights if how.weights is not None else {Modality(name): weight for name, weight in kept.items()}
     return {modality: float(given.get(modality, 1.0)) for modality in Modality}
+
+
+def _index(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:
+    """The recipe and the limit of memory: as given, or as a person gave them before."""
+    if how.index is not None or how.index_memory is not None or how.choose_index or before is None:
+        return how.index, how.index_memory
+    made = before.manifest
+    kept = IndexSpec(made.index_factory, "ip", made.index_search) if made.index_given else None
+    return kept, made.index_memory
 
 
 def spaces_of(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:

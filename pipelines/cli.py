@@ -66,6 +66,12 @@ def index(
     add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    index_recipe: Annotated[
+        str | None, typer.Option("--index", metavar="auto|RECIPE", help="Index recipe, as IVF,SQ8; kept by later runs.")
+    ] = None,
+    index_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0, help="The most that a chosen index may take in memory.")
+    ] = None,
     media_root: options.MediaRootOption = None,
     allow_fetch: options.AllowFetchOption = False,
     device: Annotated[str | None, options.DEVICE] = None,
@@ -90,6 +96,8 @@ def index(
         add=add,
         prune=prune,
         refit=refit,
+        index=index_recipe,
+        index_memory=index_memory,
         device=grammar.parse_device(device or "auto"),
         dtype=dtype or "fp32",
         media_root=media_root,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from indexers.types import IndexSpec
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
@@ -26,6 +27,7 @@ from pipelines.progress import Advance, progress
 __all__ = ["run"]
 
 PACKAGED = "packaged"
+AUTO = "auto"
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -52,6 +54,9 @@ def run(options: IndexOptions) -> IndexSummary:
             delta=options.add,
             prune=options.prune,
             refit=options.refit,
+            index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
+            index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
+            choose_index=options.index == AUTO,
             media=media,
             report=_Reporter(advance),
         )

@@ -41,6 +41,8 @@ class IndexOptions:
         add: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
+        index: FAISS factory string of the index, or ``auto``; None keeps what the store has.
+        index_memory: The most gigabytes that an index chosen by itself may take; None keeps what the store has.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
@@ -59,6 +61,8 @@ class IndexOptions:
     add: bool = False
     prune: bool = False
     refit: bool = False
+    index: str | None = None
+    index_memory: float | None = None
     device: str = "auto"
     dtype: str = "fp32"
     media_root: str | None = None

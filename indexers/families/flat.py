@@ -17,5 +17,6 @@ FAMILY = Family(
     takes=lambda index: isinstance(index, faiss.IndexFlat),
     native=_native,
     bytes_for=lambda index, count: count * 4 * int(index.d),
+    gpu_part=lambda index: index,
     exact_scale=float("inf"),
 )

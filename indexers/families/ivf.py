@@ -62,4 +62,5 @@ FAMILY = Family(
     parameters=_parameters,
     least=lambda index: int(index.nlist),
     finish=lambda index: index.make_direct_map(),
+    gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFFlat) else None,
 )

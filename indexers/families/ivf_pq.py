@@ -10,6 +10,8 @@ from indexers.families.ivf import FAMILY as IVF
 
 __all__ = ["FAMILY"]
 
+GPU_BITS = 8
+
 BLOCK = 32
 """Vectors that fast scan packs together; the last block of a list is half empty on average."""
 
@@ -27,4 +29,5 @@ FAMILY = replace(
     takes=lambda index: isinstance(index, faiss.IndexIVFPQ | faiss.IndexIVFPQFastScan),
     bytes_for=_bytes_for,
     least=lambda index: max(int(index.nlist), int(index.pq.ksub)),
+    gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == GPU_BITS else None,
 )

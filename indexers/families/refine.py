@@ -57,6 +57,11 @@ def _finish(index: Native) -> None:
     family.finish(coarse)
 
 
+def _gpu_part(index: Native) -> Native:
+    family, coarse = _below(index)
+    return family.gpu_part(coarse)
+
+
 def _bytes_for(index: Native, count: int) -> int:
     family, coarse = _below(index)
     return family.bytes_for(coarse, count) + count * int(_fine(index).code_size)
@@ -96,4 +101,5 @@ FAMILY = Family(
     holder=_fine,
     least=_least,
     finish=_finish,
+    gpu_part=_gpu_part,
 )

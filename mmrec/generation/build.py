@@ -9,7 +9,7 @@ import numpy as np
 
 from indexers.protocol import Index
 from indexers.recipes import build, default_spec
-from indexers.types import IndexSpec
+from indexers.types import BadVectorsError, IndexersError, IndexSpec
 from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
@@ -46,7 +46,8 @@ class Recipe:
         weights: Weight of each modality; those not named weigh 1.
         encoders: Where the encoders came from, for the manifest.
         dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size where None.
+        index: Index recipe; chosen by size and memory where None.
+        index_memory: The most bytes that a chosen index may take; None for no limit.
         seed: Of the sample that the fusion is fitted on and of the checks.
 
     """
@@ -56,6 +57,7 @@ class Recipe:
     encoders: str = "packaged"
     dim: int = 512
     index: IndexSpec | None = None
+    index_memory: int | None = None
     seed: int = 0
 
 
@@ -84,7 +86,7 @@ def build_generation(
         reused = _reused(layout, before, items, tables) if before is not None and kept else None
         rows = _write_vectors(folder, fusion, tables, items, reused)
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        index = build(recipe.index or default_spec(len(rows), fusion.dim, "ip"), rows, vectors)
+        index = _build_index(recipe, rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         digest = index.save(folder / INDEX)
         files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
@@ -98,6 +100,17 @@ def build_generation(
         made = made.model_copy(update={"checks": asdict(measured)})
         with commit_lock(layout.lock):
             return publish(layout, folder, made)
+
+
+def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
+    """Build the index. Raises UsageError where its recipe does not fit the vectors or the memory."""
+    try:
+        spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
+        return build(spec, rows, vectors)
+    except BadVectorsError:
+        raise
+    except IndexersError as error:
+        raise UsageError(f"{error} Encoded vectors are kept") from error
 
 
 def _manifest(
@@ -119,6 +132,9 @@ def _manifest(
         contents={block.name: count for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)},
         kept_energy=fusion.kept_energy,
         index_factory=index.spec.factory,
+        index_search=dict(index.spec.search),
+        index_given=recipe.index is not None,
+        index_memory=recipe.index_memory,
         checks={},
         sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
@@ -131,9 +147,15 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     blocks = _blocks(recipe, items)
     if not blocks or len(stale_rows(layout, generation, items, open_tables(layout, blocks))):
         return False
-    return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and (
-        recipe.index is None or recipe.index.factory == generation.manifest.index_factory
+    return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and _same_index(
+        generation.manifest, recipe
     )
+
+
+def _same_index(made: Manifest, recipe: Recipe) -> bool:
+    if recipe.index is None:
+        return not made.index_given and made.index_memory == recipe.index_memory
+    return (recipe.index.factory, dict(recipe.index.search)) == (made.index_factory, made.index_search)
 
 
 def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:

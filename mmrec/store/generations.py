@@ -31,6 +31,9 @@ class Manifest(BaseModel):
         contents: Number of contents each block was fitted on, by block.
         kept_energy: Share of each block's squared length that projection kept.
         index_factory: Recipe of the index.
+        index_search: Its search parameters.
+        index_given: Whether a person chose the recipe; later generations then keep it.
+        index_memory: The bytes that a person allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
         sha256: Checksum of each file, by name.
         digest: Checksum of all the rest of the manifest; empty where it was written before there was one.
@@ -52,6 +55,9 @@ class Manifest(BaseModel):
     contents: dict[str, int]
     kept_energy: dict[str, float]
     index_factory: str
+    index_search: dict[str, int] = {}
+    index_given: bool = False
+    index_memory: int | None = None
     checks: dict[str, float]
     sha256: dict[str, str]
     digest: str = ""

@@ -19,7 +19,11 @@ def test_default_recipes():
     assert default_spec(50_000, 512, "ip") == IndexSpec("HNSW32,Flat", "ip", {"efSearch": 64})
     assert default_spec(1_000_000, 512, "ip", memory_bytes=2_400_000_000).factory == "HNSW32,Flat"
     assert default_spec(1_000_000, 512, "ip", memory_bytes=1_000_000_000).factory == "HNSW32,SQ8"
-    with pytest.raises(IndexersError, match="787,000,000"):
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=2_200_000_000).factory == "IVF,PQ128x4fs,RFlat"
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=700_000_000).factory == "IVF,PQ256x4fs,Refine(SQ8)"
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=600_000_000).factory == "IVF,SQ8"
+    assert default_spec(1_000_000, 511, "ip", memory_bytes=700_000_000).factory == "IVF,SQ8"
+    with pytest.raises(IndexersError, match="takes 544,388,608"):
         default_spec(1_000_000, 512, "ip", memory_bytes=100_000_000)
 
 

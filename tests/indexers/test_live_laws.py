@@ -76,7 +76,7 @@ def test_any_sequence_of_changes_and_questions(check, factory, steps, metric, se
             live.remove(wanted)
             model = {row: vector for row, vector in model.items() if row not in rows}
         elif kind == "search":
-            tolerance = 0.05 if "SQ8" in factory else 2e-5
+            tolerance = 0.05 if "SQ" in factory else 2e-5
             check(
                 live.search(queries, more, allowed=wanted),
                 queries,
@@ -141,7 +141,7 @@ def test_without_the_callers_vectors_a_range_is_that_of_the_segments_own(factory
     live = LiveIndex(DIM, "ip", [index])
     own = SimpleNamespace(rows=OLD, vectors=index.vectors_of(OLD), metric="ip")
     np.testing.assert_array_equal(live.reconstruct(OLD), own.vectors)
-    assert np.abs(own.vectors - FIRST).max() <= (0.05 if "SQ8" in factory else 0)
+    assert np.abs(own.vectors - FIRST).max() <= (0.05 if "SQ" in factory else 0)
     for share in (0, 0.5, 0.99, 1):
         assert_range(live, FIRST[:5], own, None, share)
 
