@@ -7,8 +7,6 @@ from pathlib import Path
 import mmrec.encoders.hub
 
 LATER = (
-    "transformers", "sentence_transformers", "open_clip", "timm", "torchaudio", "huggingface_hub", "faiss", "lance",
-)  # fmt: skip
     "transformers",
     "sentence_transformers",
     "open_clip",
