@@ -51,7 +51,8 @@ def _parquet(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
 def _csv(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
 
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    lines = csv.writer(text, lineterminator="\n")
+    # All texts in quotes: the module leaves a bare carriage return without, and then does not read it back.
+    lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     lines.writerow(EXPORT_SCHEMA.names)
     count = 0
     for row in _rows(batches):

@@ -51,5 +51,5 @@ def test_a_file_that_is_wrong_is_told(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(UsageError, match=said):
         load_kinds(path)
-    with pytest.raises(UsageError, match="cannot|can be read|not a TOML"):
+    with pytest.raises(UsageError, match="not a TOML file"):
         load_kinds(tmp_path / "none.toml")

@@ -28,7 +28,7 @@ def one_by_one(rule, values):
 
 def at_once(rule, column):
     faults = {}
-    moments = rule.moments(column, lambda place, reason: faults.setdefault(place, reason)).tolist()
+    moments = rule.moments(column, faults.setdefault).tolist()
     return [faults.get(place, moment) for place, moment in enumerate(moments)]
 
 

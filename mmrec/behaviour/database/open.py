@@ -36,17 +36,25 @@ def open_database(place: str | Path) -> Engine:
         prepare_sqlite(engine)
     elif url.get_backend_name() == "postgresql":
         prepare_postgres(engine)
-    with told(engine), writing(engine) as connection:
-        METADATA.create_all(connection)
-        found = connection.execute(select(FORMAT.c.version)).scalars().all()
-        if not found:
-            connection.execute(insert(FORMAT), {"version": FORMAT_VERSION})
-    if found and list(found) != [FORMAT_VERSION]:
+    try:
+        with told(engine), writing(engine) as connection:
+            METADATA.create_all(connection)
+            found = list(connection.execute(select(FORMAT.c.version)).scalars())
+            if not found:
+                connection.execute(insert(FORMAT), {"version": FORMAT_VERSION})
+        _check_format(engine, found)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _check_format(engine: Engine, found: list[int]) -> None:
+    if found and found != [FORMAT_VERSION]:
         raise StoreError(
             f"{shown(engine)} holds a log of format {found[0]}, this mmrec reads {FORMAT_VERSION}: export the events "
             "with the mmrec that wrote them, and import them into a new log."
         )
-    return engine
 
 
 @contextmanager
