@@ -32,7 +32,7 @@ from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_files
 from mmrec.verification.pairing import check_pairing
 from mmrec.verification.recipe import recipe_of
-from mmrec.verification.salvage import drop_bad, salvage, set_aside
+from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage, set_aside
 from mmrec.verification.tables import (
     check_items,
     check_quarantine,
@@ -75,6 +75,8 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
     with commit_lock(layout.lock, PATIENCE_SECONDS):
         _mend_root(layout, mended)
         recipe, fusion = recipe_of(layout, spaces)
+        for path in left_by_the_dead(layout):
+            _replace(layout, path, mended)
         _mend_quarantine(layout, mended)
         for path in sorted((layout.root / "vectors").glob("*.lance")):
             _mend_vectors(layout, path, mended)
@@ -122,25 +124,38 @@ def _mend_items(layout: Layout, mended: Mended) -> None:
     kinds = _kinds(layout, lambda report: check_items(report, layout.items))
     damaged = check_sums(Report(layout.root), layout, layout.items)
     replaced = bool(kinds & {"store", "count"} or damaged)
-    if (kinds or damaged) and layout.items.exists():
-        if replaced:
-            _salvage(layout, layout.items, damaged, mended)
+    if replaced:
+        _salvage(layout, layout.items, damaged, mended)
+    _drop_generations(layout, mended, newer_than=ItemTable(layout.items).version)
+    if kinds or damaged:
         table = open_table(layout.items)
         if table is not None:
             dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
             mended.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
-    version = ItemTable(layout.items).version
+
+
+def _drop_generations(layout: Layout, mended: Mended, newer_than: int | None = None) -> None:
+    """Set generations aside that were built from a later version of the items than there is; all without one."""
     for folder in _generation_folders(layout):
         with suppress(StoreError):
-            if not replaced and manifest(layout, int(folder.name)).items_version <= version:
+            if newer_than is not None and manifest(layout, int(folder.name)).items_version <= newer_than:
                 continue
             set_aside(layout, folder)
             mended.actions.append(f"set generation {folder.name} aside: its row numbers mean other items now")
 
 
 def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
-    saved = salvage(layout, path, damaged)
+    columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if path == layout.items else {"hash", "vector"}
+    saved = salvage(path, damaged, columns)
     mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read and are what was written")
+    _replace(layout, path, mended)
+
+
+def _replace(layout: Layout, path: Path, mended: Mended) -> None:
+    if path == layout.items:
+        # Before the items are numbered anew, or a death in between would leave generations that mean others.
+        _drop_generations(layout, mended)
+    replace(layout, path)
 
 
 def _mend_generations(layout: Layout, mended: Mended) -> bool:

@@ -15,10 +15,14 @@ from mmrec.store.layout import Layout
 from mmrec.store.tables import create, drop_rows, open_table, writing
 from mmrec.verification.findings import reading
 
-__all__ = ["drop_bad", "salvage", "set_aside"]
+__all__ = ["drop_bad", "left_by_the_dead", "replace", "salvage", "set_aside"]
 
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
+
+UNFINISHED = ".new"
+WHOLE = ".whole"
+"""Ending of a saved table that is complete and not yet in its place."""
 
 MOST_ROWS_AT_ONCE = 65_536
 
@@ -29,29 +33,49 @@ def set_aside(layout: Layout, path: Path) -> None:
     path.rename(layout.damaged / f"{path.name}.{uuid.uuid4().hex}")
 
 
-def salvage(layout: Layout, path: Path, damaged: set[Path]) -> int:
-    """Replace a table by one of the rows that can be read of it, newly numbered. Hold the commit lock.
+def salvage(path: Path, damaged: set[Path], columns: set[str]) -> int:
+    """Save the rows that can be read of a table in a table beside it; `replace` then puts that in its place.
 
-    The newest version that opens is read, a fragment at a time; one that cannot be read whole, or has a file among the
-    damaged, is left out.
-    Where nothing can be read there is no table afterwards. Returns how many rows were saved.
+    The newest version that opens and has the columns is read, a fragment at a time; one that cannot be read whole, or
+    has a file among the damaged, is left out. Hold the commit lock. Returns how many rows were saved.
     """
-    new = path.with_name(f".{path.name}.new")
+    new = path.with_name(f".{path.name}{UNFINISHED}")
     shutil.rmtree(new, ignore_errors=True)
     saved = 0
-    source = _newest_readable(path, damaged)
+    source = _newest_readable(path, damaged, columns)
     if source is not None:
         with writing(new):
             create(new, source.schema)
             for rows in _readable_fragments(source, path, damaged):
                 lance.write_dataset(rows, str(new), mode="append")
                 saved += len(rows)
-    set_aside(layout, path)
     if saved:
-        new.rename(path)
+        new.rename(_saved(path))
     else:
         shutil.rmtree(new, ignore_errors=True)
     return saved
+
+
+def replace(layout: Layout, path: Path) -> None:
+    """Set a table aside, and put what was saved of it in its place. Hold the commit lock."""
+    if path.exists():
+        set_aside(layout, path)
+    if _saved(path).exists():
+        _saved(path).rename(path)
+
+
+def left_by_the_dead(layout: Layout) -> list[Path]:
+    """Tables that were saved and not put in their places; what was not saved wholly is removed. Hold the lock."""
+    folders = [layout.root, layout.root / "vectors"]
+    for folder in folders:
+        for path in folder.glob(f".*.lance{UNFINISHED}"):
+            shutil.rmtree(path, ignore_errors=True)
+    saved = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
+    return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in saved]
+
+
+def _saved(path: Path) -> Path:
+    return path.with_name(f".{path.name}{WHOLE}")
 
 
 def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.RecordBatch], np.ndarray]) -> int:
@@ -80,11 +104,13 @@ def _readable_fragments(source: lance.LanceDataset, path: Path, damaged: set[Pat
             yield rows.slice(start, MOST_ROWS_AT_ONCE)
 
 
-def _newest_readable(path: Path, damaged: set[Path]) -> lance.LanceDataset | None:
+def _newest_readable(path: Path, damaged: set[Path], columns: set[str]) -> lance.LanceDataset | None:
     for version in _versions(path, damaged):
         try:
             with reading(path):
-                return open_table(path, version)
+                table = open_table(path, version)
+                if table is not None and columns <= set(table.schema.names):
+                    return table
         except StoreError:
             continue
     return None

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -265,3 +269,37 @@ def test_what_was_checked_is_told(layout):
         "recall": 1.0,
     }
     assert manifest(layout, 2).digest
+
+
+KILLED = """
+import sys, importlib
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/embedding"]
+crash_job, small_store = map(importlib.import_module, ("crash_job", "small_store"))
+from mmrec.store.layout import Layout
+from mmrec.verification.mend import mend_store
+module, function, number, moment = sys.argv[3].split(":")
+crash_job.Step(module, function, int(number), moment).arm()
+mend_store(Layout(Path(sys.argv[2])), small_store.spaces)
+"""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "mmrec.verification.salvage:create:1:after",
+        "mmrec.verification.mend:replace:1:before",
+        "mmrec.verification.salvage:set_aside:1:after",
+        "mmrec.verification.mend:drop_bad:1:after",
+        "mmrec.verification.mend:build_generation:1:before",
+        "mmrec.verification.mend:build_generation:1:after",
+    ],
+)
+def test_mending_that_is_killed_can_be_done_again(layout, step):
+    doubled_id(layout, None)
+    flipped_byte_in_a_text(layout, None)
+    tests = Path(__file__).parents[1]
+    job = [sys.executable, "-c", KILLED, tests, layout.root, step]
+    assert subprocess.run(job, check=False).returncode == -signal.SIGKILL
+    mend_wholly(layout)
+    assert not list(layout.root.glob(".*"))
