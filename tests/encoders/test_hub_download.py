@@ -87,6 +87,7 @@ print(json.dumps([space.dim, files.pin, light, names, vectors.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_a_model_is_downloaded_once_and_its_weights_when_they_are_needed(hub, tmp_path: Path):
     address, asked, own = hub
     offline = {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"}
