@@ -21,6 +21,11 @@ NO_ENERGY = 1e-7
 PRIOR = 1e-6
 """Share of the faint prior: above what float16 leaves of noise along a direction, below what tells contents apart."""
 
+STEADY = 0.5
+"""Least cosine between a frame and the kept directions, as a multiple of what is usual for random ones."""
+
+MOST_FRAMES = 16
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
@@ -53,7 +58,7 @@ def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     spread = wide.T @ wide
     total = max(float(np.trace(spread)), np.finfo(np.float64).tiny)
     frame = _frame(dim)
-    prior = (frame * np.linspace(1, 0.5, dim)) @ frame.T
+    prior = (frame * np.geomspace(1, 0.01, dim)) @ frame.T
     _, directions = eigh(spread / total + PRIOR * prior, subset_by_index=(dim - kept, dim - 1))
     directions = directions[:, ::-1]
     energy = np.einsum("dk,dk->k", directions, spread @ directions) / total
@@ -69,8 +74,18 @@ def settled(rotation: Rotation) -> Rotation:
     their contents were encoded in. Energy comes to lie evenly over the axes, which suits quantisers.
     """
     directions = rotation.directions.astype(np.float64)
-    left, _, right = np.linalg.svd(directions.T @ _frame(len(directions))[:, : directions.shape[1]])
-    return Rotation((directions @ left @ right).astype(np.float32), rotation.energy)
+    dim, kept = directions.shape
+    enough = STEADY / np.sqrt(kept * dim)
+    best: tuple[float, np.ndarray] = (-1.0, directions)
+    for draw in range(MOST_FRAMES):
+        columns = np.random.default_rng(draw).permutation(dim)[:kept] if draw else np.arange(kept)
+        left, lengths, right = np.linalg.svd(directions.T @ _frame(dim)[:, columns])
+        if lengths[-1] > best[0]:
+            best = (float(lengths[-1]), directions @ left @ right)
+        # A frame nearly at right angles to a kept direction would magnify what it is to hide.
+        if lengths[-1] >= enough:
+            break
+    return Rotation(best[1].astype(np.float32), rotation.energy)
 
 
 def allot(energies: Sequence[Float32[np.ndarray, "_"]], room: Float32[np.ndarray, "blocks"], dim: int) -> list[int]:
