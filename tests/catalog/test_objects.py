@@ -122,7 +122,7 @@ def test_a_root_among_objects(bucket):
             "gopher://host/",
             "data://x",
         ),
-        *("simplecache::http://127.0.0.1/a", "memory://a::file:///etc/passwd", "s3://a::http://127.0.0.1/", "hf://a/b"),
+        *("simplecache::http://127.0.0.1/a", "memory://a::file:///etc/passwd", "s3://a::http://127.0.0.1/"),
         *("ftp://host/t.parquet#row=0&column=a", "https://host/t.parquet#row=0&column=a", "http://h/t#row=0&column=a"),
         *("zip://a.png::http://127.0.0.1/a.zip", "reference://x", "webhdfs://host/a", "smb://host/a", "git://x"),
     ],

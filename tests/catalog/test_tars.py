@@ -16,6 +16,7 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.locations import member_uri, read_from_table, stat_in_table
 from mmrec.catalog.places import Place
 from mmrec.catalog.source import open_source
+from mmrec.catalog.stamp import Stamp
 from mmrec.catalog.tar_members import DamagedTarError, members
 from mmrec.errors import MediaError, UsageError
 from mmrec.items import Item, Reject
@@ -92,7 +93,7 @@ def test_a_member_is_read_where_it_lies(tmp_path, shop):
     items = list(open_source(path, ColumnSpec("__key__", (), ("jpg",))))
     uri = next(item for item in items if isinstance(item, Item)).fields[0].uri
     assert uri == member_uri(str(path), "boats/0001.jpg", 512, len(shop[0][1]))
-    assert stat_in_table(uri) == (len(shop[0][1]), path.stat().st_mtime_ns)
+    assert stat_in_table(uri) == Stamp(len(shop[0][1]), path.stat().st_mtime_ns)
     # Everything behind the member may be gone: nothing of it is read.
     os.truncate(path, 512 + len(shop[0][1]))
     assert read_from_table(uri) == shop[0][1]
