@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import decode, read_bytes
+from mmrec.catalog.media import read_bytes
+from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion
@@ -76,7 +77,7 @@ class QueryMaker:
         able = [encoder for encoder in self._load() if modality in encoder.spaces]
         if not able:
             raise UsageError(f"none of the encoders in use takes {modality}; query with another modality")
-        content = decode(modality, data, Limits())
+        content = decode_apart(modality, data, Limits())
         vectors = {}
         for encoder in able:
             sample = encoder.prepare(modality, content)

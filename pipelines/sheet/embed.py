@@ -7,7 +7,8 @@ from typing import cast
 
 from PIL import Image
 
-from mmrec.catalog.media import Limits, decode, read_bytes
+from mmrec.catalog.media import Limits, read_bytes
+from mmrec.decoding.apart import decode_apart
 from mmrec.errors import MediaError
 from mmrec.modality import Modality
 
@@ -49,7 +50,7 @@ class Medium:
 def embed_picture(uri: str) -> Medium:
     """Embed a picture of at most 320 pixels a side, transparent parts white, animations by their first frame."""
     try:
-        picture = cast(Image.Image, decode(Modality.IMAGE, read_bytes(uri, _READABLE), _READABLE))
+        picture = cast(Image.Image, decode_apart(Modality.IMAGE, read_bytes(uri, _READABLE), _READABLE))
     except MediaError as error:
         return Medium(trouble=f"This picture cannot be shown. {error}")
     picture.thumbnail((_SIDE, _SIDE))
