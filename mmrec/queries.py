@@ -12,6 +12,7 @@ from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import read_bytes
 from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion
 from mmrec.modality import Modality
@@ -74,16 +75,16 @@ class QueryMaker:
 
     def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
         """One content in all the spaces its encoders have."""
-        able = [encoder for encoder in self._load() if modality in encoder.spaces]
+        able = [encoder for encoder in self._load() if modality in query_spaces(encoder)]
         if not able:
             raise UsageError(f"none of the encoders in use takes {modality}; query with another modality")
         content = decode_apart(modality, data, Limits())
         vectors = {}
         for encoder in able:
-            sample = encoder.prepare(modality, content)
+            sample = prepare_query(encoder, modality, content)
             with self._one_at_a_time:
                 made = encoder.encode(modality, [sample])
-            vectors.update({space: made[space.name][0] for space in encoder.spaces[modality]})
+            vectors.update({space: made[space.name][0] for space in query_spaces(encoder)[modality]})
         return vectors
 
 

@@ -1,4 +1,6 @@
-"""Which encoders a catalog is read with: a preset's name, or a TOML file of the person's own.
+"""Which encoders a catalog is read with: a preset's name, hub models by kind, or a TOML file of the person's own.
+
+    text=intfloat/multilingual-e5-small,image=facebook/dinov2-small
 
     [[encoders]]
     factory = "my_module.MyEncoder"   # dotted path; modules beside the file are found
@@ -21,7 +23,7 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
 from mmrec.spaces import Space
 
-__all__ = ["PRESETS", "EncoderSpec", "load_encoders", "read_encoder_specs", "spaces_by_name"]
+__all__ = ["HUB_KINDS", "PRESETS", "EncoderSpec", "load_encoders", "read_encoder_specs", "spaces_by_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,38 @@ PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
         EncoderSpec("mmrec.encoders.packaged.efficientnet_lite.EfficientNetLite0"),
         EncoderSpec("mmrec.encoders.packaged.yamnet.YamNet"),
     ),
+    # Texts in a hundred languages; texts of as many find pictures, English ones sounds. Items' texts are read by the
+    # first alone: beside it the others' text towers would cost three times the work and blur text with text.
+    "hub": (
+        EncoderSpec(
+            "mmrec.encoders.hub.text.HubText",
+            {
+                "model": "intfloat/multilingual-e5-small",
+                "query_prompt": "query: ",
+                "document_prompt": "passage: ",
+            },
+        ),
+        EncoderSpec(
+            "mmrec.encoders.hub.image_text.HubImageText",
+            {"model": "google/siglip2-base-patch16-224", "items": ("image",), "lower": True},
+        ),
+        EncoderSpec(
+            "mmrec.encoders.hub.audio_text.HubAudioText", {"model": "laion/clap-htsat-unfused", "items": ("audio",)}
+        ),
+    ),
 }
+
+HUB_KINDS: Mapping[str, tuple[str, str]] = {
+    "text": ("mmrec.encoders.hub.text.HubText", "model"),
+    "image": ("mmrec.encoders.hub.image.HubImage", "model"),
+    "timm": ("mmrec.encoders.hub.timm_image.TimmImage", "model"),
+    "image-text": ("mmrec.encoders.hub.image_text.HubImageText", "model"),
+    "open-clip": ("mmrec.encoders.hub.open_clip.OpenClip", "model"),
+    "audio-text": ("mmrec.encoders.hub.audio_text.HubAudioText", "model"),
+    "speech": ("mmrec.encoders.hub.speech.SpeechBundle", "bundle"),
+    "multimodal": ("mmrec.encoders.hub.multimodal.HubMultimodal", "model"),
+}
+"""Short names of the encoders of hub models: their factories, and the one setting that each needs."""
 
 
 def load_encoders(
@@ -53,7 +86,7 @@ def load_encoders(
     """Build encoders. The packaged ones read their weights at first use, so that their spaces are known at once.
 
     Args:
-        preset_or_path: Name of a preset, or path of a TOML file.
+        preset_or_path: Name of a preset, kinds and models as in ``text=owner/name,image=DIR``, or path of a TOML file.
         device: As for `pick_device`.
         dtype: As for `pick_dtype`.
 
@@ -65,7 +98,7 @@ def load_encoders(
     chosen = pick_device(device)
     keywords = {"device": chosen, "dtype": pick_dtype(dtype, chosen)}
     specs = read_encoder_specs(preset_or_path)
-    if str(preset_or_path) not in PRESETS:
+    if str(preset_or_path) not in PRESETS and Path(preset_or_path).is_file():
         folder = str(Path(preset_or_path).resolve().parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides no installed module
@@ -75,13 +108,16 @@ def load_encoders(
 
 
 def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
-    """Return what a preset or a TOML file asks for, without importing any of it. Raises UsageError."""
+    """Return what a preset, named models or a TOML file ask for, without importing any of it. Raises UsageError."""
     if str(preset_or_path) in PRESETS:
         return PRESETS[str(preset_or_path)]
     path = Path(preset_or_path)
     if not path.is_file():
+        if "=" in str(preset_or_path):
+            return tuple(_hub_spec(part) for part in str(preset_or_path).split(","))
         raise UsageError(
-            f"There is no encoder preset or TOML file {str(path)!r}. Presets: {', '.join(PRESETS)}; or name a file."
+            f"There is no encoder preset or TOML file {str(path)!r}. Presets: {', '.join(PRESETS)}; or name a file, or "
+            "models of a hub as in text=owner/name."
         )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -108,6 +144,17 @@ def spaces_by_name(encoders: Iterable[Encoder]) -> dict[str, Space]:
             )
         found |= own
     return found
+
+
+def _hub_spec(part: str) -> EncoderSpec:
+    kind, _, model = (word.strip() for word in part.partition("="))
+    if kind not in HUB_KINDS or not model:
+        raise UsageError(
+            f"{part!r} names no encoder. Write kind=model, as in text=owner/name or image=DIRECTORY, several joined by "
+            f"commas; kinds: {', '.join(HUB_KINDS)}."
+        )
+    factory, setting = HUB_KINDS[kind]
+    return EncoderSpec(factory, {setting: model})
 
 
 def _spec(table: object, path: Path) -> EncoderSpec:

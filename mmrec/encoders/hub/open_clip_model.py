@@ -1,0 +1,166 @@
+"""What open_clip makes of a directory, a hub's repository, or an architecture with a file of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.hub.digests import file_digest
+from mmrec.encoders.hub.explained import explained
+from mmrec.encoders.hub.networks import load_config, quiet
+from mmrec.encoders.hub.source import ModelFiles, find_model, read_json
+from mmrec.errors import EncoderError, UsageError
+
+__all__ = ["Architecture", "find_architecture"]
+
+# In the order in which open_clip itself chooses.
+_WEIGHTS = (
+    ("open_clip_*.safetensors",),
+    ("open_clip_pytorch_model.bin",),
+    ("*.safetensors",),
+    ("*.bin", "*.pt", "*.pth"),
+)
+_CONTEXT = 77
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """One model, described; nothing of it is loaded before it is asked for.
+
+    Attributes:
+        model: Its configuration: the vectors' length and the two towers.
+        preprocess: What its configuration says of preprocessing.
+        pin: What decides its vectors.
+        files: Its directory; None where `named` and `checkpoint` say it all.
+        named: One of open_clip's own architectures.
+        checkpoint: File of its weights.
+
+    """
+
+    model: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    pin: str
+    files: ModelFiles | None = None
+    named: str = ""
+    checkpoint: str | None = None
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return int(self.model["embed_dim"])
+
+    @property
+    def side(self) -> int:
+        """Pixels of the longest side of a preprocessed picture."""
+        size = self._size
+        return max(size) if isinstance(size, list | tuple) else int(size)
+
+    @property
+    def patches(self) -> int:
+        """Patches of a picture."""
+        patch = self.model["vision_cfg"].get("patch_size") or 16
+        return max(1, (self.side // int(patch)) ** 2)
+
+    def load(self) -> nn.Module:
+        """Return the network. Raises EncoderError where it cannot be loaded, or is not wholly in the weights."""
+        import open_clip  # noqa: PLC0415 (takes seconds)
+
+        name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
+        advice = "See that configuration and weights are whole and belong together."
+        with quiet(), explained(f"open_clip's model {self.checkpoint or name}", advice):
+            made = open_clip.create_model(
+                name,
+                self.checkpoint,
+                require_pretrained=True,
+                pretrained_image=False,
+                pretrained_text=False,
+                weights_only=True,
+                text_cfg=self._text(),
+            )
+        return cast("nn.Module", made)
+
+    def transform(self) -> Any:  # noqa: ANN401
+        """Return the preprocessing of a picture that the model was evaluated with."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2  # noqa: PLC0415
+
+        known = {key: value for key, value in self.preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
+        return image_transform_v2(PreprocessCfg(**{**known, "size": self._size}), is_train=False)
+
+    def tokenizer(self) -> Any:  # noqa: ANN401
+        """Return the model's own tokenizer. Raises EncoderError where its files are not to be had."""
+        import open_clip  # noqa: PLC0415
+
+        text = self.model["text_cfg"]
+        settings = dict(text.get("tokenizer_kwargs", {}))
+        length = int(text.get("context_length", _CONTEXT))
+        if not text.get("hf_tokenizer_name"):
+            return open_clip.SimpleTokenizer(context_length=length, **settings)
+        folder = self.files.folder if self.files else find_model(str(text["hf_tokenizer_name"]), None).folder
+        with explained(f"The tokenizer in {folder}", "Copy its files there."):
+            return open_clip.tokenizer.HFTokenizer(
+                str(folder), context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **settings
+            )
+
+    @property
+    def _size(self) -> Any:  # noqa: ANN401
+        return self.model["vision_cfg"].get("image_size", 224)
+
+    def _text(self) -> dict[str, Any]:
+        """The text tower's configuration; one of transformers' networks is described by files on this machine."""
+        text = {**self.model["text_cfg"], "hf_model_pretrained": False}
+        if not text.get("hf_model_name"):
+            del text["hf_model_pretrained"]
+            return text
+        folder = find_model(str(text["hf_model_name"]), None).folder
+        load_config(folder)  # refuses what would need code of its own
+        return {**text, "hf_model_name": str(folder)}
+
+
+def find_architecture(model: str, checkpoint: str | None, revision: str | None) -> Architecture:
+    """Return what a model's name stands for; see `OpenClip` for the arguments. Raises EncoderError or UsageError."""
+    built_in = _built_in(model)
+    if checkpoint is not None:
+        return _with_checkpoint(model, built_in, Path(checkpoint).expanduser(), revision)
+    if built_in and not Path(model).is_dir():
+        raise UsageError(
+            f"{model} is an architecture of open_clip, without weights. Set checkpoint to a file of weights, or name a "
+            "model's directory or its id on the hub."
+        )
+    files = find_model(model, revision)
+    found = read_json(files.folder / "open_clip_config.json")
+    config, preprocess = found.get("model_cfg"), found.get("preprocess_cfg", {})
+    if not _is_whole(config) or not isinstance(preprocess, dict):
+        raise EncoderError(
+            f"{files.folder} has no open_clip_config.json that describes a model of pictures and texts. Read models of "
+            "transformers with mmrec.encoders.hub.image_text.HubImageText."
+        )
+    return Architecture(cast("Mapping[str, Any]", config), preprocess, files.pin, files)
+
+
+def _with_checkpoint(model: str, built_in: Mapping[str, Any], checkpoint: Path, revision: str | None) -> Architecture:
+    if revision is not None:
+        raise UsageError(f"A checkpoint has no revision {revision!r}. Leave revision out.")
+    if not built_in:
+        raise UsageError(f"A checkpoint needs one of open_clip's architectures as its model, and {model!r} is none.")
+    if not checkpoint.is_file():
+        raise EncoderError(f"There is no file {str(checkpoint)!r}. Set checkpoint to a file of weights.")
+    pin = fingerprint(weights=file_digest(checkpoint), architecture=built_in)
+    return Architecture(built_in, {}, pin, None, model, str(checkpoint))
+
+
+def _built_in(model: str) -> Mapping[str, Any]:
+    """The configuration of an architecture that open_clip carries, read without importing it."""
+    spec = find_spec("open_clip")
+    places = spec.submodule_search_locations if spec else None
+    if not places or Path(model).name != model:
+        return {}
+    found = read_json(Path(places[0]) / "model_configs" / f"{model}.json")
+    return found if _is_whole(found) else {}
+
+
+def _is_whole(config: object) -> bool:
+    return isinstance(config, dict) and {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys()

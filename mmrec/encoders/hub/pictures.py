@@ -1,0 +1,82 @@
+"""What encoders of pictures share: the check of a picture, a model's image processor, and the side that it looks at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mmrec.encoders.hub.networks import load_part
+from mmrec.encoders.hub.source import read_json
+from mmrec.errors import EncoderError, MediaError
+from mmrec.items import Content
+from mmrec.modality import Modality
+
+__all__ = ["checked_picture", "load_processor", "padded_patches", "patches", "picture_side"]
+
+_PATCH = 16
+
+
+def checked_picture(who: str, modality: Modality, content: Content) -> Image.Image:
+    """Return an RGB picture. Raises EncoderError for another kind of content, MediaError for one without a pixel."""
+    if modality is not Modality.IMAGE or not isinstance(content, Image.Image):
+        raise EncoderError(f"{who} reads pictures, and was given {modality} ({type(content).__name__}).")
+    if 0 in content.size:
+        raise MediaError(f"The picture has no pixels ({content.width} x {content.height}).")
+    return content.convert("RGB")
+
+
+def load_processor(folder: Path) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
+    """Return the model's own preprocessing, of one picture: channels first, or rows, columns and numbers of patches."""
+    from transformers import AutoImageProcessor  # noqa: PLC0415 (takes seconds)
+
+    processor = load_part(AutoImageProcessor, folder)
+
+    def prepared(picture: Image.Image) -> Float[Tensor, "_ _ _"]:
+        made = processor(images=picture, return_tensors="pt")
+        pixels: Tensor = made["pixel_values"][0]
+        if "spatial_shapes" not in made:
+            return pixels
+        # Patches of a picture that keeps its shape, without those that pad it.
+        rows, columns = made["spatial_shapes"][0].tolist()
+        return pixels[: rows * columns].reshape(rows, columns, -1).clone()
+
+    return prepared
+
+
+def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:  # noqa: ANN401
+    """Return how many patches a network makes of a picture: what encoding it costs, in tokens of a text."""
+    vision = getattr(config, "vision_config", config)
+    side = getattr(vision, "patch_size", _PATCH)
+    side = side if isinstance(side, int) and side > 0 else _PATCH
+    return max(1, pixels.shape[1] * pixels.shape[2] // side**2)
+
+
+def picture_side(folder: Path) -> int:
+    """Return the longest side, in pixels, to which the model's own processor brings a picture; 224 where unsaid."""
+    own = read_json(folder / "preprocessor_config.json") or read_json(folder / "processor_config.json")
+    inside = own.get("image_processor")
+    settings = inside if isinstance(inside, dict) else own
+    sides = [value for key in ("size", "crop_size") for value in _numbers(settings.get(key))]
+    return max(sides, default=224)
+
+
+def padded_patches(
+    samples: list[Float[Tensor, "_ _ numbers"]],
+) -> tuple[Float[Tensor, "batch patches numbers"], Tensor, Tensor]:
+    """Return pictures of several shapes as one batch: patches, which of them are real, and each picture's shape."""
+    most = max(sample.shape[0] * sample.shape[1] for sample in samples)
+    pixels = samples[0].new_zeros(len(samples), most, samples[0].shape[2])
+    real = torch.zeros(len(samples), most, dtype=torch.int32)
+    for row, sample in enumerate(samples):
+        flat = sample.flatten(0, 1)
+        pixels[row, : len(flat)], real[row, : len(flat)] = flat, 1
+    return pixels, real, torch.tensor([sample.shape[:2] for sample in samples])
+
+
+def _numbers(value: object) -> list[int]:
+    found = value.values() if isinstance(value, dict) else [value]
+    return [number for number in found if isinstance(number, int) and not isinstance(number, bool)]

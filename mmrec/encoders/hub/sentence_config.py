@@ -1,0 +1,170 @@
+"""How a text model wants to be used, read from the configuration that sentence-transformers keeps beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec.encoders.hub.pooling import POOLINGS
+from mmrec.encoders.hub.source import read_json
+from mmrec.errors import EncoderError
+
+__all__ = ["HeadStep", "SentenceConfig", "read_modules", "read_sentence_config"]
+
+_OLD_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_STEPS = ("Dense", "LayerNorm", "Normalize")
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadStep:
+    """One step after the pooling: ``Dense``, ``LayerNorm`` or ``Normalize``, and the folder of its weights."""
+
+    kind: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceConfig:
+    """What the files say; the defaults are for a plain transformers model, which says nothing.
+
+    Attributes:
+        transformer: Folder of the network and its tokenizer.
+        pooling: Names of `POOLINGS`, laid side by side.
+        pools_prompt: Whether the prompt's tokens count in the pooling.
+        steps: What follows the pooling.
+        limits: Most tokens of a document and of a query, where they are given.
+        lower: Whether texts are lower-cased first.
+        prompts: What is put before a document and before a query.
+        dim: Numbers kept of a vector, where it is meant to be cut.
+        declared: Whether there is such a configuration at all.
+
+    """
+
+    transformer: Path
+    pooling: tuple[str, ...] = ("mean",)
+    pools_prompt: bool = True
+    steps: tuple[HeadStep, ...] = ()
+    limits: tuple[int | None, int | None] = (None, None)
+    lower: bool = False
+    prompts: tuple[str, str] = ("", "")
+    dim: int | None = None
+    declared: bool = False
+
+
+def read_sentence_config(folder: Path) -> SentenceConfig:
+    """Read a model's directory. Raises EncoderError for modules that this encoder does not know."""
+    # The class of a module is only ever compared with names known here.
+    modules = [(kind.rpartition(".")[2], path) for kind, path in read_modules(folder)]
+    if not modules:
+        return SentenceConfig(folder)
+    kinds = [kind for kind, _ in modules]
+    if kinds[0] != "Transformer" or "Pooling" not in kinds[1:2]:
+        raise _unknown(folder, kinds)
+    known = {*_STEPS, "Dropout"}
+    if any(kind not in known for kind in kinds[2:]):
+        raise _unknown(folder, kinds)
+    transformer, pooling = folder / modules[0][1], read_json(folder / modules[1][1] / "config.json")
+    wanted = _transformer_settings(transformer)
+    general = read_json(folder / "config_sentence_transformers.json")
+    limit = _number(wanted.get("max_seq_length"))
+    return SentenceConfig(
+        transformer=transformer,
+        pooling=_pooling(pooling, folder),
+        pools_prompt=bool(pooling.get("include_prompt", True)),
+        steps=tuple(HeadStep(kind, folder / path) for kind, path in modules[2:] if kind in _STEPS),
+        limits=(_number(wanted.get("document_length")) or limit, _number(wanted.get("query_length")) or limit),
+        lower=bool(wanted.get("do_lower_case", False)),
+        prompts=_prompts(general),
+        dim=_number(general.get("truncate_dim")),
+        declared=True,
+    )
+
+
+def read_modules(folder: Path) -> list[tuple[str, str]]:
+    """Return the class and the folder of each of a model's modules, in order; empty where it is not made of modules.
+
+    Raises EncoderError for a damaged list, or a folder outside the model's own.
+    """
+    path = folder / "modules.json"
+    found = []
+    for entry in sorted(_read_list(path), key=lambda one: int(str(one.get("idx", 0)))):
+        inside = str(entry.get("path", ""))
+        if Path(inside).is_absolute() or ".." in Path(inside).parts:
+            raise EncoderError(f"{path} names the folder {inside!r}, outside the model's own. Do not use this model.")
+        found.append((str(entry.get("type", "")), inside))
+    return found
+
+
+def _read_list(path: Path) -> list[Mapping[str, object]]:
+    """Return a JSON file's list of objects, empty where there is no file. Raises EncoderError for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read ({error}). Copy or download the model again.") from error
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise EncoderError(f"{path} holds no list of modules. Copy or download the model again.")
+    return content
+
+
+def _transformer_settings(folder: Path) -> Mapping[str, object]:
+    """Settings of the network's module; the file is named after the network in models of before 2021."""
+    for path in sorted(folder.glob("sentence_*_config.json")):
+        found = read_json(path)
+        modalities = found.get("modality_config")
+        if found.get("transformer_task", "feature-extraction") != "feature-extraction" or (
+            isinstance(modalities, dict) and (set(modalities) - {"text"} or _output(modalities) != "last_hidden_state")
+        ):
+            raise EncoderError(
+                f"{path} describes more than texts through one network. Read this model with "
+                "mmrec.encoders.hub.multimodal.HubMultimodal."
+            )
+        return found
+    return {}
+
+
+def _output(modalities: Mapping[str, object]) -> object:
+    text = modalities.get("text")
+    return text.get("method_output_name") if isinstance(text, dict) else None
+
+
+def _pooling(config: Mapping[str, object], folder: Path) -> tuple[str, ...]:
+    named = config.get("pooling_mode")
+    if isinstance(named, str):
+        chosen = [named]
+    elif isinstance(named, list):
+        chosen = [str(name) for name in named]
+    else:
+        chosen = [name for key, name in _OLD_POOLINGS.items() if config.get(key)] or ["mean"]
+    if unknown := [name for name in chosen if name not in POOLINGS]:
+        raise EncoderError(f"The model in {folder} pools by {unknown[0]!r}; known are {', '.join(POOLINGS)}.")
+    return tuple(chosen)
+
+
+def _prompts(general: Mapping[str, object]) -> tuple[str, str]:
+    """Prompts of a document and of a query; the default one for a kind that is not mentioned."""
+    given = general.get("prompts")
+    prompts = {str(name): str(text or "") for name, text in given.items()} if isinstance(given, dict) else {}
+    default = prompts.get(str(general.get("default_prompt_name")), "")
+    documents = [prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts] or [default]
+    return next((text for text in documents if text), ""), prompts.get("query", default)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _unknown(folder: Path, kinds: list[str]) -> EncoderError:
+    return EncoderError(
+        f"The model in {folder} is made of {', '.join(kinds)}; this encoder knows a Transformer, a Pooling, and then "
+        f"{', '.join(_STEPS)} in any order. Read it with mmrec.encoders.hub.multimodal.HubMultimodal."
+    )

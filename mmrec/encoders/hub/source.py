@@ -1,0 +1,138 @@
+"""Where a model's files are: a directory, or a snapshot of a hub's repository. No other file speaks to the hub.
+
+What is on this machine is used as it is: a branch's name, `main` too, is looked up on the hub only where no snapshot of
+it is here, so that a store does not change its encoder, or need the network, because someone pushed a commit.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mmrec.encoders.hub.digests import directory_digest
+from mmrec.errors import EncoderError, UsageError
+
+__all__ = ["ModelFiles", "find_model", "read_json", "space_name"]
+
+PATIENCE_SECONDS = 10.0
+_DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm", "[0-9]_*/*")
+_WEIGHTS = (("*.safetensors",), ("*.bin",), ("*.pt", "*.pth"))
+_NOT_READ = ("onnx/*", "openvino/*", "coreml/*", "*.msgpack", "*.h5", "*.ot", "*.onnx", "training_args.bin")
+_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_OFFLINE = "put its files into a directory and name that instead, or download it where there is a network"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model whose describing files are on this machine.
+
+    Attributes:
+        folder: Where they are.
+        pin: What can never name other files: a hub's commit, or the digest of a directory.
+        repository: The hub's repository; None for a directory.
+
+    """
+
+    folder: Path
+    pin: str
+    repository: str | None = None
+
+    def with_weights(self, kinds: Sequence[Sequence[str]] = _WEIGHTS) -> Path:
+        """Return the folder with weights in it, fetched from the hub where they are not here yet.
+
+        `kinds` are groups of patterns; the first group that matches a file is taken. Raises EncoderError.
+        """
+        for patterns in kinds:
+            if _complete(self.folder, patterns):
+                return self.folder
+        if self.repository is None:
+            shown = ", ".join(pattern for patterns in kinds for pattern in patterns)
+            raise EncoderError(f"{self.folder} holds no whole weights ({shown}). Copy them there again.")
+        for patterns in kinds:
+            folder = _download(self.repository, self.pin, (*_DESCRIBING, *patterns))
+            if _complete(folder, patterns):
+                return folder
+        raise EncoderError(f"{self.repository} has no weights that are read here: safetensors, or torch's own files.")
+
+
+def find_model(model: str, revision: str | None) -> ModelFiles:
+    """Return the files of a model: `model` is a directory, or a repository's id on the hub, as in ``owner/name``.
+
+    Raises:
+        EncoderError: There is no such directory, or the hub does not give the model.
+        UsageError: A revision of a directory, or a name that can be neither.
+
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise UsageError(f"{model} is a directory, which has no revision {revision!r}. Leave revision out.")
+        return ModelFiles(folder.resolve(), directory_digest(folder.resolve()))
+    if not _REPOSITORY.fullmatch(model) or model.startswith("."):
+        raise EncoderError(f"There is no directory {model!r}. Name a model's directory, or a hub's id as owner/name.")
+    found = _on_this_machine(model, revision) or _download(model, revision, _DESCRIBING)
+    return ModelFiles(found, found.name, model)
+
+
+def space_name(model: str, given: str | None) -> str:
+    """Return the name of a model's space: as given, or made of its own. Raises UsageError for one that cannot be."""
+    name = given if given is not None else re.sub(r"[^a-z0-9]+", "-", Path(model).name.lower()).strip("-")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"The space cannot be called {name!r}. Set name to lower case letters, digits and single '-'.")
+    return name
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Return a JSON file's object, empty where there is no file. Raises EncoderError for one that is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read ({error}). Copy or download the model again.") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{path} holds no JSON object. Copy or download the model again.")
+    return content
+
+
+def _on_this_machine(repository: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (only for models from a hub)
+
+    try:
+        found = snapshot_download(repository, revision=revision, local_files_only=True, allow_patterns=["*.json"])
+    except (OSError, ValueError):
+        return None
+    return Path(found) if any(Path(found).glob("*.json")) else None
+
+
+def _download(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    import httpx  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    try:
+        found = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(_NOT_READ),
+            etag_timeout=PATIENCE_SECONDS,
+        )
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        at = f" at revision {revision}" if revision else ""
+        raise EncoderError(f"The hub did not give the model {repository}{at}: {said} To go on, {_OFFLINE}.") from error
+    return Path(found)
+
+
+def _complete(folder: Path, patterns: Sequence[str]) -> bool:
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    names = {name for name in there if not any(fnmatch(name, pattern) for pattern in _NOT_READ)}
+    if not any(fnmatch(name, pattern) for name in names for pattern in patterns):
+        return False
+    indexes = [folder / name for name in names if name.endswith(".index.json")]
+    shards = [read_json(path).get("weight_map") for path in indexes]
+    needed = {str(shard) for one in shards if isinstance(one, dict) for shard in one.values()}
+    return all(name in there for name in needed if any(fnmatch(name, pattern) for pattern in patterns))

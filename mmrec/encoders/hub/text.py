@@ -1,0 +1,222 @@
+"""Text: any embedding model that transformers knows, by a hub's id or from a directory.
+
+    [[encoders]]
+    factory = "mmrec.encoders.hub.text.HubText"
+    model = "intfloat/multilingual-e5-small"
+    query_prompt = "query: "
+    document_prompt = "passage: "
+
+Pooling, prompts, length, layers after the pooling and the length of a vector are read from the configuration that
+sentence-transformers keeps beside a model; settings here go before it. A model without one is pooled by the mean.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.hub.networks import load_config
+from mmrec.encoders.hub.notes import noted
+from mmrec.encoders.hub.once import once
+from mmrec.encoders.hub.pooling import POOLINGS
+from mmrec.encoders.hub.sentence_config import SentenceConfig, read_sentence_config
+from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
+from mmrec.encoders.hub.text_network import TextNetwork, load_text_network
+from mmrec.encoders.hub.tokens import Tokens, load_tokens
+from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.vectors import CPU, arrays, unit_rows
+from mmrec.errors import EncoderError, UsageError
+from mmrec.items import Content
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+
+__all__ = ["HubText"]
+
+
+@dataclass(frozen=True, eq=False)
+class HubText:
+    """Text -> the vectors of a text embedding model. Files are looked up at once, weights read at first use.
+
+    Attributes:
+        model: A model's directory, or its id on the hub.
+        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
+        name: Name of the space; made of the model's own where None.
+        pooling: One of `POOLINGS`, or several joined by ``+``; the model's own where None.
+        document_prompt: What is put before the texts of items; the model's own where None.
+        query_prompt: What is put before the texts of queries; the model's own where None.
+        max_tokens: Where texts are cut; the model's own limit where None.
+        dim: How many numbers of a vector are kept, for models trained to be cut; the model's own where None.
+        device: Where the network runs.
+        dtype: Its number format.
+
+    """
+
+    model: str
+    revision: str | None = None
+    name: str | None = None
+    pooling: str | None = None
+    document_prompt: str | None = None
+    query_prompt: str | None = None
+    max_tokens: int | None = None
+    dim: int | None = None
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.pooling is not None and (bad := [name for name in self.pooling.split("+") if name not in POOLINGS]):
+            raise UsageError(f"There is no pooling {bad[0]!r}. Allowed: {', '.join(POOLINGS)}, or several joined by +.")
+        for setting, value in (("max_tokens", self.max_tokens), ("dim", self.dim)):
+            if value is not None and value < 1:
+                raise UsageError(f"{setting} = {value} was given; it must be at least 1, or be left out.")
+
+    @once
+    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
+        """One space for text. Raises EncoderError where the model's files are not to be had."""
+        return {Modality.TEXT: (self._space,)}
+
+    @property
+    def batch_cost(self) -> int:
+        """Tokens a batch."""
+        return 2_048 if self.device.type == "cpu" else 65_536
+
+    @once
+    def module(self) -> TextNetwork:
+        """The network with its pooling, loaded at first use. Raises EncoderError where it cannot be."""
+        files = self._files.with_weights()
+        own = read_sentence_config(files)
+        return load_text_network(
+            own.transformer, load_config(own.transformer), self._pooling, own.steps, (self.device, self.dtype)
+        )
+
+    def prepare(self, modality: Modality, content: Content) -> Sample:
+        """Tokenise the text of an item. Raises MediaError for a text without a token."""
+        return self._prepare(modality, content, self._prompts[0], self._document_tokens)
+
+    def prepare_query(self, modality: Modality, content: Content) -> Sample:
+        """Tokenise the text of a query, which may have another prompt than items have. Raises MediaError."""
+        return self._prepare(modality, content, self._prompts[1], self._query_tokens)
+
+    def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
+        """Return unit vectors through which gradients flow. Same arguments as `encode`."""
+        del modality  # it has one
+        network, longest = self.module, max(sample.tensor.shape[1] for sample in samples)
+        tokens = torch.full((len(samples), longest), self._document_tokens.pad, dtype=torch.long)
+        real = torch.zeros(len(samples), longest, dtype=torch.bool)
+        pooled = torch.zeros(len(samples), longest, dtype=torch.bool)
+        for row, sample in enumerate(samples):
+            length = sample.tensor.shape[1]
+            tokens[row, :length], pooled[row, :length] = sample.tensor[0].long(), sample.tensor[1].bool()
+            real[row, :length] = True
+        vectors = network(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
+        return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
+
+    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
+        """Encode a batch of texts into unit vectors."""
+        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
+            return arrays(self.embed(modality, samples))
+
+    def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:
+        if modality is not Modality.TEXT or not isinstance(content, str):
+            raise EncoderError(f"{self.model} reads text, and was given {modality} ({type(content).__name__}).")
+        numbers, truncated = tokens(content, prompt)
+        packed = torch.ones(2, len(numbers), dtype=torch.int32)  # second row: whether a token counts in the pooling
+        packed[0] = torch.tensor(numbers)
+        if prompt and not self._own.pools_prompt:
+            packed[1, : min(tokens.prompt_length(prompt), len(numbers) - 1)] = 0
+        return Sample(packed, cost=len(numbers), truncated=truncated)
+
+    @once
+    def _files(self) -> ModelFiles:
+        return find_model(self.model, self.revision)
+
+    @once
+    def _own(self) -> SentenceConfig:
+        found = read_sentence_config(self._files.folder)
+        if not found.declared and self.pooling is None:
+            logging.getLogger(__name__).warning(
+                "%s says nothing of its pooling; its texts are pooled by the mean. Set pooling to choose.", self.model
+            )
+        return found
+
+    @property
+    def _pooling(self) -> tuple[str, ...]:
+        return tuple(self.pooling.split("+")) if self.pooling is not None else self._own.pooling
+
+    @property
+    def _prompts(self) -> tuple[str, str]:
+        document, query = self._own.prompts
+        return (
+            document if self.document_prompt is None else self.document_prompt,
+            query if self.query_prompt is None else self.query_prompt,
+        )
+
+    @once
+    def _space(self) -> Space:
+        full = self._full_dim
+        kept = self.dim or self._own.dim or full
+        if kept > full:
+            raise UsageError(f"dim = {kept} was asked for; the vectors of {self.model} have {full} numbers.")
+        # Not the query's prompt and length: they change no vector of an item.
+        return Space(
+            name=space_name(self.model, self.name),
+            dim=kept,
+            fingerprint=fingerprint(
+                pin=self._files.pin, pooling=self._pooling, prompt=self._prompts[0], limit=self._limit(0), dim=kept,
+                version=1,
+            ),
+        )  # fmt: skip
+
+    @property
+    def _full_dim(self) -> int:
+        for step in reversed(self._own.steps):
+            if step.kind == "Dense":
+                return int(str(read_json(step.folder / "config.json").get("out_features")))
+        pin, transformer = self._files.pin, self._own.transformer
+        width = noted(lambda: {"width": _width(transformer)}, pin=pin, of="width of a text model", version=1)["width"]
+        return int(width) * len(self._pooling)
+
+    def _limit(self, kind: int) -> int | None:
+        return self.max_tokens or self._own.limits[kind]
+
+    @once
+    def _document_tokens(self) -> Tokens:
+        return self._load_tokens(0)
+
+    @once
+    def _query_tokens(self) -> Tokens:
+        return self._document_tokens if self._limit(0) == self._limit(1) else self._load_tokens(1)
+
+    def _load_tokens(self, kind: int) -> Tokens:
+        folder = self._own.transformer
+        most = _positions(load_config(folder))
+        given = self._own.limits[kind]
+        # A model's own limit may lie beyond its positions; a person's must not.
+        limit = self.max_tokens or (min(given, most) if given and most else given)
+        return load_tokens(folder, limit, most, lower=self._own.lower)
+
+
+def _width(folder: Path) -> int:
+    config = load_config(folder)
+    text: Any = config.get_text_config()
+    for source in (text, config):
+        for key in ("hidden_size", "d_model", "dim", "n_embd"):
+            if isinstance(found := getattr(source, key, None), int):
+                return found
+    raise EncoderError(f"The configuration in {folder} does not say how wide its states are. Name another model.")
+
+
+def _positions(config: Any) -> int | None:  # noqa: ANN401
+    """How many tokens the network has places for; some keep the first places for padding."""
+    found = getattr(config, "max_position_embeddings", None)
+    if not isinstance(found, int) or found < 1:
+        return None
+    return found - (config.pad_token_id or 0) - 1 if config.model_type in _OFFSET else found
+
+
+_OFFSET = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text", "bertweet"}
