@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 from hostile_drawings import crashing, endless
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mmrec.catalog.limits import Limits
@@ -21,6 +23,7 @@ from mmrec.decoding import apart, worker
 from mmrec.decoding.apart import Pool, decode_apart
 from mmrec.decoding.decode import decode
 from mmrec.errors import DecoderLostError, DecodingError, MediaError
+from mmrec.items import Waveform
 from mmrec.modality import Modality
 
 HERE = Path(__file__).parent
@@ -234,3 +237,39 @@ def test_the_process_loads_no_torch():
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "False"
+
+
+@pytest.fixture(scope="module")
+def real_files() -> list[tuple[Modality, bytes]]:
+    parts = (
+        "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='30'>",
+        "<defs><linearGradient id='g'><stop/></linearGradient>",
+        "<filter id='b'><feGaussianBlur stdDeviation='2'/></filter></defs>",
+        "<g opacity='.5'><path d='M1 2 L20 5 C9 9 7 7 2 2z' fill='url(#g)' filter='url(#b)'/></g>",
+        "<use href='#b'/></svg>",
+    )
+    drawing = "".join(parts).encode()
+    made = [(Modality.IMAGE, drawing), (Modality.IMAGE, picture(24)), (Modality.IMAGE, picture(24, "JPEG"))]
+    for kind in ("OGG", "WAV"):
+        out = io.BytesIO()
+        soundfile.write(out, np.sin(np.arange(2_000) / 9) / 2, 16_000, format=kind)
+        made.append((Modality.AUDIO, out.getvalue()))
+    return made
+
+
+@settings(max_examples=100, deadline=None)
+@given(draw=st.data())
+def test_any_change_to_real_files_gives_content_or_a_media_error(real_files, draw):
+    modality, data = draw.draw(st.sampled_from(real_files))
+    changed = bytearray(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
+    for _ in range(draw.draw(st.integers(0, 6))):
+        changed[draw.draw(st.integers(0, len(changed) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        content = decode_apart(modality, bytes(changed), Limits(max_pixels=1_000_000, max_decoding_seconds=2))
+    except MediaError as error:
+        content, reason = None, str(error)
+    else:
+        reason = "."
+        assert isinstance(content, Image.Image if modality is Modality.IMAGE else Waveform)
+    assert reason.endswith(".")
+    assert len(reason) < 250
