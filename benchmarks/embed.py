@@ -46,7 +46,7 @@ def beside_forward(parts: list[str], *, quick: bool) -> None:
     }
     rows: list[tuple[object, ...]] = [("contents", "count", "prepare s", "forward s", "end to end s", "ratio")]
     figures = {}
-    for part in makers.keys() & set(parts):
+    for part in (part for part in parts if part in makers):
         contents: Contents = makers[part]()
         (encoder,) = (one for one in load_encoders("packaged", device="cpu") if contents.modality in one.spaces)
         found = compared(contents, encoder, 1 if quick else 3)

@@ -65,7 +65,7 @@ def peak_of(modality: Modality, count: int) -> float:
 
 def measure(modality: str, count: int) -> None:
     """Run one job and print its peak."""
-    layout = Layout(WORK / "memory-store")
+    layout = Layout(WORK / f"memory-store-{modality}")
     shutil.rmtree(layout.root, ignore_errors=True)
     layout.create()
     EmbeddingJob(layout, [Cheap(Modality(modality))], 2).run(_items(Modality(modality), count), pa.schema([]))
