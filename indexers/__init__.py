@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from indexers.live import LiveIndex
     from indexers.protocol import Index
     from indexers.recipes import build, default_spec, load
-    from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
+    from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Matches, Metric, Neighbours
 
 __all__ = [
     "BadVectorsError",
@@ -20,6 +20,7 @@ __all__ = [
     "IndexSpec",
     "IndexersError",
     "LiveIndex",
+    "Matches",
     "Metric",
     "Neighbours",
     "build",
@@ -36,6 +37,7 @@ _HOMES = {
     "IndexSpec": "types",
     "IndexersError": "types",
     "LiveIndex": "live",
+    "Matches": "types",
     "Metric": "types",
     "Neighbours": "types",
     "build": "recipes",

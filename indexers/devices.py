@@ -1,7 +1,8 @@
 """What FAISS runs on: GPUs and threads."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float32, Int64
 from indexers.faiss_module import Native, faiss
 from indexers.types import IndexersError
 
-__all__ = ["GpuCopy", "build_threads", "gpu_count", "search_threads", "using_threads"]
+__all__ = ["Copies", "GpuCopy", "build_threads", "gpu_count", "search_threads", "using_threads"]
 
 THREADS: int = faiss.omp_get_max_threads()
 """The most that FAISS may use: the cores this process may run on, or OMP_NUM_THREADS."""
@@ -43,6 +44,9 @@ def using_threads(count: int) -> Iterator[None]:
     """Let FAISS use `count` threads in the calling thread, for as long as the block lasts."""
     # OpenMP keeps this number for each calling thread on its own, so concurrent searches do not disturb each other.
     before = faiss.omp_get_max_threads()
+    if count == before:
+        yield
+        return
     faiss.omp_set_num_threads(count)
     try:
         yield
@@ -51,24 +55,68 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 class GpuCopy:
-    """A copy of a flat index on one GPU, for unfiltered searches. Safe to use from several threads."""
+    """An index on one or several GPUs, for unfiltered searches. Safe to use from several threads.
 
-    def __init__(self, index: Native, device: int) -> None:
-        if not 0 <= device < gpu_count():
-            raise IndexersError(f"GPU {device} was asked for; FAISS sees {gpu_count()}. Use one of those, or the CPU.")
-        self._resources = faiss.StandardGpuResources()
-        self._index = faiss.index_cpu_to_gpu(self._resources, device, index)
-        # The resources' scratch memory serves one search at a time.
-        self._lock = threading.Lock()
+    On several it is whole on each, and they share a batch of queries; or its vectors are shared out, and each answers
+    for its own.
+    """
+
+    def __init__(self, index: Native, devices: Sequence[int], *, shards: bool = False) -> None:
+        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError where FAISS does not see one of them."""
+        absent = [device for device in devices if not 0 <= device < gpu_count()]
+        if absent or not devices:
+            raise IndexersError(
+                f"GPUs {list(devices)} were asked for; FAISS sees {gpu_count()}. Use some of those, or the CPU."
+            )
+        self._resources = [faiss.StandardGpuResources() for _ in devices]
+        if shards and len(devices) > 1:
+            options = faiss.GpuMultipleClonerOptions()
+            options.shard = True
+            copies = [faiss.index_cpu_to_gpu_multiple_py(self._resources, index, options, list(devices))]
+        else:
+            placed = zip(self._resources, devices, strict=True)
+            copies = [faiss.index_cpu_to_gpu(resources, device, index) for resources, device in placed]
+        self._copies = Copies(copies)
 
     def takes(self, k: int) -> bool:
         """Tell whether the GPU can select k neighbours."""
         return k <= LARGEST_GPU_K
 
     def search(
-        self, queries: Float32[np.ndarray, "q dim"], k: int
+        self, queries: Float32[np.ndarray, "q dim"], k: int, params: Native = None
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
         """Return FAISS's distances and positions."""
-        with self._lock:
-            distances, positions = self._index.search(queries, k)
-        return distances, positions
+        return self._copies.search(queries, k, params)
+
+
+class Copies:
+    """Equal indexes that share batches of queries, each used by one thread at a time."""
+
+    def __init__(self, indexes: Sequence[Native]) -> None:
+        # A GPU's scratch memory serves one search at a time.
+        self._indexes = [(index, threading.Lock()) for index in indexes]
+        self._threads = ThreadPoolExecutor(len(indexes))
+
+    def search(
+        self, queries: Float32[np.ndarray, "q dim"], k: int, params: Native
+    ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+        """Return FAISS's distances and positions: of a single query from a copy that is free, if one is."""
+        # FAISS's own replicas refuse search parameters.
+        parts = np.array_split(queries, min(len(self._indexes), max(1, len(queries) // QUERIES_A_THREAD)))
+        order = sorted(self._indexes, key=lambda copy: copy[1].locked())
+        work = [(*copy, part, k, params) for copy, part in zip(order, parts, strict=False)]
+        found = (
+            [_locked_search(*work[0])]
+            if len(work) == 1
+            else self._threads.map(lambda each: _locked_search(*each), work)
+        )
+        distances, positions = zip(*found, strict=True)
+        return np.concatenate(distances), np.concatenate(positions)
+
+
+def _locked_search(
+    index: Native, lock: threading.Lock, queries: Float32[np.ndarray, "q dim"], k: int, params: Native
+) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+    with lock:
+        distances, positions = index.search(queries, k, params=params)
+    return distances, positions

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int64, Shaped
 from indexers.files import EXACT_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.ranking import ranked
 from indexers.types import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
-from indexers.vectors import as_rows, as_vectors, check_k, chunk_rows, contains, positions_of, sorted_rows
+from indexers.vectors import as_rows, as_vectors, check_k, chunk_rows, contains, places_of, positions_of, sorted_rows
 
 __all__ = ["ExactIndex"]
 
@@ -118,6 +118,10 @@ class ExactIndex:
         if len(kept) == len(self):
             return self
         return type(self)(self.spec, self.rows[kept], self.vectors[torch.from_numpy(kept)])
+
+    def vectors_of(self, rows: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "n dim"]:
+        """Return vectors by row number, prepared. Raises BadVectorsError for a row number that it does not hold."""
+        return self.vectors[torch.from_numpy(places_of(self.rows, rows))].cpu().numpy()
 
     def search(
         self,

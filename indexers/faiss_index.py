@@ -1,7 +1,7 @@
 """An immutable segment searched by FAISS. Knows positions and row numbers; nothing of what they stand for."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,33 +9,26 @@ from jaxtyping import Float32, Int64, Shaped
 
 from indexers.devices import GpuCopy, build_threads, search_threads, using_threads
 from indexers.faiss_module import Native, check_installation, faiss
-from indexers.faiss_recipe import Found, codes_of, new_index, search_among, search_parameters
+from indexers.faiss_recipe import effort_of, family_for, new_index
+from indexers.faiss_search import completed, find, find_on_gpu
+from indexers.family import Among, Found, Search
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.ranking import ranked
+from indexers.stored import stored_vectors
 from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, sorted_rows
+from indexers.vectors import as_vectors, check_k, chunk_rows, places_of, positions_of, sorted_rows
 
 __all__ = ["FaissIndex"]
 
 TRAINING_VECTORS = 65_536
+TRAINING_A_CENTROID = 64
+TRAINING_BYTES = 1 << 30
 SEED = 20_240_917
-
-EXACT_SCALE = 200
-"""Up to EXACT_SCALE * sqrt(n) allowed rows are searched exactly.
-
-Exact search costs about 20 ns an allowed vector (128 dimensions, one core), the graph about 1.4 microseconds a unit of
-efSearch; with efSearch = 64 * FILTERED_EFFORT * n / allowed the two meet there (measured at n = 20,000 to 200,000).
-"""
-
-FILTERED_EFFORT = 8
-"""How much harder a filtered graph search works, times n / allowed.
-
-1 is enough for a random half of the rows, but rows that share a category share a region, and queries from elsewhere
-then find .26 of their ten nearest; 8 finds .95 (200,000 clustered vectors).
-"""
 
 BLAS_QUERIES = 20
 """From this batch size on, and always on a GPU, FAISS expands the square of a difference, which loses digits."""
+
+KEPT_SEARCHES = 64
 
 
 class FaissIndex:
@@ -57,6 +50,8 @@ class FaissIndex:
         # A loaded index reads its vectors out of the mapped file for as long as it lives.
         self._file = file
         self._gpu = gpu
+        self._family = family_for(index)
+        self._searches: dict[str, Search] = {}
 
     @classmethod
     def build(
@@ -76,14 +71,15 @@ class FaissIndex:
             raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
         ascending, order = sorted_rows(rows, len(vectors))
         dim = int(vectors.shape[1])
-        index = new_index(spec, dim)
+        index = new_index(spec, dim, len(order))
         with using_threads(build_threads(len(order))):
             if not index.is_trained and len(order):
-                sample = np.random.default_rng(SEED).permutation(len(order))[:TRAINING_VECTORS]
+                sample = np.random.default_rng(SEED).permutation(len(order))[: _training_vectors(index)]
                 index.train(as_vectors(vectors[order[np.sort(sample)]], dim, spec.metric))
             step = chunk_rows(dim)
             for start in range(0, len(order), step):
                 index.add(as_vectors(vectors[order[start : start + step]], dim, spec.metric))
+        family_for(index).finish(index)
         return cls(spec, ascending, index)
 
     @classmethod
@@ -129,11 +125,25 @@ class FaissIndex:
         """Return the number of vectors."""
         return len(self._rows)
 
-    def on_gpu(self, device: int = 0) -> "FaissIndex":
-        """Return the same flat index with a copy on a GPU for unfiltered searches. Raises IndexersError without one."""
-        if not isinstance(self._index, faiss.IndexFlat):
-            raise IndexersError(f"{self.spec.factory!r} stays on the CPU; allowed on a GPU is Flat.")
-        return type(self)(self._spec, self._rows, self._index, file=self._file, gpu=GpuCopy(self._index, device))
+    def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
+        """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
+
+        Args:
+            devices: Numbers of the GPUs.
+            shards: Share the vectors out among them, rather than keep a whole copy on each.
+
+        Raises:
+            IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
+
+        """
+        part = self._family.gpu_part(self._index)
+        if part is None:
+            raise IndexersError(
+                f"{self.spec.factory!r} stays on the CPU; allowed on a GPU are Flat, IVF1024,Flat and IVF1024,PQ64 "
+                "with a refinement (other numbers too)."
+            )
+        gpu = GpuCopy(part, devices, shards=shards)
+        return type(self)(self._spec, self._rows, self._index, file=self._file, gpu=gpu)
 
     def search(
         self,
@@ -158,56 +168,52 @@ class FaissIndex:
         """
         check_k(k)
         prepared = as_vectors(queries, self.dim, self._spec.metric, "queries")
-        effort = {**self._spec.search, **(search or {})}
-        search_parameters(self._index, effort, None)
         positions = None if allowed is None else positions_of(self._rows, allowed)
         if positions is not None and len(positions) == len(self):
             positions = None
         reachable = min(k, len(self) if positions is None else len(positions))
+        asked = self._asked(reachable, search or {})
         if reachable == 0 or len(prepared) == 0:
             nothing = np.empty((len(prepared), 0))
             return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
+        if positions is not None:
+            asked = Search(reachable, asked.effort, Among(positions, len(self)))
         with using_threads(search_threads(len(prepared))):
-            distances, found = self._find(prepared, reachable, positions, effort)
+            distances, found = self._find(prepared, asked)
             expanded = self._gpu is not None or len(prepared) >= BLAS_QUERIES
             if self._spec.metric == "l2" and expanded:
                 distances = self._exact_distances(prepared, distances, found)
         return self._answer(distances, found, k)
 
-    def _find(
-        self,
-        queries: Float32[np.ndarray, "q dim"],
-        k: int,
-        positions: Int64[np.ndarray, "p"] | None,
-        effort: Mapping[str, int],
-    ) -> Found:
-        if positions is None:
-            if self._gpu is not None and self._gpu.takes(k):
-                return self._gpu.search(queries, k)
-            found = self._index.search(queries, k, params=search_parameters(self._index, effort, None))
-        elif isinstance(self._index, faiss.IndexFlat) or len(positions) <= EXACT_SCALE * math.sqrt(len(self)):
-            return search_among(self._index, queries, k, positions)
-        else:
-            mask = np.zeros(len(self), dtype=np.bool_)
-            mask[positions] = True
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-            raised = FILTERED_EFFORT * len(self) / len(positions)
-            found = self._index.search(queries, k, params=search_parameters(self._index, effort, selector, raised))
-        return self._completed(queries, k, positions, found)
+    def vectors_of(self, rows: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "n dim"]:
+        """Return vectors by row number as this index holds them: prepared, and decoded where it holds codes.
 
-    def _completed(
-        self,
-        queries: Float32[np.ndarray, "q dim"],
-        k: int,
-        positions: Int64[np.ndarray, "p"] | None,
-        found: Found,
-    ) -> Found:
-        # A graph may hold vectors that no link leads to; a query that came back short is searched exactly.
-        short = np.flatnonzero((found[1] < 0).any(axis=1))
-        if short.size:
-            everything = np.arange(len(self)) if positions is None else positions
-            found[0][short], found[1][short] = search_among(self._index, queries[short], k, everything)
-        return found
+        Raises:
+            BadVectorsError: A row number that it does not hold.
+
+        """
+        return stored_vectors(self._family.holder(self._index), places_of(self._rows, rows))
+
+    def _asked(self, k: int, search: Mapping[str, int]) -> Search:
+        """Return an unfiltered search, kept for the next: making FAISS's parameters costs a query some of its time."""
+        key = f"{k} {search}"
+        asked = self._searches.get(key)
+        if asked is None:
+            effort = effort_of(self._family, self._index, {**self._spec.search, **search})
+            asked = Search(k, effort)
+            if k:
+                asked = replace(asked, native=self._family.native(self._index, asked))
+            if len(self._searches) >= KEPT_SEARCHES:
+                self._searches = {}
+            self._searches[key] = asked
+        return asked
+
+    def _find(self, queries: Float32[np.ndarray, "q dim"], asked: Search) -> Found:
+        if asked.among is None and self._gpu is not None:
+            found = find_on_gpu(self._family, self._index, self._gpu, queries, asked)
+            if found is not None:
+                return completed(self._family, self._index, queries, asked, found)
+        return find(self._family, self._index, queries, asked)
 
     def _exact_distances(
         self,
@@ -215,11 +221,11 @@ class FaissIndex:
         distances: Float32[np.ndarray, "q k"],
         found: Int64[np.ndarray, "q k"],
     ) -> Float32[np.ndarray, "q k"]:
-        storage = codes_of(self._index)
+        holder = self._family.holder(self._index)
         step = max(1, chunk_rows(self.dim) // found.shape[1])
         for start in range(0, len(queries), step):
             part = found[start : start + step]
-            vectors = storage.reconstruct_batch(part.reshape(-1)).reshape(*part.shape, self.dim)
+            vectors = stored_vectors(holder, part.reshape(-1)).reshape(*part.shape, self.dim)
             distances[start : start + step] = np.square(vectors - queries[start : start + step, None]).sum(axis=2)
         return distances
 
@@ -234,3 +240,9 @@ class FaissIndex:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(write))
 
         return write_index_file(path, Header(FAISS_KIND, self._spec, self.dim, len(self)), self._rows, payload)
+
+
+def _training_vectors(index: Native) -> int:
+    """Return how many vectors it is trained on: enough for each centroid, within a gigabyte."""
+    wanted = max(TRAINING_VECTORS, TRAINING_A_CENTROID * family_for(index).least(index))
+    return min(wanted, TRAINING_BYTES // (4 * int(index.d)))

@@ -1,96 +1,102 @@
-"""What the FAISS recipes differ in: making them, their search parameters, and exact search among some of their vectors.
+"""From a factory string to an empty FAISS index, its family, and its search parameters."""
 
-A new recipe is a branch in `search_parameters` and, where its vectors are not flat codes, one in `search_among`.
-"""
-
+import re
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from indexers.faiss_module import Native, faiss
+from indexers.family import Family
+from indexers.known import families, family_of
 from indexers.types import IndexersError, IndexSpec
-from indexers.vectors import chunk_rows
 
-__all__ = ["DEFAULT_EF_SEARCH", "codes_of", "new_index", "search_among", "search_parameters"]
+__all__ = ["effort_of", "family_for", "memory_bytes", "new_index"]
 
-DEFAULT_EF_SEARCH = 64
-"""FAISS's own default of 16 finds .954 of the ten nearest of 100,000 clustered vectors; 64 finds .999."""
+VECTORS_A_LIST = 39
+"""Fewer than this a centroid, FAISS says, train it badly."""
 
-Found = tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]
-"""FAISS's distances (squared Euclidean, or inner product) and positions."""
+CODED_A_CENTROID = 64
+"""Parts of vectors that train a centroid of a product quantiser; FAISS's 256 take four times as long."""
 
 
-def new_index(spec: IndexSpec, dim: int) -> Native:
-    """Return an empty FAISS index of a recipe. Raises IndexersError for a recipe that is unknown here."""
+def new_index(spec: IndexSpec, dim: int, count: int) -> Native:
+    """Return an empty FAISS index for a number of vectors; flat where they are too few to train what is asked for.
+
+    Raises:
+        IndexersError: A recipe, or one of its search parameters, that is unknown here.
+
+    """
+    index = _made(spec, spec.factory, dim, count)
+    family = family_of(index)
+    if family is None or not family.examples:
+        raise IndexersError(f"{spec.factory!r} was asked for. {_allowed()}")
+    effort_of(family, index, spec.search)
+    return _made(spec, "Flat", dim, count) if count < family.least(index) else index
+
+
+def memory_bytes(spec: IndexSpec, dim: int, count: int) -> int:
+    """Return the bytes that a recipe takes in memory for a number of vectors, row numbers included."""
+    index = new_index(spec, dim, count)
+    return family_for(index).bytes_for(index, count) + 8 * count
+
+
+def family_for(index: Native) -> Family:
+    """Return the family of a FAISS index. Raises IndexersError where it has none here."""
+    family = family_of(index)
+    if family is None:
+        raise IndexersError(f"{type(index).__name__} is unknown here. {_allowed()}")
+    return family
+
+
+def effort_of(family: Family, index: Native, given: Mapping[str, int]) -> dict[str, int]:
+    """Return every search parameter: as given, or its default. What can't be tuned takes any and ignores them.
+
+    Raises:
+        IndexersError: The family has no such parameter, or its value is not a positive whole number.
+
+    """
+    defaults = family.parameters(index)
+    if not defaults:
+        return {}
+    for name, value in given.items():
+        if name not in defaults or not isinstance(value, int | np.integer) or value < 1:
+            raise IndexersError(
+                f"search parameter {name}={value!r} was given; {family.name} takes {' and '.join(defaults)}, 1 or more."
+            )
+    return {**defaults, **{name: int(value) for name, value in given.items()}}
+
+
+def _made(spec: IndexSpec, factory: str, dim: int, count: int) -> Native:
     metric = faiss.METRIC_L2 if spec.metric == "l2" else faiss.METRIC_INNER_PRODUCT
     try:
-        index = faiss.index_factory(dim, spec.factory, metric)
+        index = faiss.index_factory(dim, _with_lists(factory, count), metric)
     except RuntimeError as error:
-        raise IndexersError(f"FAISS cannot make {spec.factory!r} for {dim} dimensions. {_allowed()}") from error
-    if not isinstance(index, faiss.IndexFlat | faiss.IndexHNSW):
-        raise IndexersError(f"{spec.factory!r} was asked for. {_allowed()}")
-    search_parameters(index, spec.search, None)
+        raise IndexersError(f"FAISS cannot make {factory!r} for {dim} dimensions. {_allowed()}") from error
+    _set_training(index)
     return index
 
 
+def _set_training(index: Native) -> None:
+    """Leave out what would be trained in vain, and FAISS's words on stderr where a centroid has few vectors."""
+    if isinstance(index, faiss.IndexRefine):
+        _set_training(faiss.downcast_index(index.base_index))
+    if hasattr(index, "cp"):
+        index.cp.min_points_per_centroid = 1
+    if hasattr(index, "pq"):
+        index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.max_points_per_centroid = CODED_A_CENTROID
+    if hasattr(index, "do_polysemous_training"):
+        # Ten seconds of annealing, for a kind of search that is not offered.
+        index.do_polysemous_training = False
+
+
+def _with_lists(factory: str, count: int) -> str:
+    """Write the number of lists into ``IVF,...``: the power of two nearest to 4 * sqrt(n), where enough train it."""
+    suited = round(np.log2(max(1.0, 4 * count**0.5)))
+    trained = int(np.log2(max(1, count // VECTORS_A_LIST)))
+    return re.sub(r"^IVF(?=,)", f"IVF{2 ** min(suited, trained)}", factory)
+
+
 def _allowed() -> str:
-    return "Allowed are Flat, HNSW32,Flat and HNSW32,SQ8 (32 may be another number of links)."
-
-
-def search_parameters(index: Native, effort: Mapping[str, int], selector: Native, raised: float = 1.0) -> Native:
-    """Return the parameters that travel with one search.
-
-    Args:
-        index: The FAISS index that will be searched.
-        effort: Search parameters by name; a flat index has nothing to tune and ignores them.
-        selector: FAISS selector of allowed positions, or None.
-        raised: How many times harder than `effort` says to search.
-
-    Raises:
-        IndexersError: The recipe has no such parameter, or its value is not a positive whole number.
-
-    """
-    if isinstance(index, faiss.IndexFlat):
-        return faiss.SearchParameters(sel=selector)
-    for name, value in effort.items():
-        if name != "efSearch" or not isinstance(value, int | np.integer) or value < 1:
-            raise IndexersError(f"search parameter {name}={value!r} was given; HNSW takes efSearch, 1 or more.")
-    ef_search = int(effort.get("efSearch", DEFAULT_EF_SEARCH) * raised)
-    return faiss.SearchParametersHNSW(efSearch=ef_search, sel=selector)
-
-
-def codes_of(index: Native) -> Native:
-    """Return the flat-codes index that holds the vectors: the index itself, or the one below its graph."""
-    return faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-
-
-def search_among(
-    index: Native, queries: Float32[np.ndarray, "q dim"], k: int, positions: Int64[np.ndarray, "p"]
-) -> Found:
-    """Search exactly among ascending positions, by the vectors as stored. Needs k <= p."""
-    storage = codes_of(index)
-    if isinstance(storage, faiss.IndexFlat):
-        selector = faiss.IDSelectorArray(positions)
-        distances, found = storage.search(queries, k, params=faiss.SearchParameters(sel=selector))
-        return distances, found
-    return _search_decoded(storage, queries, k, positions)
-
-
-def _search_decoded(
-    storage: Native, queries: Float32[np.ndarray, "q dim"], k: int, positions: Int64[np.ndarray, "p"]
-) -> Found:
-    codes = faiss.rev_swig_ptr(storage.codes.data(), storage.ntotal * storage.code_size)
-    codes = codes.reshape(storage.ntotal, storage.code_size)
-    sign = 1 if storage.metric_type == faiss.METRIC_L2 else -1
-    distances = np.empty((len(queries), 0), dtype=np.float32)
-    best = np.empty((len(queries), 0), dtype=np.int64)
-    step = chunk_rows(storage.d)
-    for start in range(0, len(positions), step):
-        part = positions[start : start + step]
-        near, places = faiss.knn(queries, storage.sa_decode(codes[part]), min(k, len(part)), storage.metric_type)
-        distances = np.concatenate([distances, near], axis=1)
-        best = np.concatenate([best, part[places]], axis=1)
-        keep = np.lexsort((best, sign * distances), axis=-1)[:, :k]
-        distances, best = np.take_along_axis(distances, keep, 1), np.take_along_axis(best, keep, 1)
-    return distances, best
+    examples = ", ".join(example for family in families() for example in family.examples)
+    return f"Allowed are recipes like {examples}; other numbers are too."

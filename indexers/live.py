@@ -1,27 +1,32 @@
 """Immutable segments, an exact tail for what came since, and a mask for what went: one index that changes.
 
 Readers take one reference to the whole state, so a search sees all of a change or none of it. Writers build the next
-state beside it and swap the reference. Compaction is the caller's: build a segment from all rows, open a new LiveIndex.
+state beside it and swap the reference. Vectors are given back, and compared for a range, as the caller stores them, not
+as a segment's codes have them. Compaction is the caller's: build a segment from all rows, open a new LiveIndex.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
 from indexers.protocol import Index
 from indexers.ranking import NO_ROW, merge, ranked
-from indexers.types import IndexersError, Metric, Neighbours
-from indexers.vectors import as_rows, contains
+from indexers.types import BadVectorsError, IndexersError, Matches, Metric, Neighbours
+from indexers.vectors import as_rows, as_vectors, contains
+from indexers.within import Source, gathered, within
 
 if TYPE_CHECKING:
     import indexers.exact
 
 __all__ = ["LiveIndex"]
+
+RANGE_LIMIT = 1_000_000
 
 SLACK = 32
 """Neighbours beyond k asked of a segment with hidden rows; a query still short is asked again among the visible."""
@@ -83,13 +88,22 @@ class State:
 class LiveIndex:
     """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread."""
 
-    def __init__(self, dim: int, metric: Metric, segments: Sequence[Index] = ()) -> None:
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric,
+        segments: Sequence[Index] = (),
+        *,
+        stored: Callable[[Int64[np.ndarray, "n"]], Shaped[np.ndarray, "..."]] | None = None,
+    ) -> None:
         """Start from immutable segments, oldest first: a row held by several counts in the last one.
 
         Args:
             dim: Length of a vector.
             metric: How vectors are compared.
             segments: Indexes of that length and metric.
+            stored: Returns (n, dim) vectors of n rows of the segments, as the caller stores them; without it vectors
+                are what the segments hold, decoded where they hold codes.
 
         Raises:
             IndexersError: A segment of another length or metric.
@@ -108,6 +122,7 @@ class LiveIndex:
             held = (*(older.hiding(rows) for older in held), Segment(index, rows, np.empty(0, dtype=np.int64)))
         self._dim = dim
         self._metric = metric
+        self._stored = stored
         self._state = State(held)
 
     @property
@@ -183,6 +198,63 @@ class LiveIndex:
         if state.tail is not None or not parts:
             parts.append(self._tail(state).search(queries, k, allowed=wanted))
         return merge(parts, k)
+
+    def search_range(
+        self,
+        queries: Shaped[np.ndarray, "..."],
+        least: float,
+        *,
+        allowed: Shaped[np.ndarray, "..."] | None = None,
+        limit: int = RANGE_LIMIT,
+    ) -> Matches:
+        """Return all rows that score at least so much: exactly, as each is compared; in time of an exact search.
+
+        Args:
+            queries: (q, dim) finite real numbers.
+            least: The lowest score that counts; under Euclidean distance minus the longest distance.
+            allowed: Row numbers to search among; unknown ones are ignored.
+            limit: The most rows that all queries together may find.
+
+        Raises:
+            BadVectorsError: Queries of another length, kind or not finite; a score that is not a number.
+            IndexersError: More rows than the limit.
+
+        """
+        if np.isnan(least):
+            raise BadVectorsError("the least score is NaN; give a number.")
+        prepared = as_vectors(queries, self._dim, self._metric, "queries")
+        wanted = None if allowed is None else np.unique(as_rows(allowed))
+        sources = self._sources(self._state)
+        if wanted is not None:
+            sources = [replace(source, rows=source.rows[contains(wanted, source.rows)]) for source in sources]
+        pieces = chain.from_iterable(within(prepared, least, self._metric, source) for source in sources)
+        return gathered(pieces, len(prepared), limit)
+
+    def reconstruct(self, rows: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "n dim"]:
+        """Return vectors by row number: as stored by the caller, or as added since; unit vectors under cosine.
+
+        Raises:
+            BadVectorsError: A row number that is not held.
+
+        """
+        wanted = as_rows(rows)
+        vectors = np.zeros((len(wanted), self._dim), dtype=np.float32)
+        missing = np.ones(len(wanted), dtype=np.bool_)
+        for source in self._sources(self._state):
+            here = np.flatnonzero(contains(source.rows, wanted))
+            if here.size:
+                vectors[here] = as_vectors(source.fetch(wanted[here]), self._dim, self._metric, "stored vectors")
+                missing[here] = False
+        if missing.any():
+            raise BadVectorsError(f"row {wanted[missing][0]} is not held here; ask for rows that are.")
+        return vectors
+
+    def _sources(self, state: State) -> list[Source]:
+        """Return where the vectors of all rows that count are."""
+        sources = [Source(each.visible, self._stored or each.index.vectors_of) for each in state.segments]
+        if state.tail is not None:
+            sources.append(Source(state.tail.rows, state.tail.vectors_of))
+        return sources
 
     def _tail(self, state: State) -> "indexers.exact.ExactIndex":
         from indexers.exact import ExactIndex  # noqa: PLC0415 - torch is loaded for a tail alone

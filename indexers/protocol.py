@@ -46,6 +46,10 @@ class Index(Protocol):
         """Return the k best rows of each query, among `allowed` row numbers if given. Raises BadVectorsError."""
         ...
 
+    def vectors_of(self, rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+        """Return vectors by row number as it holds them, decoded where it holds codes. Raises BadVectorsError."""
+        ...
+
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""
         ...

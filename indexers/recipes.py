@@ -12,12 +12,22 @@ from indexers.types import EXACT, IndexersError, IndexSpec, Metric
 __all__ = ["build", "default_spec", "load"]
 
 EXACT_BELOW = 50_000
-LINKS_BYTES = 275
-"""What a vector costs in HNSW32 beside itself: 64 links on the ground floor, a few above, and offsets (measured)."""
+
+FASTEST_FIRST: dict[str, dict[str, int]] = {
+    "HNSW32,Flat": {"efSearch": 64},
+    "IVF,PQ{quarter}x4fs,RFlat": {},
+    "HNSW32,SQ8": {"efSearch": 64},
+    "IVF,PQ{half}x4fs,Refine(SQ8)": {},
+    "IVF,SQ8": {},
+}
+"""By queries a second at .95 of the ten nearest of 200,000 clustered vectors; each is smaller than the one before.
+
+A code of four bits stands for four values under full vectors, and for two where the refinement is coarse itself.
+"""
 
 
 def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = None) -> IndexSpec:
-    """Return a recipe for n vectors: exact below 50,000, else HNSW, with vectors in bytes where memory is short.
+    """Return a recipe for n vectors: exact below 50,000, else the fastest that fits the memory.
 
     Args:
         n: Number of vectors.
@@ -31,10 +41,17 @@ def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = No
     """
     if n < EXACT_BELOW:
         return IndexSpec("Flat", metric)
-    sizes = {"HNSW32,Flat": n * (4 * dim + LINKS_BYTES), "HNSW32,SQ8": n * (dim + LINKS_BYTES)}
-    for factory, size in sizes.items():
-        if memory_bytes is None or size <= memory_bytes:
-            return IndexSpec(factory, metric, {"efSearch": 64})
+    from indexers import faiss_recipe  # noqa: PLC0415 - exact search works where FAISS is absent
+
+    sizes: dict[str, int] = {}
+    for pattern, search in FASTEST_FIRST.items():
+        if "PQ" in pattern and dim % 4:
+            continue
+        factory = pattern.format(quarter=dim // 4, half=dim // 2)
+        spec = IndexSpec(factory, metric, search)
+        sizes[factory] = faiss_recipe.memory_bytes(spec, dim, n)
+        if memory_bytes is None or sizes[factory] <= memory_bytes:
+            return spec
     raise IndexersError(
         f"{memory_bytes:,} bytes are allowed; the smallest index of {n:,} vectors of {dim} dimensions takes "
         f"{min(sizes.values()):,}. Allow that much, or give fewer dimensions."

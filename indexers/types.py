@@ -7,7 +7,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int64
 
-__all__ = ["EXACT", "BadVectorsError", "IndexFileError", "IndexSpec", "IndexersError", "Metric", "Neighbours"]
+__all__ = [
+    "EXACT",
+    "BadVectorsError",
+    "IndexFileError",
+    "IndexSpec",
+    "IndexersError",
+    "Matches",
+    "Metric",
+    "Neighbours",
+]
 
 EXACT = "Exact"
 """The factory string of exact search by torch, which needs no FAISS."""
@@ -42,12 +51,34 @@ class Neighbours:
     scores: Float32[np.ndarray, "q k"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """All rows of each query that score high enough, best first, equal scores by lower row number.
+
+    Attributes:
+        starts: Query i has the places from ``starts[i]`` up to ``starts[i + 1]``.
+        rows: Row numbers, of one query after the other.
+        scores: Their scores.
+
+    """
+
+    starts: Int64[np.ndarray, "bounds"]
+    rows: Int64[np.ndarray, "m"]
+    scores: Float32[np.ndarray, "m"]
+
+    def of(self, query: int) -> tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
+        """Return row numbers and scores of one query, by its place."""
+        some = slice(self.starts[query], self.starts[query + 1])
+        return self.rows[some], self.scores[some]
+
+
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """A recipe: which index to build and how hard it searches.
 
     Attributes:
-        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``HNSW32,SQ8``; or ``Exact``.
+        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``IVF,PQ96x4fs,RFlat``; or ``Exact``.
+            ``IVF`` without a number has as many lists as suit the number of vectors.
         metric: How vectors are compared.
         search: Search parameters by name, such as ``{"efSearch": 64}``; each search may override them for itself alone.
 

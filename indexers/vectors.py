@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 
 from indexers.types import BadVectorsError, Metric
 
-__all__ = ["as_vectors", "check_k", "chunk_rows", "contains", "positions_of", "sorted_rows"]
+__all__ = ["as_vectors", "check_k", "chunk_rows", "contains", "places_of", "positions_of", "sorted_rows"]
 
 LARGEST = 1e16
 """Largest magnitude under inner product and Euclidean distance: beyond it float32 sums of squares overflow."""
@@ -29,8 +29,12 @@ def as_vectors(
         )
     if array.dtype.kind not in "fiu":
         raise BadVectorsError(f"{what} have dtype {array.dtype}; allowed are real numbers. Convert them to float32.")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    array = np.ascontiguousarray(array)
+    if metric != "cosine" and array.size and max(array.max(), -array.min()) <= LARGEST:
+        return array
     peak = np.abs(array).max(axis=1, initial=0)
     if not np.isfinite(peak).all():
         first = int(np.flatnonzero(~np.isfinite(peak))[0])
@@ -103,6 +107,15 @@ def positions_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..
     mask = np.zeros(len(ascending), dtype=np.bool_)
     mask[found] = True
     return np.flatnonzero(mask)
+
+
+def places_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "a"]:
+    """Return where each of `rows` stands in an ascending array. Raises BadVectorsError for a row that is not in it."""
+    wanted = as_rows(rows)
+    known = contains(ascending, wanted)
+    if not known.all():
+        raise BadVectorsError(f"row {wanted[~known][0]} is not held here; ask for rows that are.")
+    return np.searchsorted(ascending, wanted)
 
 
 def check_k(k: int) -> None:

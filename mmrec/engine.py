@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.embedding.job import EmbeddingJob, Tally
 from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.encoders.protocol import Encoder
@@ -35,6 +36,7 @@ def open_store(
     encoders: str | Path | Sequence[Encoder] | None = None,
     device: str = "auto",
     dtype: str = "fp32",
+    media: MediaAccess | None = None,
 ) -> "Engine":
     """Open a store for queries and changes. Encoders are loaded when first needed.
 
@@ -43,6 +45,8 @@ def open_store(
         encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
         device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         dtype: Their number format: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
+        media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
+            but the web.
 
     Raises:
         StoreError: The store is missing or of another format. One that is damaged or has no generation yet raises it
@@ -51,23 +55,24 @@ def open_store(
     """
     layout = Layout(Path(path))
     layout.check()
-    return Engine(layout, lambda preset: _encoders_of(layout, encoders, preset, device, dtype))
+    return Engine(layout, lambda preset: _encoders_of(layout, encoders, preset, device, dtype), media or MediaAccess())
 
 
 class Engine:
     """An open store. Safe to use from several threads; changes made by other processes are seen at the next query."""
 
-    def __init__(self, layout: Layout, load: Callable[[str], Sequence[Encoder]]) -> None:
-        """Take a store; `load` gives the encoders, told what the store was made with.
+    def __init__(self, layout: Layout, load: Callable[[str], Sequence[Encoder]], media: MediaAccess) -> None:
+        """Take a store and how media are read; `load` gives the encoders, told what the store was made with.
 
         The current generation is opened by the first call that needs it: a damaged one can still be rolled back.
         """
         self._layout = layout
         self._load = load
+        self._media = media
         self._lock = RLock()
         self._loaded: Sequence[Encoder] | None = None
         self._snapshot: Snapshot | None = None
-        self._queries = QueryMaker(self._encoders)
+        self._queries = QueryMaker(self._encoders, media)
 
     def search(
         self,
@@ -137,7 +142,7 @@ class Engine:
         quarantine and is counted in the tally.
         """
         schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
-        return EmbeddingJob(self._layout, self._encoders(), keep_missing=True).run(items, schema)
+        return EmbeddingJob(self._layout, self._encoders(), media=self._media, delta=True).run(items, schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""
@@ -164,15 +169,16 @@ class Engine:
         """What is in the store: counts, spaces, weights, index, and what the last build measured."""
         snapshot = self._fresh_snapshot()
         made = snapshot.generation.manifest
+        left_out = self.quarantined()
         return {
             "store": str(self._layout.root),
             "items": len(snapshot.items),
             "generation": made.number,
             "created": made.created,
             "changed_since": len(snapshot.tail_rows),
-            "quarantined": len(self.quarantined()),
+            "quarantined": len(left_out),
             "encoders": made.encoders,
-            "contents": made.contents,
+            "contents": snapshot.contents(left_out),
             "weights": made.weights,
             "dimensions": made.dim,
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},

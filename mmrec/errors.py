@@ -5,7 +5,9 @@ MmrecError
 │   ├── UnknownIdError     no item of that id
 │   └── SpaceMismatchError vectors of two spaces were about to be compared
 ├── MediaError             one content cannot be read or decoded; the item lives on without it
-│   └── DecoderLostError   the process that decoded it was killed from outside; another run may have more luck
+│   ├── DecoderLostError   the process that decoded it was killed from outside; another run may have more luck
+│   └── UnreachableError   it cannot be had now, but perhaps another time
+├── SourceError            a catalog could not be read to its end; what was done is kept
 ├── DecodingError          no process that decodes can be started
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
@@ -20,10 +22,12 @@ __all__ = [
     "EncoderError",
     "MediaError",
     "MmrecError",
+    "SourceError",
     "SpaceMismatchError",
     "StoreBusyError",
     "StoreError",
     "UnknownIdError",
+    "UnreachableError",
     "UsageError",
 ]
 
@@ -54,6 +58,14 @@ class DecoderLostError(MediaError):
 
 class DecodingError(MmrecError):
     """No process that decodes pictures and sounds can be started."""
+
+
+class UnreachableError(MediaError):
+    """One content cannot be had now; another run may have more luck."""
+
+
+class SourceError(MmrecError):
+    """A catalog could not be read to its end; what was done until then is kept."""
 
 
 class EncoderError(MmrecError):

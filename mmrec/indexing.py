@@ -6,19 +6,20 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from indexers.types import IndexSpec
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
 from mmrec.embedding.job import EmbeddingJob, Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.generation.build import Recipe, build_generation, follows
 from mmrec.generation.generation import Generation, open_generation
-from mmrec.items import Item, Reject
+from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
-__all__ = ["Indexing", "index_items"]
+__all__ = ["Indexing", "index_items", "spaces_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,14 @@ class Indexing:
         encoder_source: Preset or config file of the encoders, written into the manifest for the reader.
         weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
         keep_missing: Keep items that the source no longer has.
+        delta: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size where None.
+        index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
+        index_memory: The most bytes that a chosen index may take; None keeps what the store has, else no limit.
+        choose_index: Forget the recipe and the limit that the store has.
+        media: How contents are read.
         report: Called with the running tally.
 
     """
@@ -40,15 +45,23 @@ class Indexing:
     encoder_source: str = "packaged"
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    delta: bool = False
     prune: bool = False
     refit: bool = False
     dim: int = 512
     index: IndexSpec | None = None
+    index_memory: int | None = None
+    choose_index: bool = False
+    media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = field(default=lambda _: None)
 
 
 def index_items(
-    source: Iterable[Item | Reject], metadata: pa.Schema, layout: Layout, encoders: Sequence[Encoder], how: Indexing
+    source: Iterable[Item | Removal | Reject],
+    metadata: pa.Schema,
+    layout: Layout,
+    encoders: Sequence[Encoder],
+    how: Indexing,
 ) -> tuple[Tally, Manifest]:
     """Bring a store in line with a source. Returns what was done and the generation that is now current.
 
@@ -63,16 +76,19 @@ def index_items(
     job = EmbeddingJob(
         layout,
         encoders,
-        decoding_workers(),
+        how.media.workers(decoding_workers()),
+        media=how.media,
         report=how.report,
         keep_missing=how.keep_missing,
+        delta=how.delta,
         modalities=counted,
         prune=how.prune,
     )
     tally = job.run(source, metadata)
-    recipe = Recipe(_spaces(encoders), weights, how.encoder_source, how.dim, how.index)
     before = _current_generation(layout)
-    if before is not None and not how.refit and follows(before, recipe, ItemTable(layout.items)):
+    index, memory = _index(how, before)
+    recipe = Recipe(spaces_of(encoders), weights, how.encoder_source, how.dim, index, memory)
+    if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
 
@@ -88,7 +104,17 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
     return {modality: float(given.get(modality, 1.0)) for modality in Modality}
 
 
-def _spaces(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
+def _index(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:
+    """The recipe and the limit of memory: as given, or as a person gave them before."""
+    if how.index is not None or how.index_memory is not None or how.choose_index or before is None:
+        return how.index, how.index_memory
+    made = before.manifest
+    kept = IndexSpec(made.index_factory, "ip", made.index_search) if made.index_given else None
+    return kept, made.index_memory
+
+
+def spaces_of(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
+    """Return the spaces of each modality, over several encoders."""
     return {
         modality: tuple(space for encoder in encoders for space in encoder.spaces.get(modality, ()))
         for modality in Modality

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmrec.modality import Modality
 
-__all__ = ["Content", "Field", "Item", "Reject", "Scalar", "Waveform"]
+__all__ = ["Content", "Field", "Item", "Reject", "Removal", "Scalar", "Waveform"]
 
 Scalar: TypeAlias = str | int | float | bool | date | datetime | None
 
@@ -43,7 +43,8 @@ class Field:
         modality: What it is.
         column: Where it came from, for messages; several text columns are joined into one field, ``title+description``.
         text: The text itself.
-        uri: Where the bytes are: a path, or ``file.parquet#row=12&column=image`` for bytes inside a table.
+        uri: Where the bytes are: a path, a URL, or for bytes inside a table or an archive the address of these, such as
+            ``file.parquet#row=12&column=image`` (see `mmrec.catalog.locations`).
         data: The bytes, where the source already had them in hand.
 
     """
@@ -63,7 +64,8 @@ class Item:
         id: Unique, not empty.
         fields: Its contents, in column order; none is null or empty.
         metadata: Named scalars for filters and display.
-        row: Number of the source row, from 0, for messages only.
+        row: Number of the source row, from 1, for messages only.
+        where: File and line, row or member that the row is, for messages only: ``catalog.csv line 5``.
 
     """
 
@@ -71,6 +73,23 @@ class Item:
     fields: tuple[Field, ...]
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     row: int = -1
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A source row that says that its item is to be removed.
+
+    Attributes:
+        row: Number of the source row, from 1.
+        id: The item's id.
+        where: File and line, row or member that the row is.
+
+    """
+
+    row: int
+    id: str
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +97,13 @@ class Reject:
     """A source row, or one field of it, that cannot be used: what quarantine keeps.
 
     Attributes:
-        row: Number of the source row, from 0.
+        row: Number of the source row, from 1.
         id: The item's id, if it has one.
         column: The field concerned; empty when the whole row is.
         reason: One sentence that a person can act on.
+        where: File and line, row or member that the row is: ``catalog.csv line 5``.
+        hides_rows: Whether an unknown number of rows from here on could not be read either, so that the absence of an
+            item from the source says nothing.
 
     """
 
@@ -89,3 +111,5 @@ class Reject:
     id: str | None
     column: str
     reason: str
+    where: str = ""
+    hides_rows: bool = False

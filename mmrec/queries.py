@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from jaxtyping import Float32
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import read_bytes
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.queries import prepare_query, query_spaces
@@ -31,8 +30,10 @@ REMEMBERED_QUERIES = 1024
 class QueryMaker:
     """Encodes the contents of queries. Encoders are loaded at the first query that needs one."""
 
-    def __init__(self, load: Callable[[], Sequence[Encoder]]) -> None:
+    def __init__(self, load: Callable[[], Sequence[Encoder]], media: MediaAccess) -> None:
+        """Take what gives the encoders, and how pictures and sounds of queries are read."""
         self._load = load
+        self._media = media
         self._one_at_a_time = Lock()
         self._encode_text = lru_cache(maxsize=REMEMBERED_QUERIES)(
             lambda text: self._encode(Modality.TEXT, text.encode())
@@ -70,7 +71,7 @@ class QueryMaker:
         if modality is Modality.TEXT:
             vectors = self._encode_text(part.value)
         else:
-            vectors = self._encode(modality, read_bytes(str(Path(part.value)), Limits()))
+            vectors = self._encode(modality, self._media.read(part.value))
         return fusion.to_best_of_one(fusion.query(modality, vectors, against))
 
     def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:

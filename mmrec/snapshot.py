@@ -13,7 +13,9 @@ from mmrec.generation.generation import Generation, modality_bits, open_generati
 from mmrec.modality import Modality
 from mmrec.store.generations import current
 from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
+from mmrec.store.quarantine import Quarantined
 
 __all__ = ["Snapshot", "open_snapshot"]
 
@@ -53,6 +55,14 @@ class Snapshot:
         found[fresh] = self.tail_vectors[where[fresh]]
         return found
 
+    def contents(self, left_out: Sequence[Quarantined]) -> dict[str, int]:
+        """Number of contents the items have now, by block, without those left out."""
+        counts = {}
+        for modality in {block.modality for block in self.generation.fusion.blocks}:
+            bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
+            counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in self.items.content_keys(modality))
+        return {block.name: counts[block.modality] for block in self.generation.fusion.blocks}
+
     def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, "n"]:
         """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""
         bits = modality_bits(modalities)
@@ -87,7 +97,12 @@ def open_snapshot(layout: Layout, before: Snapshot | None = None) -> Snapshot:
     fused = fuse_batch(generation.fusion, tables, [stored[row].fields for row in fresh.tolist()])
     bits = np.array([modality_bits(frozenset({block.modality})) for block in generation.fusion.blocks], dtype=np.uint8)
     has = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
-    live = LiveIndex(generation.fusion.dim, "ip", [generation.index])
+    live = LiveIndex(
+        generation.fusion.dim,
+        "ip",
+        [generation.index],
+        stored=lambda some: generation.vectors_at(generation.find(some)),
+    )
     # An item without any vector is in the store, but no query can mean it.
     live.remove(np.concatenate([gone, generation.rows[generation.modalities == 0], fresh[has == 0]]))
     if has.any():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
 from mmrec.store.generations import Manifest
 from mmrec.store.quarantine import Quarantined
@@ -31,13 +32,18 @@ def results_document(results: Results) -> dict[str, object]:
     }
 
 
-def deliver(parts: Sequence[Part], results: Results, display: Display, show: Callable[[str], Hit]) -> None:
-    """Print an answer, and write its page where one is wanted; `show` looks up an item of the store by its id."""
+def deliver(
+    parts: Sequence[Part], results: Results, display: Display, show: Callable[[str], Hit], media: MediaAccess
+) -> None:
+    """Print an answer, and write its page where one is wanted.
+
+    `show` looks up an item of the store by its id; `media` reads the pictures and sounds of the page.
+    """
     if display.sheet is not None:
         from pipelines.sheet.write import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
 
         items = {part.value: show(part.value) for part in parts if part.kind == "item"}
-        write_sheet(display.sheet, (Section("Search results", tuple(parts), results, items),))
+        write_sheet(display.sheet, (Section("Search results", tuple(parts), results, items),), media)
         console.note(f"The page is {display.sheet}")
     print_results(results, display)
 
@@ -73,8 +79,11 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def quarantine_rows(left_out: Sequence[Quarantined]) -> list[dict[str, object]]:
-    """Lay out what was left out, in the words of the source: its row, the item's id, the column, the reason."""
-    return [{"row": one.source_row, "id": one.id, "column": one.column, "reason": one.reason} for one in left_out]
+    """Lay out what was left out: the source's row, from 1, and where that is, the item's id, the column, the reason."""
+    return [
+        {"row": one.source_row, "where": one.where, "id": one.id, "column": one.column, "reason": one.reason}
+        for one in left_out
+    ]
 
 
 def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ import typer
 import mmrec
 from mmrec.compute import let_waiting_threads_sleep
 from pipelines import grammar, options
+from pipelines.events_cli import events_app
 from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode, run_app
 
@@ -23,6 +24,9 @@ app = typer.Typer(
     help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
     epilog='Example: mmrec search my-store --text "a red boat" -k 5',
 )
+
+
+app.add_typer(events_app, name="events")
 
 
 def main() -> None:
@@ -44,7 +48,7 @@ def common(
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Parquet, JSON Lines, CSV, dataset or folder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
     store: options.StoreArgument,
     *,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
@@ -52,24 +56,36 @@ def index(
     image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Which encoders.", show_default="packaged")
+        str | None,
+        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders.", show_default="packaged"),
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
-    device: options.DeviceOption = "auto",
-    dtype: options.DtypeOption = "fp32",
+    index_recipe: Annotated[
+        str | None, typer.Option("--index", metavar="auto|RECIPE", help="Index recipe, as IVF,SQ8; kept by later runs.")
+    ] = None,
+    index_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0, help="The most that a chosen index may take in memory.")
+    ] = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    device: Annotated[str | None, options.DEVICE] = None,
+    dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Index a catalog, or bring its store up to date; only what is missing is computed.
 
-    Without columns they are guessed, shown, and used once you agree.
+    Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
     """
-    columns = Columns(id_column, *(grammar.parse_columns(given or ()) for given in (text, image, audio, metadata)))
+    texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
+    columns = Columns(id_column, texts, images, sounds, kept, deleted)
     asked = IndexOptions(
         source=source,
         store=store,
@@ -77,18 +93,26 @@ def index(
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
+        add=add,
         prune=prune,
         refit=refit,
-        device=grammar.parse_device(device),
-        dtype=dtype,
+        index=index_recipe,
+        index_memory=index_memory,
+        device=grammar.parse_device(device or "auto"),
+        dtype=dtype or "fp32",
+        media_root=media_root,
+        allow_fetch=allow_fetch,
         yes=yes,
     )
     from dataclasses import asdict
 
     from pipelines import answers, console
     from pipelines.index import run
+    from pipelines.spec import with_spec
 
-    summary = run(asked)
+    flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
+    summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
         console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")
@@ -105,7 +129,7 @@ def search(
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
     encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+        str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
     ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
@@ -114,6 +138,8 @@ def search(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items for a text, a picture, a sound, an item, or a weighted mix of them.
@@ -122,13 +148,15 @@ def search(
     """
     counting = grammar.parse_against(against)
     from pipelines import answers
+    from pipelines.media import opened_media
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
-    engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype)
-    results = engine.search(parts, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver(parts, results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype, media=media)
+        results = engine.search(parts, against=counting, where=where, k=k)
+        answers.deliver(parts, results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec similar my-store item-42 --where \"category = 'animals'\" --sheet near.html")
@@ -141,17 +169,21 @@ def similar(
     k: options.HowMany = 10,
     explain: options.ExplainOption = False,
     sheet: options.SheetOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find items like one of the store."""
     counting = grammar.parse_against(against)
     from mmrec.query import Part
     from pipelines import answers
+    from pipelines.media import opened_media
 
     engine = mmrec.open(store)
     results = engine.similar(item, against=counting, where=where, k=k)
     display = options.Display(as_json, explain, sheet, bool(counting or where))
-    answers.deliver((Part("item", item),), results, display, engine.show)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        answers.deliver((Part("item", item),), results, display, engine.show, media)
 
 
 @app.command(epilog="Example: mmrec show my-store item-42")
@@ -225,3 +257,100 @@ def rollback(
     from pipelines import answers
 
     answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec export my-store vectors.parquet --where \"category = 'animals'\"")
+def export(
+    store: options.StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .parquet file, or a directory.", show_default=False)],
+    *,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Contents in this space, not items.")] = None,
+    generation: Annotated[int | None, typer.Option(metavar="N", min=1, help="Whose; the current by default.")] = None,
+    where: options.WhereOption = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", metavar="parquet|datasets", help="By the name of OUT if not given.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="FORMAT", help="float16 or float32.")] = "float16",
+    vector_column: Annotated[str, typer.Option(metavar="COL", help="Name of the column of vectors.")] = "vector",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write ids, metadata and vectors to Parquet or a Hugging Face datasets directory.
+
+    The file says which space the vectors are of; they compare only with vectors of the same fingerprint.
+    """
+    from mmrec.exchange.export import Export
+    from pipelines import answers
+    from pipelines import export as job
+
+    how = Export(
+        space,
+        generation,
+        where,
+        grammar.parse_vector_format(dtype),
+        job.chosen_format(layout, out),
+        vector_column,
+        overwrite,
+    )
+    answers.print_values(job.run(store, out, how), as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec verify my-store --full")
+def verify(
+    store: options.StoreArgument,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Compare all items with their contents, not a sample.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a store: checksums, counts, pairing, fingerprints and recall. Ends with 1 where something is broken.
+
+    Nothing is changed. What is broken is named, with the commands that mend it.
+    """
+    from pipelines import upkeep
+
+    if not upkeep.verify(store, full=full, as_json=as_json):
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+@app.command(epilog="Example: mmrec mend my-store")
+def mend(
+    store: options.StoreArgument,
+    *,
+    encoders: Annotated[
+        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put right what is damaged in a store, as far as that needs no source.
+
+    What cannot be read is set aside, what can be read is kept, and a new generation is built from the stored vectors.
+    Contents that lost their vector are encoded by the next mmrec index.
+    """
+    from pipelines import upkeep
+
+    upkeep.mend(store, encoders=encoders, as_json=as_json)
+
+
+@app.command(epilog="Example: mmrec gc my-store --keep 2 --dry-run")
+def gc(
+    store: options.StoreArgument,
+    *,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="Generations kept, the current one included.")] = 2,
+    unused_vectors: Annotated[
+        bool, typer.Option("--unused-vectors", help="Also drop vectors of contents that no item has any more.")
+    ] = False,
+    grace: Annotated[float, typer.Option(metavar="MINUTES", min=0, help="Keep what was in use so recently.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove old generations, old versions of tables, and what dead jobs left behind.
+
+    What the generations kept were built from stays, and so does what a running job reads.
+    """
+    from datetime import timedelta
+
+    from mmrec.store.collect import Policy
+    from pipelines import upkeep
+
+    policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)
+    upkeep.gc(store, policy, as_json=as_json)

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from mmrec.errors import UsageError
 from mmrec.modality import Modality
 
-__all__ = ["parse_against", "parse_columns", "parse_device", "parse_weighted", "parse_weights"]
+__all__ = ["parse_against", "parse_columns", "parse_device", "parse_vector_format", "parse_weighted", "parse_weights"]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
@@ -70,6 +71,15 @@ def parse_device(given: str) -> str:
     if not _DEVICE.fullmatch(given):
         raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
     return given
+
+
+def parse_vector_format(given: str) -> Literal["float16", "float32"]:
+    """Read how the numbers of exported vectors are stored. Raises UsageError."""
+    if given == "float16":
+        return "float16"
+    if given == "float32":
+        return "float32"
+    raise UsageError(f"Vectors are not stored as {given!r}: choose float16 or float32.")
 
 
 def _modality(name: str, given: str) -> Modality:

@@ -1,12 +1,15 @@
 """The job behind ``mmrec index``."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from indexers.types import IndexSpec
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
+from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.embedding.job import Tally
 from mmrec.encoders.presets import PRESETS, load_encoders
@@ -18,11 +21,13 @@ from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
 from pipelines.index_types import IndexOptions, IndexSummary
+from pipelines.media import opened_media
 from pipelines.progress import Advance, progress
 
 __all__ = ["run"]
 
 PACKAGED = "packaged"
+AUTO = "auto"
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -31,19 +36,28 @@ def run(options: IndexOptions) -> IndexSummary:
     layout = Layout(options.store)
     if options.store.exists():
         layout.create()
+    configure(options.storage)
     columns = _columns(options)
     _check_weights(options.weights, columns)
     source = open_source(options.source, columns)
     own_threads()
     chosen = _encoders(options, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
-    with progress("indexing", source.count) as advance:
+    with (
+        opened_media(options.media_root, source.address, allow_fetch=options.allow_fetch) as media,
+        progress("indexing", source.count) as advance,
+    ):
         how = Indexing(
             encoder_source=chosen,
             weights=options.weights,
             keep_missing=options.keep_missing,
+            delta=options.add,
             prune=options.prune,
             refit=options.refit,
+            index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
+            index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
+            choose_index=options.index == AUTO,
+            media=media,
             report=_Reporter(advance),
         )
         tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
@@ -81,11 +95,13 @@ def _columns(options: IndexOptions) -> ColumnSpec:
     if given.named:
         if given.id is None:
             raise UsageError("Contents are named but not the ids: add --id COL.")
-        return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata)
+        return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
     guessed = guess_columns(options.source, given.id)
-    chosen = replace(guessed, metadata=given.metadata or guessed.metadata)
+    kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
+    chosen = replace(guessed, metadata=kept, deleted=given.deleted)
     console.note(f"Guessed columns of {options.source}:")
     console.notes.print(console.pairs(_shown(chosen)))
+    console.note(f"To be asked no more: {_command(options, chosen)}")
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
     return chosen
 
@@ -101,6 +117,14 @@ def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec
 def _shown(columns: ColumnSpec) -> dict[str, object]:
     named = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
     return {"id": columns.id, **{name: ", ".join(some) or "none" for name, some in named.items()}}
+
+
+def _command(options: IndexOptions, columns: ColumnSpec) -> str:
+    """The command that names the columns that were guessed."""
+    some = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
+    named = {"id": (columns.id,), **some, "deleted": (columns.deleted,) if columns.deleted else ()}
+    flags = [word for name, names in named.items() if names for word in (f"--{name}", ",".join(names))]
+    return shlex.join(["mmrec", "index", str(options.source), str(options.store), *flags])
 
 
 class _Reporter:

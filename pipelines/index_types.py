@@ -18,6 +18,7 @@ class Columns:
     image: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    deleted: str | None = None
 
     @property
     def named(self) -> bool:
@@ -30,31 +31,44 @@ class IndexOptions:
     """One run of ``mmrec index``.
 
     Attributes:
-        source: A Parquet, JSON Lines or CSV file, a `datasets` directory, or a folder of media.
+        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
-        encoders: ``packaged``, or the path of a TOML file; None keeps what the store was made with.
+        encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
+            store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
         keep_missing: Keep items that the source no longer has.
+        add: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
         refit: Fit centring and projection anew.
+        index: FAISS factory string of the index, or ``auto``; None keeps what the store has.
+        index_memory: The most gigabytes that an index chosen by itself may take; None keeps what the store has.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
+        allow_fetch: Fetch pictures and sounds from public web addresses.
         yes: Consent to the guess beforehand.
+        storage: Options of object stores, by scheme, s3 or gs.
 
     """
 
-    source: Path
+    source: str | Path
     store: Path
     columns: Columns = field(default_factory=Columns)
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
+    add: bool = False
     prune: bool = False
     refit: bool = False
+    index: str | None = None
+    index_memory: float | None = None
     device: str = "auto"
     dtype: str = "fp32"
+    media_root: str | None = None
+    allow_fetch: bool = False
     yes: bool = False
+    storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

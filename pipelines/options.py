@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "DEVICE",
+    "DTYPE",
     "AgainstOption",
+    "AllowFetchOption",
     "AsJson",
     "DeviceOption",
     "Display",
     "DtypeOption",
     "ExplainOption",
     "HowMany",
+    "MediaRootOption",
     "SheetOption",
     "StoreArgument",
     "WhereOption",
@@ -35,13 +39,23 @@ WhereOption = Annotated[
     typer.Option("--where", metavar="SQL", help="Keep items whose metadata match, as in \"category = 'animals'\"."),
 ]
 
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+DEVICE = typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+DeviceOption = Annotated[str, DEVICE]
 
-DtypeOption = Annotated[str, typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")]
+DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
+DtypeOption = Annotated[str, DTYPE]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show how much each modality gave.")]
+
+MediaRootOption = Annotated[
+    str | None, typer.Option("--media-root", metavar="DIR", help="Read no picture or sound that lies outside DIR.")
+]
+
+AllowFetchOption = Annotated[
+    bool, typer.Option("--allow-fetch", help="Fetch pictures and sounds from public web addresses.")
+]
 
 SheetOption = Annotated[
     Path | None,

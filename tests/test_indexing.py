@@ -10,6 +10,7 @@ import soundfile
 from PIL import Image
 
 import mmrec
+from indexers import IndexSpec
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.source import open_source
 from mmrec.errors import StoreError, UnknownIdError, UsageError
@@ -327,3 +328,25 @@ def test_a_generation_that_is_missing_is_rolled_back(shop):
         engine.search("a boat")
     assert engine.rollback() == 1
     assert engine.search("a boat", k=1).hits[0].id == "boat"
+
+
+def test_an_index_recipe_is_kept_until_told_otherwise(shop):
+    """A person's choice outlives later runs; what nobody chose is chosen by size."""
+    _, made = shop.index(index=IndexSpec("IVF1,SQ8", "ip", {"nprobe": 1}))
+    assert (made.index_factory, made.index_search, made.index_given) == ("IVF1,SQ8", {"nprobe": 1}, True)
+    _, same = shop.index()
+    assert same.number == made.number
+    shop.rows.pop("lamp")
+    _, kept = shop.index()
+    assert kept.number != made.number
+    assert (kept.index_factory, kept.index_search, kept.index_given) == ("IVF1,SQ8", {"nprobe": 1}, True)
+    assert shop.open().similar("apple", k=3).hits
+    _, chosen = shop.index(choose_index=True)
+    assert (chosen.index_factory, chosen.index_given) == ("Flat", False)
+    _, limited = shop.index(index_memory=10**9)
+    assert (limited.index_factory, limited.index_memory) == ("Flat", 10**9)
+    _, again = shop.index()
+    assert again.number == limited.number
+    with pytest.raises(UsageError, match="Allowed are recipes like"):
+        shop.index(index=IndexSpec("nonsense", "ip"))
+    assert shop.index()[1].number == limited.number

@@ -7,33 +7,30 @@ if TYPE_CHECKING:
     from mmrec.catalog.columns import ColumnSpec
     from mmrec.catalog.guess import guess_columns
     from mmrec.catalog.limits import Limits
-    from mmrec.catalog.media import content_hash, decode, read_bytes, read_media, stat_media
+    from mmrec.catalog.media import content_hash, decode
+    from mmrec.catalog.media_access import MediaAccess
     from mmrec.catalog.source import Source, open_source
 
 __all__ = [
     "ColumnSpec",
     "Limits",
+    "MediaAccess",
     "Source",
     "content_hash",
     "decode",
     "guess_columns",
     "open_source",
-    "read_bytes",
-    "read_media",
-    "stat_media",
 ]
 
 _HOMES = {
     "ColumnSpec": "columns",
     "Limits": "limits",
+    "MediaAccess": "media_access",
     "Source": "source",
     "content_hash": "media",
     "decode": "media",
     "guess_columns": "guess",
     "open_source": "source",
-    "read_bytes": "media",
-    "read_media": "media",
-    "stat_media": "media",
 }
 
 

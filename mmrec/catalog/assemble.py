@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.locations import table_uri
-from mmrec.catalog.rows import Row, Unreadable
+from mmrec.catalog.places import Place
+from mmrec.catalog.rows import Blob, Row, Unreadable
 from mmrec.catalog.scalars import to_scalar
-from mmrec.errors import MmrecError
-from mmrec.items import Field, Item, Reject, Scalar
+from mmrec.errors import MmrecError, UsageError
+from mmrec.items import Field, Item, Reject, Removal, Scalar
 from mmrec.modality import Modality
 
 __all__ = ["BadValueError", "assemble", "id_of"]
@@ -23,31 +24,57 @@ class BadValueError(MmrecError):
     """A value cannot be what its column is said to be; the message is the reason."""
 
 
-def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Path) -> Iterator[Item | Reject]:
-    """Give an item, after one Reject for each value of it that had to be left out; or a Reject of the whole row."""
+def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[Item | Removal | Reject]:
+    """Give an item, after one Reject for each value of it that had to be left out; or a Reject of the whole row.
+
+    A row whose column `columns.deleted` is true gives a Removal alone.
+    """
     try:
         item_id = id_of(row.values.get(columns.id))
     except BadValueError as error:
-        yield Reject(row.number, None, columns.id, str(error))
+        yield Reject(row.number, None, columns.id, str(error), row.where)
+        yield from (Reject(row.number, None, name, reason, row.where) for name, reason in row.unread)
         return
+    try:
+        if columns.deleted is not None and _is_true(row.values.get(columns.deleted)):
+            yield Removal(row.number, item_id, row.where)
+            return
+    except BadValueError as error:
+        yield Reject(row.number, item_id, columns.deleted or "", str(error), row.where)
     fields: list[Field] = []
-    for names, modality in _contents(columns):
-        try:
-            fields += _text(row, names) if modality is Modality.TEXT else _media(row, names[0], modality, folder)
-        except BadValueError as error:
-            yield Reject(row.number, item_id, "+".join(names), str(error))
     metadata: dict[str, Scalar] = {}
+    for found in _parts(row, columns, schema, folder):
+        match found:
+            case Field():
+                fields.append(found)
+            case (str() as name, BadValueError() as bad):
+                yield Reject(row.number, item_id, name, str(bad), row.where)
+            case (str() as name, value):
+                metadata |= {} if value is None else {name: value}
+    if fields:
+        yield Item(item_id, tuple(fields), metadata, row.number, row.where)
+    else:
+        yield Reject(row.number, item_id, "", "The item has no usable text, image or audio.", row.where)
+
+
+_Part: TypeAlias = Field | tuple[str, "BadValueError | Scalar"]
+
+
+def _parts(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[_Part]:
+    """Give the contents and metadata of a row, and for each that cannot be used the column and the reason."""
+    yield from ((name, BadValueError(reason)) for name, reason in row.unread)
+    if columns.text:
+        try:
+            yield from _text(row, columns.text)
+        except BadValueError as error:
+            yield "+".join(columns.text), error
+    for modality, name in columns.media:
+        yield from _media(row, name, modality, folder)
     for column in schema:
         try:
-            scalar = _scalar(row.values.get(column.name), column.type)
+            yield column.name, _scalar(row.values.get(column.name), column.type)
         except BadValueError as error:
-            yield Reject(row.number, item_id, column.name, str(error))
-        else:
-            metadata |= {} if scalar is None else {column.name: scalar}
-    if fields:
-        yield Item(item_id, tuple(fields), metadata, row.number)
-    else:
-        yield Reject(row.number, item_id, "", "The item has no usable text, image or audio.")
+            yield column.name, error
 
 
 def id_of(value: object) -> str:
@@ -73,11 +100,18 @@ def id_of(value: object) -> str:
     raise BadValueError(f"The id is a {type(value).__name__}; it must be text or a whole number.")
 
 
-def _contents(columns: ColumnSpec) -> Iterator[tuple[tuple[str, ...], Modality]]:
-    if columns.text:
-        yield columns.text, Modality.TEXT
-    for modality, name in columns.media:
-        yield (name,), modality
+def _is_true(value: object) -> bool:
+    """Read a mark such as true, 1, "yes"; null and blank are false."""
+    if isinstance(value, Unreadable):
+        raise BadValueError(value.reason)
+    word = str(value if value is not None else "").strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise BadValueError(f"The mark {word[:80]!r} is neither true nor false; the item was kept.")
+    return word in _TRUE
+
+
+_TRUE: Final = frozenset({"true", "1", "1.0", "yes", "y", "t"})
+_FALSE: Final = frozenset({"false", "0", "0.0", "no", "n", "f", "", "nan", "none", "null"})
 
 
 def _text(row: Row, names: tuple[str, ...]) -> list[Field]:
@@ -102,31 +136,54 @@ def _as_text(value: object) -> str:
     return json.dumps(value, default=str) if isinstance(value, bool) else str(value)
 
 
-def _media(row: Row, name: str, modality: Modality, folder: Path) -> list[Field]:
-    """Give a field for a path or bytes; for a list of paths one each: columns ``image``, ``image[1]``, ``image[2]``."""
+def _media(row: Row, name: str, modality: Modality, folder: Place) -> Iterator[_Part]:
+    """Give a field for a path or bytes; for a list one each: columns ``image``, ``image[1]``, ``image[2]``."""
     value = row.values.get(name)
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return [Field(modality, name, uri=table_uri(row.table, row.table_row, name), data=value)] if value else []
-    paths = [path for each in (value if isinstance(value, list) else [value]) if (path := _as_path(each, modality))]
-    columns = [name, *(f"{name}[{place}]" for place in range(1, len(paths)))]
-    return [Field(modality, c, uri=str(folder / path)) for c, path in zip(columns, paths, strict=False)]
+    if isinstance(value, str) and value.startswith("["):
+        value = _listed(value)
+    several = isinstance(value, list)
+    for place, each in enumerate(value if isinstance(value, list) else [value]):
+        column = f"{name}[{place}]" if place else name
+        try:
+            content = each.get("bytes") or each.get("path") if isinstance(each, dict) else each
+            if isinstance(content, Blob):
+                yield Field(modality, column, uri=content.uri, data=content.data)
+            elif isinstance(content, bytes) and content and row.table is not None:
+                uri = table_uri(row.table, row.table_row, name, place if several else None)
+                yield Field(modality, column, uri=uri, data=content)
+            elif path := _as_path(content, modality):
+                yield Field(modality, column, uri=_resolved(path, folder))
+        except BadValueError as error:
+            yield column, error
+
+
+def _listed(cell: str) -> object:
+    """Read a list of paths that a file without lists, such as CSV, holds as JSON."""
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    return found if isinstance(found, list) else cell
 
 
 def _as_path(value: object, modality: Modality) -> str | None:
     match value:
-        case None | "":
+        case None | "" | b"":
             return None
         case float() if value != value:  # noqa: PLR0124 - true for NaN, which is a null
             return None
         case Unreadable():
             raise BadValueError(value.reason)
-        case str() if value.startswith(("http://", "https://")):
-            raise BadValueError("The value is a web address; download the file and give its path.")
         case str() if "\0" not in value:
             return value if value.strip() else None
-    raise BadValueError(f"The value is not a path, nor bytes of one {modality} a cell.")
+    raise BadValueError(f"The value is not a path, nor bytes of one {modality}.")
+
+
+def _resolved(path: str, folder: Place) -> str:
+    try:
+        return folder.resolve(path)
+    except UsageError as error:
+        raise BadValueError(str(error)) from error
 
 
 def _scalar(value: object, dtype: pa.DataType) -> Scalar:

@@ -20,6 +20,7 @@ class ColumnSpec:
         image: Picture columns, one field each: paths, or bytes in the table.
         audio: Sound columns, one field each: paths, or bytes in the table.
         metadata: Columns kept for filters and display.
+        deleted: Column that marks, where it is true, rows whose items are to be removed.
 
     """
 
@@ -28,6 +29,7 @@ class ColumnSpec:
     image: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    deleted: str | None = None
 
     @property
     def media(self) -> tuple[tuple[Modality, str], ...]:
@@ -37,7 +39,8 @@ class ColumnSpec:
     @property
     def names(self) -> tuple[str, ...]:
         """Every column, once."""
-        return tuple(dict.fromkeys((self.id, *self.text, *self.image, *self.audio, *self.metadata)))
+        mark = () if self.deleted is None else (self.deleted,)
+        return tuple(dict.fromkeys((self.id, *self.text, *self.image, *self.audio, *self.metadata, *mark)))
 
 
 def check_columns(columns: ColumnSpec, known: Sequence[str]) -> None:

@@ -1,14 +1,15 @@
 """Rows of a CSV file."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 
+from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
 from mmrec.catalog.scalars import type_of_cell, widen
 from mmrec.errors import UsageError
@@ -21,14 +22,14 @@ _LONGEST_CELL: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Csv:
-    path: Path
+    path: Place
     header: tuple[str, ...]
     delimiter: str
     types: Mapping[str, pa.DataType]
     count: int
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self.path.parent
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
@@ -37,11 +38,12 @@ class _Csv:
             if isinstance(record, Reject):
                 yield record
             else:
-                number, cells = record
-                yield Row(number, {name: cells[place] for name, place in places.items()}, self.path, number)
+                number, line, cells = record
+                values = {name: cells[place] for name, place in places.items()}
+                yield Row(number, values, f"{self.path.name} line {line}")
 
 
-def open_csv(path: Path) -> _Csv:
+def open_csv(path: Place) -> _Csv:
     """Open a CSV file with a header, reading it through once for the types of its columns.
 
     The delimiter is whichever of comma, semicolon and tab the header has most of. Cells are text as written, so an id
@@ -54,13 +56,13 @@ def open_csv(path: Path) -> _Csv:
         count += 1
         if not isinstance(record, Reject):
             widen(
-                types, ((n, type_of_cell(c)) for n, c in zip(header, record[1], strict=True) if types[n] != pa.string())
+                types, ((n, type_of_cell(c)) for n, c in zip(header, record[2], strict=True) if types[n] != pa.string())
             )
     return _Csv(path, header, delimiter, types, count)
 
 
-def _header(path: Path) -> tuple[str, tuple[str, ...]]:
-    with path.open("rb") as file:
+def _header(path: Place) -> tuple[str, tuple[str, ...]]:
+    with path.open() as file:
         first = file.readline(_LONGEST_CELL)
     delimiter = max(",;\t", key=lambda mark: first.count(mark.encode()))
     lines = csv.reader(_lines(path), delimiter=delimiter)
@@ -79,37 +81,43 @@ def _header(path: Path) -> tuple[str, tuple[str, ...]]:
     return delimiter, header
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+def _lines(path: Place) -> Iterator[str]:
+    with (
+        path.open() as data,
+        io.TextIOWrapper(cast(BinaryIO, data), "utf-8-sig", errors="surrogateescape", newline="") as file,
+    ):
         while line := file.readline(_LONGEST_CELL):
             yield line
 
 
-def _records(path: Path, delimiter: str, width: int) -> Iterator[tuple[int, list[str]] | Reject]:
+def _records(path: Place, delimiter: str, width: int) -> Iterator[tuple[int, int, list[str]] | Reject]:
+    """Give each record with its number and its first line, both from 1; the header is line 1."""
     # The module's own limit of 131,072 characters is process-wide; it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     lines = csv.reader(_lines(path), delimiter=delimiter)
     next(lines)
-    number = -1
+    number = 0
     while True:
         number += 1
         start = lines.line_num + 1
+        where = f"{path.name} line {start}"
         try:
             cells = next(lines, None)
         except csv.Error as error:
-            yield Reject(number, None, "", f"Line {start} is not CSV: {error}.")
+            yield Reject(number, None, "", f"The line is not CSV: {error}.", where)
             continue
         if cells is None:
             return
         if not cells:
             number -= 1
         elif any(map(_is_broken, cells)):
-            yield Reject(number, None, "", f"Line {start} is not UTF-8.")
+            yield Reject(number, None, "", "The line is not UTF-8.", where)
         elif len(cells) != width:
             hint = "" if lines.line_num == start else f"; a quote opened there ran on to line {lines.line_num}"
-            yield Reject(number, None, "", f"Line {start} has {len(cells)} cells where the header has {width}{hint}.")
+            reason = f"The line has {len(cells)} cells where the header has {width}{hint}."
+            yield Reject(number, None, "", reason, where)
         else:
-            yield number, cells
+            yield number, start, cells
 
 
 def _is_broken(cell: str) -> bool:

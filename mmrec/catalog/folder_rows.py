@@ -1,20 +1,24 @@
 """Rows of a folder of media: files of one name and different suffixes are one item.
 
 `animals/owl.png`, `animals/owl.txt` and `animals/owl.ogg` make the item `animals/owl` with a picture, a text and a
-sound. Two pictures of one name (`owl.png`, `owl.svg`) are two fields of that item.
+sound. Two pictures of one name (`owl.png`, `owl.svg`) are two fields of that item. The keys of `animals/owl.json` are
+columns of their own. The top-level sub-folder is the column `folder`: a category, often.
 """
 
-import codecs
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
+from itertools import groupby, islice
+from pathlib import PurePath
 from typing import Final
 
 import pyarrow as pa
 
+from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row, Unreadable
+from mmrec.catalog.scalars import type_of_value, widen
+from mmrec.catalog.sidecars import read_json, read_text, renamed
+from mmrec.catalog.storage import first_line
 from mmrec.catalog.suffixes import modality_of_name
 from mmrec.errors import UsageError
 from mmrec.items import Reject
@@ -23,72 +27,94 @@ from mmrec.modality import Modality
 __all__ = ["FolderReader", "open_folder"]
 
 _TYPES: Final = dict.fromkeys(("id", "text", "image", "audio", "folder"), pa.string())
-_LONGEST_TEXT: Final = 1024 * 1024
+_SAMPLE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class FolderReader:
-    """Rows of a folder: columns id, text, image, audio, and the top-level sub-folder."""
+    """Rows of a folder: columns id, text, image, audio, the top-level sub-folder, and the keys of JSON files."""
 
-    folder: Path
+    folder: Place
+    types: Mapping[str, pa.DataType]
     count: int
 
-    @property
-    def types(self) -> Mapping[str, pa.DataType]:
-        """Its fixed columns."""
-        return _TYPES
-
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        """Walk the folder, reading text files alone."""
-        for number, (item_id, files) in enumerate(_groups(self.folder)):
+        """Walk the folder, reading text and JSON files alone."""
+        with_json = not set(names) <= set(_TYPES)
+        for number, (item_id, files) in enumerate(_groups(self.folder), 1):
             try:
                 item_id.encode()
             except UnicodeEncodeError:
                 shown = os.fsencode(item_id).decode("utf-8", "backslashreplace")
-                yield Reject(number, None, "id", f"The file name {shown} is not UTF-8; rename it.")
+                yield Reject(number, None, "id", f"The file name {shown} is not UTF-8; rename it.", shown)
                 continue
-            yield Row(number, self._values(item_id, files, names), self.folder, number)
+            yield self._row(number, item_id, files, names, with_json=with_json)
 
-    def _values(self, item_id: str, files: list[str], names: Sequence[str]) -> dict[str, object]:
+    def _row(self, number: int, item_id: str, files: list[str], names: Sequence[str], *, with_json: bool) -> Row:
         top, slash, _ = item_id.partition("/")
         values: dict[str, object] = {"id": item_id, "folder": top if slash else None}
+        unread: list[tuple[str, str]] = []
         files_of: dict[str, list[str]] = {}
         for name in files:
             modality = modality_of_name(name)
-            if modality is None or modality not in names:
-                continue
-            path = self.folder / name
-            if modality is Modality.TEXT:
-                values["text"] = _text_of(path)
-            else:
-                files_of.setdefault(modality, []).append(str(path))
-        return values | files_of
+            if modality is None:
+                found = _json_of(self.folder, name) if with_json else {}
+                if isinstance(found, Unreadable):
+                    unread.append(("json", found.reason))
+                else:
+                    values |= renamed(found, _TYPES.__contains__)
+            elif modality is Modality.TEXT and modality in names:
+                values["text"] = _text_of(self.folder, name)
+            elif modality in names:
+                files_of.setdefault(modality, []).append(str(self.folder.join(name)))
+        return Row(number, values | files_of, item_id, unread=tuple(unread))
 
 
-def open_folder(path: Path) -> FolderReader:
-    """Open a folder, hidden files left out. Raises UsageError where no file in it is a text, picture or sound."""
-    count = sum(1 for _ in _groups(path))
+def open_folder(folder: Place) -> FolderReader:
+    """Open a folder, hidden files left out, with the columns that its JSON files have.
+
+    All of these are read for that; in an object store, those of the first 1,000 items that have one. Raises UsageError
+    where no file in it is a text, picture, sound or JSON object.
+    """
+    types: dict[str, pa.DataType] = dict(_TYPES)
+    count = 0
+    left = _SAMPLE if folder.is_remote else None
+    for _, files in _groups(folder):
+        count += 1
+        for name in islice((name for name in files if _is_json(name)), left):
+            left = None if left is None else left - 1
+            found = _json_of(folder, name)
+            if not isinstance(found, Unreadable):
+                widen(types, ((key, type_of_value(value)) for key, value in renamed(found, _TYPES.__contains__)))
     if not count:
-        raise UsageError(f"{path.name} has no pictures, sounds, .txt or .parquet files in it.")
-    return FolderReader(path, count)
+        raise UsageError(f"{folder.name} has no pictures, sounds, .txt, .json, .tar or .parquet files in it.")
+    return FolderReader(folder, types, count)
 
 
-def _groups(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _groups(folder: Place) -> Iterator[tuple[str, list[str]]]:
     """Give each item's id and its files, relative to the folder, both in order."""
-    for directory, children, files in os.walk(folder):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        inside = Path(directory).relative_to(folder)
-        media = sorted((Path(name).stem, name) for name in files if not name.startswith(".") and modality_of_name(name))
-        for stem, group in groupby(media, key=lambda pair: pair[0]):
-            yield (inside / stem).as_posix(), [(inside / name).as_posix() for _, name in group]
+    for inside, names in folder.walk():
+        start = f"{inside}/" if inside else ""
+        kept = sorted((PurePath(name).stem, name) for name in names if modality_of_name(name) or _is_json(name))
+        for stem, group in groupby(kept, key=lambda pair: pair[0]):
+            yield f"{start}{stem}", [f"{start}{name}" for _, name in group]
 
 
-def _text_of(path: Path) -> object:
+def _is_json(name: str) -> bool:
+    return name.lower().endswith(".json")
+
+
+def _text_of(folder: Place, name: str) -> object:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LONGEST_TEXT)
-        return codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=len(data) < _LONGEST_TEXT)
-    except UnicodeDecodeError as error:
-        return Unreadable(f"The text file is not UTF-8 (byte {error.start}).")
+        with folder.join(name).open() as file:
+            return read_text(file.read)
     except OSError as error:
-        return Unreadable(f"The text file cannot be read: {error.strerror}.")
+        return Unreadable(f"The text file cannot be read: {error.strerror or first_line(error)}.")
+
+
+def _json_of(folder: Place, name: str) -> Mapping[str, object] | Unreadable:
+    try:
+        with folder.join(name).open() as file:
+            return read_json(file.read, name)
+    except OSError as error:
+        return Unreadable(f"{name} cannot be read: {error.strerror or first_line(error)}.")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,11 @@ import pyarrow as pa
 from mmrec.catalog.assemble import BadValueError, id_of
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.folder_rows import FolderReader
+from mmrec.catalog.hub_rows import ROW, HubReader
+from mmrec.catalog.openers import open_reader
 from mmrec.catalog.rows import Reader, Row
-from mmrec.catalog.source import open_reader
 from mmrec.catalog.suffixes import modality_of_bytes, modality_of_name
+from mmrec.catalog.tar_rows import KEY, TarReader
 from mmrec.errors import UsageError
 from mmrec.modality import Modality
 
@@ -38,6 +41,7 @@ _ID_NAMES: Final = (
 _TEXT_NAMES: Final = (
     *("title", "name", "headline", "subject", "subtitle", "caption", "summary", "abstract", "description", "text"),
     *("body", "content", "overview", "plot", "lyrics", "transcript", "alt", "product_name", "product_description"),
+    "txt",
 )
 _NOT_ITEMS: Final = re.compile(r"(user|customer|session|parent|category|brand|store|seller|author|artist|album)_?id$")
 
@@ -47,14 +51,21 @@ def guess_columns(path: str | Path, id_column: str | None = None) -> ColumnSpec:
 
     The id, unless it is given, is the first column with an id's name (or the only one that ends in ``_id``) whose
     values differ; pictures and sounds are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
-    go by name. Web addresses are metadata. Raises UsageError, listing the columns, where no id or no content can be
-    found.
+    go by name. Of an archive or a folder, keys and file names are the ids. Web addresses are metadata. Raises
+    UsageError, listing the columns, where no id or no content can be found.
     """
     reader = open_reader(path)
-    if isinstance(reader, FolderReader):
-        return ColumnSpec("id", ("text",), ("image",), ("audio",), ("folder",))
     sample = [row for row in islice(reader.rows(tuple(reader.types)), _SAMPLE) if isinstance(row, Row)]
-    return _guess(reader, sample, id_column)
+    if isinstance(reader, FolderReader):
+        found = _guess(reader, [*sample, _FULL], id_column or "id")
+        text = ("text", *(name for name in found.text if name != "text"))
+        image = ("image", *(name for name in found.image if name != "image"))
+        return replace(found, text=text, image=image, audio=("audio", *(n for n in found.audio if n != "audio")))
+    return _guess(reader, sample, id_column or (KEY if isinstance(reader, TarReader) else None))
+
+
+_FULL: Final = Row(0, {"id": "x", "text": "x", "image": ["x.png"], "audio": ["x.wav"]}, "")
+"""A folder's own columns are what they are, whatever its first files show."""
 
 
 def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> ColumnSpec:
@@ -66,12 +77,19 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     text = [name for name in text if _holds_text(name, sample)]
     listed = ", ".join(f"'{name}'" for name in names)
     if item_id is None:
-        raise UsageError(f"No column of ids can be guessed; name one with --id. The columns are {listed}.")
+        hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." * isinstance(
+            reader, HubReader
+        )
+        raise UsageError(f"No column of ids can be guessed; name one with --id. The columns are {listed}.{hint}")
     if not text and not media:
         raise UsageError(
             f"No content can be guessed; name columns with --text, --image or --audio. The columns are {listed}."
         )
-    rest = [name for name in plain if name not in text and not _is_nested_bytes(reader.types[name])]
+    rest = [
+        name
+        for name in plain
+        if name not in text and not name.startswith("__") and not _is_nested_bytes(reader.types[name])
+    ]
     image = tuple(name for name, modality in media.items() if modality is Modality.IMAGE)
     audio = tuple(name for name, modality in media.items() if modality is Modality.AUDIO)
     return ColumnSpec(item_id, tuple(text), image, audio, tuple(rest))
@@ -103,6 +121,8 @@ def _tells_apart(name: str, sample: Sequence[Row]) -> bool:
 
 
 def _media_of(name: str, dtype: pa.DataType, sample: Sequence[Row]) -> Modality | None:
+    if pa.types.is_binary(dtype) and (by_name := modality_of_name(f"x.{name}")) is not None:
+        return by_name  # a member of archives
     values = [value for row in sample if (value := row.values.get(name)) not in (None, "", b"", [])]
     votes = [_vote(value) for value in values]
     for modality in (Modality.IMAGE, Modality.AUDIO):
@@ -122,7 +142,7 @@ def _vote(value: object) -> Modality | None:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return modality_of_bytes(value)
-    if isinstance(value, str) and "\n" not in value and "://" not in value:
+    if isinstance(value, str) and "\n" not in value and not value.startswith(("http://", "https://")):
         return modality_of_name(value)
     return None
 

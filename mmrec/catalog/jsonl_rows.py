@@ -1,13 +1,13 @@
 """Rows of a JSON Lines file."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
+from mmrec.catalog.json_objects import parse_object
+from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
 from mmrec.catalog.scalars import type_of_value, widen
 from mmrec.errors import UsageError
@@ -20,12 +20,12 @@ _LONGEST_LINE: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _JsonLines:
-    path: Path
+    path: Place
     types: Mapping[str, pa.DataType]
     count: int
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self.path.parent
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
@@ -34,13 +34,13 @@ class _JsonLines:
                 yield record
             else:
                 number, values = record
-                yield Row(number, {name: values.get(name) for name in names}, self.path, number)
+                yield Row(number, {name: values.get(name) for name in names}, _where(self.path, number))
 
 
-def open_jsonl(path: Path) -> _JsonLines:
+def open_jsonl(path: Place) -> _JsonLines:
     """Open a file of one JSON object a line, reading it through once for its columns and their types.
 
-    Rows are numbered by line, from 0; blank lines are skipped. Raises UsageError where no line is an object.
+    Rows are numbered by line, from 1; blank lines are skipped. Raises UsageError where no line is an object.
     """
     types: dict[str, pa.DataType] = {}
     count = 0
@@ -53,31 +53,21 @@ def open_jsonl(path: Path) -> _JsonLines:
     return _JsonLines(path, types, count)
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, object]] | Reject]:
-    with path.open("rb") as file:
-        number = -1
+def _records(path: Place) -> Iterator[tuple[int, dict[str, object]] | Reject]:
+    with path.open() as file:
+        number = 0
         while line := file.readline(_LONGEST_LINE):
             number += 1
             if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
                 while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
                     pass
-                yield Reject(number, None, "", f"The line is longer than {_LONGEST_LINE:,} bytes.")
+                yield Reject(number, None, "", f"It is longer than {_LONGEST_LINE:,} bytes.", _where(path, number))
             elif line.strip(b"\xef\xbb\xbf \t\r\n"):
-                yield _parsed(number, line)
+                try:
+                    yield number, parse_object(line)
+                except ValueError as error:
+                    yield Reject(number, None, "", str(error), _where(path, number))
 
 
-def _parsed(number: int, line: bytes) -> tuple[int, dict[str, object]] | Reject:
-    try:
-        value = json.loads(line.decode("utf-8-sig" if number == 0 else "utf-8"))
-        if b"\\u" in line:
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        return Reject(number, None, "", f"The line is not UTF-8 (byte {error.start}).")
-    except UnicodeEncodeError:
-        return Reject(number, None, "", "The line has an escape (\\ud800 to \\udfff) that is half a character.")
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deep, or a number too long"
-        return Reject(number, None, "", f"The line is not JSON: {reason}.")
-    if not isinstance(value, dict):
-        return Reject(number, None, "", f"The line is a JSON {type(value).__name__}, not an object.")
-    return number, value
+def _where(path: Place, number: int) -> str:
+    return f"{path.name} line {number}"

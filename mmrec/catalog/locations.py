@@ -1,42 +1,79 @@
-"""Where bytes inside a table are: ``/path/file.parquet#row=12&column=image``, written and read back."""
+"""Where bytes inside tables and archives are, written as one address and read back.
 
-import importlib
+    /path/file.parquet#row=12&column=image            a cell; `row` is an offset from 0
+    s3://bucket/file.parquet#row=12&column=image&item=1   the second of a list in a cell
+    hf:owner/name?split=train#row=12&column=image      a cell of a hub data set
+    /path/shard-003.tar#member=cat.jpg&offset=1536&size=4096   a member of a tar
+
+A cell of a local Parquet file and a member of an uncompressed tar are read without what lies before them.
+"""
+
 import re
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from mmrec.catalog.dataset_rows import cell_of_saved
+from mmrec.catalog.hub_rows import cell_of_hub
+from mmrec.catalog.parquet_rows import opened_parquet
+from mmrec.catalog.places import Place
+from mmrec.catalog.stamp import Stamp
+from mmrec.catalog.tar_members import read_member
 from mmrec.errors import MediaError
 
-__all__ = ["is_in_table", "read_from_table", "table_uri"]
+__all__ = ["is_in_table", "member_uri", "read_from_table", "stat_in_table", "table_uri"]
 
-_READ_AHEAD: Final = 1024 * 1024
-_IN_TABLE: Final = re.compile(r"(?P<file>.+)#row=(?P<row>\d+)&column=(?P<column>[^&#]+)", re.DOTALL)
+_CELL: Final = re.compile(r"(?P<file>.+)#row=(?P<row>\d+)&column=(?P<column>[^&#]+)(&item=(?P<item>\d+))?", re.DOTALL)
+_MEMBER: Final = re.compile(
+    r"(?P<file>.+)#member=(?P<member>[^&#]+)&offset=(?P<offset>\d+)&size=(?P<size>\d+)", re.DOTALL
+)
 
 
-def table_uri(file: Path, row: int, column: str) -> str:
-    """Name the bytes in one cell. `row` counts from 0 within `file`."""
-    return f"{file}#row={row}&column={quote(column, safe='')}"
+def table_uri(table: str, row: int, column: str, item: int | None = None) -> str:
+    """Name the bytes in one cell, or one of several there. `row` and `item` count from 0."""
+    return f"{table}#row={row}&column={quote(column, safe='')}{'' if item is None else f'&item={item}'}"
+
+
+def member_uri(archive: str, member: str, offset: int, size: int) -> str:
+    """Name the bytes of one member of a tar: its data begins at `offset` in the uncompressed archive."""
+    return f"{archive}#member={quote(member, safe='/', errors='surrogateescape')}&offset={offset}&size={size}"
 
 
 def is_in_table(uri: str) -> bool:
-    """Whether a URI names a cell of a table rather than a file."""
-    return _IN_TABLE.fullmatch(uri) is not None
+    """Whether a URI names a cell of a table or a member of an archive rather than a file."""
+    return _CELL.fullmatch(uri) is not None or _MEMBER.fullmatch(uri) is not None
 
 
-def read_from_table(uri: str) -> bytes:
-    """Return the bytes in the cell that a URI names. Raises MediaError where there are none."""
-    match = _IN_TABLE.fullmatch(uri)
-    if match is None:
-        raise MediaError("The address names no cell of a table.")
-    file, row, column = Path(match["file"]), int(match["row"]), unquote(match["column"])
+def stat_in_table(uri: str) -> Stamp | None:
+    """Return the stamp of a member of a local archive, which changes with the archive; None of anything else."""
+    match = _MEMBER.fullmatch(uri)
     try:
-        value = (_cell_of_dataset if file.is_dir() else _cell_of_parquet)(file, row, column)
-    except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
+        return Stamp(int(match["size"]), Path(match["file"]).stat().st_mtime_ns) if match else None
+    except (OSError, ValueError):
+        return None
+
+
+def read_from_table(uri: str, most: int | None = None) -> bytes:
+    """Return the bytes in the cell or member that a URI names.
+
+    Raises MediaError where there are none any more, or a member has more than `most`.
+    """
+    if member := _MEMBER.fullmatch(uri):
+        name, offset, size = unquote(member["member"], errors="surrogateescape"), int(member["offset"]), member["size"]
+        if most is not None and int(size) > most:
+            raise MediaError(f"The content is larger than the limit of {most:,} bytes.")
+        return read_member(Place(member["file"]), name, offset, int(size))
+    cell = _CELL.fullmatch(uri)
+    if cell is None:
+        raise MediaError("The address names no cell of a table and no member of an archive.")
+    row, column = int(cell["row"]), unquote(cell["column"])
+    try:
+        value = _cell(cell["file"], row, column)
+        if cell["item"] is not None and isinstance(value, list):
+            value = value[int(cell["item"])]
+    except MediaError:
+        raise
+    except Exception as error:
         raise MediaError(f"Row {row} of the table, column {column!r}, cannot be read any more.") from error
     if isinstance(value, dict):
         value = value.get("bytes")
@@ -45,8 +82,15 @@ def read_from_table(uri: str) -> bytes:
     return value
 
 
-def _cell_of_parquet(path: Path, row: int, column: str) -> object:
-    with pq.ParquetFile(path, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+def _cell(table: str, row: int, column: str) -> object:
+    if table.startswith("hf:"):
+        return cell_of_hub(table, row, column)
+    place = Place(table)
+    return (_cell_of_parquet if place.suffix in {".parquet", ".pq"} else cell_of_saved)(place, row, column)
+
+
+def _cell_of_parquet(path: Place, row: int, column: str) -> object:
+    with opened_parquet(path) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row >= rows:
@@ -57,13 +101,3 @@ def _cell_of_parquet(path: Path, row: int, column: str) -> object:
                     return batch.column(column)[row].as_py()
                 row -= len(batch)
     raise IndexError(row)
-
-
-@lru_cache(maxsize=4)
-def _opened_dataset(path: Path, _changed: int) -> Any:  # noqa: ANN401 - the library has no types
-    return importlib.import_module("datasets").load_from_disk(str(path)).with_format("arrow")
-
-
-def _cell_of_dataset(path: Path, row: int, column: str) -> object:
-    dataset = _opened_dataset(path, (path / "state.json").stat().st_mtime_ns)
-    return dataset[row : row + 1].column(column)[0].as_py()

@@ -8,11 +8,12 @@ from datetime import datetime
 from threading import Lock
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import content_hash, read_bytes, stat_media
+from mmrec.catalog.media import content_hash
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
 from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError
+from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError, UnreachableError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
@@ -68,6 +69,7 @@ class Contents:
         bad: Contents known to be unusable, and why, by `content_key`.
         modalities: What is encoded; contents of other modalities are neither read nor refused.
         limits: Bounds on one content.
+        media: How contents are read.
 
     """
 
@@ -76,6 +78,7 @@ class Contents:
     bad: Mapping[str, Quarantined]
     modalities: frozenset[Modality]
     limits: Limits
+    media: MediaAccess
     _claimed: SeenIds = field(default_factory=SeenIds)
     _lock: Lock = field(default_factory=Lock)
     _failures_in_a_row: int = 0
@@ -90,6 +93,7 @@ class Contents:
         refused: list[Quarantined] = []
         borrowed: list[Quarantined] = []
         read = 0
+        is_kept = False
         for content in item.fields:
             if content.modality not in self.modalities:
                 stored.append(StoredField(content.modality, content.column, None, content.uri))
@@ -99,34 +103,54 @@ class Contents:
                 read += found.was_read
                 new = self._prepare(item, content, found)
             except _Refused as refusal:
-                stored.extend([refusal.field] if refusal.field else [])
+                stored.extend(one for one in (refusal.field, refusal.kept) if one)
+                is_kept |= refusal.kept is not None
                 refused.append(refusal.entry(item, content))
             else:
                 stored.append(found.field)
                 fresh.extend([new] if new else [])
                 if found.needed and new is None:
                     borrowed.append(_entry(item, content, found.field, ""))
-        usable = len(refused) < len(item.fields)
+        usable = is_kept or len(refused) < len(item.fields)
         row = _stored_item(item, stored) if usable else None
         return Outcome(row, tuple(fresh), tuple(refused), read, tuple(borrowed))
 
     def _recognise(self, content: Field, before: StoredField | None) -> "_Found":
         """Hash a content, without reading it where its file has not changed."""
-        stamp = stat_media(content.uri) if content.uri and content.data is None else None
-        if before and stamp and before.hash and (before.size, before.mtime_ns) == stamp:
-            missing = self._missing(before.hash, content.modality)
-            if not missing or content_key(content.modality, before.hash) in self.bad:
-                return self._known(before, missing, None, was_read=False)
+        known = self._unchanged(content, before)
+        if known:
+            return known
         try:
-            data = read_bytes(content, self.limits)
+            reading = self.media.take(content)
+        except UnreachableError as error:
+            raise self._unreachable(content, before, str(error)) from error
         except MediaError as error:
             raise _Refused(str(error), None) from error
         except Exception as error:
             raise self._unforeseen("read", error, None) from error
-        size, mtime_ns = stamp or (None, None)
-        stored = StoredField(content.modality, content.column, content_hash(data), content.uri, size, mtime_ns)
-        missing = self._missing(stored.hash or b"", content.modality)
-        return self._known(stored, missing, data, was_read=content.uri is not None and content.data is None)
+        size, changed = (reading.stamp.size, reading.stamp.changed) if reading.stamp else (None, None)
+        digest = content_hash(reading.data)
+        stored = StoredField(content.modality, content.column, digest, content.uri, size, changed)
+        missing = self._missing(digest, content.modality)
+        return self._known(stored, missing, reading.data, was_read=content.uri is not None and content.data is None)
+
+    def _unreachable(self, content: Field, before: StoredField | None, reason: str) -> "_Refused":
+        """Leave out a content that cannot be had now; what is known of it from before stays, and the item with it."""
+        if before and before.hash and not self._missing(before.hash, content.modality):
+            return _Refused(f"{reason} What was read of it before is kept.", None, transient=True, kept=before)
+        return _Refused(reason, None, transient=True)
+
+    def _unchanged(self, content: Field, before: StoredField | None) -> "_Found | None":
+        """What is known of a content that needs no reading: it is encoded, and has not changed where it lies."""
+        if not before or not before.hash or not content.uri or content.data is not None:
+            return None
+        missing = self._missing(before.hash, content.modality)
+        if missing and content_key(content.modality, before.hash) not in self.bad:
+            return None
+        stamp = self.media.stat(content.uri)
+        if stamp is None or not stamp.is_of(before.size, before.mtime_ns):
+            return None
+        return self._known(before, missing, None, was_read=False)
 
     def _known(self, stored: StoredField, missing: list[int], data: bytes | None, *, was_read: bool) -> "_Found":
         known_bad = self.bad.get(content_key(stored.modality, stored.hash or b""))
@@ -184,10 +208,17 @@ class _Found:
 
 class _Refused(Exception):  # noqa: N818 -- an outcome, not an error
     def __init__(
-        self, reason: str, stored: StoredField | None, at: datetime | None = None, *, transient: bool = False
+        self,
+        reason: str,
+        stored: StoredField | None,
+        at: datetime | None = None,
+        *,
+        transient: bool = False,
+        kept: StoredField | None = None,
     ) -> None:
         super().__init__(reason)
         self.field = stored
+        self.kept = kept
         self._at = at
         self._transient = transient
 
@@ -209,7 +240,9 @@ def key_of(entry: Quarantined) -> str:
 def _entry(item: Item, content: Field, stored: StoredField | None, reason: str) -> Quarantined:
     digest, size, mtime_ns = (stored.hash, stored.size, stored.mtime_ns) if stored else (None, None, None)
     return Quarantined(
-        item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns, modality=content.modality
+        *(item.row, item.id, content.column, reason, digest, content.uri, size, mtime_ns),
+        modality=content.modality,
+        where=item.where,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from mmrec.catalog.limits import Limits
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.ahead import ahead
 from mmrec.embedding.contents import Contents, Outcome, key_of
@@ -22,7 +23,7 @@ from mmrec.embedding.refusals import Refusals
 from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UsageError
-from mmrec.items import Item, Reject
+from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.store.items import ItemTable, item_schema
 from mmrec.store.layout import Layout
@@ -70,8 +71,10 @@ class EmbeddingJob:
         encoders: What encodes; several may share a modality.
         workers: Threads that read, decode and prepare.
         limits: Bounds on one content.
+        media: How contents are read.
         report: Called with the running tally, often.
         keep_missing: Whether items that the source no longer has stay.
+        delta: Whether the source holds changes alone: what it does not name stays as it is, quarantine included.
         modalities: What is encoded, as far as there is an encoder for it.
         prune: Whether the source may remove more than half of the items; else it is taken for broken.
 
@@ -81,10 +84,12 @@ class EmbeddingJob:
     encoders: Sequence[Encoder]
     workers: int = 1
     limits: Limits = field(default_factory=Limits)
+    media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = lambda _: None
     keep_missing: bool = False
     modalities: frozenset[Modality] = frozenset(Modality)
     prune: bool = False
+    delta: bool = False
 
     def __post_init__(self) -> None:
         self.tally = Tally()
@@ -94,15 +99,17 @@ class EmbeddingJob:
         tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
         bad = {key_of(entry): entry for entry in self._earlier if entry.hash and not entry.transient}
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
-        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits)
+        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits, self.media)
         self._writer = VectorWriter(self.layout)
         self._lookup = Lookup(self._items, self._earlier)
         self._refusals = Refusals(self._earlier)
         self._encoding = Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)
         self._ids = SeenIds()
         self._unusable: set[str] = set()
+        self._marked: set[str] = set()
+        self._keeps = self.keep_missing or self.delta
 
-    def run(self, source: Iterable[Item | Reject], metadata: pa.Schema) -> Tally:
+    def run(self, source: Iterable[Item | Removal | Reject], metadata: pa.Schema) -> Tally:
         """Take in a whole source. Whatever stops it, the vectors made until then are kept.
 
         Raises UsageError, and changes no item, where more than half of them would go and `prune` is not set.
@@ -125,7 +132,7 @@ class EmbeddingJob:
         self.report(self.tally)
         return self.tally
 
-    def _looked_up(self, source: Iterable[Item | Reject]) -> Iterator[tuple[Known, int]]:
+    def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[Known, int]]:
         """Items with what the store knows of them, and their bytes; rows that are no items go to quarantine."""
         for chunk in chunks(source):
             items = [item for row in chunk if (item := self._new(row))]
@@ -133,16 +140,21 @@ class EmbeddingJob:
             for known in self._lookup.find(items):
                 yield known, known.size_in_hand
 
-    def _new(self, row: Item | Reject) -> Item | None:
+    def _new(self, row: Item | Removal | Reject) -> Item | None:
         """The item of a row, if it is one and the first of its id."""
         if isinstance(row, Reject):
-            self._refusals.refuse(Quarantined(row.row, row.id, row.column, row.reason))
+            self._refusals.refuse(Quarantined(row.row, row.id, row.column, row.reason, where=row.where))
+            # What hides in a part that cannot be read is not missing.
+            self._keeps |= row.hides_rows
             return None
         if row.id in self._ids:
             reason = f"The id {row.id!r} was given before; the first item of that id is kept. Ids must be unique."
-            self._refusals.refuse(Quarantined(row.row, row.id, "", reason))
+            self._refusals.refuse(Quarantined(row.row, row.id, "", reason, where=row.where))
             return None
         self._ids.add(row.id)
+        if isinstance(row, Removal):
+            self._marked.add(row.id)
+            return None
         return row
 
     def _examine(self, known: Known) -> tuple[tuple[Outcome, bytes | None], int]:
@@ -180,10 +192,10 @@ class EmbeddingJob:
         with commit_lock(self.layout.lock, PATIENCE_SECONDS):
             gone = self._gone(changed_meanwhile=ItemTable(self.layout.items).ids_changed_since(self._items.version))
             gone |= self._drop_lost(staged)
-            self._check_removals(len(gone))
+            self._check_removals(len(gone - self._marked))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
-            entries = refused + self._others_entries({entry.id for entry in refused})
+            entries = refused + self._others_entries(refused)
             if entries or self._earlier:
                 replace_quarantine(self.layout.quarantine, entries)
 
@@ -212,18 +224,27 @@ class EmbeddingJob:
 
         What others have added or edited since this run began is newer than its source, and stays.
         """
-        gone = set(self._unusable)
-        if not self.keep_missing:
+        gone = self._unusable | self._marked
+        if not self._keeps:
             gone.update(known for batch in self._items.ids() for known in batch if known not in self._ids)
         return gone - changed_meanwhile
 
-    def _others_entries(self, mine: set[str | None]) -> list[Quarantined]:
-        """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile."""
+    def _others_entries(self, mine: Sequence[Quarantined]) -> list[Quarantined]:
+        """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile.
+
+        Entries of rows without ids are of the source that was indexed before: a whole source replaces them, a delta
+        those of its own rows.
+        """
         earlier = set(self._earlier)
+        ids = {entry.id for entry in mine}
+        nameless = {(entry.where, entry.column, entry.reason) for entry in mine if entry.id is None}
         return [
             entry
             for entry in quarantined(self.layout.quarantine)
-            if entry.id not in mine
-            and (entry.id is None or entry.id not in self._ids)
-            and (self.keep_missing or entry not in earlier)
+            if (
+                (entry.where, entry.column, entry.reason) not in nameless
+                if entry.id is None
+                else entry.id not in ids and entry.id not in self._ids
+            )
+            and (entry not in earlier or self.delta or (self._keeps and entry.id is not None))
         ]

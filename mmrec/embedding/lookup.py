@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmrec.items import Item, Reject
+from mmrec.items import Item, Reject, Removal
 from mmrec.store.items import ItemTable, StoredField
 from mmrec.store.quarantine import Quarantined
 
@@ -53,9 +53,9 @@ class Lookup:
             yield Known(item, {(one.column, one.uri): one for one in before}, found.digest if found else None)
 
 
-def chunks(source: Iterable[Item | Reject]) -> Iterator[list[Item | Reject]]:
+def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:
     """Rows in pieces that are looked up at once, of bounded number and size."""
-    chunk: list[Item | Reject] = []
+    chunk: list[Item | Removal | Reject] = []
     size = 0
     for row in source:
         chunk.append(row)

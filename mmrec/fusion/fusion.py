@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32
 from mmrec.errors import SpaceMismatchError
 from mmrec.fusion.blocks import Block, unit
 from mmrec.fusion.centring import centre, shrunken_mean
-from mmrec.fusion.projection import Rotation, allot, fit_rotation
+from mmrec.fusion.projection import Rotation, allot, fit_rotation, settled
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 
@@ -160,12 +160,15 @@ def fit(
     samples: Sequence[Float32[np.ndarray, "_ _"]],
     dim: int,
 ) -> Fusion:
-    """Fit means and rotations on unit vectors sampled from the catalog, one array a block; at most `dim` dimensions."""
+    """Fit means and rotations on unit vectors sampled from the catalog, one array a block; at most `dim` dimensions.
+
+    Sums run in the order given, so give the samples in one that depends on nothing but what they are.
+    """
     means = tuple(shrunken_mean(sample) for sample in samples)
     rotations = [fit_rotation(centre(sample, mean), dim) for sample, mean in zip(samples, means, strict=True)]
     room = [STAND_IN_ROOM if block.space.approximates else 1.0 for block in blocks]
     counts = allot([rotation.energy for rotation in rotations], np.array(room, dtype=np.float32), dim)
-    kept = tuple(rotation.truncated(count) for rotation, count in zip(rotations, counts, strict=True))
+    kept = tuple(settled(rotation.truncated(count)) for rotation, count in zip(rotations, counts, strict=True))
     return Fusion(tuple(blocks), weights, means, kept, tuple(len(sample) for sample in samples))
 
 

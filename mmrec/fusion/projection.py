@@ -7,24 +7,29 @@ compete for the dimensions with their eigenvalues. There is no whitening: it wou
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float32
 from scipy.linalg import eigh
 
-__all__ = ["Rotation", "allot", "fit_rotation"]
+__all__ = ["Rotation", "allot", "fit_rotation", "settled"]
 
 NO_ENERGY = 1e-7
 """Below this share an eigenvalue of float32 vectors is rounding."""
 
+PRIOR = 1e-6
+"""Share of the faint prior: above what float16 leaves of noise along a direction, below what tells contents apart."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
-    """Orthonormal directions of a block, most variance first.
+    """Orthonormal directions of a block.
 
     Attributes:
-        directions: One a column.
-        energy: Share of the block's squared length along each direction; all directions of the space sum to one.
+        directions: One a column; most variance first until `settled`.
+        energy: Share of the block's squared length along each principal direction, most first; all directions of the
+            space sum to one.
 
     """
 
@@ -39,22 +44,33 @@ class Rotation:
 def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     """Principal directions of centred unit vectors, at most `most`.
 
-    Where there are fewer vectors than directions wanted, random directions orthogonal to all of them follow, without
-    energy: what is added to the catalog later may lie along them.
+    A faint prior decides where the vectors do not: of fewer vectors than directions wanted, and among directions that
+    hold next to nothing. What is added to the catalog later may lie along them.
     """
-    count, dim = centred.shape
+    dim = centred.shape[1]
     kept = min(most, dim)
     wide = centred.astype(np.float64)
-    if count < dim:
-        _, lengths, directions = np.linalg.svd(wide, full_matrices=False)
-        values, directions = lengths**2, directions.T
-    else:
-        values, directions = eigh(wide.T @ wide, subset_by_index=(dim - kept, dim - 1))
-        values, directions = np.clip(values[::-1], 0, None), directions[:, ::-1]
-    energy = values / max((wide**2).sum(), np.finfo(np.float64).tiny)
-    real = int(min(kept, (energy >= NO_ENERGY).sum()))
-    energy = np.concatenate([energy[:real], np.zeros(kept - real)])
-    return Rotation(_signed(_completed(directions[:, :real], kept)).astype(np.float32), energy.astype(np.float32))
+    spread = wide.T @ wide
+    total = max(float(np.trace(spread)), np.finfo(np.float64).tiny)
+    frame = _frame(dim)
+    prior = (frame * np.linspace(1, 0.5, dim)) @ frame.T
+    _, directions = eigh(spread / total + PRIOR * prior, subset_by_index=(dim - kept, dim - 1))
+    directions = directions[:, ::-1]
+    energy = np.einsum("dk,dk->k", directions, spread @ directions) / total
+    energy[energy < NO_ENERGY] = 0
+    return Rotation(directions.astype(np.float32), energy.astype(np.float32))
+
+
+def settled(rotation: Rotation) -> Rotation:
+    """Other axes for the same kept directions: those nearest to a frame that is the same for every catalog.
+
+    Principal directions of like energy turn into each other, or change sign, with the last digit of a vector; what
+    they span together does not. So two stores with the same contents get the same item vectors, whatever the batches
+    their contents were encoded in. Energy comes to lie evenly over the axes, which suits quantisers.
+    """
+    directions = rotation.directions.astype(np.float64)
+    left, _, right = np.linalg.svd(directions.T @ _frame(len(directions))[:, : directions.shape[1]])
+    return Rotation((directions @ left @ right).astype(np.float32), rotation.energy)
 
 
 def allot(energies: Sequence[Float32[np.ndarray, "_"]], room: Float32[np.ndarray, "blocks"], dim: int) -> list[int]:
@@ -76,18 +92,8 @@ def allot(energies: Sequence[Float32[np.ndarray, "_"]], room: Float32[np.ndarray
     return counts
 
 
-def _signed(vectors: np.ndarray) -> np.ndarray:
-    """Fix each direction's sign, which the eigensolver leaves open, by its largest entry."""
-    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
-    return vectors * np.where(largest < 0, -1.0, 1.0)
-
-
-def _completed(directions: np.ndarray, kept: int) -> np.ndarray:
-    """Add random orthonormal directions until there are `kept`."""
-    dim, real = directions.shape
-    if real >= kept:
-        return directions
-    drawn = np.random.default_rng(0).normal(size=(dim, kept - real))
-    for _ in range(2):  # once leaves rounding errors behind
-        drawn -= directions @ (directions.T @ drawn)
-    return np.concatenate([directions, np.linalg.qr(drawn)[0]], axis=1)
+@cache
+def _frame(dim: int) -> np.ndarray:
+    """Orthonormal directions drawn at random, once for all."""
+    drawn, upper = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    return drawn * np.sign(np.diag(upper))

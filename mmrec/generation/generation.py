@@ -18,7 +18,17 @@ from mmrec.store.generations import Manifest, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
-__all__ = ["FUSION", "INDEX", "MODALITIES", "ROWS", "VECTORS", "Generation", "modality_bits", "open_generation"]
+__all__ = [
+    "FUSION",
+    "INDEX",
+    "MODALITIES",
+    "ROWS",
+    "VECTORS",
+    "Generation",
+    "modality_bits",
+    "open_folder",
+    "open_generation",
+]
 
 FUSION = "fusion.safetensors"
 INDEX = "index.faiss"
@@ -75,27 +85,40 @@ def open_generation(layout: Layout, number: int) -> Generation:
             f"restore both from one backup, or delete {layout.current} and index again: vectors are kept"
         )
         raise StoreError(msg)
-    folder = layout.generations / str(number)
     try:
-        if file_sha256(folder / FUSION) != made.sha256[FUSION]:
-            msg = f"{folder / FUSION} is not the file that was published; go back with `mmrec rollback {layout.root}`"
-            raise StoreError(msg)
-        return Generation(
-            manifest=made,
-            fusion=load_fusion(folder / FUSION),
-            rows=_load(folder / ROWS, (made.items,)),
-            vectors=_load(folder / VECTORS, (made.items, made.dim)),
-            modalities=_load(folder / MODALITIES, (made.items,)),
-            index=load(folder / INDEX, made.sha256[INDEX]),
-        )
-    except (OSError, ValueError, KeyError, IndexersError) as error:
+        return open_folder(layout.generations / str(number), made)
+    except StoreError as error:
         msg = f"generation {number} of {layout.root} is damaged: {error}; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg) from error
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array from disk. Raises ValueError where it has another shape."""
+def open_folder(folder: Path, made: Manifest) -> Generation:
+    """Open the files of a generation, published or not; the fusion and the index are checked before they are parsed.
+
+    Raises StoreError where a file is missing, damaged or not the one the manifest names.
+    """
+    try:
+        if file_sha256(folder / FUSION) != made.sha256[FUSION]:
+            raise StoreError(f"{folder / FUSION} is not the file that was published")
+        return Generation(
+            manifest=made,
+            fusion=load_fusion(folder / FUSION),
+            rows=_load(folder / ROWS, np.int64, (made.items,)),
+            vectors=_load(folder / VECTORS, np.float16, (made.items, made.dim)),
+            modalities=_load(folder / MODALITIES, np.uint8, (made.items,)),
+            index=load(folder / INDEX, made.sha256[INDEX]),
+        )
+    except KeyError as error:
+        raise StoreError(f"the manifest of {folder} has no checksum of {error}") from error
+    except (OSError, ValueError, IndexersError) as error:
+        raise StoreError(str(error)) from error
+
+
+def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+    """Map an array from disk. Raises ValueError where it has another shape or kind of numbers."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        raise ValueError(f"{path.name} does not hold {np.dtype(dtype)} numbers")
     if array.shape != shape:
         raise ValueError(f"{path.name} has shape {array.shape}, and {shape} is due")
     return array

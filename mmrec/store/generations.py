@@ -1,6 +1,8 @@
 """Numbered, immutable generations, and the one that is current."""
 
+import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,8 +31,12 @@ class Manifest(BaseModel):
         contents: Number of contents each block was fitted on, by block.
         kept_energy: Share of each block's squared length that projection kept.
         index_factory: Recipe of the index.
+        index_search: Its search parameters.
+        index_given: Whether a person chose the recipe; later generations then keep it.
+        index_memory: The bytes that a person allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
         sha256: Checksum of each file, by name.
+        digest: Checksum of all the rest of the manifest; empty where it was written before there was one.
 
     """
 
@@ -49,8 +55,17 @@ class Manifest(BaseModel):
     contents: dict[str, int]
     kept_energy: dict[str, float]
     index_factory: str
+    index_search: dict[str, int] = {}
+    index_given: bool = False
+    index_memory: int | None = None
     checks: dict[str, float]
     sha256: dict[str, str]
+    digest: str = ""
+
+    def signed(self) -> "Manifest":
+        """Return it with its digest."""
+        told = json.dumps(self.model_dump(exclude={"digest"}), sort_keys=True)
+        return self.model_copy(update={"digest": hashlib.sha256(told.encode()).hexdigest()})
 
 
 def numbers(layout: Layout) -> list[int]:
@@ -81,6 +96,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
     if found.number != number:
         msg = f"{path} is the manifest of generation {found.number}; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg)
+    if found.digest and found != found.signed():
+        msg = f"{path} is not the manifest that was published; go back with `mmrec rollback {layout.root}`"
+        raise StoreError(msg)
     return found
 
 
@@ -88,8 +106,10 @@ def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     """Make a built folder the current generation, atomically. Hold the commit lock. Returns the final manifest."""
     layout.generations.mkdir(exist_ok=True)
     taken = [int(path.name) for path in layout.generations.iterdir() if path.name.isdigit()]  # damaged ones too
+    set_aside = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
+    taken += [int(path.name.split(".")[0]) for path in set_aside if path.name.split(".")[0].isdigit()]
     number = max(taken, default=0) + 1
-    final = made.model_copy(update={"number": number, "parent": current(layout)})
+    final = made.model_copy(update={"number": number, "parent": current(layout)}).signed()
     for path in folder.iterdir():
         sync_file(path)
     write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
@@ -117,8 +137,9 @@ def roll_back(layout: Layout, number: int | None) -> int:
 
 
 def _parent(layout: Layout, number: int, there: list[int]) -> int | None:
-    """The generation that a generation replaced; the one numbered before it where it is too damaged to say."""
-    try:
-        return manifest(layout, number).parent
-    except StoreError:
-        return max((other for other in there if other < number), default=None)
+    """The generation that a generation replaced; the one numbered before it where that is gone or not known."""
+    with suppress(StoreError):
+        parent = manifest(layout, number).parent
+        if parent in there:
+            return parent
+    return max((other for other in there if other < number), default=None)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import UsageError
 from mmrec.items import Scalar
 from mmrec.modality import Modality
+from mmrec.store.keys import words_of
 from mmrec.store.tables import open_table, quoted
 
 __all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "as_fields", "item_schema"]
@@ -120,7 +122,8 @@ class ItemTable:
             found = self._table.scanner(columns=[], filter=where, with_row_id=True).to_table()
         except (ValueError, OSError) as error:
             raise UsageError(self._bad_filter(where, error)) from error
-        return np.sort(found["_rowid"].to_numpy().astype(np.int64))
+        # They mostly come in order, which a stable sort makes use of: ten times as fast for a million.
+        return np.sort(found["_rowid"].to_numpy().astype(np.int64), kind="stable")
 
     def changed_since(self, version: int) -> Int64[np.ndarray, "n"]:
         """Row numbers of items added or edited after a version."""
@@ -157,11 +160,65 @@ class ItemTable:
                 fields = batch.column("mmrec_fields").filter(pa.array(chosen))
                 yield rows[chosen], [as_fields(entry) for entry in fields.to_pylist()]
 
+    def content_keys(
+        self, modality: Modality, size: int = 65536
+    ) -> Iterator[tuple[Int64[np.ndarray, "c"], UInt64[np.ndarray, "c 2"]]]:
+        """Row number and key of each content of a modality that is not in quarantine, a batch at a time."""
+        if self._table is None:
+            return
+        scanner = self._table.scanner(columns=["mmrec_fields"], with_row_id=True, batch_size=size)
+        for batch in scanner.to_batches():
+            column = batch.column("mmrec_fields")
+            fields = column.flatten()
+            hashes = fields.field("hash")
+            wanted = pc.and_(hashes.is_valid(), pc.equal(fields.field("modality"), str(modality)))
+            owners = pc.list_parent_indices(column).filter(wanted).to_numpy()
+            yield batch.column("_rowid").to_numpy().astype(np.int64)[owners], words_of(hashes.filter(wanted))
+
+    def chosen(
+        self, rows: Int64[np.ndarray, "n"], size: int = 4096
+    ) -> Iterator[tuple[Int64[np.ndarray, "m"], list[tuple[StoredField, ...]]]]:
+        """Row numbers and fields of the items of ascending row numbers, as far as they exist, a batch at a time."""
+
+        def asked(some: Int64[np.ndarray, "m"]) -> Bool[np.ndarray, "m"]:
+            return rows[np.minimum(np.searchsorted(rows, some), len(rows) - 1)] == some
+
+        return self.batches(asked, size) if len(rows) else iter(())
+
+    def fields_of_ids(
+        self, wanted: Callable[[list[str]], Bool[np.ndarray, "n"]], size: int = 4096
+    ) -> Iterator[list[tuple[StoredField, ...]]]:
+        """Fields of the items whose ids are `wanted`, a batch at a time."""
+        if self._table is not None:
+            for batch in self._table.scanner(columns=["id", "mmrec_fields"], batch_size=size).to_batches():
+                chosen = wanted(batch.column("id").to_pylist())
+                yield [as_fields(entry) for entry in batch.column("mmrec_fields").filter(pa.array(chosen)).to_pylist()]
+
     def ids(self, where: str | None = None, size: int = 65536) -> Iterator[list[str]]:
         """All ids, or those of the items that a SQL expression lets pass, a batch at a time."""
         if self._table is not None:
             for batch in self._table.scanner(columns=["id"], filter=where, batch_size=size).to_batches():
                 yield batch.column("id").to_pylist()
+
+    def scan(self, where: str | None = None, size: int = 4096, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """All columns of the items, or of those that a SQL expression lets pass, with ``_rowid``, a batch at a time.
+
+        Raises UsageError where the expression cannot be used.
+        """
+        if self._table is None:
+            return
+        try:
+            scanner = self._table.scanner(filter=where, with_row_id=True, batch_size=size, limit=limit)
+            yield from scanner.to_batches()
+        except (ValueError, OSError) as error:
+            if where is None:
+                raise
+            raise UsageError(self._bad_filter(where, error)) from error
+
+    def id_rows(self, size: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Ids with their row numbers, columns ``id`` and ``_rowid``, of all items, a batch at a time."""
+        if self._table is not None:
+            yield from self._table.scanner(columns=["id"], with_row_id=True, batch_size=size).to_batches()
 
     def ids_changed_since(self, version: int) -> set[str]:
         """Ids of items added or edited after a version."""
@@ -206,6 +263,19 @@ def _stored(row: dict[str, Any]) -> StoredItem:
     )
 
 
+_MODALITIES = {str(modality): modality for modality in Modality}
+
+
 def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
     """Fields as they lie in the column ``mmrec_fields``."""
-    return tuple(StoredField(**{**entry, "modality": Modality(entry["modality"])}) for entry in entries or ())
+    return tuple(
+        StoredField(
+            _MODALITIES[entry["modality"]],
+            entry["column"],
+            entry["hash"],
+            entry["uri"],
+            entry["size"],
+            entry["mtime_ns"],
+        )
+        for entry in entries or ()
+    )

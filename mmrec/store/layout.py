@@ -31,6 +31,11 @@ class Layout:
         return self.root / "quarantine.lance"
 
     @property
+    def events(self) -> Path:
+        """Log of events, where it is in no other database."""
+        return self.root / "events.db"
+
+    @property
     def generations(self) -> Path:
         """Folder of the generations, one numbered folder each."""
         return self.root / "generations"
@@ -50,6 +55,11 @@ class Layout:
         """Folder for what a running job has not committed; its content may be thrown away."""
         return self.root / "staging"
 
+    @property
+    def damaged(self) -> Path:
+        """Folder of what mending set aside; its content may be thrown away."""
+        return self.root / "damaged"
+
     def vectors(self, space: Space) -> Path:
         """Table of one space's vectors; an encoder that was trained further gets a table of its own."""
         return self.root / "vectors" / f"{space.name}-{space.fingerprint[:12]}.lance"
@@ -65,7 +75,11 @@ class Layout:
         self.root.mkdir(parents=True, exist_ok=True)
         with commit_lock(self.lock):
             if not self._about.exists():
-                write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
+                self.write_about()
+
+    def write_about(self) -> None:
+        """Write down that this is a store of this format. Hold the commit lock."""
+        write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
 
     def check(self) -> None:
         """Raise StoreError unless this is a store of a version that can be read."""

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("at", pa.timestamp("us", tz="UTC")),
         ("modality", pa.string()),
         ("transient", pa.bool_()),
+        ("where", pa.string()),
     ]
 )
 
@@ -34,7 +35,7 @@ class Quarantined:
     """One content, or one whole source row, that is left out.
 
     Attributes:
-        source_row: Row of the source, from 0.
+        source_row: Row of the source, from 1.
         id: The item's id; None where the row had none.
         column: The field; empty where the whole row is meant.
         reason: One sentence.
@@ -45,6 +46,7 @@ class Quarantined:
         at: When it was found, UTC.
         modality: What the content was taken for; None for a row. A film without sound may still be a picture.
         transient: Whether another run may have more luck, as after a lack of memory; the content is then tried again.
+        where: File and line, row or member of the source, as in ``catalog.csv line 5``.
 
     """
 
@@ -59,6 +61,7 @@ class Quarantined:
     at: datetime | None = None
     modality: str | None = None
     transient: bool = False
+    where: str | None = None
 
 
 def quarantined(path: Path) -> list[Quarantined]:

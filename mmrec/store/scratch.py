@@ -1,16 +1,18 @@
 """Folders for what is not committed yet: gone with their owner, and swept up after one that died."""
 
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mmrec.store.layout import Layout
 
-__all__ = ["scratch_folder"]
+__all__ = ["living_since", "scratch_folder", "sweep"]
 
 
 @contextmanager
@@ -20,8 +22,8 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
     An OS lock beside it is held meanwhile, so that others can tell the folders of the dead from those of the living.
     """
     layout.staging.mkdir(exist_ok=True)
-    _sweep(layout)
-    folder = layout.staging / uuid.uuid4().hex
+    sweep(layout)
+    folder = layout.staging / f"{int(time.time())}-{uuid.uuid4().hex}"
     lock = FileLock(_lock_of(folder))
     lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
     try:
@@ -33,8 +35,24 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
         lock.release()
 
 
-def _sweep(layout: Layout) -> None:
+def living_since(layout: Layout) -> dict[str, datetime]:
+    """Names of the folders whose owners are at work, and when they began."""
+    living = {}
+    for path in layout.staging.glob("*.lock") if layout.staging.is_dir() else ():
+        name = path.name.removesuffix(".lock")
+        try:
+            with FileLock(path, timeout=0):
+                continue
+        except Timeout:
+            began = name.split("-")[0]
+            living[name] = datetime.fromtimestamp(int(began) if began.isdigit() else 0, UTC)
+    return living
+
+
+def sweep(layout: Layout) -> None:
     """Remove the folders whose owners died, and the locks of those that died before they had a folder."""
+    if not layout.staging.is_dir():
+        return
     for name in {path.name.removesuffix(".lock") for path in layout.staging.iterdir()}:
         folder = layout.staging / name
         lock = FileLock(_lock_of(folder), timeout=0)

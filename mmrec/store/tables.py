@@ -1,6 +1,6 @@
 """The one place that opens Lance tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from mmrec.errors import StoreError
 
-__all__ = ["append", "compact", "create", "open_table", "quoted", "writing"]
+__all__ = ["SMALL_ROWS", "append", "compact", "create", "drop_rows", "open_table", "quoted", "writing"]
 
 MOST_SMALL_FRAGMENTS = 64
+ROWS_PER_DELETE = 10_000
 SMALL_ROWS = 65_536
 """A file of a table is small below this; larger ones are never rewritten to merge them, or each would be many times."""
 
@@ -65,6 +66,13 @@ def compact(table: lance.LanceDataset) -> None:
     small = sum(fragment.physical_rows < SMALL_ROWS for fragment in table.get_fragments())
     if small > MOST_SMALL_FRAGMENTS:
         table.optimize.compact_files(target_rows_per_fragment=SMALL_ROWS)
+
+
+def drop_rows(table: lance.LanceDataset, rows: Sequence[int]) -> None:
+    """Delete rows by their row ids. Hold the commit lock."""
+    for start in range(0, len(rows), ROWS_PER_DELETE):
+        with writing(Path(table.uri)):
+            table.delete(f"_rowid IN ({quoted(list(rows[start : start + ROWS_PER_DELETE]))})")
 
 
 def quoted(values: list[Any]) -> str:

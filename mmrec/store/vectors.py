@@ -36,7 +36,18 @@ class VectorTable:
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
         """Which contents have a vector here."""
-        return self._keys.find(as_words(hashes)) >= 0
+        return self.has_keys(as_words(hashes))
+
+    def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+        """Which contents, by key, have a vector here."""
+        return self._keys.find(keys) >= 0
+
+    def newer_than(self, version: int) -> UInt64[np.ndarray, "n 2"]:
+        """Keys of the contents whose vectors were written after a version of the table."""
+        if self._table is None:
+            return np.empty((0, 2), dtype=np.uint64)
+        fresh = f"_row_created_at_version > {int(version)}"
+        return words_of(self._table.scanner(columns=["hash"], filter=fresh).to_table()["hash"].combine_chunks())
 
     def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, "n"], Float32[np.ndarray, "n dim"]]:
         """Vectors of the contents, and which were found; a missing one is a row of zeros."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
 from pipelines.console import clean
 from pipelines.sheet.embed import Medium, embed_picture, embed_sound
@@ -46,39 +47,39 @@ class Asked:
     card: Card | None
 
 
-def asked_parts(parts: Sequence[Part], items: Mapping[str, Hit]) -> tuple[Asked, ...]:
+def asked_parts(parts: Sequence[Part], items: Mapping[str, Hit], media: MediaAccess) -> tuple[Asked, ...]:
     """Lay out the parts of a query; `items` are the store's own items that they name."""
-    return tuple(Asked(part.kind, _name(part), part.weight, _asked_card(part, items)) for part in parts)
+    return tuple(Asked(part.kind, _name(part), part.weight, _asked_card(part, items, media)) for part in parts)
 
 
-def result_cards(results: Results) -> tuple[Card, ...]:
+def result_cards(results: Results, media: MediaAccess) -> tuple[Card, ...]:
     """Lay out the hits of an answer, their bars on one scale."""
     most = max((abs(share) for hit in results.hits for share in hit.shares.values()), default=0.0) or 1.0
-    return tuple(_card(hit, most) for hit in results.hits)
+    return tuple(_card(hit, most, media) for hit in results.hits)
 
 
 def _name(part: Part) -> str:
     return clean(part.value.rpartition("/")[2] if part.kind in {"image", "audio"} else part.value)
 
 
-def _asked_card(part: Part, items: Mapping[str, Hit]) -> Card | None:
+def _asked_card(part: Part, items: Mapping[str, Hit], media: MediaAccess) -> Card | None:
     match part.kind:
         case "image" | "audio":
-            return _card(Hit(part.value, 0.0, media={part.kind: (part.value,)}), 1.0)
+            return _card(Hit(part.value, 0.0, media={part.kind: (part.value,)}), 1.0, media)
         case "item":
-            return _card(items[part.value], 1.0) if part.value in items else None
+            return _card(items[part.value], 1.0, media) if part.value in items else None
         case "text":
             return None
 
 
-def _card(hit: Hit, most: float) -> Card:
+def _card(hit: Hit, most: float, media: MediaAccess) -> Card:
     pictures, sounds = hit.media.get("image", ()), hit.media.get("audio", ())
     return Card(
         id=clean(hit.id),
         text=hit.text or "",
-        picture=embed_picture(pictures[0]) if pictures else None,
+        picture=embed_picture(pictures[0], media) if pictures else None,
         more_pictures=max(len(pictures) - 1, 0),
-        sounds=tuple(map(embed_sound, sounds[:_PLAYERS])),
+        sounds=tuple(embed_sound(sound, media) for sound in sounds[:_PLAYERS]),
         more_sounds=max(len(sounds) - _PLAYERS, 0),
         metadata=tuple((clean(name), clean(value)) for name, value in hit.metadata.items() if value is not None),
         score=hit.score,

@@ -2,12 +2,13 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from PIL import Image
 
-from mmrec.catalog.media import Limits, read_bytes
+from mmrec.catalog.limits import Limits
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.decoding.apart import decode_apart
 from mmrec.errors import MediaError
 from mmrec.modality import Modality
@@ -47,10 +48,10 @@ class Medium:
     trouble: str = ""
 
 
-def embed_picture(uri: str) -> Medium:
+def embed_picture(uri: str, media: MediaAccess) -> Medium:
     """Embed a picture of at most 320 pixels a side, transparent parts white, animations by their first frame."""
     try:
-        picture = cast(Image.Image, decode_apart(Modality.IMAGE, read_bytes(uri, _READABLE), _READABLE))
+        picture = cast(Image.Image, decode_apart(Modality.IMAGE, _read(uri, media), _READABLE))
     except MediaError as error:
         return Medium(trouble=f"This picture cannot be shown. {error}")
     picture.thumbnail((_SIDE, _SIDE))
@@ -59,10 +60,10 @@ def embed_picture(uri: str) -> Medium:
     return Medium(source=_data_uri("image/webp", buffer.getvalue()))
 
 
-def embed_sound(uri: str) -> Medium:
+def embed_sound(uri: str, media: MediaAccess) -> Medium:
     """Embed a sound's own bytes, if they are few enough and of a kind that browsers play."""
     try:
-        sound = read_bytes(uri, _READABLE)
+        sound = _read(uri, media)
     except MediaError as error:
         return Medium(trouble=f"This sound cannot be played. {error}")
     if len(sound) > _SOUND_BYTES:
@@ -71,6 +72,10 @@ def embed_sound(uri: str) -> Medium:
         if sound.startswith(beginning, offset):
             return Medium(source=_data_uri(kind, sound))
     return Medium(trouble="This sound is of a kind that browsers do not play.")
+
+
+def _read(uri: str, media: MediaAccess) -> bytes:
+    return replace(media, limits=_READABLE).read(uri)
 
 
 def _data_uri(kind: str, data: bytes) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.query import Hit, Part, Results
 from pipelines.sheet.cards import asked_parts, result_cards
@@ -33,12 +34,13 @@ class Section:
     items: Mapping[str, Hit] = field(default_factory=dict)
 
 
-def write_sheet(out: Path, sections: Sequence[Section]) -> None:
+def write_sheet(out: Path, sections: Sequence[Section], media: MediaAccess | None = None) -> None:
     """Write one HTML file with all pictures and sounds inside; it needs no network and no script.
 
-    A medium that cannot be read leaves a placeholder with the reason. Raises UsageError where the file cannot be
-    written.
+    `media` says how pictures and sounds are read; without it from anywhere but the web. A medium that cannot be read
+    leaves a placeholder with the reason. Raises UsageError where the file cannot be written.
     """
+    media = media or MediaAccess()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -49,8 +51,8 @@ def write_sheet(out: Path, sections: Sequence[Section]) -> None:
     shown = [
         {
             "title": section.title,
-            "asked": asked_parts(section.parts, section.items),
-            "cards": result_cards(section.results),
+            "asked": asked_parts(section.parts, section.items, media),
+            "cards": result_cards(section.results, media),
             "generation": section.results.generation,
             "seconds": section.results.seconds,
         }

@@ -18,38 +18,38 @@ TEXT = ColumnSpec("id", ("text",))
 def _read(path, columns=TEXT):
     results = list(open_source(path, columns))
     items = [(r.row, r.id, r.fields[0].text) for r in results if isinstance(r, Item)]
-    return items, {r.row: r.reason for r in results if isinstance(r, Reject)}
+    return items, {r.row: f"{r.where}: {r.reason}" for r in results if isinstance(r, Reject)}
 
 
 def test_csv_with_quotes_newlines_and_a_byte_order_mark(tmp_path):
     data = '\ufeffid,text\r\n00123,"a ""quoted"", cell\nof two lines"\r\n\r\n7,plain\r\n'
     (tmp_path / "a.csv").write_text(data, encoding="utf-8", newline="")
     items, rejects = _read(tmp_path / "a.csv")
-    assert items == [(0, "00123", 'a "quoted", cell\nof two lines'), (1, "7", "plain")]
+    assert items == [(1, "00123", 'a "quoted", cell\nof two lines'), (2, "7", "plain")]
     assert not rejects
 
 
 def test_csv_rows_of_wrong_width_and_wrong_encoding(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'id,text\n1,one\n2\n3,three,more\n4,caf\xe9\n5,five\n6,"never closed\n7,seven\n')
     items, rejects = _read(tmp_path / "a.csv")
-    assert items[:2] == [(0, "1", "one"), (4, "5", "five")]
-    assert "has 1 cells where the header has 2" in rejects[1]
-    assert "has 3 cells" in rejects[2]
-    assert "Line 5 is not UTF-8" in rejects[3]
+    assert items[:2] == [(1, "1", "one"), (5, "5", "five")]
+    assert rejects[2] == "a.csv line 3: The line has 1 cells where the header has 2."
+    assert "a.csv line 4: The line has 3 cells" in rejects[3]
+    assert rejects[4] == "a.csv line 5: The line is not UTF-8."
 
 
 def test_csv_unclosed_quote_says_where(tmp_path):
     (tmp_path / "a.csv").write_text('id,text\n1,one\n"2,two\n3,three\n')
     items, rejects = _read(tmp_path / "a.csv")
-    assert items == [(0, "1", "one")]
-    assert "Line 3 has 1 cells" in rejects[1]
-    assert "ran on to line 4" in rejects[1]
+    assert items == [(1, "1", "one")]
+    assert "a.csv line 3: The line has 1 cells" in rejects[2]
+    assert "ran on to line 4" in rejects[2]
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ";"), ("a.tsv", "\t"), ("b.csv", "\t")])
 def test_csv_delimiters(tmp_path, name, delimiter):
     (tmp_path / name).write_text(f"id{delimiter}text\n1{delimiter}a, b\n")
-    assert _read(tmp_path / name)[0] == [(0, "1", "a, b")]
+    assert _read(tmp_path / name)[0] == [(1, "1", "a, b")]
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_json_lines_that_are_none(tmp_path):
     ]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     items, rejects = _read(tmp_path / "a.jsonl")
-    assert items == [(0, "1", "one"), (7, "4", "four 😀")]
-    assert set(rejects) == {1, 2, 3, 5, 6, 8}
-    assert "not UTF-8" in rejects[3]
-    assert "half a character" in rejects[5]
+    assert items == [(1, "1", "one"), (8, "4", "four 😀")]
+    assert set(rejects) == {2, 3, 4, 6, 7, 9}
+    assert rejects[4].startswith("a.jsonl line 4: It is not UTF-8")
+    assert "half a character" in rejects[6]
 
 
 def test_json_types(tmp_path):
@@ -118,15 +118,16 @@ def test_a_damaged_part_of_parquet_costs_itself_alone(tmp_path):
     )
     path.write_bytes(data)
     items, rejects = _read(path)
-    assert [row for row, _, _ in items] == [*range(100), *range(200, 400)]
-    assert list(rejects) == [100]
+    assert [row for row, _, _ in items] == [*range(1, 101), *range(201, 401)]
+    assert list(rejects) == [101]
+    assert rejects[101].startswith("a.parquet row 101: 100 rows from here on are damaged")
 
 
 def test_undecodable_text_in_parquet(tmp_path):
     raw = pa.array([b"good", b"caf\xe9"]).view(pa.string())
     pq.write_table(pa.table({"id": [1, 2], "text": raw}), tmp_path / "a.parquet")
     items, rejects = _read(tmp_path / "a.parquet")
-    assert items == [(0, "1", "good")]
+    assert items == [(1, "1", "good")]
     assert len(rejects) == 1
 
 

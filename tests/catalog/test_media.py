@@ -10,7 +10,9 @@ from PIL import Image
 
 from mmrec import catalog
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import content_hash, decode, read_bytes, read_media, stat_media
+from mmrec.catalog.media import content_hash, decode
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.catalog.stamp import Stamp
 from mmrec.errors import MediaError
 from mmrec.items import Field, Waveform
 from mmrec.modality import Modality
@@ -89,30 +91,30 @@ def test_hash_is_of_the_bytes_alone():
 def test_bytes_of_each_kind_of_field(tmp_path):
     path = tmp_path / "猫.png"
     path.write_bytes(b"abc")
-    assert read_bytes(Field(Modality.TEXT, "t", text="猫")) == "猫".encode()
-    assert read_bytes(Field(Modality.IMAGE, "i", uri=str(path))) == b"abc"
-    assert read_bytes(Field(Modality.IMAGE, "i", uri="gone", data=b"xyz")) == b"xyz"
-    assert read_bytes(str(path)) == b"abc"
+    assert MediaAccess().read(Field(Modality.TEXT, "t", text="猫")) == "猫".encode()
+    assert MediaAccess().read(Field(Modality.IMAGE, "i", uri=str(path))) == b"abc"
+    assert MediaAccess().read(Field(Modality.IMAGE, "i", uri="gone", data=b"xyz")) == b"xyz"
+    assert MediaAccess().read(str(path)) == b"abc"
     for content in (str(path), Field(Modality.IMAGE, "i", data=b"abc"), Field(Modality.TEXT, "t", text="abc")):
         with pytest.raises(MediaError, match="limit of 2 bytes"):
-            read_bytes(content, Limits(max_bytes=2))
+            MediaAccess(Limits(max_bytes=2)).read(content)
 
 
 def test_stat(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
-    assert stat_media(str(path)) == (3, path.stat().st_mtime_ns)
-    assert stat_media(str(tmp_path / "gone")) is None
-    assert stat_media(str(tmp_path)) is None
-    assert stat_media(f"{path}#row=1&column=a") is None
-    assert stat_media("a\0b") is None
+    assert MediaAccess().stat(str(path)) == Stamp(3, path.stat().st_mtime_ns)
+    assert MediaAccess().stat(str(tmp_path / "gone")) is None
+    assert MediaAccess().stat(str(tmp_path)) is None
+    assert MediaAccess().stat(f"{path}#row=1&column=a") is None
+    assert MediaAccess().stat("a\0b") is None
 
 
 def test_files_that_cannot_be_read_tell_no_path(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in (str(tmp_path / "gone"), str(tmp_path), str(tmp_path / "pipe"), "/dev/zero", "a\0b", "x" * 5000):
         with pytest.raises(MediaError) as caught:
-            read_media(name)
+            MediaAccess().read(name)
         assert str(tmp_path) not in str(caught.value)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from source_kinds import KINDS
 
 _CHILD = """
 import resource, sys
@@ -38,13 +39,42 @@ def _jsonl(folder):
     return folder / "a.jsonl"
 
 
+_PEAK = """
+import sys
+import datasets
+from mmrec.catalog.columns import ColumnSpec
+from mmrec.catalog.source import open_source
+rows = sum(1 for _ in open_source(sys.argv[1], ColumnSpec("id", ("title",), metadata=("price",))))
+print(rows, next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+_ROOT = Path(__file__).parents[2]
+_CATALOGS = [kind for kind in KINDS if kind not in {"folder", "folder of parquet"}]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no peak of memory on this system")
+@pytest.mark.parametrize("kind", _CATALOGS)
+def test_ten_times_the_rows_take_30_more_megabytes_at_most(kind, tmp_path):
+    peaks = []
+    for count in (10_000, 100_000):
+        rows = [{"id": f"i{n}", "title": f"a thing, number {n} " * 8, "price": n} for n in range(count)]
+        address = KINDS[kind](rows, tmp_path / "source")
+        del rows
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, address], cwd=_ROOT, capture_output=True, text=True, check=True
+        )
+        found, kilobytes = map(int, done.stdout.split())
+        assert found == count
+        peaks.append(kilobytes)
+    assert peaks[1] - peaks[0] < 30_000
+
+
 @pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="no resource usage on this system")
 @pytest.mark.parametrize("writer", [_parquet, _jsonl])
 def test_200_megabytes_are_read_in_80(tmp_path, writer):
     path = writer(tmp_path)
-    root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(path)], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _CHILD, str(path)], cwd=_ROOT, capture_output=True, text=True, check=True
     )
     rows, kilobytes = map(int, done.stdout.split())
     assert rows == 2000

@@ -436,3 +436,48 @@ def bundle_weights(name: str) -> Path:
         torch.manual_seed(0)
         torch.save(build(**described["_params"]).state_dict(), file)
     return folder
+
+
+@saved
+def three_in_one(folder: Path) -> None:
+    """A model of sentence-transformers that reads texts, pictures and sounds: a network for each, one space."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    parts = {"text": plain_bert, "image": plain_vit, "audio": plain_hubert}
+    routes = {kind: [Transformer(str(build())), Pooling(32, "mean")] for kind, build in parts.items()}
+    model = SentenceTransformer(modules=[Router(sub_modules=routes), Normalize()], device="cpu")
+    model.prompts |= {"query": "query: ", "document": "passage: "}
+    model.save_pretrained(str(folder), create_model_card=False)
+
+
+@saved
+def plain_vit(folder: Path) -> None:
+    """A vision transformer as transformers saves it."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **BERT)).save_pretrained(folder)
+
+
+@saved
+def plain_hubert(folder: Path) -> None:
+    """A HuBERT whose first layers normalise each frame alone, so that padding is masked."""
+    from transformers import (
+        HubertConfig,
+        HubertModel,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Processor,
+    )
+
+    letters = {name: number for number, name in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", "a", "b"])}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+    Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))).save_pretrained(folder)
+    config = HubertConfig(
+        feat_extract_norm="layer", conv_dim=(32,) * 7, conv_bias=True, do_stable_layer_norm=True,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **BERT,
+    )  # fmt: skip
+    HubertModel(config).save_pretrained(folder)

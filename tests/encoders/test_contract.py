@@ -2,16 +2,26 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from encoders import small_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmrec.encoders.hub.audio_text import HubAudioText
+from mmrec.encoders.hub.image import HubImage
+from mmrec.encoders.hub.image_text import HubImageText
+from mmrec.encoders.hub.multimodal import HubMultimodal
+from mmrec.encoders.hub.open_clip import OpenClip
+from mmrec.encoders.hub.speech import SpeechBundle
+from mmrec.encoders.hub.text import HubText
+from mmrec.encoders.hub.timm_image import TimmImage
 from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
 from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.encoders.packaged.yamnet import YamNet
@@ -47,20 +57,59 @@ def sounds() -> list[Waveform]:
 
 @dataclass(frozen=True)
 class Case:
+    """An encoder and one of its modalities; `reached` is the least share of its parameters that this one trains."""
+
     build: Callable[[], Any]
     modality: Modality
     contents: Callable[[], list[Any]]
+    reached: float = 0.9
+
+
+def hub(kind: Callable[..., Any], model: Callable[[], Any], **settings: Any) -> Callable[[], Any]:
+    """An encoder of a small checkpoint, which is made when it is first asked for."""
+    return lambda: kind(str(model()), **settings)
+
+
+def speech(name: str) -> Any:
+    """A narrowed bundle, found by the name of a whole one."""
+    encoder = SpeechBundle(name, str(small_models.bundle_weights(name)))
+    vars(encoder)["_bundle"] = small_models.small_bundle(name)
+    return encoder
 
 
 CASES = {
     "minilm": Case(MiniLM, Modality.TEXT, texts),
     "efficientnet-lite0": Case(EfficientNetLite0, Modality.IMAGE, pictures),
     "yamnet": Case(YamNet, Modality.AUDIO, sounds),
+    "text, mean": Case(hub(HubText, small_models.bert_mean), Modality.TEXT, texts),
+    "text, five poolings": Case(hub(HubText, small_models.xlm_instructed), Modality.TEXT, texts),
+    "text, decoder": Case(hub(HubText, small_models.qwen_last), Modality.TEXT, texts),
+    "text, T5": Case(hub(HubText, small_models.t5_dense), Modality.TEXT, texts),
+    "image, DINOv2": Case(hub(HubImage, small_models.dinov2), Modality.IMAGE, pictures),
+    "image, ConvNeXt": Case(hub(HubImage, small_models.convnext), Modality.IMAGE, pictures),
+    "image, timm": Case(hub(TimmImage, small_models.timm_vit), Modality.IMAGE, pictures),
+    "CLIP, text": Case(hub(HubImageText, small_models.clip), Modality.TEXT, texts, 0.4),
+    "CLIP, image": Case(hub(HubImageText, small_models.clip), Modality.IMAGE, pictures, 0.4),
+    "SigLIP, text": Case(hub(HubImageText, small_models.siglip), Modality.TEXT, texts, 0.4),
+    "SigLIP, image": Case(hub(HubImageText, small_models.siglip), Modality.IMAGE, pictures, 0.4),
+    "SigLIP 2, image": Case(hub(HubImageText, small_models.siglip2), Modality.IMAGE, pictures, 0.4),
+    "open_clip, text": Case(hub(OpenClip, small_models.open_clip_vit), Modality.TEXT, texts, 0.4),
+    "open_clip, image": Case(hub(OpenClip, small_models.open_clip_vit), Modality.IMAGE, pictures, 0.4),
+    "open_clip, XLM, text": Case(hub(OpenClip, small_models.open_clip_xlm), Modality.TEXT, texts, 0.4),
+    "CLAP, text": Case(hub(HubAudioText, small_models.clap), Modality.TEXT, texts, 0.2),
+    "CLAP, audio": Case(hub(HubAudioText, small_models.clap), Modality.AUDIO, sounds, 0.4),
+    "CLAP fused, audio": Case(hub(HubAudioText, small_models.clap_fused), Modality.AUDIO, sounds, 0.4),
+    "HuBERT": Case(partial(speech, "HUBERT_BASE"), Modality.AUDIO, sounds),
+    "WavLM": Case(partial(speech, "WAVLM_LARGE"), Modality.AUDIO, sounds),
+    "one model, text": Case(hub(HubMultimodal, small_models.three_in_one), Modality.TEXT, texts, 0.1),
+    "one model, image": Case(hub(HubMultimodal, small_models.three_in_one), Modality.IMAGE, pictures, 0.1),
+    "one model, audio": Case(hub(HubMultimodal, small_models.three_in_one), Modality.AUDIO, sounds, 0.1),
 }
 
 
 @dataclass(frozen=True)
 class Ready:
+    case: Case
     encoder: Any
     modality: Modality
     contents: list[Content]
@@ -75,7 +124,7 @@ def ready(request: pytest.FixtureRequest) -> Ready:
     samples = [encoder.prepare(case.modality, content) for content in contents]
     single = [encoder.encode(case.modality, [sample]) for sample in samples]
     alone = {name: np.concatenate([vectors[name] for vectors in single]) for name in single[0]}
-    return Ready(encoder, case.modality, contents, samples, alone)
+    return Ready(case, encoder, case.modality, contents, samples, alone)
 
 
 def test_follows_the_protocol(ready: Ready):
@@ -128,7 +177,7 @@ def test_threads_prepare_what_one_thread_prepares(ready: Ready):
 
 
 def test_threads_may_be_the_first_to_prepare(ready: Ready):
-    fresh = type(ready.encoder)()
+    fresh = ready.case.build()
     with ThreadPoolExecutor(8) as pool:
         prepared = list(pool.map(lambda content: fresh.prepare(ready.modality, content), ready.contents * 2))
     assert torch.equal(prepared[0].tensor, ready.samples[0].tensor)
@@ -143,7 +192,7 @@ def test_gradients_reach_the_parameters(ready: Ready):
         name for name, value in network.named_parameters() if value.grad is not None and value.grad.abs().sum() > 0
     ]
     network.zero_grad(set_to_none=True)
-    assert len(moved) > 0.9 * len(list(network.parameters()))
+    assert len(moved) > ready.case.reached * len(list(network.parameters()))
 
 
 def test_contents_of_another_kind_are_refused(ready: Ready):
@@ -154,6 +203,6 @@ def test_contents_of_another_kind_are_refused(ready: Ready):
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_vectors(ready: Ready):
     for dtype, least in ((torch.float32, 0.9999), (torch.float16, 0.99), (torch.bfloat16, 0.98)):
-        encoder = type(ready.encoder)(torch.device("cuda"), dtype)
+        encoder = replace(ready.encoder, device=torch.device("cuda"), dtype=dtype)
         for space, vectors in encoder.encode(ready.modality, ready.samples).items():
             assert np.min(np.sum(vectors * ready.alone[space], axis=1)) > least

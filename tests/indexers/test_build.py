@@ -9,7 +9,8 @@ import pytest
 import indexers.faiss_index
 import indexers.vectors
 from indexers import IndexersError, IndexSpec, build, default_spec
-from indexers.recipes import LINKS_BYTES
+from indexers.faiss_recipe import memory_bytes
+from indexers.known import families
 
 
 def test_default_recipes():
@@ -18,19 +19,29 @@ def test_default_recipes():
     assert default_spec(50_000, 512, "ip") == IndexSpec("HNSW32,Flat", "ip", {"efSearch": 64})
     assert default_spec(1_000_000, 512, "ip", memory_bytes=2_400_000_000).factory == "HNSW32,Flat"
     assert default_spec(1_000_000, 512, "ip", memory_bytes=1_000_000_000).factory == "HNSW32,SQ8"
-    with pytest.raises(IndexersError, match="787,000,000"):
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=2_200_000_000).factory == "IVF,PQ128x4fs,RFlat"
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=700_000_000).factory == "IVF,PQ256x4fs,Refine(SQ8)"
+    assert default_spec(1_000_000, 512, "ip", memory_bytes=600_000_000).factory == "IVF,SQ8"
+    assert default_spec(1_000_000, 511, "ip", memory_bytes=700_000_000).factory == "IVF,SQ8"
+    with pytest.raises(IndexersError, match="takes 544,388,608"):
         default_spec(1_000_000, 512, "ip", memory_bytes=100_000_000)
 
 
-@pytest.mark.parametrize("factory", ["HNSW32,Flat", "HNSW32,SQ8"])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        *("Flat", "HNSW32,Flat", "HNSW16,SQ8", "IVF16,Flat", "IVF,SQ8", "IVF16,PQ8,RFlat", "IVF16,PQ8x8,Refine(SQ8)"),
+        *("IVF,PQ16x4fs,RFlat", "IVF32,PQ16x4fs,Refine(SQ8)", "PQ16x4fs,RFlat", "PQ8x4fs,Refine(SQ8)"),
+    ],
+)
 def test_the_memory_estimate_is_that_of_a_saved_index(factory, tmp_path):
     vectors = np.random.default_rng(0).standard_normal((3_000, 32)).astype(np.float32)
-    build(IndexSpec(factory, "ip"), np.arange(3_000), vectors).save(tmp_path / "index")
-    bytes_a_vector = (tmp_path / "index").stat().st_size / 3_000 - 8  # row numbers aside
-    assert bytes_a_vector == pytest.approx((128 if factory.endswith("Flat") else 32) + LINKS_BYTES, rel=0.03)
+    spec = IndexSpec(factory, "ip")
+    build(spec, np.arange(3_000), vectors).save(tmp_path / "index")
+    assert (tmp_path / "index").stat().st_size == pytest.approx(memory_bytes(spec, 32, 3_000), rel=0.03)
 
 
-@pytest.mark.parametrize("factory", ["Exact", "Flat", "HNSW32,Flat", "HNSW32,SQ8"])
+@pytest.mark.parametrize("factory", ["Exact", "Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF,SQ8", "IVF,PQ8x4fs,RFlat"])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_memory_map_of_float16_in_many_chunks(factory, shuffled, tmp_path, monkeypatch):
     vectors = np.random.default_rng(0).standard_normal((1_000, 16)).astype(np.float16)
@@ -48,9 +59,9 @@ def test_a_memory_map_of_float16_in_many_chunks(factory, shuffled, tmp_path, mon
     assert np.isin(allowed.rows, rows[:500]).all()
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "HNSW32,SQ8"])
+@pytest.mark.parametrize("factory", [each for family in families() for each in family.examples])
 def test_builds_give_the_same_bytes_whatever_the_order_and_the_threads(factory, tmp_path, monkeypatch):
-    vectors = np.random.default_rng(0).standard_normal((2_000, 8)).astype(np.float32)
+    vectors = np.random.default_rng(0).standard_normal((2_000, 24)).astype(np.float32)
     rows, order = np.arange(2_000), np.random.default_rng(1).permutation(2_000)
     digests = {build(IndexSpec(factory, "ip"), rows, vectors).save(tmp_path / "index")}
     digests.add(build(IndexSpec(factory, "ip"), rows[order], vectors[order]).save(tmp_path / "index"))
@@ -59,9 +70,9 @@ def test_builds_give_the_same_bytes_whatever_the_order_and_the_threads(factory, 
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("factory", ["IVF4,Flat", "PQ4", "nonsense", ""])
+@pytest.mark.parametrize("factory", ["PQ4", "PQ4x4fs", "IVF4,PQ4", "IVF4,PQ3,RFlat", "LSH", "nonsense", ""])
 def test_unknown_recipes_are_refused(factory):
-    with pytest.raises(IndexersError, match="Allowed are Flat, HNSW32,Flat and HNSW32,SQ8"):
+    with pytest.raises(IndexersError, match="Allowed are recipes like Flat, HNSW32,Flat"):
         build(IndexSpec(factory, "ip"), np.arange(8), np.eye(8, dtype=np.float32))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from indexers import BadVectorsError, ExactIndex, FaissIndex, Index, IndexSpec, LiveIndex, build, load
+from indexers.known import families
 
 METRICS = ("cosine", "ip", "l2")
 EXACT, CODED = 2e-5, 0.05
@@ -30,11 +31,23 @@ def live(metric, rows, vectors):
     return index
 
 
+def recipe(factory, search):
+    """A FAISS recipe; one that keeps scalar codes answers by what it decodes. What is built is kept."""
+    kept = {}
+
+    def make(metric, rows, vectors):
+        layout = (rows.dtype.str, vectors.dtype.str, vectors.shape, vectors.strides)
+        key = (metric, rows.tobytes(), vectors.tobytes(), layout)
+        if key not in kept:
+            kept[key] = build(IndexSpec(factory, metric, search), rows, vectors)
+        return kept[key]
+
+    return pytest.param(make, CODED if "SQ" in factory else EXACT, id=factory)
+
+
 IMPLEMENTATIONS = [
     pytest.param(lambda m, r, v: build(IndexSpec("Exact", m), r, v), EXACT, id="exact"),
-    pytest.param(lambda m, r, v: build(IndexSpec("Flat", m), r, v), EXACT, id="flat"),
-    pytest.param(lambda m, r, v: build(IndexSpec("HNSW32,Flat", m, {"efSearch": 400}), r, v), EXACT, id="hnsw"),
-    pytest.param(lambda m, r, v: build(IndexSpec("HNSW32,SQ8", m, {"efSearch": 400}), r, v), CODED, id="hnsw-sq8"),
+    *(recipe(factory, search) for family in families() for factory, search in family.examples.items()),
     pytest.param(live, EXACT, id="live"),
     pytest.param(
         lambda m, r, v: ExactIndex.build(IndexSpec("Exact", m), r, v, "cuda"),
@@ -58,6 +71,11 @@ def data(metric, n=300, dim=24, seed=0):
     rng = np.random.default_rng(seed)
     vectors = (rng.standard_normal((n, dim)) * rng.uniform(0.5, 2, (n, 1))).astype(np.float32)
     return SimpleNamespace(metric=metric, rows=rng.choice(1_000_000, n, replace=False), vectors=vectors)
+
+
+def widened(vectors):
+    """Short vectors, with zeros up to the 24 dimensions that every recipe can be made for."""
+    return np.pad(np.array(vectors, dtype=np.float32), ((0, 0), (0, 24 - len(vectors[0]))))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +109,7 @@ def test_only_allowed_rows_are_found(make, tolerance, metric, queries, share, ch
 
 @every_index
 def test_the_worked_example(make, tolerance):
-    user, item = np.array([[1, 0, 1]], dtype=np.float32), np.array([[0, 1, 0]], dtype=np.float32)
+    user, item = widened([[1, 0, 1]]), widened([[0, 1, 0]])
     for metric, score in (("cosine", 0.0), ("ip", 0.0), ("l2", -np.sqrt(3.0))):
         found = make(metric, np.array([7]), item).search(user, 1)
         assert found.rows.tolist() == [[7]]
@@ -189,8 +207,8 @@ def test_bad_vectors_and_rows_are_refused(make, tolerance):
 @every_index
 @every_metric
 def test_equal_scores_are_ordered_by_row(make, tolerance, metric):
-    vectors = np.tile(np.array([[3, 4, 0, 0]], dtype=np.float32), (90, 1))
-    vectors[80:] = [0, 0, 1, 0]
+    vectors = np.tile(widened([[3, 4]]), (90, 1))
+    vectors[80:] = widened([[0, 0, 1]])
     index = make(metric, np.arange(90)[::-1].copy(), vectors)
     for count in (1, 25):
         found = index.search(np.tile(vectors[:1], (count, 1)), 90)
@@ -205,7 +223,9 @@ def test_a_search_changes_nothing(make, tolerance, metric, queries):
     given = data(metric)
     index = make(metric, given.rows, given.vectors)
     before = index.search(queries, 10)
-    index.search(queries, 3, allowed=given.rows[:5], search={"efSearch": 5})
+    low = dict.fromkeys({"efSearch": 1} if isinstance(index, LiveIndex) else index.spec.search, 1)
+    for allowed in (None, given.rows[:5], given.rows[:200]):
+        index.search(queries, 3, allowed=allowed, search=low)
     after = index.search(queries, 10)
     np.testing.assert_array_equal(before.rows, after.rows)
     np.testing.assert_array_equal(before.scores, after.scores)

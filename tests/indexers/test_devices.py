@@ -48,9 +48,9 @@ def test_two_packages_that_own_faiss_are_detected(names, sound, monkeypatch):
 def test_a_gpu_that_is_not_there_is_refused():
     assert devices.gpu_count() >= 0
     with pytest.raises(IndexersError, match="FAISS sees"):
-        flat().on_gpu(devices.gpu_count())
+        flat().on_gpu([devices.gpu_count()])
     graph = FaissIndex.build(IndexSpec("HNSW32,Flat", "ip"), np.arange(8), np.eye(8, dtype=np.float32))
-    with pytest.raises(IndexersError, match="allowed on a GPU is Flat"):
+    with pytest.raises(IndexersError, match="allowed on a GPU are Flat"):
         graph.on_gpu()
 
 
@@ -63,3 +63,51 @@ def test_a_gpu_copy_agrees_with_the_cpu_beyond_what_a_gpu_selects():
     for k in (10, 2_048, 3_000):
         one, other = index.search(vectors[:40], k), index.on_gpu().search(vectors[:40], k)
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+
+
+PLACED = ["Flat", "IVF8,Flat", "IVF8,PQ8x8,RFlat", "IVF8,PQ8x8,Refine(SQ8)"]
+
+
+@pytest.fixture(scope="module", params=PLACED)
+def placed(request):
+    vectors = np.random.default_rng(0).standard_normal((2_000, 32)).astype(np.float32)
+    search = {} if request.param == "Flat" else {"nprobe": 8}
+    if "," in request.param and "PQ" in request.param:
+        search["k_factor"] = 32
+    return FaissIndex.build(IndexSpec(request.param, "l2", search), np.arange(2_000), vectors), vectors
+
+
+def assert_alike(index, other, vectors):
+    for count in (1, 100):
+        one, two = index.search(vectors[:count], 10), other.search(vectors[:count], 10)
+        np.testing.assert_allclose(one.scores, two.scores, atol=2e-3)
+        assert np.mean(one.rows == two.rows) > 0.99
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_copies_share_a_batch_and_the_finer_vectors_decide(placed, copies, monkeypatch):
+    """What a GPU would search is searched by copies on the CPU; all else is as it is with GPUs."""
+    index, vectors = placed
+    faiss = faiss_module.faiss
+    monkeypatch.setattr(devices, "gpu_count", lambda: copies)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, device, part: faiss.clone_index(part), raising=False)
+    assert_alike(index, index.on_gpu(range(copies)), vectors)
+
+
+@pytest.mark.parametrize(
+    "factory", ["HNSW32,SQ8", "IVF8,SQ8", "IVF8,PQ8x4fs,RFlat", "PQ8x4fs,RFlat", "IVF8,PQ8x4,RFlat"]
+)
+def test_what_no_gpu_searches_stays_on_the_cpu(factory):
+    vectors = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
+    with pytest.raises(IndexersError, match="stays on the CPU"):
+        FaissIndex.build(IndexSpec(factory, "ip"), np.arange(500), vectors).on_gpu()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shards", [False, True])
+def test_gpus_agree_with_the_cpu(placed, shards):
+    if devices.gpu_count() == 0:
+        pytest.skip("FAISS sees no GPU here")
+    index, vectors = placed
+    assert_alike(index, index.on_gpu(range(devices.gpu_count()), shards=shards), vectors)

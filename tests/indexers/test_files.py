@@ -9,7 +9,10 @@ import pytest
 
 from indexers import ExactIndex, FaissIndex, IndexFileError, IndexSpec, build, load
 
-FACTORIES = ("Exact", "Flat", "HNSW32,Flat", "HNSW32,SQ8")
+FACTORIES = (
+    *("Exact", "Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF4,Flat", "IVF4,SQ8", "IVF2,PQ4x4,RFlat"),
+    *("IVF2,PQ4x4fs,Refine(SQ8)", "PQ4x4fs,RFlat"),
+)
 
 
 @pytest.fixture(scope="module", params=FACTORIES)

@@ -1,9 +1,10 @@
 """Approximate recipes against exact search, on vectors that cluster as embeddings do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-import indexers.faiss_index
 from indexers import IndexSpec, build
 
 K = 10
@@ -13,11 +14,23 @@ def recall(found, truth):
     return np.mean([len(set(one) & set(other)) / K for one, other in zip(found.rows, truth.rows, strict=True)])
 
 
-@pytest.fixture(scope="module", params=["HNSW32,Flat", "HNSW32,SQ8"])
+RECIPES = {
+    "HNSW32,Flat": {"efSearch": 64},
+    "HNSW32,SQ8": {"efSearch": 64},
+    "IVF,Flat": {},
+    "IVF256,SQ8": {"nprobe": 8},
+    "IVF,PQ8,RFlat": {"k_factor": 24},
+    "IVF,PQ48x4fs,RFlat": {},
+    "IVF,PQ48x4fs,Refine(SQ8)": {},
+    "PQ48x4fs,RFlat": {},
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
 def pair(request, clustered):
     vectors, queries, labels = clustered(20_000, 96)
     rows = np.random.default_rng(3).permutation(1_000_000)[:20_000]
-    index = build(IndexSpec(request.param, "cosine", {"efSearch": 64}), rows, vectors)
+    index = build(IndexSpec(request.param, "cosine", RECIPES[request.param]), rows, vectors)
     return index, build(IndexSpec("Exact", "cosine"), rows, vectors), rows, queries, labels
 
 
@@ -28,11 +41,12 @@ def test_unfiltered(pair):
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
 @pytest.mark.parametrize("kind", ["random", "clusters"])
-@pytest.mark.parametrize("scale", [indexers.faiss_index.EXACT_SCALE, 2])
+@pytest.mark.parametrize("scale", [None, 2])
 def test_filtered(pair, share, kind, scale, monkeypatch):
-    """By the measured rule, and with exact search held back so that the graph answers from 10% on."""
+    """By the measured rule, and with exact search held back so that the index itself answers from 10% on."""
     index, exact, rows, queries, labels = pair
-    monkeypatch.setattr(indexers.faiss_index, "EXACT_SCALE", scale)
+    if scale is not None:
+        monkeypatch.setattr(index, "_family", replace(index._family, exact_scale=scale))
     count = int(share * len(rows))
     chosen = np.random.default_rng(4).permutation(len(rows)) if kind == "random" else np.argsort(labels, kind="stable")
     allowed = rows[chosen[:count]]
@@ -53,7 +67,8 @@ def test_inner_product_of_vectors_whose_norms_differ(clustered, spread):
 def test_effort_travels_with_the_call(pair):
     index, exact, _, queries, _ = pair
     truth = exact.search(queries, 100)
-    low, high = (recall(index.search(queries, 100, search={"efSearch": ef}), truth) for ef in (1, 400))
+    effort = index._family.parameters(index._index)
+    low, high = (recall(index.search(queries, 100, search=dict.fromkeys(effort, level)), truth) for level in (1, 400))
     assert low < high
     again = index.search(queries, K)
     assert recall(again, exact.search(queries, K)) >= 0.95

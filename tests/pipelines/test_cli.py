@@ -28,7 +28,7 @@ from pipelines.outcome import ExitCode, run_app
 from pipelines.parts import parse_parts
 from pipelines.progress import PlainProgress, progress
 
-COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback"]
+COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback", "export"]
 
 
 @pytest.fixture

@@ -102,12 +102,14 @@ class HubMultimodal:
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, sample in enumerate(samples):
+            alike.setdefault(_likeness(modality, sample), []).append(number)
         rows: list[Tensor | None] = [None] * len(samples)
-        for kind in (_DOCUMENT, _QUERY):  # in one batch both come only where a person puts them there
-            own = [number for number, sample in enumerate(samples) if _kind(modality, sample) == kind]
-            if own:
-                for number, row in zip(own, self._forward(modality, [samples[n] for n in own], kind), strict=True):
-                    rows[number] = row
+        for (kind, _), numbers in alike.items():
+            made = self._forward(modality, [samples[number] for number in numbers], kind)
+            for number, row in zip(numbers, made, strict=True):
+                rows[number] = row
         vectors = torch.stack([row for row in rows if row is not None])
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
@@ -193,5 +195,11 @@ def _packed_text(who: str, content: Content, kind: int) -> Sample:
     return Sample(packed, cost=1 + len(letters) // _LETTERS, truncated=len(content) > _CHARACTERS)
 
 
-def _kind(modality: Modality, sample: Sample) -> int:
-    return int(sample.tensor[0]) if modality is Modality.TEXT else _DOCUMENT
+def _likeness(modality: Modality, sample: Sample) -> tuple[int, int]:
+    """What samples must share to be encoded together: texts the prompt, sounds the length.
+
+    Networks of sounds mask what is padded in their attention, but neither in their first layers nor in the pooling.
+    """
+    if modality is Modality.TEXT:
+        return int(sample.tensor[0]), 0
+    return _DOCUMENT, len(sample.tensor) if modality is Modality.AUDIO else 0

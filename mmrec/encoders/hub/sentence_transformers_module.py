@@ -1,5 +1,6 @@
 """The one place that imports sentence-transformers, which is an extra."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ def load_sentence_transformer(
     """
     if foreign := [kind for kind in kinds if not kind.startswith(_OWN)]:
         raise EncoderError(
-            f"The model in {folder} needs code of its own ({foreign[0]}), which is never run. Name a model that is made "
-            "of sentence-transformers' modules alone."
+            f"The model in {folder} needs code of its own ({foreign[0]}), which is never run. Name a model that is "
+            "made of sentence-transformers' modules alone."
         )
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (an extra, and slow)
     except ImportError as error:
         raise EncoderError(
-            "Models of sentence-transformers need the extra `multimodal`. Install it: pip install 'mmrec[multimodal]'"
+            "Models of sentence-transformers need an extra. Install it: pip install 'mmrec[multimodal]'"
         ) from error
     with quiet(), explained(f"The model in {folder}", "See that it is whole, and that sentence-transformers knows it."):
         model = SentenceTransformer(
@@ -44,7 +45,7 @@ def load_sentence_transformer(
     return moved
 
 
-def to_device(features: dict[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def to_device(features: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Return a batch's tensors on a device, those of numbers in the network's format."""
     moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
     return {

@@ -8,7 +8,7 @@ model = "timm/vit_small_patch14_dinov2.lvd142m"
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -99,25 +99,20 @@ class TimmImage:
 
     @once
     def _data(self) -> Mapping[str, Any]:
-        from timm.data import resolve_model_data_config  # noqa: PLC0415 (takes seconds)
-
         with torch.device("meta"):
-            return dict(resolve_model_data_config(_create(self._files.folder, pretrained=False)))
+            return dict(_timm_data().resolve_model_data_config(_create(self._files.folder, pretrained=False)))
 
     @once
     def _transform(self) -> Callable[[Image.Image], Float[Tensor, "3 height width"]]:
-        from timm.data import create_transform  # noqa: PLC0415
-
-        return cast("Callable[[Image.Image], Tensor]", create_transform(**self._data, is_training=False))
+        made: Callable[[Image.Image], Tensor] = _timm_data().create_transform(**self._data, is_training=False)
+        return made
 
 
 def _width(folder: Path) -> int:
     """Numbers of a vector, by a network without weights."""
-    from timm.data import resolve_model_data_config  # noqa: PLC0415
-
     with torch.device("meta"):
         network = _create(folder, pretrained=False).eval()
-        size = resolve_model_data_config(network)["input_size"]
+        size = _timm_data().resolve_model_data_config(network)["input_size"]
         return int(network(torch.zeros(1, *size)).shape[1])
 
 
@@ -130,5 +125,11 @@ def _create(folder: Path, *, pretrained: bool) -> nn.Module:
             "mmrec.encoders.hub.image.HubImage."
         )
     with explained(f"The model in {folder}", "See that it is whole, and that this timm knows its kind."):
-        made = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, num_classes=0)
-    return cast("nn.Module", made)
+        made: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, num_classes=0)
+    return made
+
+
+def _timm_data() -> Any:  # noqa: ANN401 -- it declares neither types nor what it exports
+    import timm.data  # noqa: PLC0415 (takes seconds)
+
+    return timm.data

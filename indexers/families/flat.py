@@ -1,0 +1,22 @@
+"""``Flat``: vectors as they are, each compared with each query. Exact, nothing to tune."""
+
+from indexers.faiss_module import Native, faiss
+from indexers.family import Family, Search
+
+__all__ = ["FAMILY"]
+
+
+def _native(index: Native, search: Search) -> Native:
+    del index
+    return faiss.SearchParameters(sel=None if search.among is None else search.among.selector)
+
+
+FAMILY = Family(
+    name="Flat",
+    examples={"Flat": {}},
+    takes=lambda index: isinstance(index, faiss.IndexFlat),
+    native=_native,
+    bytes_for=lambda index, count: count * 4 * int(index.d),
+    gpu_part=lambda index: index,
+    exact_scale=float("inf"),
+)

@@ -1,0 +1,102 @@
+"""Any database that SQLAlchemy can reach, opened as the place of a log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from mmrec.behaviour.database.postgres import prepare_postgres, queue_up
+from mmrec.behaviour.database.sqlite import prepare_sqlite
+from mmrec.behaviour.database.tables import FORMAT, FORMAT_VERSION, METADATA
+from mmrec.errors import StoreBusyError, StoreError, UsageError
+
+__all__ = ["open_database", "told", "writing"]
+
+
+def open_database(place: str | Path) -> Engine:
+    """Open the database of a log, and make its tables where there are none.
+
+    Args:
+        place: The path of an SQLite file, or any SQLAlchemy URL.
+
+    Raises:
+        UsageError: The URL is none, or its driver is not installed.
+        StoreError: The database cannot be reached, or holds a log of another format.
+
+    """
+    url = _url(place)
+    try:
+        engine = create_engine(url)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        extra = "install mmrec[postgres]" if url.get_backend_name() == "postgresql" else "install it beside mmrec"
+        raise UsageError(f"The driver of {url.drivername} is missing: {extra}.") from error
+    if url.get_backend_name() == "sqlite":
+        prepare_sqlite(engine)
+    elif url.get_backend_name() == "postgresql":
+        prepare_postgres(engine)
+    try:
+        with told(engine), writing(engine) as connection:
+            METADATA.create_all(connection)
+            found = list(connection.execute(select(FORMAT.c.version)).scalars())
+            if not found:
+                connection.execute(insert(FORMAT), {"version": FORMAT_VERSION})
+        _check_format(engine, found)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _check_format(engine: Engine, found: list[int]) -> None:
+    if found and found != [FORMAT_VERSION]:
+        raise StoreError(
+            f"{shown(engine)} holds a log of format {found[0]}, this mmrec reads {FORMAT_VERSION}: export the events "
+            "with the mmrec that wrote them, and import them into a new log."
+        )
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: it waits for others that do, and is durable when the block has ended well."""
+    with engine.execution_options(mmrec_writes=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            queue_up(connection)
+        yield connection
+
+
+@contextmanager
+def told(engine: Engine) -> Iterator[None]:
+    """Say what went wrong in the database as a StoreError; what was acknowledged before is kept."""
+    try:
+        yield
+    except OperationalError as error:
+        if "locked" in str(error.orig):
+            raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
+        raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
+
+
+def shown(engine: Engine) -> str:
+    """Name the database without its password."""
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    cause: object = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
+def _url(place: str | Path) -> URL:
+    if isinstance(place, Path) or "://" not in place:
+        return URL.create("sqlite", database=str(place))
+    try:
+        url = make_url(place)
+    except ArgumentError as error:
+        raise UsageError(
+            "The database of events is not a URL that can be read: write it as "
+            "postgresql://user@host/database, or give the path of an SQLite file."
+        ) from error
+    return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url

@@ -1,0 +1,98 @@
+"""The log into a file, which imports to the same log again."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmrec.behaviour.event import SCHEMA
+from mmrec.errors import UsageError
+from mmrec.store.files import sync_directory
+
+__all__ = ["EXPORT_SCHEMA", "export_events"]
+
+EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False))
+"""Columns of an export: those of the log, ids spelled in hex."""
+
+
+def export_events(batches: Iterable[pa.RecordBatch], path: Path) -> int:
+    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
+
+    The file is there whole or not at all. Raises UsageError for another suffix.
+    """
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise UsageError(f"{path.name} is of no known kind: name it with one of {', '.join(_WRITERS)}.")
+    with _in_place(path) as file:
+        return write((_spelled(batch) for batch in batches), file)
+
+
+def _spelled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    ids = pa.array([value.hex() for value in batch["id"].to_pylist()], pa.string())
+    return pa.record_batch([ids, *(batch[name] for name in SCHEMA.names[1:])], schema=EXPORT_SCHEMA)
+
+
+def _parquet(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+    count = 0
+    with pq.ParquetWriter(file, EXPORT_SCHEMA, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            count += len(batch)
+    return count
+
+
+def _csv(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    # All texts in quotes: the module leaves a bare carriage return without, and then does not read it back.
+    lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    lines.writerow(EXPORT_SCHEMA.names)
+    count = 0
+    for row in _rows(batches):
+        lines.writerow(row.values())
+        count += 1
+    text.detach()
+    return count
+
+
+def _json_lines(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+    count = 0
+    for row in _rows(batches):
+        known = {name: value for name, value in row.items() if value is not None}
+        file.write(json.dumps(known, ensure_ascii=False).encode() + b"\n")
+        count += 1
+    return count
+
+
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Mapping[str, object]]:
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield {**row, "time": row["time"].isoformat()}
+
+
+@contextmanager
+def _in_place(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.absolute().parent)
+
+
+_WRITERS: Final[Mapping[str, Callable[[Iterator[pa.RecordBatch], BinaryIO], int]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+}

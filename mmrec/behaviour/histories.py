@@ -1,0 +1,117 @@
+"""What each person did, oldest first, as arrays that training and evaluation read."""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float32, Int16, Int64
+
+from mmrec.behaviour.event_arrays import EventArrays
+from mmrec.behaviour.known_items import KnownItems
+from mmrec.errors import UsageError
+
+__all__ = ["Histories"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """Histories of some people, newest event last, 22 bytes an event.
+
+    The events of the person at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
+    the store, so arrays of vectors are looked up by them, and not paired with events by position.
+
+    Attributes:
+        people: Ids, ascending by their UTF-8 bytes; each has at least one event.
+        offsets: Where each person's events begin, and at last where all end.
+        items: Row number of each event's item.
+        kinds: Place of each event's kind in `kind_names`.
+        times: Microseconds since 1970 in UTC.
+        values: Its value, NaN where there is none.
+        kind_names: Names of the kinds.
+
+    """
+
+    people: pa.StringArray
+    offsets: Int64[np.ndarray, "people_and_one"]
+    items: Int64[np.ndarray, "n"]
+    kinds: Int16[np.ndarray, "n"]
+    times: Int64[np.ndarray, "n"]
+    values: Float32[np.ndarray, "n"]
+    kind_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, events: EventArrays, known: KnownItems) -> Self:
+        """Take cleaned events, and turn item ids into row numbers.
+
+        Raises UsageError where events are not in order, or an item is not known: clean them first, with `known`.
+        """
+        _check_order(events)
+        rows = known.rows_of(events.item_ids)[events.items]
+        if (rows < 0).any():
+            unknown = events.item_ids[int(events.items[np.argmax(rows < 0)])].as_py()
+            raise UsageError(f"There is no item {unknown!r}: clean the events with the items that are known.")
+        counts = np.bincount(events.users, minlength=len(events.people))
+        there = counts > 0
+        return cls(
+            events.people.filter(pa.array(there)),
+            np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
+            rows,
+            events.kinds,
+            events.times,
+            events.values,
+            events.kind_names,
+        )
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return len(self.people)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, "people"]:
+        """Number of events of each person."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> Int64[np.ndarray, "n"]:
+        """Place of each event's person in `people`."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def place(self, person: str) -> int | None:
+        """Place of a person; None where they have no history."""
+        found = pc.index(self.people, pa.scalar(person, pa.string())).as_py()
+        return None if found < 0 else int(found)
+
+    def span(self, place: int) -> slice:
+        """Where the events of the person at a place lie."""
+        return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+
+    def keep(self, which: Bool[np.ndarray, "n"]) -> Self:
+        """The histories made of some of the events; who has none left is left out."""
+        counts = np.bincount(self.owners[which], minlength=len(self))
+        there = counts > 0
+        return replace(
+            self,
+            people=self.people.filter(pa.array(there)),
+            offsets=np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
+            items=self.items[which],
+            kinds=self.kinds[which],
+            times=self.times[which],
+            values=self.values[which],
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""
+        seen = sha256(repr((self.people.to_pylist(), self.kind_names)).encode())
+        for array in (self.offsets, self.items, self.kinds, self.times, self.values):
+            seen.update(np.ascontiguousarray(array).tobytes())
+        return seen.hexdigest()
+
+
+def _check_order(events: EventArrays) -> None:
+    same = events.users[1:] == events.users[:-1]
+    forward = (events.users[1:] > events.users[:-1]) | (same & (events.times[1:] >= events.times[:-1]))
+    if not forward.all():
+        raise UsageError("The events are not ordered by person and time: clean them first.")

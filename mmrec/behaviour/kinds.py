@@ -1,0 +1,100 @@
+"""The kinds of events, and how much each says about taste."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mmrec.errors import UsageError
+
+__all__ = ["DEFAULT_WEIGHTS", "Kinds", "load_kinds"]
+
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
+    "view": 1.0,
+    "click": 2.0,
+    "rate": 2.0,
+    "cart": 4.0,
+    "like": 4.0,
+    "purchase": 8.0,
+    "dislike": -4.0,
+    "hide": -8.0,
+}
+"""What a kind weighs by default.
+
+Each step of effort or cost doubles the weight: a view may be an accident (1), a click is a choice (2), a like or a
+place in the basket is a statement (4), money is the strongest one (8). To rate is to have chosen the item, whatever the
+stars, which the event's value keeps (2). What is said against an item mirrors what is said for it: a dislike takes back
+a like, and a hide, which asks never to see the item again, takes back even a purchase.
+"""
+
+_LONGEST: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Weights of the kinds, and other words for them.
+
+    Attributes:
+        weights: By kind, in lower case; below 0 speaks against the item, 0 says nothing.
+        aliases: Words that a source uses, in lower case, and the kind that each stands for.
+
+    """
+
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for names that are not names, weights that are not finite, and aliases of nothing."""
+        for name, weight in self.weights.items():
+            if not _is_name(name):
+                raise UsageError(f"{name!r} is no kind of event: write 1 to {_LONGEST} lower-case printable letters.")
+            if not -1e6 <= weight <= 1e6:
+                raise UsageError(f"The weight {weight!r} of {name!r} must be a number from -1000000 to 1000000.")
+        for word, kind in self.aliases.items():
+            if kind not in self.weights or word in self.weights or word != word.strip().lower():
+                raise UsageError(
+                    f"The alias {word!r} = {kind!r} must be a lower-case word that is no kind itself, for one of "
+                    f"{', '.join(self.weights)}."
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kinds in the order of their codes."""
+        return tuple(self.weights)
+
+    def resolve(self, word: str) -> str | None:
+        """Return the kind that a source's word stands for, whatever its case; None where there is none."""
+        plain = word.strip().lower()
+        plain = self.aliases.get(plain, plain)
+        return plain if plain in self.weights else None
+
+    def unknown(self, word: str) -> str:
+        """Say why a word cannot be used, and what to do."""
+        return (
+            f"The kind {word[:_LONGEST]!r} has no weight. Known are {', '.join(self.weights)}; give it a weight under "
+            "[weights], or say which of these it means under [aliases], in a file named with --kinds."
+        )
+
+
+def load_kinds(path: Path) -> Kinds:
+    """Read ``[weights]``, which go over the defaults, and ``[aliases]`` from a TOML file. Raises UsageError."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a TOML file that can be read: {error}.") from error
+    odd = sorted(document.keys() - {"weights", "aliases"})
+    if odd:
+        raise UsageError(f"{path} has {odd[0]!r}, which is not known here; it may have [weights] and [aliases].")
+    weights, aliases = document.get("weights", {}), document.get("aliases", {})
+    if not _holds(weights, (int, float)) or not _holds(aliases, (str,)):
+        raise UsageError(f"{path}: [weights] holds a number for each kind, [aliases] a kind for each word.")
+    return Kinds({**DEFAULT_WEIGHTS, **{name: float(weight) for name, weight in weights.items()}}, aliases)
+
+
+def _holds(table: object, types: tuple[type, ...]) -> bool:
+    return isinstance(table, dict) and all(type(value) in types for value in table.values())
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= _LONGEST and name.isprintable() and name == name.strip().lower()

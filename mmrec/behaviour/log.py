@@ -1,0 +1,149 @@
+"""The log of events: append, read, forget."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from sqlalchemy import Engine, Select, delete, func, select
+
+from mmrec.behaviour.database.open import open_database, told, writing
+from mmrec.behaviour.database.sqlite import erase_traces
+from mmrec.behaviour.database.tables import EVENTS, REFUSED
+from mmrec.behaviour.event import SCHEMA, Event
+from mmrec.behaviour.kinds import Kinds
+from mmrec.behaviour.log_writer import LogWriter
+from mmrec.behaviour.prepare import prepare_events
+from mmrec.behaviour.raw import Refusal
+from mmrec.errors import UsageError
+
+__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "open_log"]
+
+LOG_SCHEMA: Final = pa.schema([pa.field("seq", pa.int64(), nullable=False), *SCHEMA])
+"""Columns of events as they lie in the log: their number of arrival first."""
+
+_ROWS_PER_BATCH: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of some events.
+
+    Attributes:
+        added: Events that are new, and durable now.
+        known: Events that the log had already.
+
+    """
+
+    added: int
+    known: int
+
+
+def open_log(place: str | Path) -> "EventLog":
+    """Open a log, made where there is none.
+
+    Args:
+        place: The path of an SQLite file, or any SQLAlchemy URL, such as ``postgresql://user@host/database``.
+
+    Raises:
+        UsageError: The URL is none, or its driver is not installed.
+        StoreError: The database cannot be reached, or holds a log of another format.
+
+    """
+    return EventLog(open_database(place))
+
+
+class EventLog:
+    """An open log. Safe to use from several threads; other processes may read and write it at the same time.
+
+    Events are never changed. Each gets a number of arrival; later ones have greater numbers, also over processes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Take an opened database."""
+        self._engine = engine
+
+    def append(self, events: Sequence[Event], kinds: Kinds | None = None) -> Appended:
+        """Record events, all or none; they are on the disk when this returns.
+
+        Raises UsageError where one is no event, its kind has no weight, or its id belongs to another event.
+        """
+        prepared = prepare_events(events, Kinds() if kinds is None else kinds)
+        with self.writing() as writer:
+            stored = writer.add(prepared)
+            if stored.clashes:
+                raise UsageError(f"Event {stored.clashes[0].row}: {stored.clashes[0].reason} No event was recorded.")
+        return Appended(stored.added, stored.known)
+
+    @contextmanager
+    def writing(self) -> Iterator[LogWriter]:
+        """One transaction: what is done within is durable when the block has ended, or undone where it raised."""
+        with told(self._engine), writing(self._engine) as connection:
+            yield LogWriter(connection)
+
+    def history(self, user: str, limit: int | None = None) -> pa.Table:
+        """Read what one person did, or the newest `limit` events of it: newest last, ties in order of arrival."""
+        newest_first = select(EVENTS).where(EVENTS.c.user == user).order_by(EVENTS.c.time.desc(), EVENTS.c.seq.desc())
+        batches = list(self._read(newest_first.limit(limit)))
+        table = pa.Table.from_batches(batches, LOG_SCHEMA)
+        return table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+
+    def scan(self, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """Read all events that arrived after a number, in order of arrival, some ten thousands at a time."""
+        yield from self._read(select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq))
+
+    def newest(self) -> int:
+        """Return the greatest number of arrival there is, 0 in an empty log."""
+        return int(self._one(select(func.max(EVENTS.c.seq))) or 0)
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return int(self._one(select(func.count()).select_from(EVENTS)))
+
+    def refused(self) -> list[tuple[str, Refusal]]:
+        """Return the rows that imports refused, each with its source, in order."""
+        asked = select(REFUSED).order_by(REFUSED.c.source, REFUSED.c.row)
+        with told(self._engine), self._engine.connect() as connection:
+            return [
+                (row.source, Refusal(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
+                for row in connection.execute(asked)
+            ]
+
+    def forget(self, user: str) -> int:
+        """Delete all that is known of one person, at once, refused rows too. Returns the number of events deleted.
+
+        In SQLite nothing of it is left in the files afterwards, as far as no reader holds on to the past. PostgreSQL
+        clears the place of deleted rows at its next vacuum. What was exported or trained before is not reached.
+        """
+        with told(self._engine):
+            with writing(self._engine) as connection:
+                gone = connection.execute(delete(EVENTS).where(EVENTS.c.user == user)).rowcount
+                connection.execute(delete(REFUSED).where(REFUSED.c.user == user))
+            if self._engine.dialect.name == "sqlite":
+                erase_traces(self._engine)
+        return int(gone)
+
+    def query(self, asked: Select[Any]) -> Iterator[Any]:
+        """Read rows of a question to the tables of `mmrec.behaviour.database.tables`, a bounded number in memory."""
+        with told(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+            for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
+                yield from rows
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _one(self, asked: Select[Any]) -> Any:  # noqa: ANN401 - whatever was asked
+        with told(self._engine), self._engine.connect() as connection:
+            return connection.execute(asked).scalar_one()
+
+    def _read(self, asked: Select[Any]) -> Iterator[pa.RecordBatch]:
+        with told(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+            for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
+                columns = zip(*rows, strict=True)
+                yield pa.record_batch(
+                    [pa.array(values, field.type) for values, field in zip(columns, LOG_SCHEMA, strict=True)],
+                    schema=LOG_SCHEMA,
+                )

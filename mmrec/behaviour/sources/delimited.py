@@ -1,0 +1,159 @@
+"""Events as delimited text: CSV, and the files of MovieLens and RecBole."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mmrec.behaviour.raw import RawEvents, Refusal
+from mmrec.behaviour.sources.lines import LONGEST_LINE, LineTooLong, line_chunks
+from mmrec.behaviour.sources.protocol import ROWS_PER_CHUNK
+from mmrec.errors import UsageError
+
+__all__ = ["DelimitedFile", "open_csv_events"]
+
+_MOST_LINES: Final = 32  # of one record; a longer text in quotes is a quote that was never closed
+_OPEN: Final = "A quote is opened and not closed."
+
+
+@dataclass(slots=True)
+class _Records:
+    """What some lines hold; `used` of them are done with."""
+
+    rows: list[int] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DelimitedFile:
+    """A text file of one event a line.
+
+    Attributes:
+        path: Where it is.
+        names: Names of the columns, in order.
+        delimiter: What stands between cells; more than one letter is allowed where nothing is quoted.
+        header: Whether the first line names the columns.
+        quoted: Whether cells may stand in double quotes, and then hold delimiters and line breaks.
+
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    delimiter: str = ","
+    header: bool = True
+    quoted: bool = True
+
+    @property
+    def count(self) -> None:
+        """Not known without reading it all."""
+        return
+
+    def chunks(self, names: Sequence[str]) -> Iterator[RawEvents]:
+        """Read these columns of all rows; rows are numbered from 0, header and blank lines not counted."""
+        places = {name: self.names.index(name) for name in names}
+        row, line, waiting = 0, 1, list[bytes]()
+        # The empty chunk at the end says that no more lines follow an open quote.
+        for number, read in enumerate(chain(line_chunks(self.path, ROWS_PER_CHUNK), [[]])):
+            fresh = read[1:] if self.header and number == 0 else read
+            line += len(read) - len(fresh)
+            lines = waiting + fresh
+            found = self._all_at_once(lines, row) or self._one_by_one(lines, row, line, final=not read)
+            waiting = lines[found.used :]
+            line += found.used
+            row += len(found.rows) + len(found.refused)
+            columns = list(zip(*found.cells, strict=True)) or [()] * len(self.names)
+            chosen = {name: list[object](columns[place]) for name, place in places.items()}
+            yield RawEvents(np.array(found.rows, dtype=np.int64), chosen, tuple(found.refused))
+
+    def _all_at_once(self, lines: list[bytes], row: int) -> _Records | None:
+        """The cells of all lines, where nothing at all is wrong with any of them."""
+        if any(isinstance(line, LineTooLong) for line in lines):
+            return None
+        try:
+            texts = [line.decode() for line in lines]
+            cells = self._reader(texts) if self.quoted else [self._split(text) for text in texts]
+        except (UnicodeDecodeError, csv.Error):
+            return None
+        if len(cells) != len(lines) or any(len(record) != len(self.names) for record in cells):
+            return None
+        return _Records(list(range(row, row + len(cells))), cells, used=len(lines))
+
+    def _one_by_one(self, lines: list[bytes], row: int, line: int, *, final: bool) -> _Records:
+        """The cells of each record, and what is wrong with those that have something wrong."""
+        found = _Records()
+        while found.used < len(lines):
+            record, span = self._record(lines[found.used : found.used + _MOST_LINES])
+            if record is _OPEN and not final and len(lines) - found.used < _MOST_LINES:
+                break  # the rest of the record may come with the next lines
+            number = row + len(found.rows) + len(found.refused)
+            if isinstance(record, list) and record and len(record) != len(self.names):
+                record = f"The line has {len(record)} cells, not {len(self.names)}."
+            if isinstance(record, str):
+                found.refused.append(Refusal(number, "", f"Line {line + found.used}: {record}"))
+            elif record:
+                found.rows.append(number)
+                found.cells.append(record)
+            found.used += span
+        return found
+
+    def _record(self, lines: list[bytes]) -> tuple[list[str] | str, int]:
+        """The cells of the record that begins here or what is wrong with it, and the number of its lines."""
+        text = ""
+        for span, line in enumerate(lines, 1):
+            if isinstance(line, LineTooLong):
+                return (_OPEN if text else f"The line is longer than {LONGEST_LINE:,} bytes."), 1
+            try:
+                text += line.decode()
+                cells = self._cells(text)
+            except UnicodeDecodeError as error:
+                return (_OPEN if text else f"The line is not UTF-8 (byte {error.start})."), 1
+            except csv.Error as error:
+                return (_OPEN if span > 1 else f"The line is not CSV: {error}."), 1
+            if cells is not None and (span == 1 or len(cells) == len(self.names)):
+                return cells, span
+        return _OPEN, 1
+
+    def _cells(self, text: str) -> list[str] | None:
+        """The cells of one record; None where a quote is still open, none where it is blank."""
+        if text.isspace():
+            return []
+        if not self.quoted:
+            return self._split(text)
+        try:
+            return self._reader([text])[0]
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                return None
+            raise
+
+    def _reader(self, texts: list[str]) -> list[list[str]]:
+        return list(csv.reader(texts, delimiter=self.delimiter, strict=True))
+
+    def _split(self, text: str) -> list[str]:
+        return text.rstrip("\r\n").split(self.delimiter)
+
+
+def open_csv_events(path: Path) -> DelimitedFile:
+    """Open a file whose first line names the columns; between them are commas, semicolons or tabs, whichever are most.
+
+    Raises UsageError where the header is missing, cannot be read, or names a column twice.
+    """
+    first = next(line_chunks(path, 1), [b""])[0]
+    try:
+        text = first.decode()
+        delimiter = max(",;\t", key=text.count)
+        names = tuple(name.strip() for name in next(csv.reader([text], delimiter=delimiter, strict=True), []))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"The header of {path.name} cannot be read: {error}.") from error
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice or len(names) < 3:
+        trouble = f"names {twice[0]!r} more than once" if twice else "does not name three columns"
+        raise UsageError(f"The header of {path.name} {trouble}; it must name user, item and time at least.")
+    return DelimitedFile(path, names, delimiter)

@@ -1,0 +1,117 @@
+"""Files on this machine and in object stores, by one address: a path, or ``s3://bucket/key``.
+
+Object stores are reached through fsspec, with the credentials and endpoints that its packages find by themselves: the
+environment, their configuration files, or what `configure` was given.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import fsspec
+
+from mmrec.errors import UsageError
+
+__all__ = ["SCHEMES", "absolute", "configure", "filesystem", "first_line", "is_remote", "open_file", "reaching"]
+
+SCHEMES: Final = ("s3", "gs", "memory", "file")
+"""Schemes of the addresses that sources may have, beside plain paths."""
+
+_ALIASES: Final = {"s3a": "s3", "gcs": "gs"}
+_EXTRAS: Final = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://", re.ASCII)
+_BLOCK: Final = 4 * 1024 * 1024
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address lies in an object store rather than on this machine."""
+    return _SCHEME.match(address) is not None
+
+
+def absolute(address: str | Path) -> str:
+    """Return a path made absolute, or a URL in its plain form. Raises UsageError where its scheme is not allowed."""
+    match = _SCHEME.match(str(address))
+    if match is None:
+        return str(Path(address).absolute())
+    scheme = _ALIASES.get(match[1].lower(), match[1].lower())
+    rest = str(address)[match.end() :]
+    if scheme == "file":
+        return str(Path(unquote(rest.removeprefix("localhost"))).absolute())
+    if scheme in {"http", "https"}:
+        raise UsageError(
+            f"{address} is a web address; a source is read from {_allowed()}. Download it, or name a hub data set as "
+            "hf:OWNER/NAME."
+        )
+    if scheme not in {*SCHEMES, "hf"}:
+        raise UsageError(f"{address} has the scheme {match[1]}://; a source is read from {_allowed()}.")
+    return f"{scheme}://{rest.strip('/')}"
+
+
+def configure(options: Mapping[str, Mapping[str, object]]) -> None:
+    """Set options of object stores for this process, by scheme, as in ``{"s3": {"endpoint_url": "http://..."}}``.
+
+    Raises UsageError for another scheme than s3 and gs.
+    """
+    for scheme, values in options.items():
+        if scheme not in _EXTRAS:
+            raise UsageError(f"There are no storage options for {scheme!r}; allowed are {', '.join(_EXTRAS)}.")
+        # Each package knows its scheme by two names and looks under both.
+        fsspec.config.conf.setdefault({"gs": "gcs"}.get(scheme, scheme), {}).update(values)
+
+
+def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
+    """Return the fsspec filesystem that an absolute address lies in. Raises UsageError where its package is missing."""
+    match = _SCHEME.match(address)
+    if match is None:
+        return fsspec.filesystem("file")
+    scheme = match[1]
+    package, extra = _EXTRAS.get(scheme, ("", ""))
+    # A listing that is kept would hide what was added since, and grows with the catalog.
+    options = {"use_listings_cache": False} if package else {}
+    try:
+        return fsspec.filesystem(scheme, **options)
+    except ImportError as error:
+        raise UsageError(
+            f"{scheme}:// needs the package {package}: install it with pip install 'mmrec[{extra}]'."
+        ) from error
+
+
+def open_file(address: str, *, ahead: bool = True) -> BufferedIOBase:
+    """Open an absolute address to read bytes, buffered; `ahead` for reading on, else for here and there."""
+    if not is_remote(address):
+        return open(address, "rb")  # noqa: PTH123 - the caller's to close
+    system = filesystem(address)
+    if address.startswith("memory://"):
+        return io.BytesIO(system.cat_file(address))  # its files share one position among all who open them
+    cache = "readahead" if ahead else "none"
+    file = system.open(address, "rb", block_size=_BLOCK, cache_type=cache)
+    return io.BufferedReader(file, _BLOCK if ahead else 64 * 1024)
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Turn whatever keeps an object store from being read into a UsageError that names the address."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        if not is_remote(address):
+            raise
+        raise UsageError(
+            f"{address} cannot be read: {first_line(error)}. Check the address, the credentials and the endpoint."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, short and without a full stop."""
+    return (str(error).splitlines() or [""])[0][:160].rstrip(". ") or type(error).__name__
+
+
+def _allowed() -> str:
+    return f"a path, or {', '.join(f'{scheme}://' for scheme in SCHEMES)}"

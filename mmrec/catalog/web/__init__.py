@@ -1,0 +1,1 @@
+"""Media on the web, fetched by one guarded fetcher."""

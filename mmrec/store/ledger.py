@@ -1,0 +1,64 @@
+"""Checksums of the tables' files. Lance writes each of them once, and checks none when it reads."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmrec.errors import StoreError
+from mmrec.store.files import file_sha256
+from mmrec.store.generations import manifest, numbers
+from mmrec.store.layout import Layout
+from mmrec.store.tables import open_table
+
+__all__ = ["LEDGER", "altered", "known_sums", "ledger", "table_files"]
+
+LEDGER = "tables.json"
+MANIFEST = ".manifest"
+HOLDS_DATA = {"manifest", "data file", "deletion file"}
+
+
+def table_files(path: Path) -> list[Path]:
+    """The files that make up a table's latest version. Raises StoreError where it cannot be opened."""
+    table = open_table(path)
+    if table is None:
+        return []
+    listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
+    return sorted(path / one["path"] for one in listed if one["type"] in HOLDS_DATA)
+
+
+def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
+    """Serialise the checksums of the files of tables; those known to an earlier generation are not read again."""
+    known = known_sums(layout)
+    names = {str(file.relative_to(layout.root)): file for path in tables for file in table_files(path)}
+    reread = {name for name, file in names.items() if file.suffix == MANIFEST or name not in known}
+    sums = {name: file_sha256(file) if name in reread else known[name] for name, file in sorted(names.items())}
+    return json.dumps(sums, indent=0).encode()
+
+
+def altered(layout: Layout, path: Path) -> list[Path]:
+    """The files of a table's latest version that are not what was written, as far as a generation knows them.
+
+    Raises StoreError where the table cannot be opened.
+    """
+    known, files = known_sums(layout), table_files(path)
+    names = {file: str(file.relative_to(layout.root)) for file in files}
+    # The name of a manifest is its version, which says nothing once a table was lost and made anew.
+    same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
+    checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
+    return [file for file in checked if file_sha256(file) != known[names[file]]]
+
+
+def known_sums(layout: Layout) -> Mapping[str, str]:
+    """Checksums of files by their place in the store, from every generation whose own list of them is whole.
+
+    The newer generation has the last word.
+    """
+    known: dict[str, str] = {}
+    for number in numbers(layout):
+        path = layout.generations / str(number) / LEDGER
+        try:
+            if file_sha256(path) == manifest(layout, number).sha256.get(LEDGER):
+                known |= json.loads(path.read_bytes())
+        except (OSError, StoreError):
+            continue
+    return known

@@ -1,0 +1,102 @@
+"""What a check of a store found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmrec.errors import MmrecError, StoreError
+
+__all__ = ["Finding", "Report", "reading"]
+
+WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is broken.
+
+    Attributes:
+        check: Which kind of check found it: store, checksum, manifest, count, fingerprint, pairing, content, vectors,
+            ids or recall.
+        where: File, folder or table, relative to the store.
+        what: One sentence.
+        run: The commands that mend it, in order.
+
+    """
+
+    check: str
+    where: str
+    what: str
+    run: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """What was checked, and what was found.
+
+    Attributes:
+        root: The store.
+        findings: What is broken; empty where the store is sound.
+        checked: How much of each kind was checked, and what was measured.
+        notes: What is not broken but worth knowing.
+        seconds: How long it took.
+
+    """
+
+    root: Path
+    findings: list[Finding] = field(default_factory=list)
+    checked: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is broken."""
+        return not self.findings
+
+    @property
+    def commands(self) -> list[str]:
+        """What mends everything, each command once."""
+        named = list(dict.fromkeys(command for finding in self.findings for command in finding.run))
+        order = ("mmrec mend", "mmrec delete", "mmrec index", "mmrec gc")
+        return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
+
+    def add(self, check: str, where: Path, what: str, *commands: str) -> None:
+        """Note something broken; it is mended by `commands`, or by ``mmrec mend`` where none is named."""
+        inside = where.relative_to(self.root) if where.is_relative_to(self.root) else where
+        run = commands or (self.mend,)
+        self.findings.append(Finding(check, str(inside), what, run))
+
+    @contextmanager
+    def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
+        """Take whatever fails within for a finding."""
+        try:
+            with reading(where):
+                yield
+        except MmrecError as error:
+            self.add(check, where, str(error), *commands)
+
+    @property
+    def mend(self) -> str:
+        """The command that sets aside or builds anew what is damaged."""
+        return f"mmrec mend {self.root}"
+
+    @property
+    def index(self) -> str:
+        """The command that encodes what has no vector."""
+        return f"mmrec index SOURCE {self.root}"
+
+
+@contextmanager
+def reading(where: Path) -> Iterator[None]:
+    """Raise StoreError for whatever damaged files make the libraries beneath raise, their panics included."""
+    try:
+        yield
+    except (MmrecError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).splitlines() or [""])[0][:WORDS]
+        raise StoreError(f"{where} is damaged: {type(error).__name__}: {reason}") from error

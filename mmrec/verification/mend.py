@@ -1,0 +1,243 @@
+"""Mending a store: what is damaged is set aside, what can be read is kept, and the generation is built anew.
+
+Contents that lost their vector are encoded by the next ``mmrec index``; everything else needs no source.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int64
+
+from mmrec.errors import StoreError, UsageError
+from mmrec.fusion.fusion import Fusion
+from mmrec.generation.build import Recipe, build_generation
+from mmrec.generation.fuse import block_contents
+from mmrec.generation.generation import Generation, open_folder
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+from mmrec.store.generations import manifest
+from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex, as_words, words_of
+from mmrec.store.layout import Layout
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.store.quarantine import quarantined
+from mmrec.store.tables import open_table
+from mmrec.store.vectors import VectorTable
+from mmrec.verification.findings import Report
+from mmrec.verification.generations import check_current, check_files
+from mmrec.verification.pairing import check_pairing
+from mmrec.verification.recipe import recipe_of
+from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage, set_aside
+from mmrec.verification.tables import (
+    check_items,
+    check_quarantine,
+    check_sums,
+    check_vectors,
+    first_good_items,
+    first_good_vectors,
+)
+
+__all__ = ["Mended", "mend_store"]
+
+
+@dataclass
+class Mended:
+    """What was done to a store.
+
+    Attributes:
+        actions: What was done, one sentence each; empty where nothing was broken that can be mended without a source.
+        generation: The generation that was built, if one was.
+
+    """
+
+    actions: list[str] = field(default_factory=list)
+    generation: int | None = None
+
+
+def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> Mended:
+    """Put right what can be put right without a source. Other jobs wait meanwhile.
+
+    Args:
+        layout: The store.
+        spaces: Gives the spaces of the encoders that a store says it was made with, for a store in which no fusion is
+            readable any more.
+
+    Raises:
+        StoreError: The new generation fails its checks, or the store cannot be written.
+
+    """
+    mended = Mended()
+    with commit_lock(layout.lock, PATIENCE_SECONDS):
+        _mend_root(layout, mended)
+        recipe, fusion = recipe_of(layout, spaces)
+        for path in left_by_the_dead(layout):
+            _replace(layout, path, mended)
+        _mend_quarantine(layout, mended)
+        for path in sorted((layout.root / "vectors").glob("*.lance")):
+            _mend_vectors(layout, path, mended)
+        _mend_items(layout, mended)
+        whole = _mend_generations(layout, mended)
+    if not whole:
+        _rebuild(layout, recipe, fusion, mended)
+    return mended
+
+
+def _mend_root(layout: Layout, mended: Mended) -> None:
+    try:
+        layout.check()
+    except StoreError:
+        if not (layout.items.exists() or layout.generations.exists()):
+            raise
+        layout.write_about()
+        mended.actions.append("wrote store.json anew")
+
+
+def _mend_quarantine(layout: Layout, mended: Mended) -> None:
+    if _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
+        set_aside(layout, layout.quarantine)
+        mended.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
+
+
+def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
+    """Keep what can be read, is whole and is there once."""
+    damaged = check_sums(Report(layout.root), layout, path)
+    kinds = _kinds(layout, lambda report: check_vectors(report, path))
+    if "fingerprint" in kinds:
+        set_aside(layout, path)
+        mended.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
+    elif kinds or damaged:
+        if "store" in kinds or damaged:
+            _salvage(layout, path, damaged, mended)
+        table = open_table(path)
+        if table is not None:
+            dropped = drop_bad(table, ["hash", "vector"], first_good_vectors(path))
+            mended.actions += [f"dropped {dropped:,} bad or doubled vectors of {path.name}"] if dropped else []
+
+
+def _mend_items(layout: Layout, mended: Mended) -> None:
+    """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
+    kinds = _kinds(layout, lambda report: check_items(report, layout.items))
+    damaged = check_sums(Report(layout.root), layout, layout.items)
+    replaced = bool(kinds & {"store", "count"} or damaged)
+    if replaced:
+        _salvage(layout, layout.items, damaged, mended)
+    _drop_generations(layout, mended, newer_than=ItemTable(layout.items).version)
+    if kinds or damaged:
+        table = open_table(layout.items)
+        if table is not None:
+            dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
+            mended.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
+
+
+def _drop_generations(layout: Layout, mended: Mended, newer_than: int | None = None) -> None:
+    """Set generations aside that were built from a later version of the items than there is; all without one."""
+    for folder in _generation_folders(layout):
+        with suppress(StoreError):
+            if newer_than is not None and manifest(layout, int(folder.name)).items_version <= newer_than:
+                continue
+            set_aside(layout, folder)
+            mended.actions.append(f"set generation {folder.name} aside: its row numbers mean other items now")
+
+
+def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
+    columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if path == layout.items else {"hash", "vector"}
+    saved = salvage(path, damaged, columns)
+    mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read and are what was written")
+    _replace(layout, path, mended)
+
+
+def _replace(layout: Layout, path: Path, mended: Mended) -> None:
+    if path == layout.items:
+        # Before the items are numbered anew, or a death in between would leave generations that mean others.
+        _drop_generations(layout, mended)
+    replace(layout, path)
+
+
+def _mend_generations(layout: Layout, mended: Mended) -> bool:
+    """Set aside what is damaged. Returns whether a whole generation is left and current."""
+    bad = {(entry.modality or "", entry.hash) for entry in quarantined(layout.quarantine) if entry.hash}
+    report = Report(layout.root)
+    generation = check_current(report, layout, seed=0)
+    if generation is not None and report.sound:
+        wrong = check_pairing(report, layout, generation, bad, full=True, seed=0)
+        known = wrong[generation.find(wrong) >= 0]
+        _drop_contents(layout, generation, known, mended)
+        whole = len(known) == len(wrong)
+    else:
+        whole = False
+    for folder in _generation_folders(layout):
+        is_current = generation is not None and int(folder.name) == generation.manifest.number and report.sound
+        if not is_current and _kinds(layout, partial(_check_whole, layout, folder)):
+            set_aside(layout, folder)
+            mended.actions.append(f"set generation {folder.name} aside, which is damaged")
+    return whole
+
+
+def _check_whole(layout: Layout, folder: Path, report: Report) -> None:
+    """Check a generation that is not current as if it were."""
+    made = check_files(report, layout, int(folder.name))
+    with report.guarded("checksum", folder):
+        if made:
+            open_folder(folder, made)
+
+
+def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, "n"], mended: Mended) -> None:
+    """Drop the vectors of contents that are not what the generation, whose files are whole, was built from."""
+    if not len(rows):
+        return
+    items = [item.fields for item in ItemTable(layout.items).by_row(rows.tolist()).values()]
+    for block in generation.fusion.blocks:
+        table = open_table(layout.vectors(block.space))
+        contents = KeyIndex(as_words(block_contents(block, items)[1]))
+        if table is not None and len(contents):
+            drop_bad(table, ["hash"], partial(_not_among, contents))
+    mended.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
+
+
+def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+    return contents.find(words_of(batch.column("hash"))) < 0
+
+
+def _rebuild(layout: Layout, recipe: Recipe, fusion: Fusion | None, mended: Mended) -> None:
+    """Build a generation from the items and vectors there are. Raises StoreError where its checks fail."""
+    layout.current.unlink(missing_ok=True)
+    if fusion is None and _lacks_vectors(layout, recipe):
+        # Fitted on what is left, it would be frozen like that.
+        mended.actions.append("left the store without a generation; `mmrec index` fits one when all is encoded")
+        return
+    try:
+        mended.generation = build_generation(layout, recipe, None, fusion=fusion).number
+    except UsageError:  # no item, or none with a content that counts
+        mended.actions.append("left the store without a generation, as there is nothing to build one from")
+    else:
+        mended.actions.append(f"built generation {mended.generation} from the stored vectors")
+
+
+def _lacks_vectors(layout: Layout, recipe: Recipe) -> bool:
+    """Whether a content that is not in quarantine has no vector."""
+    items = ItemTable(layout.items)
+    bad = [entry for entry in quarantined(layout.quarantine) if entry.hash]
+    for modality, some in recipe.spaces.items():
+        known = KeyIndex(as_words([entry.hash or b"" for entry in bad if entry.modality == modality]))
+        for space in some:
+            table = VectorTable(layout.vectors(space), space)
+            for _, keys in items.content_keys(modality):
+                if (~table.has_keys(keys) & (known.find(keys) < 0)).any():
+                    return True
+    return False
+
+
+def _generation_folders(layout: Layout) -> list[Path]:
+    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
+    return sorted(folder for folder in folders if folder.name.isdigit())
+
+
+def _kinds(layout: Layout, check: Callable[[Report], object]) -> set[str]:
+    report = Report(layout.root)
+    check(report)
+    return {finding.check for finding in report.findings}

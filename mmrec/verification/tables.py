@@ -1,0 +1,191 @@
+"""Checks of the tables: every row is read."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, UInt64
+
+from mmrec.modality import Modality
+from mmrec.store.items import OWN_COLUMNS
+from mmrec.store.keys import as_words, words_of
+from mmrec.store.layout import Layout
+from mmrec.store.ledger import altered
+from mmrec.store.quarantine import quarantined
+from mmrec.store.tables import open_table
+from mmrec.verification.findings import Report
+
+__all__ = ["check_items", "check_quarantine", "check_sums", "check_vectors", "first_good_items", "first_good_vectors"]
+
+Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, "n"]]
+"""Which rows of a batch are to be kept."""
+
+
+BATCH = 8192
+LENGTH_TOLERANCE = 2e-3
+"""A vector of length one that was rounded to float16 is no farther from it than this."""
+
+NAMED = 3
+
+
+def check_items(report: Report, path: Path) -> None:
+    """Read all items: ids there and unique, fields that can be understood."""
+    with report.guarded("store", path, report.mend, report.index):
+        table = open_table(path)
+        if table is None:
+            report.add("store", path, "the table of items is missing", report.mend, report.index)
+            return
+        lost = [column.name for column in OWN_COLUMNS if column.name not in table.schema.names]
+        if lost:
+            report.add("store", path, f"it has no column {', '.join(lost)}", report.mend, report.index)
+            return
+        digests = [np.empty((0, 2), dtype=np.uint64)]
+        unnamed, unknown = 0, set[str]()
+        for batch in table.scanner(batch_size=BATCH).to_batches():
+            names = batch.column("id").to_pylist()
+            digests.append(as_words(_digest(name) for name in names))
+            unnamed += sum(not name for name in names)
+            unknown |= _unknown_modalities(batch)
+        words = np.concatenate(digests)
+        report.checked["items"] = len(words)
+        if len(words) != table.count_rows():
+            report.add("count", path, f"{len(words):,} rows can be read of {table.count_rows():,}", report.mend)
+        if unnamed:
+            report.add("ids", path, f"{unnamed:,} items have no id", report.mend, report.index)
+        if unknown:
+            what = f"items have contents of no known modality: {', '.join(sorted(unknown))}"
+            report.add("content", path, what, report.mend, report.index)
+        repeated = _repeated(words)
+        if len(repeated):
+            _name_doubled(report, path, table, repeated)
+
+
+def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
+    """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
+    damaged: set[Path] = set()
+    with report.guarded("store", path, report.mend, report.index):
+        for file in altered(layout, path):
+            damaged.add(file)
+            what = "it is not what was written: its SHA-256 is another"
+            report.add("checksum", file, what, report.mend, report.index)
+    return damaged
+
+
+def check_vectors(report: Report, path: Path) -> None:
+    """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
+    with report.guarded("store", path, report.mend, report.index):
+        table = open_table(path)
+        if table is None:
+            return  # named by the items that miss it
+        fingerprint = (table.schema.metadata or {}).get(b"fingerprint", b"").decode()
+        if not path.stem.endswith(f"-{fingerprint[:12]}") or not fingerprint:
+            what = f"it says it holds vectors of {fingerprint or 'an unknown encoder'}, and its name says another"
+            report.add("fingerprint", path, what, report.mend, report.index)
+        bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
+        for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
+            good = _good_vectors(batch)
+            bad += int((~good).sum())
+            keys.append(words_of(batch.column("hash").filter(pa.array(good))))
+        words = np.concatenate(keys)
+        report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
+        if bad:
+            what = f"{bad:,} vectors are not finite or not of length 1"
+            report.add("vectors", path, what, report.mend, report.index)
+        doubled = _repeated(words)
+        if doubled:
+            report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.mend)
+
+
+def first_good_vectors(path: Path) -> Chooser:
+    """Choose the whole vectors of a table, of each content the first."""
+    table = open_table(path)
+    batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
+    words = [words_of(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
+    first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
+    return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
+
+
+def first_good_items(path: Path) -> Chooser:
+    """Choose the items that have an id and known contents, of each id the first."""
+    table = open_table(path)
+    ids = _all_ids(table) if table else ()
+    first = _FirstOnly(_repeated(as_words(_digest(name) for name in ids)))
+
+    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+        names = batch.column("id").to_pylist()
+        known = {str(modality) for modality in Modality}
+        fields = batch.column("mmrec_fields").to_pylist()
+        good = [
+            bool(name) and {one["modality"] for one in some or ()} <= known
+            for name, some in zip(names, fields, strict=True)
+        ]
+        return first.of([_digest(name) for name in names], np.array(good, dtype=bool))
+
+    return choose
+
+
+class _FirstOnly:
+    """Of keys that are known to come more than once, only the first good one passes."""
+
+    def __init__(self, repeated: set[bytes]) -> None:
+        self._repeated = repeated
+        self._passed: set[bytes] = set()
+
+    def of(self, keys: list[bytes], good: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        passes = good.copy()
+        for place, key in enumerate(keys):
+            if good[place] and key in self._repeated:
+                passes[place] = key not in self._passed
+                self._passed.add(key)
+        return passes
+
+
+def _keys(column: pa.FixedSizeBinaryArray) -> list[bytes]:
+    return [key or b"" for key in column.to_pylist()]
+
+
+def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+    """Which rows of a vector table have a key and a finite vector of length 1."""
+    column = batch.column("vector")
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)
+    there = column.is_valid().to_numpy(zero_copy_only=False) & batch.column("hash").is_valid().to_numpy(False)
+    return there & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
+
+
+def check_quarantine(report: Report, path: Path) -> set[tuple[str, bytes]]:
+    """Read the quarantine. Returns the modality and hash of every content in it."""
+    with report.guarded("store", path, report.mend, report.index):
+        entries = quarantined(path)
+        report.checked["quarantined"] = len(entries)
+        return {(entry.modality or "", entry.hash) for entry in entries if entry.hash}
+    return set()
+
+
+def _unknown_modalities(batch: pa.RecordBatch) -> set[str]:
+    there = batch.column("mmrec_fields").flatten().field("modality").unique().to_pylist()
+    return {str(name) for name in there} - {str(modality) for modality in Modality}
+
+
+def _digest(name: str | None) -> bytes:
+    return hashlib.blake2b((name or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _repeated(words: UInt64[np.ndarray, "n 2"]) -> set[bytes]:
+    ordered = words[np.lexsort((words[:, 1], words[:, 0]))]
+    same = (ordered[1:] == ordered[:-1]).all(axis=1)
+    return {row.tobytes() for row in ordered[1:][same]}
+
+
+def _name_doubled(report: Report, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
+    names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"
+    report.add("ids", path, what, report.mend)
+
+
+def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
+    for batch in table.scanner(columns=["id"], batch_size=BATCH).to_batches():
+        yield from batch.column("id").to_pylist()

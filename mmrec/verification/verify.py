@@ -1,0 +1,62 @@
+"""Whether a store is sound: everything that can be checked without its sources and encoders."""
+
+import time
+
+from mmrec.errors import StoreError
+from mmrec.store.layout import Layout
+from mmrec.verification.findings import Report
+from mmrec.verification.generations import check_current, check_others
+from mmrec.verification.pairing import check_pairing
+from mmrec.verification.tables import check_items, check_quarantine, check_sums, check_vectors
+
+__all__ = ["verify_store"]
+
+
+def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report:
+    """Check checksums, counts, pairing, fingerprints, contents and recall. Nothing is changed.
+
+    Memory is bounded: 16 bytes an item and a content, beside the pages of files that are mapped.
+
+    Args:
+        layout: The store.
+        full: Compare the vectors of all items with those of their contents; otherwise those of a sample where there
+            are more than 100,000.
+        seed: Of the samples.
+
+    Raises:
+        StoreError: There is no store.
+
+    """
+    started = time.perf_counter()
+    report = Report(layout.root)
+    _check_root(report, layout)
+    bad = check_quarantine(report, layout.quarantine)
+    check_items(report, layout.items)
+    readable = report.sound
+    check_sums(report, layout, layout.items)
+    for path in sorted((layout.root / "vectors").glob("*.lance")):
+        check_sums(report, layout, path)
+        check_vectors(report, path)
+    generation = check_current(report, layout, seed)
+    check_others(report, layout)
+    if generation is not None and readable:
+        check_pairing(report, layout, generation, bad, full=full, seed=seed)
+    _note_leftovers(report, layout)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _check_root(report: Report, layout: Layout) -> None:
+    try:
+        layout.check()
+    except StoreError as error:
+        if not (layout.items.exists() or layout.generations.exists()):
+            raise
+        report.add("store", layout.root / "store.json", str(error))
+
+
+def _note_leftovers(report: Report, layout: Layout) -> None:
+    for folder, what in ((layout.staging, "of jobs that died or still run"), (layout.damaged, "set aside as damaged")):
+        count = sum(path.is_dir() for path in folder.iterdir()) if folder.is_dir() else 0
+        if count:
+            report.notes.append(f"{folder.name} holds {count} folders {what}; `mmrec gc {layout.root}` clears it")

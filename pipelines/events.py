@@ -1,0 +1,142 @@
+"""The jobs behind ``mmrec events``."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.event_arrays import load_events
+from mmrec.behaviour.event_columns import EventColumns
+from mmrec.behaviour.exporting import export_events
+from mmrec.behaviour.importing import ImportTally, import_events
+from mmrec.behaviour.kinds import Kinds, load_kinds
+from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.log import EventLog, open_log
+from mmrec.behaviour.sources.open import open_events
+from mmrec.behaviour.stats import event_stats
+from mmrec.behaviour.times import TimeRule
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+from pipelines import console
+from pipelines.progress import Advance, progress
+
+__all__ = ["ImportOptions", "refused_rows", "run_export", "run_forget", "run_import", "run_stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """One run of ``mmrec events import``.
+
+    Attributes:
+        store: The store's directory, made where it does not exist: events may come before the catalog.
+        source: The file of events.
+        columns: Columns by part; what is None is told from the names of the columns.
+        context: Columns kept beside.
+        as_kind: The kind of all events; None reads the column of kinds.
+        time_unit: What numbers of time count.
+        zone: Zone of the times that name none.
+        kinds: TOML file with weights and other names of kinds.
+        events: SQLAlchemy URL of the log; None is the store's own.
+
+    """
+
+    store: Path
+    source: Path
+    columns: Mapping[str, str | None]
+    context: tuple[str, ...] = ()
+    as_kind: str | None = None
+    time_unit: str = "auto"
+    zone: str = "UTC"
+    kinds: Path | None = None
+    events: str | None = None
+
+
+def run_import(asked: ImportOptions) -> dict[str, object]:
+    """Import a file of events. Raises UsageError, StoreError; see `mmrec.errors`."""
+    started = time.perf_counter()
+    kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
+    times = TimeRule(asked.time_unit, asked.zone)
+    source = open_events(asked.source, asked.columns, asked.context, asked.as_kind)
+    Layout(asked.store).create()
+    console.note(f"Columns of {asked.source}: {_shown(source.columns)}")
+    with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
+        tally = import_events(source, log, kinds, times, _Reporter(advance))
+        total = len(log)
+    for refusal in tally.examples:
+        console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
+    counts = {name: count for name, count in asdict(tally).items() if name != "examples"}
+    return {"events": total, **counts, "seconds": time.perf_counter() - started}
+
+
+def run_export(store: Path, out: Path, events: str | None) -> int:
+    """Export the log. Returns the number of events. Raises UsageError, StoreError."""
+    with _log(store, events) as log, progress("exporting", len(log)) as advance:
+        return export_events(_counted(log, advance), out)
+
+
+def run_stats(store: Path, events: str | None) -> dict[str, object]:
+    """Count what the log holds, and what cleaning by its defaults leaves out."""
+    known = KnownItems.of(ItemTable(Layout(store).items).id_rows())
+    with _log(store, events) as log:
+        found = event_stats(log, known)
+        # Before the catalog comes, all items are unknown, and that says nothing about the events.
+        _, report = clean(load_events(log.scan()), Cleaning(), known if len(known) else None)
+    cleaned = {step.name: step.removed for step in report.steps}
+    left = report.steps[-1].left
+    return {**asdict(found), "cleaned_away": cleaned, "robots": report.robots, "left_after_cleaning": left}
+
+
+def refused_rows(store: Path, events: str | None) -> list[dict[str, object]]:
+    """List what imports refused, by source and row."""
+    with _log(store, events) as log:
+        return [
+            {"source": source, "row": one.row, "rows": one.count, "column": one.column, "reason": one.reason}
+            for source, one in log.refused()
+        ]
+
+
+def run_forget(store: Path, user: str, events: str | None) -> int:
+    """Delete all that the log has of a person. Returns the number of events."""
+    with _log(store, events) as log:
+        return log.forget(user)
+
+
+@contextmanager
+def _log(store: Path, events: str | None) -> Iterator[EventLog]:
+    layout = Layout(store)
+    layout.check()
+    log = open_log(layout.events if events is None else events)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _counted(log: EventLog, advance: Advance) -> Iterator[pa.RecordBatch]:
+    for batch in log.scan():
+        yield batch
+        advance(len(batch))
+
+
+def _shown(columns: EventColumns) -> str:
+    parts = {name: value for name, value in asdict(columns).items() if value and name != "one_kind"}
+    named = ", ".join(
+        f"{name} = {value if isinstance(value, str) else '+'.join(value)}" for name, value in parts.items()
+    )
+    return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
+
+
+class _Reporter:
+    """Turns a running tally into steps of a progress bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._seen = 0
+
+    def __call__(self, tally: ImportTally) -> None:
+        self._advance(tally.read - self._seen)
+        self._seen = tally.read

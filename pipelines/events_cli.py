@@ -1,0 +1,121 @@
+"""The grammar of ``mmrec events``: behaviour into the log, out of it, and what it holds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipelines import grammar, options
+from pipelines.outcome import ExitCode
+
+__all__ = ["events_app"]
+
+events_app = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
+
+EventsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--events",
+        metavar="URL",
+        envvar="MMREC_EVENTS",
+        help="Database of the events, as postgresql://user@host/db.",
+        show_default="events.db in the store",
+    ),
+]
+
+
+@events_app.command("import", epilog="Example: mmrec events import my-store log.parquet --user who --time at")
+def import_(
+    store: options.StoreArgument,
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON Lines; MovieLens's u.data, ratings.*; RecBole's.")
+    ],
+    *,
+    user: Annotated[str | None, typer.Option(metavar="COL", help="Column of the people's ids.")] = None,
+    item: Annotated[str | None, typer.Option(metavar="COL", help="Column of the items' ids.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COL", help="Column of the times.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="COL", help="Column of the kinds.")] = None,
+    as_kind: Annotated[str | None, typer.Option(metavar="KIND", help="The kind of all events.")] = None,
+    value: Annotated[str | None, typer.Option(metavar="COL", help="Column of numbers, such as stars.")] = None,
+    context: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to keep beside.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the events' ids.")] = None,
+    time_unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns"], typer.Option(help="What numbers of time count, since 1970.")
+    ] = "auto",
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="Zone of times that name none: Europe/Paris.")] = "UTC",
+    kinds: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
+    ] = None,
+    events: EventsOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row was refused.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Add a file of events to the log; what is there already is not taken twice.
+
+    Columns that are not named are told from their names.
+    """
+    from pipelines import answers, console
+    from pipelines.events import ImportOptions, run_import
+
+    given = {"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column}
+    beside = grammar.parse_columns(context or ())
+    asked = ImportOptions(store, source, given, beside, as_kind, time_unit, zone, kinds, events)
+    summary = run_import(asked)
+    answers.print_values(summary, as_json=as_json)
+    if summary["refused"]:
+        console.warn(f"{summary['refused']:,} rows were refused; their reasons: mmrec events refused {store}")
+        if strict:
+            raise typer.Exit(ExitCode.PARTLY)
+
+
+@events_app.command(epilog="Example: mmrec events export my-store log.parquet")
+def export(
+    store: options.StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="To be written: .parquet, .csv or .jsonl.")],
+    *,
+    events: EventsOption = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write all events to a file, in order of arrival; importing it gives the same log again."""
+    from pipelines import answers
+    from pipelines.events import run_export
+
+    answers.print_values({"events": run_export(store, out, events), "file": str(out)}, as_json=as_json)
+
+
+@events_app.command(epilog="Example: mmrec events stats my-store --json")
+def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
+    """Show what the log holds, and what cleaning leaves out of it."""
+    from pipelines import answers
+    from pipelines.events import run_stats
+
+    answers.print_values(run_stats(store, events), as_json=as_json)
+
+
+@events_app.command(epilog="Example: mmrec events refused my-store")
+def refused(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
+    """List the rows that imports refused, and why."""
+    from pipelines import answers
+    from pipelines.events import refused_rows
+
+    answers.print_rows("refused", refused_rows(store, events), as_json=as_json, empty="No row was refused.")
+
+
+@events_app.command(epilog="Example: mmrec events forget my-store user-7")
+def forget(
+    store: options.StoreArgument,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The person's id.", show_default=False)],
+    *,
+    events: EventsOption = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete all that the log has of one person, at once.
+
+    What was trained before keeps traces until the next training.
+    """
+    from pipelines import answers, console
+    from pipelines.events import run_forget
+
+    gone = run_forget(store, user, events)
+    answers.print_values({"deleted": gone}, as_json=as_json)
+    console.note("What was trained before keeps traces of them until the next training; exported files keep all.")

@@ -1,0 +1,110 @@
+"""What a generation takes over from the one before, and what is counted when the store has moved on."""
+
+import lance
+import numpy as np
+import pytest
+from small_store import NAMES, SPACE, Cheap, index
+
+import mmrec
+from indexers.types import IndexSpec
+from mmrec.errors import StoreError
+from mmrec.generation import build
+from mmrec.generation.checks import Measured
+from mmrec.generation.fitting import fit_fusion
+from mmrec.generation.fuse import open_tables
+from mmrec.generation.generation import open_generation
+from mmrec.store.generations import numbers
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+from mmrec.store.vectors import append_vectors
+from mmrec.verification.verify import verify_store
+
+
+def test_status_counts_contents_as_they_are_now(tmp_path):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    engine = mmrec.open(layout.root, encoders=[Cheap()])
+    assert engine.status()["contents"] == {"cheap.text": 60}  # one more is in quarantine
+    engine.delete(["i5", "i6"])
+    assert engine.status()["contents"] == {"cheap.text": 58}
+
+
+def test_a_vector_that_comes_back_comes_into_the_next_generation(tmp_path):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    table = lance.dataset(str(layout.vectors(SPACE)))
+    kept = table.to_table().slice(0, 1)
+    table.delete("true")
+    engine = mmrec.open(layout.root, encoders=[Cheap()])
+    index(layout, refit=True)  # everything is encoded anew
+    first = engine.vectors(list(NAMES))
+    table = lance.dataset(str(layout.vectors(SPACE)))
+    lost = kept["hash"][0].as_py()
+    table.delete(f"hash = X'{lost.hex()}'")
+    tally, made = index(layout)
+    assert (sum(tally.encoded.values()), tally.changed, made.number) == (1, 0, 3)
+    np.testing.assert_allclose(engine.vectors(list(NAMES)), first, atol=1e-3)
+    assert verify_store(layout, full=True).findings == []
+    assert index(layout)[1].number == 3
+
+
+@pytest.mark.parametrize("low", ["self_query", "recall"])
+def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch, low):
+    layout = Layout(tmp_path / "store")
+    index(layout, NAMES[:40])
+    monkeypatch.setattr(build, "measure_search", lambda *_: Measured(**{"self_query": 1.0, "recall": 1.0, low: 0.5}))
+    with pytest.raises(StoreError, match=r"nothing was published.*50%"):
+        index(layout)
+    assert numbers(layout) == [1]
+    assert verify_store(layout).findings == []
+
+
+def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monkeypatch):
+    layout = Layout(tmp_path / "store")
+    index(layout, NAMES[:40])
+    real = build.open_folder
+
+    def swapped(folder, made):
+        vectors = np.lib.format.open_memmap(folder / "vectors.npy", mode="r+")
+        vectors[[1, 2]] = vectors[[2, 1]]
+        vectors.flush()
+        return real(folder, made)
+
+    monkeypatch.setattr(build, "open_folder", swapped)
+    with pytest.raises(StoreError, match=r"nothing was published.*2 of 60 items do not have the vectors"):
+        index(layout)
+    assert numbers(layout) == [1]
+
+
+def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmrec.generation.fitting.FIT_SAMPLE", 20)
+    monkeypatch.setattr("indexers.recipes.default_spec", lambda *_: IndexSpec("Flat", "ip"))
+    stores = [Layout(tmp_path / name) for name in ("one", "two")]
+    index(stores[0])
+    index(stores[1], NAMES[:3])
+    index(stores[1], NAMES[::-1])
+    fusions = []
+    for layout in stores:
+        before = open_generation(layout, numbers(layout)[-1])
+        tables = open_tables(layout, before.fusion.blocks)
+        fusions.append(fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, 512, seed=0))
+        other = fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, 512, seed=1)
+        assert not np.array_equal(other.means[0], fusions[-1].means[0])
+    assert 5 < fusions[0].fitted_on[0] < 40
+    np.testing.assert_array_equal(fusions[0].means[0], fusions[1].means[0])
+    np.testing.assert_array_equal(fusions[0].rotations[0].directions, fusions[1].rotations[0].directions)
+
+
+def test_the_newer_vectors_of_a_table_are_told_apart(tmp_path):
+    layout = Layout(tmp_path / "store")
+    layout.create()
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(4, 16)).astype("f4")
+    hashes = [bytes([n] * 16) for n in range(4)]
+    append_vectors(layout.vectors(SPACE), SPACE, hashes[:3], vectors[:3])
+    from mmrec.store.vectors import VectorTable
+
+    seen = VectorTable(layout.vectors(SPACE), SPACE).version
+    append_vectors(layout.vectors(SPACE), SPACE, hashes[3:], vectors[3:])
+    table = VectorTable(layout.vectors(SPACE), SPACE)
+    assert [row.tobytes() for row in table.newer_than(seen)] == hashes[3:]
