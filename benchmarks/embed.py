@@ -1,89 +1,83 @@
-"""What the embedding job adds to the encoders' own work: ``python -m benchmarks.embed``.
+"""What the embedding job costs beside the encoders' own work, and beside others: ``python -m benchmarks.embed``.
 
 End to end (read, decode, prepare, encode, write) beside the bare forward pass over the same prepared samples in
-batches of like cost, on the stamps, one modality at a time; the better of two rounds each, in turn. 1 would mean that
-all the rest is free.
+batches of like cost, one modality at a time, in turn, the best round of each: 1 would mean that all the rest is free.
+Then the job beside sentence-transformers and clip-retrieval, which do the forward pass and less, with equal weights and
+vectors; above 1 the job is the faster. Last the peak memory of a job of 100,000 items over that of 10,000.
+``--only text,memory`` measures a part.
 """
 
-import shutil
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import argparse
 
-from benchmarks.report import WORK, arguments, show
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.media import decode
-from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.source import Source, open_source
-from mmrec.compute import decoding_workers, own_threads
-from mmrec.embedding.batches import Bucket, Pending
-from mmrec.embedding.job import EmbeddingJob
+from benchmarks.embed_contents import large_photos, stamps, stamps_sounds
+from benchmarks.embed_job import Contents, compared
+from benchmarks.embed_memory import peak_of
+from benchmarks.embed_rivals import beside_clip_retrieval, beside_sentence_transformers
+from benchmarks.report import show
+from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
-from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.errors import MediaError
-from mmrec.items import Item
 from mmrec.modality import Modality
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import Quarantined
-from pipelines.catalogs.stamps import fetch_stamps, write_catalog
 
-COLUMNS = {Modality.TEXT: "text", Modality.IMAGE: "picture", Modality.AUDIO: "sound"}
-ROUNDS = 2
+PARTS = ("text", "image", "large_jpeg", "audio", "effects", "sentence_transformers", "clip_retrieval", "memory")
 
 
 def main() -> None:
     """Measure and print."""
-    rounds = 1 if arguments(__doc__ or "").quick else ROUNDS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smaller run that shows whether it works")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"any of {', '.join(PARTS)}")
+    given = parser.parse_args()
+    parts = [part for part in PARTS if part in given.only.split(",")]
     own_threads()
-    catalog = write_catalog(fetch_stamps(Path(".cache/stamps")), WORK / "stamps.jsonl")
-    rows: list[tuple[object, ...]] = [("modality", "contents", "prepare s", "forward s", "end to end s", "ratio")]
+    beside_forward(parts, quick=given.quick)
+    beside_others(parts, quick=given.quick)
+    if "memory" in parts:
+        memory(quick=given.quick)
+
+
+def beside_forward(parts: list[str], *, quick: bool) -> None:
+    """The job beside the bare forward pass."""
+    makers = {
+        "text": lambda: stamps(Modality.TEXT),
+        "image": lambda: stamps(Modality.IMAGE),
+        "large_jpeg": lambda: large_photos(40 if quick else 200),
+        "audio": lambda: stamps_sounds(80 if quick else 8),
+        "effects": lambda: stamps(Modality.AUDIO),
+    }
+    rows: list[tuple[object, ...]] = [("contents", "count", "prepare s", "forward s", "end to end s", "ratio")]
     figures = {}
-    for modality, column in COLUMNS.items():
-        source = open_source(catalog, ColumnSpec("id", **{str(modality): (column,)}))
-        (encoder,) = (one for one in load_encoders("packaged") if modality in one.spaces)
-        samples, preparing = prepared(source, encoder, modality)
-        forward(encoder, modality, samples[:8])
-        times = [(forward(encoder, modality, samples), end_to_end(source, encoder)) for _ in range(rounds)]
-        bare, whole = (min(column) for column in zip(*times, strict=True))
-        rows.append((modality, len(samples), preparing, bare, whole, bare / whole))
-        figures[f"end_to_end_{modality}"] = bare / whole
-    show("End to end beside the bare forward pass", rows, figures)
+    for part in (part for part in parts if part in makers):
+        contents: Contents = makers[part]()
+        (encoder,) = (one for one in load_encoders("packaged", device="cpu") if contents.modality in one.spaces)
+        found = compared(contents, encoder, 1 if quick else 3)
+        rows.append((part, found.count, found.preparing, found.forward, found.whole, found.ratio))
+        figures[f"end_to_end_{part}"] = found.ratio
+    if figures:
+        show("End to end beside the bare forward pass", rows, figures)
 
 
-def prepared(source: Source, encoder: Encoder, modality: Modality) -> tuple[list[Sample], float]:
-    """Each distinct content of a source, ready for the encoder, and the seconds that took in one thread."""
-    started = time.perf_counter()
-    samples = {}
-    for item in source:
-        if isinstance(item, Item):
-            data = MediaAccess().read(item.fields[0])
-            try:
-                samples.setdefault(data, encoder.prepare(modality, decode(modality, data)))
-            except MediaError:
-                continue
-    return list(samples.values()), time.perf_counter() - started
+def beside_others(parts: list[str], *, quick: bool) -> None:
+    """The job beside other people's programs."""
+    rounds = 1 if quick else 3
+    if "sentence_transformers" in parts:
+        ratio, rows = beside_sentence_transformers(400 if quick else 3000, rounds)
+        show("The job beside sentence-transformers", rows, {"vs_sentence_transformers": ratio})
+    if "clip_retrieval" in parts:
+        found = beside_clip_retrieval(100 if quick else 800, min(rounds, 2))
+        if found is not None:
+            show("The job beside clip-retrieval", found[1], {"vs_clip_retrieval": found[0]})
 
 
-def forward(encoder: Encoder, modality: Modality, samples: Sequence[Sample]) -> float:
-    """Seconds of the encoder alone."""
-    bucket = Bucket(encoder.batch_cost)
-    for sample in samples:
-        bucket.add(Pending(b"", sample, Quarantined(0, None, "", "")))
-    batches = [[pending.sample for pending in batch] for batch in bucket.last_batches()]
-    started = time.perf_counter()
-    for batch in batches:
-        encoder.encode(modality, batch)
-    return time.perf_counter() - started
-
-
-def end_to_end(source: Source, encoder: Encoder) -> float:
-    """Seconds of the whole job into an empty store."""
-    layout = Layout(WORK / "embed-store")
-    shutil.rmtree(layout.root, ignore_errors=True)
-    layout.create()
-    started = time.perf_counter()
-    EmbeddingJob(layout, [encoder], decoding_workers()).run(source, source.metadata_schema)
-    return time.perf_counter() - started
+def memory(*, quick: bool) -> None:
+    """Peak memory over the catalog's size."""
+    few, many = (1_000, 10_000) if quick else (10_000, 100_000)
+    rows: list[tuple[object, ...]] = [("items", few, many, "growth")]
+    figures = {}
+    for modality, name in ((Modality.TEXT, "memory_growth"), (Modality.IMAGE, "memory_growth_image")):
+        peaks = [peak_of(modality, count) for count in (few, many)]
+        rows.append((f"{modality}, MB", *peaks, peaks[1] / peaks[0]))
+        figures[name] = peaks[1] / peaks[0]
+    show("Peak memory of the job and its decoders", rows, figures)
 
 
 if __name__ == "__main__":

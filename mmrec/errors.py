@@ -5,8 +5,10 @@ MmrecError
 │   ├── UnknownIdError     no item of that id
 │   └── SpaceMismatchError vectors of two spaces were about to be compared
 ├── MediaError             one content cannot be read or decoded; the item lives on without it
+│   ├── DecoderLostError   the process that decoded it was killed from outside; another run may have more luck
 │   └── UnreachableError   it cannot be had now, but perhaps another time
 ├── SourceError            a catalog could not be read to its end; what was done is kept
+├── DecodingError          no process that decodes can be started
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
     └── StoreBusyError     another process holds the commit lock
@@ -15,6 +17,8 @@ Each message says what was given, what is allowed, and what to do next.
 """
 
 __all__ = [
+    "DecoderLostError",
+    "DecodingError",
     "EncoderError",
     "MediaError",
     "MmrecError",
@@ -46,6 +50,14 @@ class SpaceMismatchError(UsageError):
 
 class MediaError(MmrecError):
     """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+
+
+class DecoderLostError(MediaError):
+    """The process that decoded one content was killed from outside; another run may have more luck."""
+
+
+class DecodingError(MmrecError):
+    """No process that decodes pictures and sounds can be started."""
 
 
 class UnreachableError(MediaError):

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import decode
 from mmrec.catalog.media_access import MediaAccess
+from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.errors import UnknownIdError, UsageError
@@ -79,7 +79,7 @@ class QueryMaker:
         able = [encoder for encoder in self._load() if modality in query_spaces(encoder)]
         if not able:
             raise UsageError(f"none of the encoders in use takes {modality}; query with another modality")
-        content = decode(modality, data, Limits())
+        content = decode_apart(modality, data, Limits())
         vectors = {}
         for encoder in able:
             sample = prepare_query(encoder, modality, content)

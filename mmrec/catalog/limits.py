@@ -14,6 +14,8 @@ class Limits:
         max_pixels: Largest picture, in pixels of the file, checked before any pixel is decoded.
         max_seconds: Sound beyond this is not decoded.
         max_text_chars: Text beyond this is cut; far above what encoders keep, which count their own cuts.
+        max_memory: Bytes of memory in which a picture or a sound must be decoded; more and it is refused.
+        max_decoding_seconds: Processor time in which it must be.
 
     """
 
@@ -21,3 +23,5 @@ class Limits:
     max_pixels: int = 90_000_000
     max_seconds: float = 120.0
     max_text_chars: int = 100_000
+    max_memory: int = 4 * 1024 * 1024 * 1024
+    max_decoding_seconds: float = 60.0

@@ -19,7 +19,7 @@ from mmrec.errors import MediaError
 
 __all__ = ["looks_like_xml", "render_svg"]
 
-_LONGER_SIDE: Final = 512
+_LONGER_SIDE: Final = 384
 _DPI: Final = 96.0  # the renderer's own default of 0 refuses sizes given in points or millimetres
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _RASTERS: Final = ("PNG", "JPEG", "GIF", "WEBP")
@@ -31,7 +31,7 @@ def looks_like_xml(data: bytes) -> bool:
 
 
 def render_svg(data: bytes, limits: Limits) -> bytes:
-    """Return a PNG of the drawing on white, its longer side 512 pixels. Raises MediaError."""
+    """Return a PNG of the drawing on white, its longer side 384 pixels. Raises MediaError."""
     if len(data) > _MAX_BYTES:
         raise MediaError(f"The SVG is larger than {_MAX_BYTES:,} bytes.")
     try:

@@ -8,11 +8,12 @@ from datetime import datetime
 from threading import Lock
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import content_hash, decode
+from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
+from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.errors import EncoderError, MediaError, UnreachableError
+from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError, UnreachableError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
@@ -85,7 +86,7 @@ class Contents:
     def examine(self, item: Item, before: Mapping[tuple[str, str | None], StoredField]) -> Outcome:
         """Find out what is new about an item. `before` holds its fields as stored, by column and URI.
 
-        Raises EncoderError where an encoder is broken.
+        Raises EncoderError where an encoder is broken, DecodingError where nothing can be decoded.
         """
         stored: list[StoredField] = []
         fresh: list[Fresh] = []
@@ -176,11 +177,11 @@ class Contents:
                 return None
             self._claimed.add(claim)
         try:
-            decoded = decode(content.modality, found.data, self.limits)
+            decoded = decode_apart(content.modality, found.data, self.limits)
             samples = tuple((n, self.encoders[n].prepare(content.modality, decoded)) for n in found.needed)
         except MediaError as error:
-            raise _Refused(str(error), found.field) from error
-        except EncoderError:
+            raise _Refused(str(error), found.field, transient=isinstance(error, DecoderLostError)) from error
+        except (EncoderError, DecodingError):
             raise
         except Exception as error:
             raise self._unforeseen("prepared", error, found.field) from error

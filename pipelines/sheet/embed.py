@@ -8,8 +8,8 @@ from typing import cast
 from PIL import Image
 
 from mmrec.catalog.limits import Limits
-from mmrec.catalog.media import decode
 from mmrec.catalog.media_access import MediaAccess
+from mmrec.decoding.apart import decode_apart
 from mmrec.errors import MediaError
 from mmrec.modality import Modality
 
@@ -51,7 +51,7 @@ class Medium:
 def embed_picture(uri: str, media: MediaAccess) -> Medium:
     """Embed a picture of at most 320 pixels a side, transparent parts white, animations by their first frame."""
     try:
-        picture = cast(Image.Image, decode(Modality.IMAGE, _read(uri, media), _READABLE))
+        picture = cast(Image.Image, decode_apart(Modality.IMAGE, _read(uri, media), _READABLE))
     except MediaError as error:
         return Medium(trouble=f"This picture cannot be shown. {error}")
     picture.thumbnail((_SIDE, _SIDE))

@@ -140,24 +140,24 @@ def test_limits_above_the_process_wide_one(encoded, monkeypatch):
     assert _decode(encoded(Image.new("RGB", (200, 100)), "PNG")).size == (200, 100)
 
 
-def test_svg_on_white_at_512():
+def test_svg_on_white_at_384():
     picture = _decode(SVG.format('<rect width="50" height="50" fill="blue"/>').encode())
-    assert picture.size == (512, 256)
+    assert picture.size == (384, 192)
     assert picture.getpixel((5, 128)) == (0, 0, 255)
-    assert picture.getpixel((500, 128)) == (255, 255, 255)
+    assert picture.getpixel((370, 128)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("unit", ["", "pt", "mm", "in"])
 def test_svg_units(unit):
     assert _decode(f'<svg xmlns="http://www.w3.org/2000/svg" width="9{unit}" height="9{unit}"/>'.encode()).size == (
-        512,
-        512,
+        384,
+        384,
     )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_svg_encodings(encoding):
-    assert _decode(("<!-- 猫 -->" + SVG.format("")).encode(encoding)).size == (512, 256)
+    assert _decode(("<!-- 猫 -->" + SVG.format("")).encode(encoding)).size == (384, 192)
 
 
 @pytest.mark.parametrize("tag", ["image", "feImage", "nested", "entity", "css"])

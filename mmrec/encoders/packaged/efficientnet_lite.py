@@ -38,7 +38,7 @@ SPACE = Space(
     name="efficientnet-lite0",
     dim=1280,
     fingerprint=fingerprint(
-        weights=WEIGHTS.sha256, side=SIDE, centre=CENTRE, scale=SCALE, resize="bicubic, padded on white", version=1
+        weights=WEIGHTS.sha256, side=SIDE, centre=CENTRE, scale=SCALE, resize="bicubic, padded on white", version=2
     ),
 )
 BRIDGE = LabelBridge(IMAGENET, power=0.75)

@@ -1,12 +1,17 @@
 """YAMNet's own view of a sound: log-mel patches of 0.96 s. Pure numpy, so that decoding threads may share it."""
 
 from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from mmrec.errors import MediaError
 from mmrec.items import Waveform
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample
 
 __all__ = ["SETTINGS", "log_mel_patches"]
 
@@ -64,16 +69,25 @@ def _resampled(samples: Float32[np.ndarray, "n"], rate: int) -> Float32[np.ndarr
     if ratio == 1:
         return samples
     import torch  # noqa: PLC0415
-    from torchaudio.functional import resample  # noqa: PLC0415
 
-    return resample(torch.from_numpy(samples), ratio.numerator, ratio.denominator).numpy()
+    return _resampler(ratio)(torch.from_numpy(samples)).numpy()
+
+
+@lru_cache(maxsize=16)
+def _resampler(ratio: Fraction) -> "Resample":
+    """Return a resampler with its kernel, which takes as long to make as two seconds of sound to resample."""
+    from torchaudio.transforms import Resample  # noqa: PLC0415
+
+    return Resample(ratio.numerator, ratio.denominator)
 
 
 def _patches(wave: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "patches 96 64"]:
     padded = np.pad(wave, (0, max(0, WINDOW - len(wave))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::STEP] * _HANN
     spectrum = np.abs(np.fft.rfft(frames, FFT)).astype(np.float32)
-    log_mel = np.log(spectrum @ _MEL + np.float32(FLOOR))
+    # Not a matrix product: its library would start threads of its own in each decoding thread, and most of it is zeros.
+    mel = np.einsum("fbw,bw->fb", spectrum[:, _BINS], _WEIGHTS)
+    log_mel = np.log(mel + np.float32(FLOOR))
     windows = np.lib.stride_tricks.sliding_window_view(log_mel, PATCH, axis=0)[::HOP]
     return np.ascontiguousarray(windows.transpose(0, 2, 1))
 
@@ -90,5 +104,16 @@ def _mel_filters() -> Float32[np.ndarray, "bins bands"]:
     return filters.astype(np.float32)
 
 
+def _bands(
+    filters: Float32[np.ndarray, "bins bands"],
+) -> tuple[Int[np.ndarray, "bands w"], Float32[np.ndarray, "bands w"]]:
+    """Return the bins of each band and their weights, as many as the widest band has."""
+    first = (filters > 0).argmax(axis=0)
+    width = int((filters > 0).sum(axis=0).max())
+    bins = np.minimum(first[:, None] + np.arange(width), len(filters) - 1)
+    return bins, np.take_along_axis(filters.T, bins, axis=1)
+
+
 _MEL = _mel_filters()
+_BINS, _WEIGHTS = _bands(_MEL)
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
