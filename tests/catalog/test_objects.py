@@ -24,6 +24,8 @@ def s3():
     fsspec.config.conf["s3"] = {"endpoint_url": f"http://{host}:{port}"}
     fsspec.filesystem("s3").clear_instance_cache()
     store = fsspec.filesystem("s3")
+    if store.exists("shop"):  # all servers of one process share their buckets
+        store.rm("shop", recursive=True)
     store.mkdir("shop")
     yield store
     server.stop()
