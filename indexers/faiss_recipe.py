@@ -16,7 +16,7 @@ VECTORS_A_LIST = 39
 """Fewer than this a centroid, FAISS says, train it badly."""
 
 CODED_A_CENTROID = 64
-"""Parts of vectors that train a centroid of a product quantiser; FAISS's 256 take four times as long."""
+"""Parts of vectors that train a centroid of a product quantiser; FAISS's own 256 mean four times the work."""
 
 
 def new_index(spec: IndexSpec, dim: int, count: int) -> Native:

@@ -19,7 +19,7 @@ then find .26 of their ten nearest; 8 finds .95 (200,000 clustered vectors).
 """
 
 UPPER_LINKS = 11
-"""Bytes a vector of the few upper floors, offsets and levels (measured)."""
+"""Bytes a vector of the few upper floors, offsets and levels."""
 
 EXACT_SCALE = 200
 """Exact search costs about 20 ns an allowed vector (128 dimensions, one core), the graph about 1.4 microseconds a unit

@@ -17,7 +17,7 @@ DEFAULT_K_FACTOR = 8
 
 FILTERED_EFFORT = 2
 """How many times more candidates under a filter: what it leaves may all be far from a query, and codes tell far vectors
-apart less well (.945 of the ten nearest among a half that shares a region, .98 with twice as many)."""
+apart less well (.945 of the ten nearest among a half that shares a region)."""
 
 
 def _takes(index: Native) -> bool:
