@@ -12,6 +12,7 @@ __all__ = [
     "DeviceOption",
     "Display",
     "DtypeOption",
+    "EncodersOption",
     "ExplainOption",
     "HowMany",
     "SheetOption",
@@ -36,6 +37,10 @@ WhereOption = Annotated[
 ]
 
 DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+
+EncodersOption = Annotated[
+    str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+]
 
 DtypeOption = Annotated[str, typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")]
 

@@ -44,6 +44,7 @@ PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
         EncoderSpec("mmrec.encoders.packaged.efficientnet_lite.EfficientNetLite0"),
         EncoderSpec("mmrec.encoders.packaged.yamnet.YamNet"),
     ),
+    "none": (),  # of a store whose vectors were all made elsewhere
 }
 
 

@@ -24,10 +24,10 @@ STEPS = [
     "mmrec.store.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
     "mmrec.embedding.writer:append_vectors:1:before",
     "mmrec.embedding.writer:append_vectors:1:after",
-    "mmrec.embedding.job:commit_items:1:before",
-    "mmrec.embedding.job:commit_items:1:after",
-    "mmrec.embedding.job:remove_items:1:after",
-    "mmrec.embedding.job:replace_quarantine:1:after",
+    "mmrec.embedding.commit:commit_items:1:before",
+    "mmrec.embedding.commit:commit_items:1:after",
+    "mmrec.embedding.commit:remove_items:1:after",
+    "mmrec.embedding.commit:replace_quarantine:1:after",
     "mmrec.generation.build:reserve:1:after",
     "mmrec.generation.build:publish:1:before",
     "mmrec.store.generations:write_atomically:1:after",  # the manifest
