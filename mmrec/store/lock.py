@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmrec.errors import StoreBusyError
+from mmrec.errors import StoreBusyError, StoreError
 
 __all__ = ["PATIENCE_SECONDS", "commit_lock", "job_lock"]
 
@@ -22,7 +22,7 @@ def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
     """
     lock = FileLock(path, timeout=wait_seconds)
     try:
-        lock.acquire()
+        _acquire(lock, path)
     except Timeout as error:
         msg = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
         raise StoreBusyError(msg) from error
@@ -40,7 +40,7 @@ def job_lock(path: Path) -> Iterator[None]:
     """
     lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        _acquire(lock, path)
     except Timeout as error:
         msg = (
             f"another job is taking a catalog, vectors or its quarantine into {path.parent}; wait until it is done and "
@@ -51,3 +51,15 @@ def job_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, path: Path) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. Nothing was changed; put that right and run it again. "
+            "Searches need no permission to write"
+        ) from error

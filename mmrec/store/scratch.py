@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mmrec.errors import StoreError
 from mmrec.store.layout import Layout
 
 __all__ = ["scratch_folder"]
@@ -19,11 +20,16 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
 
     An OS lock beside it is held meanwhile, so that others can tell the folders of the dead from those of the living.
     """
-    layout.staging.mkdir(exist_ok=True)
-    _sweep(layout)
     folder = layout.staging / uuid.uuid4().hex
     lock = FileLock(_lock_of(folder))
-    lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+    try:
+        layout.staging.mkdir(exist_ok=True)
+        _sweep(layout)
+        lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+    except OSError as error:
+        raise StoreError(
+            f"{layout.staging} cannot be written: {error.strerror}. Nothing was changed; put that right, run it again"
+        ) from error
     try:
         folder.mkdir()
         yield folder
