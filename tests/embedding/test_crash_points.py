@@ -66,7 +66,7 @@ def survive(tmp_path, step, *, born):
     for name in names[::10]:
         assert grown.search(grown.show(name).text, k=1).hits[0].id == name
     assert list((store / "staging").iterdir()) == []
-    known = {"store.json", "commit.lock", "CURRENT", "items.lance", "quarantine.lance"}
+    known = {"store.json", "commit.lock", "job.lock", "CURRENT", "items.lance", "quarantine.lance"}
     assert {path.name for path in store.iterdir()} == known | {"vectors", "generations", "staging"}
 
 
