@@ -1,7 +1,7 @@
 """The face of a store: search it, look at it, change it."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from mmrec.arguments import as_id, as_ids, as_items, as_parts
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.embedding.job import EmbeddingJob, Tally
+from mmrec.embedding.job import EmbeddingJob
+from mmrec.embedding.tally import Tally
 from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import StoreError, UnknownIdError, UsageError
@@ -21,10 +23,11 @@ from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
 from mmrec.snapshot import Snapshot, open_snapshot
 from mmrec.store.generations import Manifest, manifest, numbers, roll_back
-from mmrec.store.items import StoredItem
+from mmrec.store.items import StoredItem, as_item
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
-from mmrec.store.quarantine import Quarantined, forget, quarantined
+from mmrec.store.near_ids import near_ids
+from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
 from mmrec.store.staging import remove_items
 
 __all__ = ["Engine", "open_store"]
@@ -96,15 +99,16 @@ class Engine:
 
         """
         started = time.perf_counter()
-        parts = _parts(query)
-        if k < 1:
-            raise UsageError(f"k must be at least 1; got {k}")
+        parts = as_parts(query)
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise UsageError(f"k must be a whole number, at least 1; got {k!r}")
         counted = _modalities(against)
         snapshot = self._fresh_snapshot()
-        vector = self._queries.make(parts, snapshot, counted)
         asked = [part.value for part in parts if part.kind == "item"]
+        self._known(snapshot, asked)
+        vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
-        found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
+        found = snapshot.live.search(vector[None], int(k) + len(set(asked)), allowed=allowed)
         hits = _hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
@@ -117,23 +121,26 @@ class Engine:
         k: int = 10,
     ) -> Results:
         """Find the items most like an item, itself left out; see `search` for the rest."""
-        return self.search(Part("item", item_id), against=against, where=where, k=k)
+        return self.search(Part("item", as_id(item_id)), against=against, where=where, k=k)
 
     def show(self, item_id: str) -> Hit:
         """One item as it is stored; its score is 0. Raises UnknownIdError."""
-        found = self._fresh_snapshot().items.by_id([item_id])
-        if item_id not in found:
-            raise UnknownIdError(f"there is no item {item_id!r} in {self._layout.root}")
-        return _hit(found[item_id], 0.0, {})
+        return _hit(self._known(self._fresh_snapshot(), [as_id(item_id)])[item_id], 0.0, {})
+
+    def items(self, *, where: str | None = None, limit: int | None = None) -> Iterator[Hit]:
+        """Items as they are stored, in no promised order, a few in memory at a time; their scores are 0.
+
+        `where` is as for `search`; `limit` is the most that are given. Raises UsageError for a bad filter.
+        """
+        for batch in self._fresh_snapshot().items.scan(where, limit=limit):
+            for row in batch.to_pylist():
+                yield _hit(as_item(row), 0.0, {})
 
     def vectors(self, ids: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Item vectors in the order of `ids`. Raises UnknownIdError where one is not there."""
-        snapshot = self._fresh_snapshot()
-        found = snapshot.items.by_id(ids)
-        missing = [item_id for item_id in ids if item_id not in found]
-        if missing:
-            raise UnknownIdError(f"there is no item {missing[0]!r} in {self._layout.root}")
-        return snapshot.vectors([found[item_id].row for item_id in ids])
+        snapshot, wanted = self._fresh_snapshot(), as_ids(ids)
+        found = self._known(snapshot, wanted)
+        return snapshot.vectors([found[item_id].row for item_id in wanted])
 
     def upsert(self, items: Iterable[Item], metadata: pa.Schema | None = None) -> Tally:
         """Add items or replace those of the same id; they are found from the next query on.
@@ -142,19 +149,25 @@ class Engine:
         quarantine and is counted in the tally.
         """
         schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
-        return EmbeddingJob(self._layout, self._encoders(), media=self._media, delta=True).run(items, schema)
+        encoders = self._encoders()
+        if not encoders:
+            raise UsageError(
+                f"the vectors of {self._layout.root} were made elsewhere, so there is nothing to encode items with; "
+                "open it with encoders, or bring vectors with `mmrec import-vectors`"
+            )
+        return EmbeddingJob(self._layout, encoders, media=self._media, delta=True).run(as_items(items), schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""
-        wanted = sorted({ids} if isinstance(ids, str) else set(ids))
+        wanted = sorted({ids} if isinstance(ids, str) else set(as_ids(ids)))
         with commit_lock(self._layout.lock):
             removed = remove_items(self._layout.items, wanted)
             forget(self._layout.quarantine, set(wanted))
         return removed
 
-    def quarantined(self) -> list[Quarantined]:
-        """What could not be used, and why."""
-        return quarantined(self._layout.quarantine)
+    def quarantined(self, limit: int | None = None) -> list[Quarantined]:
+        """What could not be used, and why: all of it, or the first few, in the order of the source."""
+        return quarantined(self._layout.quarantine, limit)
 
     def generations(self) -> list[Manifest]:
         """All published generations, oldest first."""
@@ -176,7 +189,7 @@ class Engine:
             "generation": made.number,
             "created": made.created,
             "changed_since": len(snapshot.tail_rows),
-            "quarantined": len(left_out),
+            "quarantined": count_quarantined(self._layout.quarantine),
             "encoders": made.encoders,
             "contents": snapshot.contents(left_out),
             "weights": made.weights,
@@ -185,6 +198,16 @@ class Engine:
             "index": made.index_factory,
             "checks": made.checks,
         }
+
+    def _known(self, snapshot: Snapshot, ids: Sequence[str]) -> dict[str, StoredItem]:
+        """The items of these ids. Raises UnknownIdError with ids that may be meant, where one is not there."""
+        found = snapshot.items.by_id(ids)
+        missing = next((item_id for item_id in ids if item_id not in found), None)
+        if missing is not None:
+            near = " or ".join(map(repr, near_ids(snapshot.items, missing)))
+            hint = f"did you mean {near}?" if near else f"list those there are with `mmrec list {self._layout.root}`"
+            raise UnknownIdError(f"there is no item {missing!r} in {self._layout.root}; {hint}")
+        return found
 
     def _fresh_snapshot(self) -> Snapshot:
         with self._lock:
@@ -220,12 +243,6 @@ def _modalities(against: str | Iterable[Modality | str] | None) -> frozenset[Mod
     if unknown or not named:
         raise UsageError(f"against names {unknown or 'nothing'}; allowed are {', '.join(Modality)}, one or several")
     return frozenset(Modality(name) for name in named)
-
-
-def _parts(query: str | Part | Sequence[Part]) -> Sequence[Part]:
-    if isinstance(query, str):
-        return [Part("text", query)]
-    return [query] if isinstance(query, Part) else query
 
 
 def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]) -> list[Hit]:

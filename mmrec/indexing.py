@@ -8,16 +8,19 @@ import pyarrow as pa
 from indexers.types import IndexSpec
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
-from mmrec.embedding.job import EmbeddingJob, Tally
+from mmrec.embedding.job import EmbeddingJob
+from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.generation.build import Recipe, build_generation, follows
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.store.declared import declared_spaces
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.lock import job_lock
 
 __all__ = ["Indexing", "index_items", "spaces_of"]
 
@@ -32,6 +35,7 @@ class Indexing:
         keep_missing: Keep items that the source no longer has.
         delta: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
+        retry: Read again what is in quarantine, though it has not changed; items that are not given stay.
         refit: Fit centring and projection anew.
         dim: Most dimensions of an item vector.
         index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
@@ -47,6 +51,7 @@ class Indexing:
     keep_missing: bool = False
     delta: bool = False
     prune: bool = False
+    retry: bool = False
     refit: bool = False
     dim: int = 512
     index: IndexSpec | None = None
@@ -65,10 +70,22 @@ def index_items(
 ) -> tuple[Tally, Manifest]:
     """Bring a store in line with a source. Returns what was done and the generation that is now current.
 
-    A generation is published only where something changed. Raises StoreError where the store or a check of the new
-    generation fails, UsageError where metadata or weights do not fit.
+    A generation is published only where something changed. What others change while the source is read is newer than
+    it and stays until the next run. Raises StoreBusyError where another job is at work on the store, StoreError where
+    the store or a check of the new generation fails, UsageError where metadata or weights do not fit.
     """
     layout.create()
+    with job_lock(layout.job_lock):
+        return _index_locked(source, metadata, layout, encoders, how)
+
+
+def _index_locked(
+    source: Iterable[Item | Removal | Reject],
+    metadata: pa.Schema,
+    layout: Layout,
+    encoders: Sequence[Encoder],
+    how: Indexing,
+) -> tuple[Tally, Manifest]:
     before = _current_generation(layout)
     weights = _weights(how, before)
     del before  # a night may pass, and another index be published
@@ -79,15 +96,17 @@ def index_items(
         how.media.workers(decoding_workers()),
         media=how.media,
         report=how.report,
-        keep_missing=how.keep_missing,
+        keep_missing=how.keep_missing or how.retry,
         delta=how.delta,
         modalities=counted,
         prune=how.prune,
+        retry=how.retry,
+        yields=True,
     )
     tally = job.run(source, metadata)
     before = _current_generation(layout)
-    index, memory = _index(how, before)
-    recipe = Recipe(spaces_of(encoders), weights, how.encoder_source, how.dim, index, memory)
+    index, memory = _index_choice(how, before)
+    recipe = Recipe(spaces_of(encoders, layout), weights, how.encoder_source, how.dim, index, memory)
     if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
@@ -104,7 +123,7 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
     return {modality: float(given.get(modality, 1.0)) for modality in Modality}
 
 
-def _index(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:
+def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:
     """The recipe and the limit of memory: as given, or as a person gave them before."""
     if how.index is not None or how.index_memory is not None or how.choose_index or before is None:
         return how.index, how.index_memory
@@ -113,9 +132,15 @@ def _index(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, 
     return kept, made.index_memory
 
 
-def spaces_of(encoders: Sequence[Encoder]) -> dict[Modality, tuple[Space, ...]]:
-    """Return the spaces of each modality, over several encoders."""
+def spaces_of(encoders: Sequence[Encoder], layout: Layout) -> dict[Modality, tuple[Space, ...]]:
+    """Return the spaces of each modality: those of the encoders, and those of imported vectors."""
+    imported = declared_spaces(layout)
     return {
-        modality: tuple(space for encoder in encoders for space in encoder.spaces.get(modality, ()))
+        modality: tuple(
+            dict.fromkeys(
+                [space for encoder in encoders for space in encoder.spaces.get(modality, ())]
+                + list(imported.get(modality, ()))
+            )
+        )
         for modality in Modality
     }

@@ -68,6 +68,13 @@ class QueryMaker:
         if part.kind not in set(Modality):
             raise UsageError(f"a part of a query is text, image, audio or item, not {part.kind!r}")
         modality = Modality(part.kind)
+        if not any(modality in query_spaces(encoder) for encoder in self._load()):
+            there = ", ".join(block.name for block in fusion.blocks)
+            raise UsageError(
+                f"no encoder in use takes {modality}, so this part cannot be compared with the store's vectors "
+                f"({there}). Query by item; or name an encoder whose space has the same name and fingerprint, with "
+                "--encoders FILE.toml"
+            )
         if modality is Modality.TEXT:
             vectors = self._encode_text(part.value)
         else:
@@ -77,8 +84,6 @@ class QueryMaker:
     def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
         """One content in all the spaces its encoders have."""
         able = [encoder for encoder in self._load() if modality in query_spaces(encoder)]
-        if not able:
-            raise UsageError(f"none of the encoders in use takes {modality}; query with another modality")
         content = decode_apart(modality, data, Limits())
         vectors = {}
         for encoder in able:

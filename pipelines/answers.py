@@ -1,6 +1,7 @@
 """What commands print: an answer as a table or as one JSON document."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
 
 from rich.table import Table
 
@@ -15,6 +16,7 @@ __all__ = [
     "deliver",
     "generation_rows",
     "print_hit",
+    "print_items",
     "print_results",
     "print_rows",
     "print_values",
@@ -70,6 +72,20 @@ def print_hit(hit: Hit, *, as_json: bool) -> None:
     console.data.print(console.pairs({name: value for name, value in values.items() if value is not None}))
 
 
+def print_items(items: Iterable[Hit], most: int | None, *, as_json: bool) -> None:
+    """Print items, of which there are `most` at most, as a table or as one JSON document."""
+    if as_json:
+        console.emit_json_rows("items", ({"id": item.id, **_contents(item)} for item in items))
+        return
+    rows = [(item.id, item.text or _holds(item), _known(item)) for item in items]
+    if rows:
+        console.data.print(console.table(("id", "contents", "metadata"), rows))
+    if not rows:
+        console.note("No item meets that.")
+    elif len(rows) == most:
+        console.note(f"The first {most:,}; --limit 0 lists all, --json gives all to a program.")
+
+
 def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
     """Print named values."""
     if as_json:
@@ -78,12 +94,11 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
         console.data.print(console.pairs(values))
 
 
-def quarantine_rows(left_out: Sequence[Quarantined]) -> list[dict[str, object]]:
-    """Lay out what was left out: the source's row, from 1, and where that is, the item's id, the column, the reason."""
-    return [
-        {"row": one.source_row, "where": one.where, "id": one.id, "column": one.column, "reason": one.reason}
-        for one in left_out
-    ]
+def quarantine_rows(left_out: Iterable[Quarantined]) -> Iterator[dict[str, object]]:
+    """Lay out what was left out: the source's row, from 1, and where, the item's id, the column, the reason, when."""
+    for one in left_out:
+        found = {"row": one.source_row, "where": one.where, "id": one.id, "column": one.column, "reason": one.reason}
+        yield found | {"when": one.at and one.at.astimezone(UTC).replace(microsecond=0)}
 
 
 def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict[str, object]]:

@@ -35,13 +35,25 @@ def main() -> None:
     sys.exit(run_app(app, sys.argv[1:]))
 
 
+def _show_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mmrec {version('mmrec')}")
+        raise typer.Exit
+    return False
+
+
 @app.callback()
 def common(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal fault.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Declare what stands before any command; `run_app` reads it from the command line itself."""
-    del debug
+    del debug, version
 
 
 @app.command(
@@ -128,9 +140,7 @@ def search(
     image: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A picture.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
-    encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
-    ] = None,
+    encoders: options.EncodersOption = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
     against: options.AgainstOption = None,
@@ -199,6 +209,23 @@ def show(
     answers.print_hit(mmrec.open(store).show(item), as_json=as_json)
 
 
+@app.command("list", epilog="Example: mmrec list my-store --where \"category = 'animals'\" --limit 20")
+def list_items(
+    store: options.StoreArgument,
+    *,
+    where: options.WhereOption = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Most that are listed; 0 for all.", show_default="50")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List items: ids, texts, media and metadata. With --json all of them, unless there is a --limit."""
+    from pipelines import answers
+
+    most = 50 if limit is None and not as_json else limit
+    answers.print_items(mmrec.open(store).items(where=where, limit=most or None), most, as_json=as_json)
+
+
 @app.command(epilog="Example: mmrec status my-store --json")
 def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
     """Show what a store holds and how it was made."""
@@ -207,13 +234,34 @@ def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> 
     answers.print_values(mmrec.open(store).status(), as_json=as_json)
 
 
-@app.command(epilog="Example: mmrec quarantine my-store")
-def quarantine(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
-    """List what was left out of the store, and why."""
-    from pipelines import answers
+@app.command(epilog="Example: mmrec quarantine my-store --retry")
+def quarantine(
+    store: options.StoreArgument,
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="Read and encode it again, without the source.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Most that are listed; 0 for all.", show_default="50")
+    ] = None,
+    encoders: options.EncodersOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
+    as_json: options.AsJson = False,
+) -> None:
+    """List what was left out of the store, and why; or try it again.
 
-    rows = answers.quarantine_rows(mmrec.open(store).quarantined())
-    answers.print_rows("quarantined", rows, as_json=as_json, empty="Nothing was left out.")
+    With --json all of it is listed, unless there is a --limit.
+    """
+    from pipelines import answers
+    from pipelines import quarantine as job
+
+    if retry:
+        chosen = grammar.parse_device(device)
+        told = job.retry(store, encoders, chosen, dtype, media_root=media_root, allow_fetch=allow_fetch)
+        answers.print_values(told, as_json=as_json)
+    else:
+        job.show(store, limit, as_json=as_json)
 
 
 @app.command(epilog="Example: mmrec delete my-store item-42 item-43")
@@ -354,3 +402,53 @@ def gc(
 
     policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)
     upkeep.gc(store, policy, as_json=as_json)
+
+
+@app.command(
+    "import-vectors", epilog="Example: mmrec import-vectors my-store clip.parquet --space clip --modality image"
+)
+def import_vectors(
+    store: options.StoreArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet or dataset of vectors.", show_default=False)],
+    *,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="What their space is called.")] = None,
+    modality: Annotated[str | None, typer.Option(metavar="text|image|audio", help="What they are vectors of.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="TEXT", help="What made them: model, revision.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(metavar="HEX", help="That of the encoder that is to encode queries.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COL", help="Column of ids.", show_default="id")
+    ] = None,
+    hash_column: Annotated[
+        str | None, typer.Option("--hash", metavar="COL", help="Or of the contents' BLAKE2b-128 hashes.")
+    ] = None,
+    vector: Annotated[str, typer.Option(metavar="COL", help="Column of vectors.")] = "vector",
+    metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    add_items: Annotated[bool, typer.Option("--add-items", help="Make items of ids that are new.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row was left out.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Bring in vectors made elsewhere, as a space of their own; a new store may be made of them alone.
+
+    A row's vector is that of its item's content of the modality, or of the item itself where it has none.
+    """
+    columns = grammar.parse_columns(metadata or ())
+    from mmrec.exchange.importing import Import
+    from mmrec.exchange.spaces_of import Declaration
+    from mmrec.exchange.vector_files import VectorColumns
+    from pipelines import answers, console
+    from pipelines import import_vectors as job
+
+    ids = id_column if id_column is not None or hash_column is not None else "id"
+    how = Import(
+        VectorColumns(ids, hash_column, vector, columns),
+        Declaration(space, grammar.parse_modality(modality), model, fingerprint),
+        add_items,
+    )
+    told = job.run(store, file, how)
+    answers.print_values(told, as_json=as_json)
+    if told["quarantined"]:
+        console.warn(f"{told['quarantined']:,} rows left out; their reasons: mmrec quarantine {store}")
+        if strict:
+            raise typer.Exit(ExitCode.PARTLY)

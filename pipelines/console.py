@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from itertools import chain, islice
 
 import typer
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from mmrec.errors import UsageError
 
-__all__ = ["agree", "clean", "data", "emit_json", "note", "notes", "pairs", "table", "warn"]
+__all__ = ["agree", "clean", "data", "emit_json", "emit_json_rows", "note", "notes", "pairs", "table", "warn"]
 
 data = Console(highlight=False)
 """Answers: the tables."""
@@ -34,6 +35,17 @@ def clean(value: object) -> str:
 def emit_json(document: Mapping[str, object]) -> None:
     """Print one JSON document. Numbers that JSON does not have (NaN, infinity) become null, dates ISO 8601."""
     sys.stdout.write(json.dumps(_plain(document), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def emit_json_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Print one JSON document whose only member is a list, a row at a time, so that it may be of any length."""
+    source = iter(rows)
+    first = list(islice(source, 1))  # what is wrong with the question shows here, before anything is written
+    sys.stdout.write(f"{{\n {json.dumps(name)}: [")
+    for number, row in enumerate(chain(first, source)):
+        sys.stdout.write(("," if number else "") + "\n  " + json.dumps(_plain(row), allow_nan=False))
+    sys.stdout.write("\n ]\n}\n")
     sys.stdout.flush()
 
 

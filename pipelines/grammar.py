@@ -8,7 +8,15 @@ from typing import Literal
 from mmrec.errors import UsageError
 from mmrec.modality import Modality
 
-__all__ = ["parse_against", "parse_columns", "parse_device", "parse_vector_format", "parse_weighted", "parse_weights"]
+__all__ = [
+    "parse_against",
+    "parse_columns",
+    "parse_device",
+    "parse_modality",
+    "parse_vector_format",
+    "parse_weighted",
+    "parse_weights",
+]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
@@ -71,6 +79,11 @@ def parse_device(given: str) -> str:
     if not _DEVICE.fullmatch(given):
         raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
     return given
+
+
+def parse_modality(given: str | None) -> Modality | None:
+    """Read one modality; None where none is given. Raises UsageError."""
+    return None if given is None else _modality(given.strip(), given)
 
 
 def parse_vector_format(given: str) -> Literal["float16", "float32"]:

@@ -11,7 +11,6 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
-from mmrec.embedding.job import Tally
 from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
@@ -22,9 +21,9 @@ from mmrec.store.layout import Layout
 from pipelines import console
 from pipelines.index_types import IndexOptions, IndexSummary
 from pipelines.media import opened_media
-from pipelines.progress import Advance, progress
+from pipelines.progress import Reporter, progress
 
-__all__ = ["run"]
+__all__ = ["encoders_of", "run"]
 
 PACKAGED = "packaged"
 AUTO = "auto"
@@ -41,7 +40,7 @@ def run(options: IndexOptions) -> IndexSummary:
     _check_weights(options.weights, columns)
     source = open_source(options.source, columns)
     own_threads()
-    chosen = _encoders(options, layout)
+    chosen = encoders_of(options.encoders, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
     with (
         opened_media(options.media_root, source.address, allow_fetch=options.allow_fetch) as media,
@@ -58,7 +57,7 @@ def run(options: IndexOptions) -> IndexSummary:
             index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
             choose_index=options.index == AUTO,
             media=media,
-            report=_Reporter(advance),
+            report=Reporter(advance),
         )
         tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     return IndexSummary(
@@ -75,12 +74,17 @@ def run(options: IndexOptions) -> IndexSummary:
     )
 
 
-def _encoders(options: IndexOptions, layout: Layout) -> str:
+def encoders_of(given: str | None, layout: Layout) -> str:
     """The encoders as given, or those of the store. Raises UsageError where those are a person's own."""
-    if options.encoders is not None:
-        return options.encoders
+    if given is not None:
+        return given
     number = current(layout)
     made_with = PACKAGED if number is None else manifest(layout, number).encoders
+    if not PRESETS.get(made_with, (None,)):
+        raise UsageError(
+            f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
+            f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
+        )
     if made_with not in PRESETS:
         raise UsageError(
             f"{layout.root} was made with the encoders of {made_with}; name them with --encoders {made_with}, or "
@@ -125,16 +129,3 @@ def _command(options: IndexOptions, columns: ColumnSpec) -> str:
     named = {"id": (columns.id,), **some, "deleted": (columns.deleted,) if columns.deleted else ()}
     flags = [word for name, names in named.items() if names for word in (f"--{name}", ",".join(names))]
     return shlex.join(["mmrec", "index", str(options.source), str(options.store), *flags])
-
-
-class _Reporter:
-    """Turns a running tally into steps of a progress bar."""
-
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._seen = 0
-
-    def __call__(self, tally: Tally) -> None:
-        if tally.seen > self._seen:
-            self._advance(tally.seen - self._seen)
-            self._seen = tally.seen

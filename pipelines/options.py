@@ -15,6 +15,7 @@ __all__ = [
     "DeviceOption",
     "Display",
     "DtypeOption",
+    "EncodersOption",
     "ExplainOption",
     "HowMany",
     "MediaRootOption",
@@ -44,6 +45,10 @@ DeviceOption = Annotated[str, DEVICE]
 
 DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
 DtypeOption = Annotated[str, DTYPE]
+
+EncodersOption = Annotated[
+    str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
+]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]
 

@@ -8,9 +8,10 @@ from datetime import timedelta
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mmrec.embedding.tally import Tally
 from pipelines import console
 
-__all__ = ["Advance", "PlainProgress", "progress"]
+__all__ = ["Advance", "PlainProgress", "Reporter", "progress"]
 
 Advance = Callable[[int], None]
 """Called with the number of units done since the last call."""
@@ -76,3 +77,17 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     plain = PlainProgress(label, total)
     yield plain.advance
     plain.close()
+
+
+class Reporter:
+    """Turns a running tally into steps of a progress bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._seen = 0
+
+    def __call__(self, tally: Tally) -> None:
+        """Advance by the rows taken since the last call."""
+        if tally.seen > self._seen:
+            self._advance(tally.seen - self._seen)
+            self._seen = tally.seen

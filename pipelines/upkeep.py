@@ -72,4 +72,4 @@ def _spaces(store: Path, given: str | None, made_with: str) -> Mapping[Modality,
     if given is None and made_with not in PRESETS:
         msg = f"{store} was made with the encoders of {made_with}; name them: --encoders {made_with}"
         raise StoreError(msg)
-    return spaces_of(load_encoders(made_with if given is None else given))
+    return spaces_of(load_encoders(made_with if given is None else given), Layout(store))

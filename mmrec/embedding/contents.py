@@ -17,6 +17,7 @@ from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaErr
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.store.earlier import KnownBad
 from mmrec.store.items import StoredField, StoredItem
 from mmrec.store.quarantine import Quarantined
 from mmrec.store.vectors import VectorTable
@@ -75,7 +76,7 @@ class Contents:
 
     encoders: Sequence[Encoder]
     tables: Mapping[Space, VectorTable]
-    bad: Mapping[str, Quarantined]
+    bad: KnownBad
     modalities: frozenset[Modality]
     limits: Limits
     media: MediaAccess

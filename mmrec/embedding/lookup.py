@@ -1,10 +1,11 @@
 """What the store has of the items that come in."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmrec.items import Item, Reject, Removal
-from mmrec.store.items import ItemTable, StoredField
+from mmrec.store.earlier import Earlier
+from mmrec.store.items import ItemTable, StoredField, StoredItem
 from mmrec.store.quarantine import Quarantined
 
 __all__ = ["Known", "Lookup", "chunks"]
@@ -20,13 +21,26 @@ class Known:
     Attributes:
         item: The item as it came in.
         before: Its fields as stored, by column and URI.
-        digest: Digest of its row; None where it has none.
+        stored: Its row; None where it has none.
+        ailing: Contents of it that were in quarantine and may have recovered: column and URI.
 
     """
 
     item: Item
     before: dict[tuple[str, str | None], StoredField]
-    digest: bytes | None
+    stored: StoredItem | None
+    ailing: frozenset[tuple[str, str | None]]
+
+    @property
+    def text(self) -> str | None:
+        """The text that stands for the item."""
+        return next((content.text for content in self.item.fields if content.text is not None), None)
+
+    @property
+    def without_contents(self) -> "Known":
+        """The same without bytes that the source gave."""
+        fields = tuple(replace(content, data=None) for content in self.item.fields)
+        return replace(self, item=replace(self.item, fields=fields))
 
     @property
     def size_in_hand(self) -> int:
@@ -37,20 +51,26 @@ class Known:
 class Lookup:
     """The items of a store and its quarantine, as they were when a run began."""
 
-    def __init__(self, items: ItemTable, earlier: Iterable[Quarantined]) -> None:
+    def __init__(self, items: ItemTable, earlier: Earlier, *, afresh: bool = False) -> None:
+        """Take the store; `afresh` if what quarantine holds is to be read again though its files are the same."""
         self._items = items
-        self._bad: dict[str, list[Quarantined]] = {}
-        for entry in earlier:
-            if entry.id is not None and entry.hash is not None:
-                self._bad.setdefault(entry.id, []).append(entry)
+        self._earlier = earlier
+        self._afresh = afresh
 
     def find(self, items: Sequence[Item]) -> Iterator[Known]:
         """What is known of each item; of those of which nothing could be used, only what quarantine knows."""
-        stored = self._items.by_id([item.id for item in items])
+        ids = [item.id for item in items]
+        stored = self._items.by_id(ids)
+        bad = self._earlier.of_ids(ids)
         for item in items:
             found = stored.get(item.id)
-            before = found.fields if found else _as_stored(item, self._bad.get(item.id, []))
-            yield Known(item, {(one.column, one.uri): one for one in before}, found.digest if found else None)
+            entries = [entry for entry in bad.get(item.id, ()) if entry.hash is not None]
+            ailing = frozenset((entry.column, entry.uri) for entry in entries)
+            before = found.fields if found else _as_stored(item, entries)
+            known = {(one.column, one.uri): one for one in before}
+            if self._afresh:
+                known = {place: one for place, one in known.items() if place not in ailing}
+            yield Known(item, known, found, ailing)
 
 
 def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:

@@ -65,6 +65,7 @@ PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
             "mmrec.encoders.hub.audio_text.HubAudioText", {"model": "laion/clap-htsat-unfused", "items": ("audio",)}
         ),
     ),
+    "none": (),  # of a store whose vectors were all made elsewhere
 }
 
 HUB_KINDS: Mapping[str, tuple[str, str]] = {

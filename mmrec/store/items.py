@@ -17,7 +17,7 @@ from mmrec.modality import Modality
 from mmrec.store.keys import words_of
 from mmrec.store.tables import open_table, quoted
 
-__all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "as_fields", "item_schema"]
+__all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "as_fields", "as_item", "item_schema"]
 
 FIELD_TYPE = pa.struct(
     [
@@ -194,10 +194,11 @@ class ItemTable:
                 chosen = wanted(batch.column("id").to_pylist())
                 yield [as_fields(entry) for entry in batch.column("mmrec_fields").filter(pa.array(chosen)).to_pylist()]
 
-    def ids(self, where: str | None = None, size: int = 65536) -> Iterator[list[str]]:
+    def ids(self, where: str | None = None, size: int = 65536, limit: int | None = None) -> Iterator[list[str]]:
         """All ids, or those of the items that a SQL expression lets pass, a batch at a time."""
         if self._table is not None:
-            for batch in self._table.scanner(columns=["id"], filter=where, batch_size=size).to_batches():
+            scanner = self._table.scanner(columns=["id"], filter=where, batch_size=size, limit=limit)
+            for batch in scanner.to_batches():
                 yield batch.column("id").to_pylist()
 
     def scan(self, where: str | None = None, size: int = 4096, limit: int | None = None) -> Iterator[pa.RecordBatch]:
@@ -224,13 +225,20 @@ class ItemTable:
         """Ids of items added or edited after a version."""
         return {name for batch in self.ids(_after(version)) for name in batch}
 
+    def digests_changed_since(self, version: int) -> Iterator[dict[str, bytes]]:
+        """Digests of items added or edited after a version, by id, a batch at a time."""
+        if self._table is not None:
+            scanner = self._table.scanner(columns=["id", "mmrec_digest"], filter=_after(version), batch_size=4096)
+            for batch in scanner.to_batches():
+                yield dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+
     def _where_in(self, column: str, values: list[Any]) -> Iterator[StoredItem]:
         if self._table is None:
             return
         for start in range(0, len(values), IDS_PER_QUERY):
             wanted = f"{column} IN ({quoted(values[start : start + IDS_PER_QUERY])})"
             for row in self._table.scanner(filter=wanted, with_row_id=True).to_table().to_pylist():
-                yield _stored(row)
+                yield as_item(row)
 
     def _bad_filter(self, where: str | None, error: Exception) -> str:
         columns = ", ".join(["id", *self.metadata_schema.names])
@@ -252,13 +260,14 @@ def _after(version: int) -> str:
     return f"_row_last_updated_at_version > {int(version)}"
 
 
-def _stored(row: dict[str, Any]) -> StoredItem:
+def as_item(row: dict[str, Any]) -> StoredItem:
+    """An item from its row, which is used up."""
     return StoredItem(
         id=row.pop("id"),
         digest=row.pop("mmrec_digest"),
         text=row.pop("mmrec_text"),
         fields=as_fields(row.pop("mmrec_fields")),
-        row=row.pop("_rowid"),
+        row=row.pop("_rowid", -1),
         metadata=row,
     )
 

@@ -51,6 +51,11 @@ class Layout:
         return self.root / "commit.lock"
 
     @property
+    def job_lock(self) -> Path:
+        """File whose OS lock is held by the one job that takes in a catalog."""
+        return self.root / "job.lock"
+
+    @property
     def staging(self) -> Path:
         """Folder for what a running job has not committed; its content may be thrown away."""
         return self.root / "staging"
@@ -88,13 +93,18 @@ class Layout:
         except FileNotFoundError as error:
             msg = f"{self.root} is not a mmrec store; make one with `mmrec index SOURCE {self.root}`"
             raise StoreError(msg) from error
+        except NotADirectoryError as error:
+            msg = f"{self.root} is a file, and a store is a directory; name another place"
+            raise StoreError(msg) from error
+        except PermissionError as error:
+            msg = f"{self._about} may not be read by this user; ask its owner for permission"
+            raise StoreError(msg) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{self._about} cannot be read ({error}); restore it from a backup of the store"
             raise StoreError(msg) from error
         if found != FORMAT_VERSION:
             raise StoreError(
-                f"{self.root} has store format {found}, this mmrec reads format {FORMAT_VERSION}; "
-                "index the source again into a new store"
+                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_way_out(found)}"
             )
 
     def _is_unborn(self) -> bool:
@@ -104,3 +114,15 @@ class Layout:
     @property
     def _about(self) -> Path:
         return self.root / "store.json"
+
+
+def _way_out(found: object) -> str:
+    """What to do with a store of another format; it is left as it is."""
+    if type(found) is int and found > FORMAT_VERSION:
+        return "it was written by a newer mmrec: install that one to read it. Nothing was changed"
+    if type(found) is int and found > 0:
+        return (
+            "it was written by an older mmrec: index its source again into a new store, or export its vectors with the "
+            "older one and bring them here with `mmrec import-vectors`. Nothing was changed"
+        )
+    return "that is no version: store.json is damaged, so restore it from a backup of the store"

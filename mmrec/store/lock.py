@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmrec.errors import StoreBusyError
+from mmrec.errors import StoreBusyError, StoreError
 
-__all__ = ["PATIENCE_SECONDS", "commit_lock"]
+__all__ = ["PATIENCE_SECONDS", "commit_lock", "job_lock"]
 
 PATIENCE_SECONDS = 900.0
 """How long a job waits that has worked for hours: another may commit a whole catalog meanwhile."""
@@ -22,7 +22,7 @@ def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
     """
     lock = FileLock(path, timeout=wait_seconds)
     try:
-        lock.acquire()
+        _acquire(lock, path)
     except Timeout as error:
         msg = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
         raise StoreBusyError(msg) from error
@@ -30,3 +30,36 @@ def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def job_lock(path: Path) -> Iterator[None]:
+    """Hold the lock that lets one job at a time take in a catalog; live changes do not need it.
+
+    Raises StoreBusyError at once where another job holds it: two would read and encode the same things twice.
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        _acquire(lock, path)
+    except Timeout as error:
+        msg = (
+            f"another job is taking a catalog, vectors or its quarantine into {path.parent}; wait until it is done and "
+            "run this again, or stop it: what it has encoded is kept. Live changes and searches go on meanwhile"
+        )
+        raise StoreBusyError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, path: Path) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. Nothing was changed; put that right and run it again. "
+            "Searches need no permission to write"
+        ) from error

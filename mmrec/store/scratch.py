@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mmrec.errors import StoreError
 from mmrec.store.layout import Layout
 
 __all__ = ["living_since", "scratch_folder", "sweep"]
@@ -21,11 +22,16 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
 
     An OS lock beside it is held meanwhile, so that others can tell the folders of the dead from those of the living.
     """
-    layout.staging.mkdir(exist_ok=True)
-    sweep(layout)
     folder = layout.staging / f"{int(time.time())}-{uuid.uuid4().hex}"
     lock = FileLock(_lock_of(folder))
-    lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+    try:
+        layout.staging.mkdir(exist_ok=True)
+        sweep(layout)
+        lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+    except OSError as error:
+        raise StoreError(
+            f"{layout.staging} cannot be written: {error.strerror}. Nothing was changed; put that right, run it again"
+        ) from error
     try:
         folder.mkdir()
         yield folder

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
-from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredField, StoredItem, as_fields
+from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredItem, as_item
 from mmrec.store.retype import common_type, mend, retype
 from mmrec.store.tables import compact, create, open_table, quoted, writing
 
@@ -73,19 +73,26 @@ class StagedItems:
         batches = pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=[column])
         return all(batch.column(0).null_count == len(batch) for batch in batches)
 
-    def fields(self, ids: Collection[str]) -> dict[str, tuple[StoredField, ...]]:
-        """Fields of the items of these ids, as far as they are staged. Close first."""
+    def items(self, ids: Collection[str]) -> dict[str, StoredItem]:
+        """The items of these ids, as far as they are staged. Close first."""
         found = {}
         wanted = pa.array(list(ids), pa.string())
-        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=["id", "mmrec_fields"]):
+        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
             for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist():
-                found[row["id"]] = as_fields(row["mmrec_fields"])
+                item = as_item(row)
+                found[item.id] = item
         return found
 
-    def drop(self, ids: Collection[str]) -> None:
-        """Leave out staged items, once, after all."""
-        self._dropped = frozenset(ids)
-        self.count -= len(self._dropped)
+    def drop(self, ids: Collection[str]) -> set[str]:
+        """Leave out items, once, after all. Returns those that were staged. Close first."""
+        wanted = pa.array(sorted(ids), pa.string())
+        staged: set[str] = set()
+        if len(wanted):
+            for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=["id"]):
+                staged.update(batch.column("id").filter(pc.is_in(batch.column("id"), wanted)).to_pylist())
+        self._dropped = frozenset(staged)
+        self.count -= len(staged)
+        return staged
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """What is staged and not dropped. Close first."""

@@ -24,10 +24,10 @@ STEPS = [
     "mmrec.store.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
     "mmrec.embedding.writer:append_vectors:1:before",
     "mmrec.embedding.writer:append_vectors:1:after",
-    "mmrec.embedding.job:commit_items:1:before",
-    "mmrec.embedding.job:commit_items:1:after",
-    "mmrec.embedding.job:remove_items:1:after",
-    "mmrec.embedding.job:replace_quarantine:1:after",
+    "mmrec.embedding.commit:commit_items:1:before",
+    "mmrec.embedding.commit:commit_items:1:after",
+    "mmrec.embedding.commit:remove_items:1:after",
+    "mmrec.embedding.commit:replace_quarantine:1:after",
     "mmrec.generation.build:reserve:1:after",
     "mmrec.generation.build:publish:1:before",
     "mmrec.store.generations:write_atomically:1:after",  # the manifest
@@ -66,7 +66,7 @@ def survive(tmp_path, step, *, born):
     for name in names[::10]:
         assert grown.search(grown.show(name).text, k=1).hits[0].id == name
     assert list((store / "staging").iterdir()) == []
-    known = {"store.json", "commit.lock", "CURRENT", "items.lance", "quarantine.lance"}
+    known = {"store.json", "commit.lock", "job.lock", "CURRENT", "items.lance", "quarantine.lance"}
     assert {path.name for path in store.iterdir()} == known | {"vectors", "generations", "staging"}
 
 
@@ -109,8 +109,11 @@ def test_two_jobs_at_once_double_and_lose_nothing(tmp_path):
     store = tmp_path / "store"
     crash_job.index(store, 0, crash_job.Cheap())
     never = "mmrec.store.scratch:Path.mkdir:99:before"
-    jobs = [subprocess.Popen([sys.executable, JOB, store, "1", never]) for _ in range(2)]
-    assert [job.wait() for job in jobs] == [0, 0]
+    command = [sys.executable, JOB, store, "1", never]
+    jobs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(said, job.returncode) for job in jobs for said in [job.communicate()[1]]]
+    assert 0 in [code for _, code in ends]
+    assert all("another job is taking a catalog" in said for said, code in ends if code)
     names = [name for batch in ItemTable(Layout(store).items).ids() for name in batch]
     assert sorted(names) == sorted(f"i{n}" for n in range(10, 70))
     engine = mmrec.open(store, encoders=[crash_job.Cheap()])

@@ -29,6 +29,7 @@ from pipelines.parts import parse_parts
 from pipelines.progress import PlainProgress, progress
 
 COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback", "export"]
+COMMANDS += ["import-vectors", "list"]
 
 
 @pytest.fixture

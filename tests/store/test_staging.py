@@ -123,13 +123,13 @@ def test_dropped_items_are_not_committed_and_nothing_is_no_commit(layout):
     assert ItemTable(layout.items).version == version
 
 
-def test_staged_fields_are_found_by_id(layout):
+def test_staged_items_are_found_by_id(layout):
     with scratch_folder(layout) as folder:
         staged = StagedItems(folder, item_schema(PRICE))
         for n in range(10):
             staged.add(item(f"i{n}", price=n))
         staged.close()
-        assert staged.fields(["i3", "none"]) == {"i3": item("i3").fields}
+        assert staged.items(["i3", "none"]) == {"i3": item("i3", price=3)}
 
 
 def test_a_large_change_is_committed_in_pieces_and_doubles_nothing(layout, monkeypatch):

@@ -1,0 +1,224 @@
+"""Files of vectors made elsewhere: Parquet, a directory of it, or a Hugging Face `datasets` directory."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+
+from mmrec.catalog.scalars import metadata_type, to_scalar
+from mmrec.errors import UsageError
+from mmrec.exchange.origin import METADATA_KEY, Origin
+from mmrec.items import Scalar
+
+__all__ = ["VectorColumns", "VectorFile", "VectorRow", "open_vectors"]
+
+ROWS_PER_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class VectorColumns:
+    """Which columns of a file are what; one of `id` and `content` says whose a vector is.
+
+    Attributes:
+        id: Ids of items.
+        content: Hashes of contents: 16 bytes, or 32 hex digits.
+        vector: The vectors.
+        metadata: Columns that become metadata of items that are made of rows.
+
+    """
+
+    id: str | None = "id"
+    content: str | None = None
+    vector: str = "vector"
+    metadata: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorRow:
+    """One row: whose vector it is, and the unit vector itself or why there is none."""
+
+    row: int
+    key: str | bytes | None
+    vector: Float32[np.ndarray, "dim"] | None
+    metadata: Mapping[str, Scalar]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """An opened file.
+
+    Attributes:
+        path: Where it is.
+        columns: Which columns are what.
+        dim: Numbers of a vector: as declared by the column, else those of the first vector.
+        schema: Types of the metadata columns.
+        origin: What the file says of its vectors, if it does.
+        count: Number of rows.
+
+    """
+
+    path: Path
+    columns: VectorColumns
+    dim: int
+    schema: pa.Schema
+    origin: Origin | None
+    count: int
+    _source: "_Source"
+
+    def batches(self) -> Iterator[list[VectorRow]]:
+        """All rows in order, some at a time; what is wrong with a vector is said in its row."""
+        start = 0
+        for batch in self._source.batches():
+            yield self._rows(batch, start)
+            start += len(batch)
+
+    def _rows(self, batch: pa.RecordBatch, start: int) -> list[VectorRow]:
+        key = self.columns.content or self.columns.id or ""
+        keys = [_key(value, is_hash=self.columns.content is not None) for value in batch.column(key).to_pylist()]
+        vectors, reasons = _vectors(batch.column(self.columns.vector), self.dim)
+        metadata = {
+            field.name: [to_scalar(value, field.type) for value in _plain(batch.column(field.name), field.type)]
+            for field in self.schema
+        }
+        return [
+            VectorRow(
+                start + n,
+                keys[n],
+                None if reasons[n] else vectors[n],
+                {name: values[n] for name, values in metadata.items()},
+                reasons[n],
+            )
+            for n in range(len(batch))
+        ]
+
+
+@dataclass(frozen=True)
+class _Source:
+    files: tuple[Path, ...]
+    columns: tuple[str, ...]
+    dataset: Path | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        if self.dataset is not None:
+            datasets = importlib.import_module("datasets")
+            opened = datasets.load_from_disk(str(self.dataset)).with_format("arrow")
+            for table in opened.select_columns(list(self.columns)).iter(ROWS_PER_BATCH):
+                yield from table.combine_chunks().to_batches()
+            return
+        for path in self.files:
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(ROWS_PER_BATCH, columns=list(self.columns))
+
+
+def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
+    """Open a file of vectors. Raises UsageError where it is none, lacks a column, or has not a single vector."""
+    if (columns.id is None) == (columns.content is None):
+        raise UsageError(
+            "Say whose the vectors are: name the column of ids with --id, or of content hashes with --hash."
+        )
+    key = columns.content or columns.id or ""
+    wanted = tuple(dict.fromkeys((key, columns.vector, *columns.metadata)))
+    try:
+        schema, origin, source, count = _open(path, wanted)
+        missing = [name for name in wanted if name not in schema.names]
+        if missing:
+            raise UsageError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}.")
+        kind = schema.field(columns.vector).type
+        if not _is_vector(kind):
+            raise UsageError(
+                f"Column {columns.vector!r} of {path} holds {kind}, not lists of numbers: name it with --vector."
+            )
+        dim = kind.list_size if pa.types.is_fixed_size_list(kind) else _first_length(source, columns.vector)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path} cannot be read as vectors: {(str(error).splitlines() or [''])[0][:160]}.") from error
+    if not dim:
+        raise UsageError(f"Column {columns.vector!r} of {path} has no vector in it.")
+    metadata = pa.schema([(name, metadata_type(schema.field(name).type)) for name in columns.metadata])
+    return VectorFile(path, columns, dim, metadata, origin, count, source)
+
+
+def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | None, _Source, int]:
+    if (path / "state.json").exists():
+        datasets = importlib.import_module("datasets")
+        try:
+            opened = datasets.load_from_disk(str(path))
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise UsageError(f"{path} is not a `datasets` directory that can be opened: {error}.") from error
+        said = opened.info.description
+        origin = Origin.parse(said.encode(), str(path)) if said.startswith('{"kind"') else None
+        return opened.features.arrow_schema, origin, _Source((), columns, path), len(opened)
+    files = (path,) if path.is_file() else tuple(sorted(path.glob("*.parquet")))
+    if not files:
+        raise UsageError(f"There are no vectors at {path}: give a Parquet file, a directory of them, or a dataset.")
+    schemas = [pq.read_schema(file) for file in files]
+    odd = next((file for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])), None)
+    if odd is not None:
+        raise UsageError(f"{odd.name} has other columns than {files[0].name}; import them one by one.")
+    said = (schemas[0].metadata or {}).get(METADATA_KEY)
+    count = sum(pq.read_metadata(file).num_rows for file in files)
+    return schemas[0], Origin.parse(said, str(path)) if said else None, _Source(files, columns), count
+
+
+def _first_length(source: _Source, column: str) -> int:
+    for batch in source.batches():
+        lengths = pc.list_value_length(batch.column(column)).drop_null()
+        if len(lengths):
+            return int(lengths[0].as_py())
+    return 0
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in lists) and (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
+
+
+def _vectors(column: pa.Array, dim: int) -> tuple[Float32[np.ndarray, "n dim"], list[str]]:
+    """Unit vectors of a batch, zeros where a row has none, and what is wrong with each."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    fit = lengths == dim
+    vectors = np.zeros((len(column), dim), dtype=np.float32)
+    flat = column.filter(pa.array(fit)).flatten().to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors[fit] = flat.reshape(-1, dim).astype(np.float32)
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    usable = np.isfinite(norms) & (norms > 0)
+    reasons = [
+        "" if good else _complaint(length, dim, norm)
+        for good, length, norm in zip(usable.tolist(), lengths.tolist(), norms.tolist(), strict=True)
+    ]
+    vectors[usable] /= norms[usable, None].astype(np.float32)
+    return vectors, reasons
+
+
+def _complaint(length: int, dim: int, norm: float) -> str:
+    if length == 0:
+        return "There is no vector."
+    if length != dim:
+        return f"The vector has {length} numbers, and the space has {dim}."
+    return "The vector is all zeros." if norm == 0 else "The vector has numbers that are missing or not finite."
+
+
+def _key(value: object, *, is_hash: bool) -> str | bytes | None:
+    if not is_hash:
+        return None if value is None or value == "" else str(value)
+    if isinstance(value, str):
+        try:
+            value = bytes.fromhex(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, bytes) and len(value) == 16 else None
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> list[object]:
+    if pa.types.is_temporal(kind):
+        column = column.cast(kind, safe=False)
+    return list(column.to_pylist())
