@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 import mmrec
+from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import StoreError
+from mmrec.generation.build import Recipe, build_generation
 from mmrec.generation.generation import open_generation
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
@@ -88,7 +90,10 @@ def test_arrays_of_another_generation_are_noticed(layout):
 def test_an_index_published_meanwhile_is_built_upon(layout):
     def source():
         yield Item("i0", (Field(Modality.TEXT, "title", text="i0"),))
-        index(layout, [f"other{n}" for n in range(20)], refit=True, keep_missing=True)
+        # A second job would have to wait; live changes and a mending do not.
+        others = [Item(f"other{n}", (Field(Modality.TEXT, "title", text=f"other{n}"),)) for n in range(20)]
+        EmbeddingJob(layout, [Cheap()], delta=True).run(others, pa.schema([]))
+        build_generation(layout, Recipe(Cheap.spaces), open_generation(layout, 1), refit=True)
 
     _, made = mmrec.index_items(source(), pa.schema([]), layout, [Cheap()], mmrec.Indexing(keep_missing=True))
     manifests = {
