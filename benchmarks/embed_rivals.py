@@ -26,7 +26,7 @@ ARCHITECTURE = "ViT-S-32-alt"
 RIVAL = """
 import json, shutil, sys, time
 from clip_retrieval import clip_inference
-one, images, out, model = sys.argv[1:]
+one, images, out, model, told = sys.argv[1:]
 took = {}
 for batch, workers in ((256, 4), (64, 2)):
     for folder in (one, images):
@@ -35,7 +35,8 @@ for batch, workers in ((256, 4), (64, 2)):
         clip_inference(input_dataset=folder, output_folder=out, clip_model=model, enable_text=False,
                        batch_size=batch, num_prepro_workers=workers)
         took[f"{batch} a batch, {workers} workers"] = time.perf_counter() - started
-print(json.dumps(took))
+with open(told, "w") as file:  # its own words go to the output
+    json.dump(took, file)
 """
 
 
@@ -79,9 +80,10 @@ def beside_clip_retrieval(count: int, rounds: int) -> tuple[float, list[tuple[ob
     times: dict[str, list[float]] = {}
     for _ in range(rounds):
         times.setdefault("mmrec, the whole job", []).append(end_to_end(contents, ours))
-        command = [str(python), "-c", RIVAL, *map(str, (one, images, out)), f"open_clip:{ARCHITECTURE}/{checkpoint}"]
-        ran = subprocess.run(command, check=True, capture_output=True, text=True)
-        for name, took in json.loads(ran.stdout.splitlines()[-1]).items():
+        told = WORK / "clip-retrieval.json"
+        model = f"open_clip:{ARCHITECTURE}/{checkpoint}"
+        subprocess.run([python, "-c", RIVAL, one, images, out, model, told], check=True, capture_output=True)
+        for name, took in json.loads(told.read_text()).items():
             times.setdefault(f"clip-retrieval, {name}", []).append(took)
     found, stored = stored_vectors(contents, ours)
     order = np.argsort([Path(path).name for path in contents.given])

@@ -31,7 +31,7 @@ def damage(root: Path, rng: random.Random) -> str:
     elif kind == "nonsense":
         path.write_bytes(rng.randbytes(len(data)))
     elif kind == "swap":
-        shutil.copy(rng.choice(files), path)
+        shutil.copy(rng.choice([other for other in files if other != path]), path)
     elif kind == "delete":
         path.unlink()
     elif kind == "folder":

@@ -8,9 +8,9 @@ import typer
 from pipelines import grammar, options
 from pipelines.outcome import ExitCode
 
-__all__ = ["events_app"]
+__all__ = ["commands"]
 
-events_app = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
+commands = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
 
 EventsOption = Annotated[
     str | None,
@@ -24,7 +24,7 @@ EventsOption = Annotated[
 ]
 
 
-@events_app.command("import", epilog="Example: mmrec events import my-store log.parquet --user who --time at")
+@commands.command("import", epilog="Example: mmrec events import my-store log.parquet --user who --time at")
 def import_(
     store: options.StoreArgument,
     source: Annotated[
@@ -68,7 +68,7 @@ def import_(
             raise typer.Exit(ExitCode.PARTLY)
 
 
-@events_app.command(epilog="Example: mmrec events export my-store log.parquet")
+@commands.command(epilog="Example: mmrec events export my-store log.parquet")
 def export(
     store: options.StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="FILE", help="To be written: .parquet, .csv or .jsonl.")],
@@ -83,7 +83,7 @@ def export(
     answers.print_values({"events": run_export(store, out, events), "file": str(out)}, as_json=as_json)
 
 
-@events_app.command(epilog="Example: mmrec events stats my-store --json")
+@commands.command(epilog="Example: mmrec events stats my-store --json")
 def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
     """Show what the log holds, and what cleaning leaves out of it."""
     from pipelines import answers
@@ -92,7 +92,7 @@ def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json:
     answers.print_values(run_stats(store, events), as_json=as_json)
 
 
-@events_app.command(epilog="Example: mmrec events refused my-store")
+@commands.command(epilog="Example: mmrec events refused my-store")
 def refused(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
     """List the rows that imports refused, and why."""
     from pipelines import answers
@@ -101,7 +101,7 @@ def refused(store: options.StoreArgument, *, events: EventsOption = None, as_jso
     answers.print_rows("refused", refused_rows(store, events), as_json=as_json, empty="No row was refused.")
 
 
-@events_app.command(epilog="Example: mmrec events forget my-store user-7")
+@commands.command(epilog="Example: mmrec events forget my-store user-7")
 def forget(
     store: options.StoreArgument,
     user: Annotated[str, typer.Argument(metavar="USER", help="The person's id.", show_default=False)],

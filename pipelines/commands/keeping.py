@@ -1,0 +1,155 @@
+"""Commands that tell how a store is, and keep it well."""
+
+from typing import Annotated
+
+import typer
+
+import mmrec
+from pipelines import grammar, options
+from pipelines.outcome import ExitCode
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+
+
+@commands.command(epilog="Example: mmrec status my-store --json")
+def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
+    """Show what a store holds and how it was made."""
+    from pipelines import answers
+
+    answers.print_values(mmrec.open(store).status(), as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec quarantine my-store --retry")
+def quarantine(
+    store: options.StoreArgument,
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="Read and encode it again, without the source.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Most that are listed; 0 for all.", show_default="50")
+    ] = None,
+    encoders: options.EncodersOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
+    as_json: options.AsJson = False,
+) -> None:
+    """List what was left out of the store, and why; or try it again.
+
+    With --json all of it is listed, unless there is a --limit.
+    """
+    from pipelines import answers
+    from pipelines import quarantine as job
+
+    if retry:
+        chosen = grammar.parse_device(device)
+        told = job.retry(store, encoders, chosen, dtype, media_root=media_root, allow_fetch=allow_fetch)
+        answers.print_values(told, as_json=as_json)
+    else:
+        job.show(store, limit, as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec delete my-store item-42 item-43")
+def delete(
+    store: options.StoreArgument,
+    items: Annotated[list[str], typer.Argument(metavar="ID...", help="The items' ids.", show_default=False)],
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete items; they are gone from searches at once."""
+    from pipelines import answers, console
+
+    deleted = mmrec.open(store).delete(items)
+    answers.print_values({"deleted": deleted}, as_json=as_json)
+    unknown = len(set(items)) - deleted
+    if unknown:
+        console.warn(f"{unknown} of the ids given were not in {store}.")
+
+
+@commands.command(epilog="Example: mmrec generations my-store")
+def generations(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
+    """List the generations of a store, the current one marked."""
+    from pipelines import answers
+
+    engine = mmrec.open(store)
+    rows = answers.generation_rows(engine.generations(), current=engine.status()["generation"])
+    answers.print_rows("generations", rows, as_json=as_json, empty="No generation yet: run mmrec index.")
+
+
+@commands.command(epilog="Example: mmrec rollback my-store 3")
+def rollback(
+    store: options.StoreArgument,
+    number: Annotated[int | None, typer.Argument(metavar="[N]", min=1, help="Which one; without it the last.")] = None,
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make an earlier generation current again: its fusion, vectors and index.
+
+    The items stay as they are now: what was edited or deleted since is not brought back.
+    """
+    from pipelines import answers
+
+    answers.print_values({"generation": mmrec.open(store).rollback(number)}, as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec verify my-store --full")
+def verify(
+    store: options.StoreArgument,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Compare all items with their contents, not a sample.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a store: checksums, counts, pairing, fingerprints and recall. Ends with 1 where something is broken.
+
+    Nothing is changed. What is broken is named, with the commands that mend it.
+    """
+    from pipelines import upkeep
+
+    if not upkeep.verify(store, full=full, as_json=as_json):
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+@commands.command(epilog="Example: mmrec mend my-store")
+def mend(
+    store: options.StoreArgument,
+    *,
+    encoders: Annotated[
+        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put right what is damaged in a store, as far as that needs no source.
+
+    What cannot be read is set aside, what can be read is kept, and a new generation is built from the stored vectors.
+    Contents that lost their vector are encoded by the next mmrec index.
+    """
+    from pipelines import upkeep
+
+    upkeep.mend(store, encoders=encoders, as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec gc my-store --keep 2 --dry-run")
+def gc(
+    store: options.StoreArgument,
+    *,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="Generations kept, the current one included.")] = 2,
+    unused_vectors: Annotated[
+        bool, typer.Option("--unused-vectors", help="Also drop vectors of contents that no item has any more.")
+    ] = False,
+    grace: Annotated[float, typer.Option(metavar="MINUTES", min=0, help="Keep what was in use so recently.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove old generations, old versions of tables, and what dead jobs left behind.
+
+    What the generations kept were built from stays, and so does what a running job reads.
+    """
+    from datetime import timedelta
+
+    from mmrec.store.collect import Policy
+    from pipelines import upkeep
+
+    policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)
+    upkeep.gc(store, policy, as_json=as_json)
