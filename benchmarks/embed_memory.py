@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
@@ -69,8 +68,7 @@ def measure(modality: str, count: int) -> None:
     shutil.rmtree(layout.root, ignore_errors=True)
     layout.create()
     EmbeddingJob(layout, [Cheap(Modality(modality))], 2).run(_items(Modality(modality), count), pa.schema([]))
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((own + sum(_peak(child) for child in _children())) / 1024)
+    print(peak_megabytes() + sum(peak_megabytes(child) for child in _children()))
 
 
 def _items(modality: Modality, count: int) -> Iterator[Item]:
@@ -90,8 +88,3 @@ def _items(modality: Modality, count: int) -> Iterator[Item]:
 def _children() -> list[Path]:
     tasks = Path("/proc/self/task").iterdir()
     return [Path("/proc") / pid for task in tasks for pid in (task / "children").read_text().split()]
-
-
-def _peak(process: Path) -> int:
-    found = re.search(r"VmHWM:\s+(\d+)", (process / "status").read_text())
-    return int(found[1]) if found else 0

@@ -8,10 +8,8 @@ is its own; pages of mapped files count where they were touched. Queries are by 
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 import mmrec
+from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK, show
 from indexers.types import IndexSpec
 from mmrec.catalog.media import content_hash
@@ -39,7 +38,6 @@ CLUSTERS = 2000
 SHELVES = 100
 PIECE = 50_000
 QUERIES = 100
-MEGABYTES = 2**20 if sys.platform == "darwin" else 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def main() -> None:
 def alone(step: Callable[[Asked], dict[str, float]], asked: Asked) -> tuple[dict[str, float], float]:
     """What a step measured, in seconds, and the most memory its process held, in megabytes."""
     measured = step(asked)
-    return measured, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES
+    return measured, peak_megabytes()
 
 
 def nothing(_: Asked) -> dict[str, float]:
