@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.decoding.apart import decode_apart
+from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.errors import UnknownIdError, UsageError
@@ -83,8 +84,9 @@ class QueryMaker:
 
     def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
         """One content in all the spaces its encoders have."""
-        able = [encoder for encoder in self._load() if modality in query_spaces(encoder)]
-        content = decode_apart(modality, data, Limits())
+        encoders = self._load()
+        able = [encoder for encoder in encoders if modality in query_spaces(encoder)]
+        content = decode_apart(modality, data, limits_for(encoders, Limits()))
         vectors = {}
         for encoder in able:
             sample = prepare_query(encoder, modality, content)

@@ -1,7 +1,8 @@
 """Bytes to an upright RGB picture.
 
-A picture whose shorter side is 1,024 pixels or more comes out at a reduced scale, its shorter side still 512 or more:
-encoders look at about 224, and decoding a large JPEG in full costs most of the time. Transparent parts are white.
+A picture whose shorter side is 1,024 pixels or more comes out at a reduced scale, its shorter side still 512 or more
+(`Limits.picture_side` may ask for larger): encoders look at about 224, and decoding a large JPEG in full costs most of
+the time. Transparent parts are white.
 """
 
 import io
@@ -30,12 +31,13 @@ def decode_picture(data: bytes, limits: Limits) -> Image.Image:
     """
     if looks_like_xml(data):
         data = render_svg(data, limits)
+    shorter = max(_SHORTER_SIDE, limits.picture_side)
     picture = _open(data)
     _check_size(picture.width, picture.height, limits)
     if picture.format in {"JPEG", "MPO"}:
-        picture.draft(None, (_SHORTER_SIDE, _SHORTER_SIDE))
+        picture.draft(None, (shorter, shorter))
     picture.load()
-    return _shrunk(_on_white(_upright(_eight_bits(picture))))
+    return _shrunk(_on_white(_upright(_eight_bits(picture))), shorter)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -90,6 +92,6 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _shrunk(picture: Image.Image) -> Image.Image:
-    factor = min(picture.size) // _SHORTER_SIDE
+def _shrunk(picture: Image.Image, shorter: int) -> Image.Image:
+    factor = min(picture.size) // shorter
     return picture.reduce(factor) if factor > 1 else picture

@@ -19,7 +19,6 @@ from mmrec.errors import MediaError
 
 __all__ = ["looks_like_xml", "render_svg"]
 
-_LONGER_SIDE: Final = 384
 _DPI: Final = 96.0  # the renderer's own default of 0 refuses sizes given in points or millimetres
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _RASTERS: Final = ("PNG", "JPEG", "GIF", "WEBP")
@@ -31,7 +30,7 @@ def looks_like_xml(data: bytes) -> bool:
 
 
 def render_svg(data: bytes, limits: Limits) -> bytes:
-    """Return a PNG of the drawing on white, its longer side 384 pixels. Raises MediaError."""
+    """Return a PNG of the drawing on white, its longer side `limits.picture_side` pixels. Raises MediaError."""
     if len(data) > _MAX_BYTES:
         raise MediaError(f"The SVG is larger than {_MAX_BYTES:,} bytes.")
     try:
@@ -47,8 +46,8 @@ def render_svg(data: bytes, limits: Limits) -> bytes:
             svg_string=markup,
             background="white",
             skip_system_fonts=True,
-            width=_LONGER_SIDE,
-            height=_LONGER_SIDE,
+            width=limits.picture_side,
+            height=limits.picture_side,
             dpi=_DPI,
         )
     except ValueError as error:

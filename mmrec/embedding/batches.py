@@ -44,7 +44,9 @@ class Bucket:
         self._bytes += pending.sample.tensor.nbytes
 
     def full_batches(self) -> Iterator[list[Pending]]:
-        """Take batches until the window is below its bounds."""
+        """Take batches until the window is below its bounds; where all cost the same, each as soon as it is full."""
+        while self._is_even_batch:
+            yield self._take(len(self._window) - 1)
         while self._cost > WINDOW_BATCHES * self._batch_cost or self._bytes > WINDOW_BYTES:
             yield self._take(self._random.randrange(len(self._window)))
 
@@ -52,6 +54,12 @@ class Bucket:
         """Empty the window, the most costly first."""
         while self._window:
             yield self._take(len(self._window) - 1)
+
+    @property
+    def _is_even_batch(self) -> bool:
+        """Whether waiting for others of like cost is of no use."""
+        full = self._cost >= self._batch_cost
+        return full and self._window[0].sample.cost == self._window[-1].sample.cost
 
     def _take(self, last: int) -> list[Pending]:
         """Take the batch whose most costly sample is at `last`; it fills up downwards."""

@@ -21,6 +21,7 @@ from mmrec.embedding.lookup import Known, Lookup, chunks
 from mmrec.embedding.refusals import Refusals
 from mmrec.embedding.tally import Tally
 from mmrec.embedding.writer import VectorWriter
+from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
 from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
@@ -78,7 +79,8 @@ class EmbeddingJob:
         bad = KnownBad(None if self.retry else self._earlier)
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
-        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, self.limits, self.media)
+        limits = limits_for(self.encoders, self.limits)
+        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, limits, self.media)
         self._writer = VectorWriter(self.layout)
         self._lookup = Lookup(self._items, self._earlier, afresh=self.retry)
         rules = Rules(self.keep_missing, self.delta, self.prune, self.retry, self.yields)

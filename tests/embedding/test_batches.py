@@ -42,6 +42,14 @@ def test_the_window_is_bounded(costs):
     assert held <= WINDOW_BATCHES * 256
 
 
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 200))
+def test_samples_of_one_cost_wait_for_a_full_batch_and_no_longer(batch_cost, cost, count):
+    early, late = filled([cost] * count, batch_cost)
+    full = max(1, batch_cost // cost)
+    assert {len(batch) for batch in early} <= {full}
+    assert sum(map(len, late)) * cost < batch_cost
+
+
 def test_little_is_padded():
     generator = torch.Generator().manual_seed(0)
     costs = torch.randint(4, 256, (5000,), generator=generator).tolist()

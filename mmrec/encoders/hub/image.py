@@ -70,7 +70,7 @@ class HubImage:
 
     @property
     def picture_side(self) -> int:
-        """Pixels to which the longest side of a picture is brought."""
+        """Longer side of a picture, in pixels, beyond which nothing is gained."""
         return picture_side(self._files.folder)
 
     @once

@@ -80,7 +80,7 @@ class HubImageText:
 
     @property
     def picture_side(self) -> int:
-        """Pixels to which the longest side of a picture is brought."""
+        """Longer side of a picture, in pixels, beyond which nothing is gained."""
         return picture_side(self._files.folder)
 
     @once

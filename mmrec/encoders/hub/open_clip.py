@@ -24,7 +24,7 @@ from mmrec.encoders.hub.joint import check_items, shared_space
 from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.open_clip_model import Architecture, find_architecture
 from mmrec.encoders.hub.open_clip_texts import ClipTexts
-from mmrec.encoders.hub.pictures import checked_picture
+from mmrec.encoders.hub.pictures import checked_picture, with_crop
 from mmrec.encoders.hub.source import space_name
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
@@ -81,8 +81,8 @@ class OpenClip:
 
     @property
     def picture_side(self) -> int:
-        """Pixels to which the longest side of a picture is brought."""
-        return self._architecture.side
+        """Longer side of a picture, in pixels, beyond which nothing is gained."""
+        return with_crop(self._architecture.side)
 
     @once
     def module(self) -> nn.Module:

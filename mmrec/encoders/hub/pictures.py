@@ -15,7 +15,7 @@ from mmrec.errors import EncoderError, MediaError
 from mmrec.items import Content
 from mmrec.modality import Modality
 
-__all__ = ["checked_picture", "load_processor", "padded_patches", "patches", "picture_side"]
+__all__ = ["checked_picture", "load_processor", "padded_patches", "patches", "picture_side", "with_crop"]
 
 _PATCH = 16
 
@@ -56,12 +56,17 @@ def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:
 
 
 def picture_side(folder: Path) -> int:
-    """Return the longest side, in pixels, to which the model's own processor brings a picture; 224 where unsaid."""
+    """Return the longer side, in pixels, of a picture that a model makes the most of; see `with_crop`."""
     own = read_json(folder / "preprocessor_config.json") or read_json(folder / "processor_config.json")
     inside = own.get("image_processor")
     settings = inside if isinstance(inside, dict) else own
     sides = [value for key in ("size", "crop_size") for value in _numbers(settings.get(key))]
-    return max(sides, default=224)
+    return with_crop(max(sides, default=224))
+
+
+def with_crop(side: int) -> int:
+    """Return the longer side of a picture of 3:2 whose shorter side a model brings to `side`, and crops the rest."""
+    return side * 3 // 2
 
 
 def padded_patches(

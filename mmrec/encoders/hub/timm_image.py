@@ -19,7 +19,7 @@ from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.notes import noted
 from mmrec.encoders.hub.once import once
-from mmrec.encoders.hub.pictures import checked_picture
+from mmrec.encoders.hub.pictures import checked_picture, with_crop
 from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
@@ -62,8 +62,8 @@ class TimmImage:
 
     @property
     def picture_side(self) -> int:
-        """Pixels to which the longest side of a picture is brought."""
-        return max(self._data["input_size"][1:])
+        """Longer side of a picture, in pixels, beyond which nothing is gained."""
+        return with_crop(max(self._data["input_size"][1:]))
 
     @once
     def module(self) -> nn.Module:
