@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmrec.compute import let_waiting_threads_sleep
+from mmrec.heap import keep_freed_memory
 from pipelines.commands import asking, events, keeping, taking_in
 from pipelines.outcome import run_app
 
@@ -28,6 +29,7 @@ app.add_typer(events.commands, name="events")
 def main() -> None:
     """Run the command `mmrec`."""
     let_waiting_threads_sleep()
+    keep_freed_memory()
     sys.exit(run_app(app, sys.argv[1:]))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mmrec
 from mmrec.compute import let_waiting_threads_sleep
+from mmrec.heap import keep_freed_memory
 from mmrec.query import Part, Results
 from pipelines import answers, console
 from pipelines.catalogs import movielens, stamps
@@ -39,6 +40,7 @@ class Question:
 def main() -> int:
     """Run the demo. Returns an exit code."""
     let_waiting_threads_sleep()
+    keep_freed_memory()
     return told(_demo, ["demo"])
 
 

@@ -99,8 +99,14 @@ def _first_seconds(
     have = 0
     for block in blocks:
         with np.errstate(over="ignore", invalid="ignore"):
-            parts.append(block.mean(axis=0, dtype=np.float32))
+            parts.append(_mono(block))
         have += block.shape[1]
         if have >= wanted:
             break
     return np.concatenate(parts)[:wanted] if parts else np.zeros(0, np.float32)
+
+
+def _mono(block: Float32[np.ndarray, "channels n"]) -> Float32[np.ndarray, "n"]:
+    """Average the channels; as a product: numpy's mean over interleaved channels takes fifty times as long."""
+    channels = len(block)
+    return np.full(channels, np.float32(1) / channels, np.float32) @ block if channels > 1 else block[0]

@@ -17,6 +17,7 @@ from mmrec.catalog.limits import Limits
 from mmrec.decoding.decode import decode, decoder_of
 from mmrec.decoding.wire import Head, message_of, receive, send
 from mmrec.errors import MediaError
+from mmrec.heap import keep_freed_memory
 from mmrec.modality import Modality
 
 __all__ = ["STANDSTILL", "serve"]
@@ -35,6 +36,7 @@ def serve(descriptor: int) -> None:
     for timer in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(timer, signal.SIG_DFL)
     _step_back()
+    keep_freed_memory()
     with socket.socket(fileno=descriptor) as link:
         send(link, {"kind": "ready"})
         _be_quiet()
