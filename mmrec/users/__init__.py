@@ -1,0 +1,1 @@
+"""People in the space of the items."""

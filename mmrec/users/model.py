@@ -1,0 +1,82 @@
+"""What places people beside items: the seam between what is learned of behaviour and whoever recommends by it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+__all__ = ["Interests", "Past", "UserModel"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """What one person did until a moment, oldest first; may be empty.
+
+    Attributes:
+        rows: Row number of each event's item.
+        kinds: Name of each event's kind.
+        weights: Weight of each event's kind; below 0 speaks against the item.
+        times: Microseconds since 1970 in UTC, ascending.
+
+    """
+
+    rows: Int64[np.ndarray, "n"]
+    kinds: tuple[str, ...]
+    weights: Float32[np.ndarray, "n"]
+    times: Int64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interests:
+    """One person as vectors in the space of the items.
+
+    Attributes:
+        vectors: Unit vectors, the strongest interest first; none where nothing is known of the person.
+        weights: Share of each, adding up to 1.
+        short_share: How much of them is owed to what was done last, 0 to 1; what is left is owed to the long term.
+
+    """
+
+    vectors: Float32[np.ndarray, "m dim"]
+    weights: Float32[np.ndarray, "m"]
+    short_share: float
+
+
+@runtime_checkable
+class UserModel(Protocol):
+    """Maps items and people into one space, where the inner product of unit vectors says how well they match."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables and manifests."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of its vectors."""
+        ...
+
+    def items(
+        self, rows: Int64[np.ndarray, "n"], contents: Float32[np.ndarray, "n content"]
+    ) -> Float32[np.ndarray, "n dim"]:
+        """Return unit vectors of items from their row numbers and fused content vectors; new rows need no training."""
+        ...
+
+    def people(
+        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: int | None = None
+    ) -> list[Interests]:
+        """Place people.
+
+        Args:
+            pasts: What each did.
+            vectors: For each person, the vectors of the items of their past, as `items` gives them.
+            now: The moment of asking, microseconds since 1970; that of the newest event if None.
+
+        """
+        ...
