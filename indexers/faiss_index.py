@@ -231,7 +231,7 @@ class FaissIndex:
 
     def _answer(self, distances: Float32[np.ndarray, "q m"], found: Int64[np.ndarray, "q m"], k: int) -> Neighbours:
         scores = -np.sqrt(np.maximum(distances, 0)) if self._spec.metric == "l2" else distances
-        return ranked(self._rows[found], scores, k)
+        return ranked(self._rows.take(found), scores, k)
 
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""
