@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mmrec.behaviour.histories import Histories
 
-__all__ = ["Batch", "Events", "Windows", "batch_of", "cut"]
+__all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]
+
+_POOL = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +113,16 @@ def cut(
     stops = lasts[owner] - piece * length + shifts[owner]
     starts = np.maximum(firsts[owner], stops - length)
     return Windows(starts, np.minimum(stops, lasts[owner]))
+
+
+def batches(windows: Windows, size: int, random: np.random.Generator) -> list[Int64[np.ndarray, "_"]]:
+    """Share windows out among batches: at random, but with others of about their length, which saves padding."""
+    lengths = windows.stops - windows.starts
+    order = random.permutation(len(windows))
+    pools = [order[start : start + size * _POOL] for start in range(0, len(order), size * _POOL)]
+    alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    found = [pool[start : start + size] for pool in alike for start in range(0, len(pool), size)]
+    return [found[place] for place in random.permutation(len(found))]
 
 
 def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, "b"]) -> Batch:
