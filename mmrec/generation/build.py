@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
 from mmrec.generation.staleness import stale_rows
+from mmrec.generation.taste import TASTE_INDEX, pairing_fault, write_taste
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.files import file_sha256, reserve, write_atomically
@@ -30,6 +32,9 @@ from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.tables import writing
 from mmrec.store.vectors import VectorTable
+
+if TYPE_CHECKING:
+    import mmrec.users.tower_model
 
 __all__ = ["Recipe", "build_generation", "follows"]
 
@@ -62,13 +67,20 @@ class Recipe:
 
 
 def build_generation(
-    layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False, fusion: Fusion | None = None
+    layout: Layout,
+    recipe: Recipe,
+    before: Generation | None,
+    *,
+    refit: bool = False,
+    fusion: Fusion | None = None,
+    tower: "mmrec.users.tower_model.TowerModel | None" = None,
 ) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
     The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
-    vectors of unchanged items are kept too. Without a generation before, its `fusion` alone may be given. Raises
-    StoreError, and publishes nothing, where a check fails.
+    vectors of unchanged items are kept too, and so is a tower, which has learned from them. Without a generation
+    before, its `fusion` alone may be given. A new `tower` has learned from the vectors of the generation before; it
+    goes where that fusion does not stay. Raises StoreError, and publishes nothing, where a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -88,18 +100,30 @@ def build_generation(
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = _build_index(recipe, rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
-        digest = index.save(folder / INDEX)
+        digests = {INDEX: index.save(folder / INDEX)}
+        tower = _kept_tower(before, tower) if kept else None
+        if tower is not None:
+            digests[TASTE_INDEX] = write_taste(folder, tower, rows, vectors)
         files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
         write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))
         # What was meant to be written counts, not what is found there.
-        made = made.model_copy(update={"sha256": {**made.sha256, INDEX: digest}})
+        made = made.model_copy(update={"sha256": {**made.sha256, **digests}})
         del index  # what is checked is what others will read
         measured = _check(open_folder(folder, made), items, tables, recipe.seed)
         made = made.model_copy(update={"checks": asdict(measured)})
         with commit_lock(layout.lock):
             return publish(layout, folder, made)
+
+
+def _kept_tower(
+    before: Generation | None, new: "mmrec.users.tower_model.TowerModel | None"
+) -> "mmrec.users.tower_model.TowerModel | None":
+    """The new tower, or the one there was."""
+    if new is not None or before is None or before.taste is None:
+        return new
+    return before.taste.model
 
 
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
@@ -218,7 +242,13 @@ def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, Vect
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
-    measured = measure_search(generation, seed)
+    taste = generation.taste
+    measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
+    if taste is not None:
+        fault = pairing_fault(taste, generation.rows, generation.vectors)
+        faults.extend([fault] if fault else [])
+        if not measure_search(taste.index, generation.rows, taste.vectors, seed).good_enough:
+            faults.append("the index of the tower's vectors does not find them")
     if not measured.good_enough:
         faults.append(
             f"the new index finds {measured.self_query:.0%} of a sample of items by their own vectors and "

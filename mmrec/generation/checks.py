@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int64
 
+from indexers.protocol import Index
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import FusedBatch, fuse_batch
 from mmrec.generation.generation import Generation, modality_bits
@@ -69,15 +70,16 @@ def array_faults(generation: Generation) -> Iterator[str]:
         yield f"{len(bad):,} item vectors are not finite or not of the length of their blocks{_named(rows[bad])}"
 
 
-def measure_search(generation: Generation, seed: int) -> Measured:
-    """Ask for a sample of items by their own vectors, and compare what is found with exact search."""
-    rows, vectors = generation.rows, generation.vectors
+def measure_search(
+    index: Index, rows: Int64[np.ndarray, "n"], vectors: Float16[np.ndarray, "n dim"], seed: int
+) -> Measured:
+    """Ask an index for a sample of items by their own vectors, and compare what is found with exact search."""
     if not len(rows):
         return Measured(1.0, 1.0)
     places = np.random.default_rng(seed).choice(len(rows), size=min(CHECKED_QUERIES, len(rows)), replace=False)
     queries = np.asarray(vectors[np.sort(places)], dtype=np.float32)
     k = min(NEIGHBOURS, len(rows))
-    found = generation.index.search(queries, k)
+    found = index.search(queries, k)
     scores = _inner_products(queries, found.rows, rows, vectors)
     own = float(np.mean(scores[:, 0] >= np.einsum("qd,qd->q", queries, queries) - TIE))
     return Measured(own, float(np.mean(scores >= _kth_best(queries, vectors, k) - TIE)))
