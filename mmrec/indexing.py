@@ -128,7 +128,9 @@ def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec |
     if how.index is not None or how.index_memory is not None or how.choose_index or before is None:
         return how.index, how.index_memory
     made = before.manifest
-    kept = IndexSpec(made.index_factory, "ip", made.index_search) if made.index_given else None
+    kept = (
+        IndexSpec(made.index_factory, "ip", {} if made.index_tuned else made.index_search) if made.index_given else None
+    )
     return kept, made.index_memory
 
 

@@ -1,7 +1,7 @@
 """From items and their vectors to a published generation: fit or keep the fusion, fuse, index, check, publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexers.protocol import Index
+from indexers.recall import Recall, RecallSample, tuned
 from indexers.recipes import build, default_spec
 from indexers.types import BadVectorsError, IndexersError, IndexSpec
 from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion
-from mmrec.generation.checks import Measured, array_faults, measure_search, mispaired
+from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
@@ -127,10 +128,13 @@ def _kept_tower(
 
 
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
-    """Build the index. Raises UsageError where its recipe does not fit the vectors or the memory."""
+    """Build the index, and search as hard as it takes unless the recipe says how hard. Raises UsageError where its recipe does not fit the vectors or the memory."""
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
-        return build(spec, rows, vectors)
+        # Effort that nobody asked for is found by measuring.
+        spec = spec if recipe.index else replace(spec, search={})
+        index = build(spec, rows, vectors)
+        return index if spec.search else tuned(index, RecallSample.of(rows, vectors, "ip", recipe.seed))
     except BadVectorsError:
         raise
     except IndexersError as error:
@@ -158,6 +162,7 @@ def _manifest(
         index_factory=index.spec.factory,
         index_search=dict(index.spec.search),
         index_given=recipe.index is not None,
+        index_tuned=not (recipe.index and recipe.index.search),
         index_memory=recipe.index_memory,
         checks={},
         sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
@@ -179,7 +184,8 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
 def _same_index(made: Manifest, recipe: Recipe) -> bool:
     if recipe.index is None:
         return not made.index_given and made.index_memory == recipe.index_memory
-    return (recipe.index.factory, dict(recipe.index.search)) == (made.index_factory, made.index_search)
+    search = {} if made.index_tuned else made.index_search
+    return (recipe.index.factory, dict(recipe.index.search)) == (made.index_factory, search)
 
 
 def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
@@ -236,7 +242,7 @@ def _write_vectors(
     return rows
 
 
-def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> Measured:
+def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> Recall:
     """Ask of what was written, read again from disk, all that `mmrec verify` would. Raises StoreError."""
     faults = list(array_faults(generation))
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
@@ -247,9 +253,9 @@ def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, Vect
     if taste is not None:
         fault = pairing_fault(taste, generation.rows, generation.vectors)
         faults.extend([fault] if fault else [])
-        if not measure_search(taste.index, generation.rows, taste.vectors, seed).good_enough:
+        if not good_enough(measure_search(taste.index, generation.rows, taste.vectors, seed)):
             faults.append("the index of the tower's vectors does not find them")
-    if not measured.good_enough:
+    if not good_enough(measured):
         faults.append(
             f"the new index finds {measured.self_query:.0%} of a sample of items by their own vectors and "
             f"{measured.recall:.0%} of what exact search finds, too few to publish; give another index recipe"

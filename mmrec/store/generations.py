@@ -32,6 +32,7 @@ class Manifest(BaseModel):
         kept_energy: Share of each block's squared length that projection kept.
         index_factory: Recipe of the index.
         index_search: Its search parameters.
+        index_tuned: Whether they were found by measuring, and are found anew with each generation.
         index_given: Whether a person chose the recipe; later generations then keep it.
         index_memory: The bytes that a person allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
@@ -57,6 +58,7 @@ class Manifest(BaseModel):
     index_factory: str
     index_search: dict[str, int] = {}
     index_given: bool = False
+    index_tuned: bool = False
     index_memory: int | None = None
     checks: dict[str, float]
     sha256: dict[str, str]

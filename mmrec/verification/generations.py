@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mmrec.generation.checks import Measured, array_faults, measure_search
+from indexers.recall import Recall
+from mmrec.generation.checks import array_faults, good_enough, measure_search
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.taste import TASTE_INDEX, pairing_fault
 from mmrec.store.files import file_sha256
@@ -102,8 +103,8 @@ def _check_search(report: Report, generation: Generation, seed: int) -> None:
     _report_recall(report, measured, generation.folder / TASTE_INDEX)
 
 
-def _report_recall(report: Report, measured: Measured, path: Path) -> None:
-    if not measured.good_enough:
+def _report_recall(report: Report, measured: Recall, path: Path) -> None:
+    if not good_enough(measured):
         what = (
             f"the index finds {measured.self_query:.0%} of a sample of items by their own vectors and "
             f"{measured.recall:.0%} of what exact search finds"
