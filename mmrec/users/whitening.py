@@ -41,4 +41,5 @@ def fit_whitening(contents: Float[np.ndarray, "n content"], most: int) -> Whiten
     kept = np.argsort(-variances, kind="stable")[: min(most, max(1, len(contents) - 1))]
     ridge = _RIDGE * max(float(np.mean(variances.clip(0))), 1e-30)
     scales = 1 / np.sqrt(len(kept) * (variances[kept].clip(0) + ridge))
-    return Whitening(mean.astype(np.float32), (directions[:, kept] * scales).astype(np.float32))
+    matrix = np.ascontiguousarray(directions[:, kept] * scales, dtype=np.float32)
+    return Whitening(mean.astype(np.float32), matrix)
