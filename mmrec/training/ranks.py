@@ -1,7 +1,6 @@
 """Where a target comes among all items: full ranking, never sampled; used while training, to know when to stop."""
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 

@@ -25,6 +25,6 @@ class Dropout(nn.Module):
         if not self.training or not self.out_of_256:
             return values
         draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
-        draws.random_(-(2**63), None)  # type: ignore[call-overload] # None: to the end of what 64 bits hold
+        draws.random_(-(2**63), None)  # None: to the end of what 64 bits hold
         kept = draws.view(torch.uint8)[: values.numel()].view(values.shape) >= self.out_of_256
         return values * kept * (_STEPS / (_STEPS - self.out_of_256))

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from torch import Tensor, nn
 from jaxtyping import Int64
+from torch import Tensor, nn
 
 from mmrec.users.item_tower import ItemTower
 from mmrec.users.sequence_tower import SequenceTower

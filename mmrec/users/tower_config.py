@@ -30,18 +30,18 @@ class TowerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(64, ge=2, le=4096)
+    dim: int = Field(default=64, ge=2, le=4096)
     content: bool = True
-    white: int = Field(256, ge=1)
-    adaptor: int = Field(0, ge=0)
-    delta_bound: float = Field(0.5, ge=0, allow_inf_nan=False)
-    width: int = Field(64, ge=2, le=4096)
-    layers: int = Field(2, ge=1, le=64)
-    heads: int = Field(2, ge=1)
-    inner: int = Field(256, ge=1)
-    window: int = Field(100, ge=1)
-    interests: int = Field(1, ge=1, le=4)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    white: int = Field(default=256, ge=1)
+    adaptor: int = Field(default=0, ge=0)
+    delta_bound: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    width: int = Field(default=64, ge=2, le=4096)
+    layers: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=2, ge=1)
+    inner: int = Field(default=256, ge=1)
+    window: int = Field(default=100, ge=1)
+    interests: int = Field(default=1, ge=1, le=4)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     ask_time: bool = True
     kinds: tuple[str, ...] = ()
 

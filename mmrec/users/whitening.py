@@ -39,6 +39,7 @@ def fit_whitening(contents: Float[np.ndarray, "n content"], most: int) -> Whiten
     covariance = np.cov(exact, rowvar=False, bias=True).reshape(exact.shape[1], exact.shape[1])
     variances, directions = np.linalg.eigh(covariance)
     kept = np.argsort(-variances, kind="stable")[: min(most, max(1, len(contents) - 1))]
-    ridge = _RIDGE * max(float(variances.clip(0).mean()), np.finfo(np.float32).tiny)
+    ridge = _RIDGE * max(float(np.mean(variances.clip(0))), 1e-30)
     scales = 1 / np.sqrt(len(kept) * (variances[kept].clip(0) + ridge))
-    return Whitening(mean.astype(np.float32), (directions[:, kept] * scales).astype(np.float32))
+    matrix = np.ascontiguousarray(directions[:, kept] * scales, dtype=np.float32)
+    return Whitening(mean.astype(np.float32), matrix)
