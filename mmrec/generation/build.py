@@ -1,7 +1,7 @@
 """From items and their vectors to a published generation: fit or keep the fusion, fuse, index, check, publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 from indexers.protocol import Index
 from indexers.recall import Recall, RecallSample, tuned
 from indexers.recipes import build, default_spec
-from indexers.types import BadVectorsError, IndexersError, IndexSpec
+from indexers.types import BadVectorsError, IndexersError
 from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
@@ -20,10 +20,10 @@ from mmrec.generation.checks import array_faults, good_enough, measure_search, m
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
+from mmrec.generation.recipe import Recipe
 from mmrec.generation.staleness import stale_rows
 from mmrec.generation.taste import TASTE_INDEX, pairing_fault, write_taste
 from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
@@ -41,30 +41,6 @@ __all__ = ["Recipe", "build_generation", "follows"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a generation is made.
-
-    Attributes:
-        spaces: The spaces of each modality.
-        weights: Weight of each modality; those not named weigh 1.
-        encoders: Where the encoders came from, for the manifest.
-        dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size and memory where None.
-        index_memory: The most bytes that a chosen index may take; None for no limit.
-        seed: Of the sample that the fusion is fitted on and of the checks.
-
-    """
-
-    spaces: Mapping[Modality, tuple[Space, ...]]
-    weights: Mapping[Modality, float] = field(default_factory=dict)
-    encoders: str = "packaged"
-    dim: int = 512
-    index: IndexSpec | None = None
-    index_memory: int | None = None
-    seed: int = 0
 
 
 def build_generation(
