@@ -7,7 +7,7 @@ from jaxtyping import Float32
 
 __all__ = ["LIKE", "repelled"]
 
-LIKE: Final = 0.25
+LIKE: Final = 0.1
 """Cosine from which an item counts as like one that was turned down: centred vectors of other subjects stay below."""
 
 
