@@ -4,17 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmrec.behaviour.event import Event
     from mmrec.engine import Engine
-    from mmrec.engine import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
     from mmrec.errors import MmrecError
     from mmrec.indexing import Indexing, index_items
     from mmrec.items import Field, Item, Reject, Waveform
     from mmrec.modality import Modality
+    from mmrec.opening import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
     from mmrec.query import Hit, Part, Results
+    from mmrec.recommending.answer import Recommendations
     from mmrec.spaces import Space
 
 __all__ = [
     "Engine",
+    "Event",
     "Field",
     "Hit",
     "Indexing",
@@ -22,6 +25,7 @@ __all__ = [
     "MmrecError",
     "Modality",
     "Part",
+    "Recommendations",
     "Reject",
     "Results",
     "Space",
@@ -32,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Engine": ("engine", "Engine"),
+    "Event": ("behaviour.event", "Event"),
     "Field": ("items", "Field"),
     "Hit": ("query", "Hit"),
     "Indexing": ("indexing", "Indexing"),
@@ -39,12 +44,13 @@ _HOMES = {
     "MmrecError": ("errors", "MmrecError"),
     "Modality": ("modality", "Modality"),
     "Part": ("query", "Part"),
+    "Recommendations": ("recommending.answer", "Recommendations"),
     "Reject": ("items", "Reject"),
     "Results": ("query", "Results"),
     "Space": ("spaces", "Space"),
     "Waveform": ("items", "Waveform"),
     "index_items": ("indexing", "index_items"),
-    "open": ("engine", "open_store"),
+    "open": ("opening", "open_store"),
 }
 
 

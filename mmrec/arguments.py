@@ -4,11 +4,17 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
+from mmrec.behaviour.event import Event
+from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
 from mmrec.items import Item
+from mmrec.modality import Modality
 from mmrec.query import Part
 
-__all__ = ["as_id", "as_ids", "as_items", "as_parts"]
+__all__ = ["as_events", "as_history", "as_id", "as_ids", "as_items", "as_known", "as_modalities", "as_parts"]
+
+LIKED = "like"
+"""The kind of an event that a history gives no kind: whoever names an item themselves says more than one who met it."""
 
 
 def as_id(given: Any) -> str:  # noqa: ANN401 - whatever a caller may give
@@ -51,6 +57,53 @@ def as_items(given: Any) -> Iterable[Item]:  # noqa: ANN401 - as above
     if isinstance(given, Item) or not isinstance(given, Iterable):
         raise UsageError(f"items are given as a list of Item; got {_shown(given)}")
     return (_item(one) for one in given)
+
+
+def as_events(given: Any) -> list[Event]:  # noqa: ANN401 - as above
+    """Events. Raises UsageError where one is none."""
+    if isinstance(given, Event) or not isinstance(given, Iterable):
+        raise UsageError(f"events are given as a list of mmrec.Event; got {_shown(given)}")
+    events = list(given)
+    odd = next((one for one in events if not isinstance(one, Event)), None)
+    if odd is not None:
+        raise UsageError(f"an event is a mmrec.Event; got {_shown(odd)}")
+    return events
+
+
+def as_history(given: Any, kinds: Kinds) -> list[tuple[str, str]]:  # noqa: ANN401 - as above
+    """Ids and kinds of events; an id alone was liked. Raises UsageError where they are something else."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"a history is a list of ids, or of pairs of an id and a kind of event; got {_shown(given)}")
+    return [_did(one, kinds) for one in given]
+
+
+def as_known(given: Any, name: str) -> str | None:  # noqa: ANN401 - as above
+    """A text, or None. Raises UsageError where it is something else, or blank."""
+    if given is not None and (not isinstance(given, str) or not given.strip()):
+        raise UsageError(f"{name} is a text with something in it, or None; got {_shown(given)}")
+    return given
+
+
+def as_modalities(against: Any) -> frozenset[Modality] | None:  # noqa: ANN401 - as above
+    """Which modalities of the items count; None for all. Raises UsageError for other names, or none at all."""
+    if against is None:
+        return None
+    named = [against] if isinstance(against, str) else list(against)
+    unknown = [name for name in named if name not in set(Modality)]
+    if unknown or not named:
+        raise UsageError(f"against names {unknown or 'nothing'}; allowed are {', '.join(Modality)}, one or several")
+    return frozenset(Modality(name) for name in named)
+
+
+def _did(given: Any, kinds: Kinds) -> tuple[str, str]:  # noqa: ANN401 - as above
+    if isinstance(given, str):
+        return given, LIKED
+    if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, str) for part in given):
+        raise UsageError(f"an entry of a history is an id, or a pair of an id and a kind of event; got {_shown(given)}")
+    kind = kinds.resolve(given[1])
+    if kind is None:
+        raise UsageError(kinds.unknown(given[1]))
+    return given[0], kind
 
 
 def _item(given: Any) -> Item:  # noqa: ANN401 - as above

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -10,19 +9,25 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from mmrec.arguments import as_id, as_ids, as_items, as_parts
+from mmrec.arguments import as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
+from mmrec.behaviour.event import Event
+from mmrec.behaviour.log import Appended
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
-from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.errors import StoreError, UnknownIdError, UsageError
+from mmrec.errors import UnknownIdError, UsageError
 from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
+from mmrec.recommending.answer import Recommendations
+from mmrec.recommending.recommender import Recommender
+from mmrec.recommending.store_events import StoreEvents
+from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot, open_snapshot
 from mmrec.store.generations import Manifest, manifest, numbers, roll_back
+from mmrec.store.hits import hit_of
 from mmrec.store.items import StoredItem, as_item
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
@@ -30,42 +35,22 @@ from mmrec.store.near_ids import near_ids
 from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
 from mmrec.store.staging import remove_items
 
-__all__ = ["Engine", "open_store"]
-
-
-def open_store(
-    path: str | Path,
-    *,
-    encoders: str | Path | Sequence[Encoder] | None = None,
-    device: str = "auto",
-    dtype: str = "fp32",
-    media: MediaAccess | None = None,
-) -> "Engine":
-    """Open a store for queries and changes. Encoders are loaded when first needed.
-
-    Args:
-        path: The store's directory.
-        encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
-        device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        dtype: Their number format: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
-        media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
-            but the web.
-
-    Raises:
-        StoreError: The store is missing or of another format. One that is damaged or has no generation yet raises it
-            at the first query.
-
-    """
-    layout = Layout(Path(path))
-    layout.check()
-    return Engine(layout, lambda preset: _encoders_of(layout, encoders, preset, device, dtype), media or MediaAccess())
+__all__ = ["Engine"]
 
 
 class Engine:
     """An open store. Safe to use from several threads; changes made by other processes are seen at the next query."""
 
-    def __init__(self, layout: Layout, load: Callable[[str], Sequence[Encoder]], media: MediaAccess) -> None:
-        """Take a store and how media are read; `load` gives the encoders, told what the store was made with.
+    def __init__(
+        self,
+        layout: Layout,
+        load: Callable[[str], Sequence[Encoder]],
+        media: MediaAccess,
+        events: str | None = None,
+    ) -> None:
+        """Take a store, how media are read, and where events are if not in the store.
+
+        `load` gives the encoders, told what the store was made with.
 
         The current generation is opened by the first call that needs it: a damaged one can still be rolled back.
         """
@@ -76,6 +61,8 @@ class Engine:
         self._loaded: Sequence[Encoder] | None = None
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
+        self._events = StoreEvents(layout, events)
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, self._events)
 
     def search(
         self,
@@ -102,7 +89,7 @@ class Engine:
         parts = as_parts(query)
         if not isinstance(k, int | np.integer) or k < 1:
             raise UsageError(f"k must be a whole number, at least 1; got {k!r}")
-        counted = _modalities(against)
+        counted = as_modalities(against)
         snapshot = self._fresh_snapshot()
         asked = [part.value for part in parts if part.kind == "item"]
         self._known(snapshot, asked)
@@ -123,9 +110,51 @@ class Engine:
         """Find the items most like an item, itself left out; see `search` for the rest."""
         return self.search(Part("item", as_id(item_id)), against=against, where=where, k=k)
 
+    def recommend(  # noqa: PLR0913 - one question, all of it but the person by name
+        self,
+        user: str | None = None,
+        *,
+        history: Sequence[str | tuple[str, str]] = (),
+        text: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        diversity: float = 0.0,
+        explain: bool = False,
+    ) -> Recommendations:
+        """Find items for a person: by what they did, by what the call says they did, by a text, or by all of these.
+
+        Someone of whom nothing is known gets what is popular. Ids that no item has are reported, and fail nothing.
+
+        Args:
+            user: Whose events the log is asked for.
+            history: Ids of items, oldest first, each liked; or pairs of an id and a kind of event, such as ``hide``.
+                Nothing of it is stored.
+            text: What they say they like.
+            k: How many items at most.
+            where: As for `search`.
+            exclude_seen: Leave out what they met already; what they turned down is always left out.
+            diversity: From 0, the best matches, to 1, items as unlike each other as can be.
+            explain: Say which items of the past speak for each.
+
+        Raises:
+            UsageError: Bad filter, k, diversity or history.
+
+        """
+        wishes = Wishes(k, where, exclude_seen, diversity, explain)
+        who, what = as_known(user, "user"), as_known(text, "text")
+        return self._recommender.recommend(who, as_history(history, self._events.kinds), what, wishes)
+
+    def record(self, events: Iterable[Event]) -> Appended:
+        """Record what people did; it is on the disk when this returns, and counts in the next list of any process.
+
+        Raises UsageError where one is no event or its kind has no weight; then none is recorded.
+        """
+        return self._events.record(as_events(events))
+
     def show(self, item_id: str) -> Hit:
         """One item as it is stored; its score is 0. Raises UnknownIdError."""
-        return _hit(self._known(self._fresh_snapshot(), [as_id(item_id)])[item_id], 0.0, {})
+        return hit_of(self._known(self._fresh_snapshot(), [as_id(item_id)])[item_id], 0.0, {})
 
     def items(self, *, where: str | None = None, limit: int | None = None) -> Iterator[Hit]:
         """Items as they are stored, in no promised order, a few in memory at a time; their scores are 0.
@@ -134,7 +163,7 @@ class Engine:
         """
         for batch in self._fresh_snapshot().items.scan(where, limit=limit):
             for row in batch.to_pylist():
-                yield _hit(as_item(row), 0.0, {})
+                yield hit_of(as_item(row), 0.0, {})
 
     def vectors(self, ids: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Item vectors in the order of `ids`. Raises UnknownIdError where one is not there."""
@@ -222,29 +251,6 @@ class Engine:
             return self._loaded
 
 
-def _encoders_of(
-    layout: Layout, given: str | Path | Sequence[Encoder] | None, made_with: str, device: str, dtype: str
-) -> Sequence[Encoder]:
-    """The encoders a person gave, or the preset that the store was made with."""
-    if given is None and made_with not in PRESETS:
-        raise StoreError(
-            f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
-            f"so name them yourself: --encoders {made_with}"
-        )
-    chosen = made_with if given is None else given
-    return load_encoders(chosen, device=device, dtype=dtype) if isinstance(chosen, str | Path) else chosen
-
-
-def _modalities(against: str | Iterable[Modality | str] | None) -> frozenset[Modality] | None:
-    if against is None:
-        return None
-    named = [against] if isinstance(against, str) else list(against)
-    unknown = [name for name in named if name not in set(Modality)]
-    if unknown or not named:
-        raise UsageError(f"against names {unknown or 'nothing'}; allowed are {', '.join(Modality)}, one or several")
-    return frozenset(Modality(name) for name in named)
-
-
 def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]) -> list[Hit]:
     found = [row for row in rows if row >= 0]
     stored = snapshot.items.by_row(found)
@@ -254,13 +260,5 @@ def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[
         item = stored.get(row)
         if item is not None and item.id not in left_out:
             shares = snapshot.generation.fusion.shares(query, vectors[row])
-            hits.append(_hit(item, float(query @ vectors[row]), shares))
+            hits.append(hit_of(item, float(query @ vectors[row]), shares))
     return hits
-
-
-def _hit(item: StoredItem, score: float, shares: dict[str, float]) -> Hit:
-    media: dict[str, tuple[str, ...]] = {}
-    for one in item.fields:
-        if one.uri is not None:
-            media[one.modality] = (*media.get(one.modality, ()), one.uri)
-    return Hit(item.id, score, shares, item.text, media, item.metadata)

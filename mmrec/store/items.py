@@ -133,6 +133,17 @@ class ItemTable:
         """The items of these ids, as far as they exist."""
         return {item.id: item for item in self._where_in("id", list(ids))}
 
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Row numbers of these ids, as far as they exist."""
+        found: dict[str, int] = {}
+        if self._table is None:
+            return found
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            wanted = f"id IN ({quoted(list(ids[start : start + IDS_PER_QUERY]))})"
+            table = self._table.scanner(columns=["id"], filter=wanted, with_row_id=True).to_table()
+            found.update(zip(table["id"].to_pylist(), table["_rowid"].to_pylist(), strict=True))
+        return found
+
     def by_row(self, rows: Sequence[int]) -> dict[int, StoredItem]:
         """The items of these row numbers, as far as they exist."""
         return {item.row: item for item in self._where_in("_rowid", [int(row) for row in rows])}

@@ -1,0 +1,86 @@
+"""What people do most, lately: counted in the database, and kept up with what has arrived since."""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import func, select
+
+from mmrec.behaviour.database.tables import EVENTS
+from mmrec.behaviour.kinds import Kinds
+from mmrec.behaviour.log import EventLog
+
+__all__ = ["Popular", "RecentPopularity"]
+
+_DAY: Final = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Popular:
+    """Items by recent popularity.
+
+    Attributes:
+        ids: Ids, the most popular first; ties by id.
+        scores: Decayed sum of each; all are above 0.
+        upto: Number of arrival of the newest event that was counted.
+
+    """
+
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    upto: int
+
+
+class RecentPopularity:
+    """Decayed sums of the weights of events by item. Holds no person; safe to use from several threads.
+
+    On one day a person counts once for a kind and an item, however often they come back to it, as far as what arrives
+    between two calls goes. Events of the future do not count. What a person who is forgotten added stays until the
+    store is opened anew.
+    """
+
+    def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000) -> None:
+        """Take the weights, after how many days an event counts half, and how many items are ever asked for."""
+        self._kinds = kinds
+        self._half_days = half_days
+        self._most = most
+        self._lock = threading.Lock()
+        self._sums: dict[str, float] = {}
+        self._day: int | None = None
+        self._now = Popular((), (), 0)
+
+    def read(self, log: EventLog) -> Popular:
+        """Count what has arrived since the last call, and return the most popular items."""
+        with self._lock:
+            newest = log.newest()
+            if newest != self._now.upto:
+                self._count(log, newest)
+                order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)
+                kept = tuple(order[: self._most])
+                self._now = Popular(kept, tuple(self._sums[item] for item in kept), newest)
+            return self._now
+
+    def _place(self, item: str) -> tuple[float, str]:
+        return -self._sums[item], item
+
+    def _count(self, log: EventLog, newest: int) -> None:
+        day = (EVENTS.c.time // _DAY).label("day")
+        tomorrow = (time.time_ns() // 1000 // _DAY + 1) * _DAY + _DAY
+        asked = (
+            select(EVENTS.c.item, EVENTS.c.kind, day, func.count(EVENTS.c.user.distinct()))
+            .where(EVENTS.c.seq > self._now.upto, EVENTS.c.seq <= newest, EVENTS.c.time < tomorrow)
+            .group_by(EVENTS.c.item, EVENTS.c.kind, day)
+        )
+        for item, kind, at, people in log.query(asked):
+            weight = self._kinds.weights.get(kind, 0.0) * people
+            if weight:
+                self._sums[item] = self._sums.get(item, 0.0) + weight * self._factor(int(at))
+
+    def _factor(self, day: int) -> float:
+        """What a day counts beside the newest day so far; a newer one makes all before it smaller."""
+        if self._day is None or day > self._day:
+            fade = 0.0 if self._day is None else 0.5 ** ((day - self._day) / self._half_days)
+            self._sums = {item: total * fade for item, total in self._sums.items() if total * fade}
+            self._day = day
+        return float(0.5 ** ((self._day - day) / self._half_days))

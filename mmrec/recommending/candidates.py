@@ -1,0 +1,119 @@
+"""Vectors of a person to one list of candidates: search, leave out, lower what is like what was turned down, blend."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from indexers.ranking import NO_ROW
+from mmrec.fusion.blocks import unit
+from mmrec.ranking.blend import blend
+from mmrec.ranking.repel import repelled
+from mmrec.recommending.popular_list import PopularList
+from mmrec.recommending.taste_space import TasteSpace
+
+__all__ = ["Candidates", "Found", "Turned", "blended_candidates", "found_for", "popular_found"]
+
+_MOST_BESIDE: Final = 500
+"""Rows beyond the depth that are asked for because some will be left out; where more are, the search itself is told."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turned:
+    """What a person turned down: unit vectors, and what a copy of each loses."""
+
+    vectors: Float32[np.ndarray, "h dim"]
+    strengths: Float32[np.ndarray, "h"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What one vector of a person found, best first; the ranks are the scores, lowered by what was turned down."""
+
+    rows: Int64[np.ndarray, "n"]
+    scores: Float32[np.ndarray, "n"]
+    ranks: Float32[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """One list, best first.
+
+    Attributes:
+        rows: Row numbers.
+        lists: Which list brought each.
+        scores: Its score there.
+        relevance: From 1 down to 0, never rising.
+        vectors: Unit vectors.
+
+    """
+
+    rows: Int64[np.ndarray, "n"]
+    lists: Int64[np.ndarray, "n"]
+    scores: Float32[np.ndarray, "n"]
+    relevance: Float32[np.ndarray, "n"]
+    vectors: Float32[np.ndarray, "n dim"]
+
+
+def found_for(
+    space: TasteSpace,
+    people: Float32[np.ndarray, "m dim"],
+    depth: int,
+    left_out: Int64[np.ndarray, "s"],
+    allowed: Int64[np.ndarray, "a"] | None,
+    turned: Turned,
+) -> list[Found]:
+    """Search with each vector, `depth` items deep, rows that are left out not counted."""
+    if not len(people):
+        return []
+    if len(left_out) > _MOST_BESIDE:
+        allowed = np.setdiff1d(space.index.rows if allowed is None else allowed, left_out)
+    beside = min(len(left_out), _MOST_BESIDE)
+    found = space.index.search(people, depth + beside, allowed=allowed)
+    kept = (found.rows != NO_ROW) & ~np.isin(found.rows, left_out)
+    lists = []
+    for rows, scores, good in zip(found.rows, found.scores, kept, strict=True):
+        some = Found(rows[good][:depth], scores[good][:depth], scores[good][:depth])
+        lists.append(_lowered(space, some, turned) if len(turned.vectors) else some)
+    return lists
+
+
+def popular_found(
+    space: TasteSpace, popular: PopularList, depth: int, left_out: Int64[np.ndarray, "s"], turned: Turned
+) -> Found:
+    """Take the popular items as what one more vector found; their ranks fall evenly, as their order is what counts."""
+    good = ~np.isin(popular.rows, left_out)
+    rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
+    ranks = np.linspace(1, 0, len(rows), dtype=np.float32)
+    return _lowered(space, Found(rows, scores, ranks), turned)
+
+
+def _lowered(space: TasteSpace, some: Found, turned: Turned) -> Found:
+    ranks = repelled(some.ranks, unit(space.vectors(some.rows)), turned.vectors, turned.strengths)
+    order = np.argsort(-ranks, kind="stable")
+    return Found(some.rows[order], some.scores[order], ranks[order])
+
+
+def blended_candidates(
+    space: TasteSpace, lists: list[Found], weights: Float32[np.ndarray, "m"], most: int
+) -> Candidates:
+    """Make one list of several, each item's relevance being where its rank lies between the ends of its own list."""
+    blended = blend([one.rows for one in lists], weights, most)
+    scores = np.zeros(len(blended), dtype=np.float32)
+    relevance = np.zeros(len(blended), dtype=np.float32)
+    for which, one in enumerate(lists):
+        here = blended.lists == which
+        places = blended.places[here]
+        scores[here] = one.scores[places]
+        relevance[here] = _between_ends(one.ranks)[places]
+    # Relevance must not rise along the list: without any wish for diversity its order is the order to show.
+    relevance = np.minimum.accumulate(relevance) if len(relevance) else relevance
+    return Candidates(blended.rows, blended.lists, scores, relevance, unit(space.vectors(blended.rows)))
+
+
+def _between_ends(ranks: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+    if not len(ranks):
+        return ranks
+    span = ranks[0] - ranks[-1]
+    return (ranks - ranks[-1]) / span if span > 0 else np.ones_like(ranks)

@@ -1,0 +1,154 @@
+"""One person's list from one snapshot: place them, search, blend, spread, explain."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mmrec.fusion.blocks import unit
+from mmrec.query import Hit
+from mmrec.ranking.dpp import greedy_dpp
+from mmrec.recommending.answer import Because, Recommended, Source
+from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, popular_found
+from mmrec.recommending.person import Person
+from mmrec.recommending.popular_list import PopularList
+from mmrec.recommending.reasons import reasons
+from mmrec.recommending.taste_space import TasteSpace
+from mmrec.recommending.wishes import Wishes
+from mmrec.snapshot import Snapshot
+from mmrec.store.hits import hit_of
+from mmrec.users.interests import turned_down
+from mmrec.users.model import Interests
+
+__all__ = ["ENOUGH", "Placed", "hits_for", "place", "popular_share", "ranked"]
+
+ENOUGH: Final = 3.0
+"""Sum of weights from which a list is owed to the person alone: three views, two clicks, or one like."""
+
+DEPTH: Final = 200
+"""Candidates that are blended and spread, where the list itself is not longer."""
+
+FEED: Final = 50
+"""Beyond so many items a list is a feed: only its last `WINDOW` items repel the next."""
+WINDOW: Final = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A person in the space of the items.
+
+    Attributes:
+        interests: What their past gives.
+        text: What the text of the call gives, a unit vector; None without one.
+        turned: What they turned down.
+
+    """
+
+    interests: Interests
+    text: Float32[np.ndarray, "dim"] | None
+    turned: Turned
+
+    @property
+    def vectors(self) -> Float32[np.ndarray, "m dim"]:
+        """What is searched with: the interests, then the text."""
+        found = self.interests.vectors
+        return found if self.text is None else np.concatenate([found, self.text[None]])
+
+    @property
+    def weights(self) -> Float32[np.ndarray, "m"]:
+        """Share of each; a text counts as much as all the past."""
+        found = self.interests.weights
+        if self.text is None:
+            return found
+        return np.append(found / 2, np.float32(0.5 if len(found) else 1))
+
+
+def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, "content"] | None, now: int) -> Placed:
+    """Place a person by their past, and by a text as the fusion has it."""
+    past = space.vectors(person.past.rows)
+    interests = space.model.people([person.past], [past], now)[0]
+    wish = None if text is None else unit(space.model.items(np.array([-1], dtype=np.int64), text[None]))[0]
+    return Placed(interests, wish, Turned(*turned_down(person.past, past)))
+
+
+def popular_share(person: Person, placed: Placed) -> float:
+    """How much of a list what is popular has: all for a stranger, nothing for whom enough is known or who asks."""
+    if placed.text is not None:
+        return 0.0
+    if not len(placed.vectors):
+        return 1.0
+    weights = person.past.weights
+    return max(0.0, 1 - float(weights[weights > 0].sum()) / ENOUGH)
+
+
+def ranked(
+    space: TasteSpace,
+    person: Person,
+    placed: Placed,
+    popular: PopularList,
+    allowed: Int64[np.ndarray, "a"] | None,
+    wishes: Wishes,
+) -> tuple[Candidates, Int64[np.ndarray, "k"]]:
+    """Return the candidates, and the places among them of those to show, in order; popular ones are the last list."""
+    depth = max(DEPTH, 2 * wishes.k)
+    left_out = np.union1d(person.seen, person.turned_down) if wishes.exclude_seen else person.turned_down
+    lists = found_for(space, placed.vectors, depth, left_out, allowed, placed.turned)
+    others = popular.met() if lists else popular
+    lists.append(popular_found(space, others, depth, left_out, placed.turned))
+    share = popular_share(person, placed)
+    weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
+    candidates = blended_candidates(space, lists, weights, depth)
+    if wishes.diversity == 0:
+        return candidates, np.arange(min(wishes.k, len(candidates.rows)), dtype=np.int64)
+    window = WINDOW if wishes.k > FEED else None
+    order = greedy_dpp(candidates.relevance, candidates.vectors, wishes.k, float(wishes.diversity), window)
+    return candidates, order
+
+
+def hits_for(
+    snapshot: Snapshot,
+    space: TasteSpace,
+    person: Person,
+    placed: Placed,
+    chosen: tuple[Candidates, Int64[np.ndarray, "k"]],
+    *,
+    explain: bool,
+) -> list[Recommended]:
+    """Look up what is to be shown, and say why where that is wanted."""
+    candidates, order = chosen
+    rows = candidates.rows[order]
+    stored = snapshot.items.by_row(rows.tolist())
+    because: list[tuple[Because, ...]] = [()] * len(rows)
+    if explain:
+        past, items = snapshot.vectors(person.past.rows.tolist()), snapshot.vectors(rows.tolist())
+        because = reasons(snapshot.generation.fusion, person, past, items)
+    people, vectors = placed.vectors, space.vectors(rows)
+    hits = []
+    for at, row in enumerate(rows.tolist()):
+        if row in stored:
+            which, score = int(candidates.lists[order[at]]), float(candidates.scores[order[at]])
+            popular = which == len(people)
+            shares = {"popular": score} if popular else space.shares(people[which], vectors[at])
+            hits.append(_recommended(hit_of(stored[row], score, shares), _source(placed, which), which, because[at]))
+    return hits
+
+
+def _source(placed: Placed, which: int) -> Source:
+    if which < len(placed.interests.vectors):
+        return "taste"
+    return "text" if which < len(placed.vectors) else "popular"
+
+
+def _recommended(hit: Hit, source: Source, which: int, because: tuple[Because, ...]) -> Recommended:
+    return Recommended(
+        hit.id,
+        hit.score,
+        hit.shares,
+        hit.text,
+        hit.media,
+        hit.metadata,
+        source,
+        which if source == "taste" else None,
+        because,
+    )

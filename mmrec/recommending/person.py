@@ -1,0 +1,70 @@
+"""One person, as far as events tell: a past over the rows of a store, and what must not be shown again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from mmrec.behaviour.kinds import Kinds
+from mmrec.users.model import Past
+
+__all__ = ["Did", "Person", "as_person"]
+
+
+class Did(NamedTuple):
+    """What was done with which item, and when, in microseconds since 1970."""
+
+    item: str
+    kind: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """One person.
+
+    Attributes:
+        past: Events with items that there are, oldest first.
+        ids: The id of each event's item.
+        seen: Rows of the items met, ascending.
+        turned_down: Rows of those whose latest event speaks against them, ascending.
+        unknown: Ids that no item has, each once, in order.
+
+    """
+
+    past: Past
+    ids: tuple[str, ...]
+    seen: Int64[np.ndarray, "s"]
+    turned_down: Int64[np.ndarray, "d"]
+    unknown: tuple[str, ...]
+
+    @property
+    def events(self) -> int:
+        """Number of events with items that there are."""
+        return len(self.past)
+
+
+def as_person(done: Sequence[Did], rows: Mapping[str, int], kinds: Kinds) -> Person:
+    """Turn events, oldest first, into a person; an event whose kind has no weight says only that the item was met.
+
+    Args:
+        done: The events.
+        rows: Row number of each item that there is.
+        kinds: Weights of the kinds.
+
+    """
+    there = [one for one in done if one.item in rows]
+    found = np.array([rows[one.item] for one in there], dtype=np.int64)
+    weights = np.array([kinds.weights.get(one.kind, 0.0) for one in there], dtype=np.float32)
+    times = np.maximum.accumulate(np.array([one.time for one in there], dtype=np.int64))
+    latest = {row: weight for row, weight in zip(found.tolist(), weights.tolist(), strict=True) if weight}
+    against = sorted(row for row, weight in latest.items() if weight < 0)
+    return Person(
+        Past(found, tuple(one.kind for one in there), weights, times),
+        tuple(one.item for one in there),
+        np.unique(found),
+        np.array(against, dtype=np.int64),
+        tuple(dict.fromkeys(one.item for one in done if one.item not in rows)),
+    )

@@ -1,0 +1,89 @@
+"""Lists for people from an open store: what an engine does when it recommends."""
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from mmrec.queries import QueryMaker
+from mmrec.query import Part
+from mmrec.recommending.answer import Recommendations
+from mmrec.recommending.list_for import hits_for, place, popular_share, ranked
+from mmrec.recommending.person import Did, Person, as_person
+from mmrec.recommending.popular_list import PopularList
+from mmrec.recommending.popular_lists import PopularLists
+from mmrec.recommending.store_events import StoreEvents
+from mmrec.recommending.taste_space import TasteSpace, content_space
+from mmrec.recommending.wishes import Wishes
+from mmrec.snapshot import Snapshot
+
+__all__ = ["Recommender"]
+
+
+class Recommender:
+    """Recommends from the snapshot and the events of the moment. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        queries: QueryMaker,
+        events: StoreEvents,
+        space: Callable[[Snapshot], TasteSpace] = content_space,
+    ) -> None:
+        """Take what gives the snapshot of the moment, what encodes texts, and the events.
+
+        `space` is called once for each snapshot, and gives the model that places people, with the index it needs.
+        """
+        self._snapshot = snapshot
+        self._queries = queries
+        self._events = events
+        self._space = space
+        self._lock = Lock()
+        self._ready: tuple[Snapshot, TasteSpace, PopularLists] | None = None
+
+    def recommend(
+        self, user: str | None, history: Sequence[tuple[str, str]], text: str | None, wishes: Wishes
+    ) -> Recommendations:
+        """Make a list.
+
+        Args:
+            user: Whose events the log is asked for.
+            history: What else they did, oldest first: ids of items and kinds of events; nothing of it is stored.
+            text: What they say they like.
+            wishes: What the list should be like.
+
+        """
+        started = time.perf_counter()
+        now = time.time_ns() // 1000
+        snapshot, space, popular_lists = self._prepared()
+        done = [] if user is None else self._events.history(user)
+        done += [Did(item, kind, now) for item, kind in history]
+        person = self._person(snapshot, done)
+        wish = None if text is None else self._queries.make([Part("text", text)], snapshot, None)
+        placed = place(space, person, wish, now)
+        share = popular_share(person, placed)
+        popular = popular_lists.read(self._events.popular(), wishes.where) if share else PopularList.empty()
+        allowed = snapshot.rows_allowed(wishes.where, None)
+        chosen = ranked(space, person, placed, popular, allowed, wishes)
+        hits = hits_for(snapshot, space, person, placed, chosen, explain=wishes.explain)
+        return Recommendations(
+            tuple(hits),
+            tuple(placed.interests.weights.tolist()),
+            placed.interests.short_share,
+            share,
+            person.events,
+            person.unknown,
+            space.model.name,
+            snapshot.generation.manifest.number,
+            time.perf_counter() - started,
+        )
+
+    def _person(self, snapshot: Snapshot, done: Sequence[Did]) -> Person:
+        rows = snapshot.items.rows_of(list(dict.fromkeys(one.item for one in done)))
+        return as_person(done, rows, self._events.kinds)
+
+    def _prepared(self) -> tuple[Snapshot, TasteSpace, PopularLists]:
+        snapshot = self._snapshot()
+        with self._lock:
+            if self._ready is None or self._ready[0] is not snapshot:
+                self._ready = (snapshot, self._space(snapshot), PopularLists(snapshot))
+            return self._ready

@@ -1,0 +1,63 @@
+"""The log of a store's events, opened when it is there and first needed."""
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from mmrec.behaviour.event import Event
+from mmrec.behaviour.kinds import Kinds
+from mmrec.behaviour.log import Appended, EventLog, open_log
+from mmrec.behaviour.popularity import Popular, RecentPopularity
+from mmrec.recommending.person import Did
+from mmrec.store.layout import Layout
+
+__all__ = ["StoreEvents"]
+
+_NOTHING: Final = Popular((), (), 0)
+
+
+class StoreEvents:
+    """What people did, as the log says at the moment of asking. A store without a log has no events, and is fine."""
+
+    def __init__(self, layout: Layout, place: str | None = None, kinds: Kinds | None = None) -> None:
+        """Take the store, the SQLAlchemy URL of its log where it is not its own, and the weights of the kinds."""
+        self.kinds = Kinds() if kinds is None else kinds
+        self._layout = layout
+        self._place = place
+        self._lock = threading.Lock()
+        self._log: EventLog | None = None
+        self._popularity = RecentPopularity(self.kinds)
+
+    def record(self, events: Sequence[Event]) -> Appended:
+        """Append events; they are durable when this returns. The log is made where there is none."""
+        return self._opened().append(events, self.kinds)
+
+    def history(self, user: str) -> list[Did]:
+        """Return what a person did, oldest first."""
+        if not self._is_there():
+            return []
+        found = self._opened().history(user)
+        moments = found["time"].cast(pa.int64()).to_pylist()
+        return list(map(Did, found["item"].to_pylist(), found["kind"].to_pylist(), moments))
+
+    def popular(self) -> Popular:
+        """Return what is popular now."""
+        return self._popularity.read(self._opened()) if self._is_there() else _NOTHING
+
+    def close(self) -> None:
+        """Close the log; it is opened again when needed."""
+        with self._lock:
+            if self._log is not None:
+                self._log.close()
+            self._log = None
+
+    def _is_there(self) -> bool:
+        return self._log is not None or self._place is not None or self._layout.events.exists()
+
+    def _opened(self) -> EventLog:
+        with self._lock:
+            if self._log is None:
+                self._log = open_log(self._layout.events if self._place is None else self._place)
+            return self._log

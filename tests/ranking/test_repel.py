@@ -1,0 +1,23 @@
+"""What was turned down lowers its like, and nothing else."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmrec.ranking.repel import LIKE, repelled
+
+
+@given(st.integers(0, 10_000), st.integers(0, 4), st.floats(0, 2))
+def test_only_what_is_like_it_sinks_and_the_most_alike_the_most(seed, turned_down, strength) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(30, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = rng.random(30).astype(np.float32)
+    against = vectors[:turned_down]
+    after = repelled(scores, vectors, against, np.full(turned_down, strength, dtype=np.float32))
+    likeness = (vectors @ against.T).max(axis=1, initial=-1)
+    assert (after <= scores).all()
+    assert (after[likeness <= LIKE] == scores[likeness <= LIKE]).all()
+    loss = (scores - after)[np.argsort(likeness)]
+    assert (np.diff(loss) >= -1e-5).all()
+    np.testing.assert_allclose((scores - after)[:turned_down], strength, atol=1e-5)
