@@ -88,7 +88,7 @@ class RecallSample:
 
 
 def tuned(index: Index, sample: RecallSample, target: float = TARGET) -> Index:
-    """Return the index with the least effort, doubled step by step, that finds the target share of the sample's nearest.
+    """Return the index with the least effort, doubled step by step, that finds a share of the sample's true nearest.
 
     Where 64 times the effort does not, it is returned with the effort that finds most. An index without search
     parameters is returned as it is.

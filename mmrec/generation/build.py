@@ -104,7 +104,10 @@ def _kept_tower(
 
 
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
-    """Build the index, and search as hard as it takes unless the recipe says how hard. Raises UsageError where its recipe does not fit the vectors or the memory."""
+    """Build the index; where no one said how hard to search, as hard as it takes.
+
+    Raises UsageError where the recipe does not fit the vectors or the memory.
+    """
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
         # Effort that nobody asked for is found by measuring.
