@@ -8,6 +8,7 @@ from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.generation.build import Recipe
 from mmrec.generation.generation import FUSION
+from mmrec.generation.index_choice import chosen_before
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.files import file_sha256
@@ -45,7 +46,8 @@ def recipe_of(
 
 def _recipe(made: Manifest, spaces: Mapping[Modality, tuple[Space, ...]]) -> Recipe:
     weights = {Modality(name): weight for name, weight in made.weights.items() if name in set(Modality)}
-    recipe = Recipe(spaces, weights, made.encoders)
+    index, memory = chosen_before(made)
+    recipe = Recipe(spaces, weights, made.encoders, index=index, index_memory=memory)
     whole = sum(space.dim for some in spaces.values() for space in some)
     return replace(recipe, dim=made.dim) if made.dim < whole or made.dim > recipe.dim else recipe
 
