@@ -15,7 +15,7 @@ from mmrec.behaviour.log import EventLog
 from mmrec.errors import StoreError, UsageError
 from mmrec.generation.build import build_generation
 from mmrec.generation.generation import Generation, open_generation
-from mmrec.generation.recipe import same_recipe
+from mmrec.generation.recipe import recipe_like, spaces_of
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -104,5 +104,6 @@ def learn(
         taught = lessons(layout, log, rules)
         trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, said)
         before = taught.generation
-        made = build_generation(layout, same_recipe(before.manifest, before.fusion), before, tower=trained.model)
+        recipe = recipe_like(before.manifest, spaces_of(before.fusion))
+        made = build_generation(layout, recipe, before, tower=trained.model)
     return Learned(trained.report, made)

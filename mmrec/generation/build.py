@@ -37,7 +37,7 @@ from mmrec.store.vectors import VectorTable
 if TYPE_CHECKING:
     import mmrec.users.tower_model
 
-__all__ = ["Recipe", "build_generation", "follows"]
+__all__ = ["build_generation", "follows"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""

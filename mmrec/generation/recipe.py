@@ -1,15 +1,16 @@
 """How a generation is made, as a person asked for it or as the one before was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexers.types import IndexSpec
 from mmrec.fusion.fusion import Fusion
+from mmrec.generation.index_choice import chosen_before
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.generations import Manifest
 
-__all__ = ["Recipe", "same_recipe"]
+__all__ = ["Recipe", "recipe_like", "spaces_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,18 @@ class Recipe:
     seed: int = 0
 
 
-def same_recipe(made: Manifest, fusion: Fusion) -> Recipe:
-    """Return how a generation was made, so that another one like it can be."""
-    spaces = {
+def recipe_like(made: Manifest, spaces: Mapping[Modality, tuple[Space, ...]]) -> Recipe:
+    """Return how a generation was made, so that another one like it can be, of these spaces."""
+    weights = {Modality(name): weight for name, weight in made.weights.items() if name in set(Modality)}
+    index, memory = chosen_before(made)
+    recipe = Recipe(spaces, weights, made.encoders, index=index, index_memory=memory)
+    # A generation may have fewer dimensions than were allowed, and another one then more.
+    whole = sum(space.dim for some in spaces.values() for space in some)
+    return replace(recipe, dim=made.dim) if made.dim < whole or made.dim > recipe.dim else recipe
+
+
+def spaces_of(fusion: Fusion) -> dict[Modality, tuple[Space, ...]]:
+    """Return the spaces of each modality that a fusion joins."""
+    return {
         modality: tuple(block.space for block in fusion.blocks if block.modality == modality) for modality in Modality
     }
-    weights = {Modality(name): weight for name, weight in made.weights.items()}
-    search = {} if made.index_tuned else made.index_search
-    index = IndexSpec(made.index_factory, "ip", search) if made.index_given else None
-    return Recipe(spaces, weights, made.encoders, made.dim, index, made.index_memory)

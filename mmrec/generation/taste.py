@@ -72,7 +72,7 @@ def open_taste(folder: Path, made: Manifest) -> Taste | None:
 
     Raises StoreError where a file is missing, damaged or not the one that the manifest names.
     """
-    if TASTE_INDEX not in made.sha256:
+    if not made.has_tower:
         return None
     from mmrec.users.tower_files import load_tower  # noqa: PLC0415 - as above
 

@@ -11,7 +11,10 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
-__all__ = ["Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
+__all__ = ["TOWER", "Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
+
+TOWER = "tower.safetensors"
+"""The file by which a generation is known to have a tower."""
 
 
 class Manifest(BaseModel):
@@ -63,6 +66,11 @@ class Manifest(BaseModel):
     checks: dict[str, float]
     sha256: dict[str, str]
     digest: str = ""
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether it holds what was learned of behaviour."""
+        return TOWER in self.sha256
 
     def signed(self) -> "Manifest":
         """Return it with its digest."""
