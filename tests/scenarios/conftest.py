@@ -1,7 +1,7 @@
 """Four small catalogs with real text vectors, each indexed once."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
