@@ -7,7 +7,7 @@ from mmrec.users.tower_config import TowerConfig
 
 __all__ = ["MODELS", "config_of"]
 
-_COMMON: Final = {"device": "cpu", "epochs": 60, "evaluate_every": 2, "patience": 4}
+_COMMON: Final = {"device": "cpu", "batch": 16, "epochs": 60, "evaluate_every": 2, "patience": 4}
 MODELS: Final[dict[str, TrainingConfig]] = {
     "content": TrainingConfig(**_COMMON, tower=TowerConfig()),
     # The same tower, with a free vector for each item in place of content and bounded delta.

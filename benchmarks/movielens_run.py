@@ -27,7 +27,7 @@ from mmrec.training.windows import Events
 __all__ = ["Run", "reduced"]
 
 VERSION = 1
-"""Part of each result's name: raised when the library changes what comes out."""
+"""Part of each result's name, with the settings that are not the defaults: raised when either changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Run:
     @property
     def path(self) -> Path:
         """Where its result is kept."""
-        settings = f"{VERSION} {config_of(self.model, self.seed).model_dump_json()}"
+        settings = f"{VERSION} {config_of(self.model, self.seed).model_dump_json(exclude_defaults=True)}"
         name = f"{self.split}-{self.model.replace(':', '_')}-{self.seed}-{sha256(settings.encode()).hexdigest()[:10]}"
         return WORK / "movielens" / "runs" / f"{name}.json"
 
