@@ -7,17 +7,19 @@ from mmrec.users.tower_config import TowerConfig
 
 __all__ = ["MODELS", "config_of"]
 
-_COMMON: Final = {"device": "cpu", "batch": 16, "epochs": 60, "evaluate_every": 2, "patience": 4}
+_COMMON: Final = {"device": "cpu", "batch": 16, "epochs": 60, "evaluate_every": 2, "patience": 3}
+# Hidden layers as wide as the Transformer, as SASRec has them.
+_SIZES: Final = {"inner": 64}
 MODELS: Final[dict[str, TrainingConfig]] = {
-    "content": TrainingConfig(**_COMMON, tower=TowerConfig()),
+    "content": TrainingConfig(**_COMMON, tower=TowerConfig(**_SIZES)),
     # The same tower, with a free vector for each item in place of content and bounded delta.
-    "id": TrainingConfig(**_COMMON, delta_drop=0.0, tower=TowerConfig(content=False)),
+    "id": TrainingConfig(**_COMMON, delta_drop=0.0, tower=TowerConfig(**_SIZES, content=False)),
     # SASRec as its paper has it: nothing but the order of events.
     "id-order": TrainingConfig(
-        **_COMMON, delta_drop=0.0, tower=TowerConfig(content=False, ask_time=False, spans=False)
+        **_COMMON, delta_drop=0.0, tower=TowerConfig(**_SIZES, content=False, ask_time=False, spans=False)
     ),
     # Nothing of the moment when it is asked.
-    "content-order": TrainingConfig(**_COMMON, tower=TowerConfig(ask_time=False, spans=False)),
+    "content-order": TrainingConfig(**_COMMON, tower=TowerConfig(**_SIZES, ask_time=False, spans=False)),
 }
 
 
