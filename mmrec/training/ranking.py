@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from mmrec.training.ranks import mid_ranks
@@ -26,6 +26,7 @@ class Ranking:
         targets: Places in `events` of the events to predict.
         rows: Row numbers of the catalog.
         contents: Their contents; None for a tower without content.
+        among: Which of the catalog compete; all if None.
 
     """
 
@@ -33,6 +34,7 @@ class Ranking:
     targets: Int64[np.ndarray, "n"]
     rows: Int64[np.ndarray, "items"]
     contents: Float[Tensor, "items content"] | None
+    among: Bool[np.ndarray, "items"] | None = None
 
     @torch.no_grad()
     def ranks(self, tower: Tower) -> Float64[np.ndarray, "n"]:
@@ -66,6 +68,8 @@ class Ranking:
         scores = torch.logsumexp(scores + read.log_shares[at, newest].unsqueeze(2), dim=1)
         met = np.concatenate([self.events.items[first:target] for first, target in zip(firsts, targets, strict=True)])
         out = (~placed).repeat(len(targets), 1)
+        if self.among is not None:
+            out |= torch.from_numpy(~self.among).to(device)
         out[torch.from_numpy(np.repeat(np.arange(len(targets)), targets - firsts)), torch.from_numpy(met)] = True
         wanted = torch.from_numpy(self.events.items[targets]).to(device)
         ranks = mid_ranks(scores, wanted, out)

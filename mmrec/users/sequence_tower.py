@@ -31,7 +31,7 @@ class SequenceTower(nn.Module):
         for table in (self.kinds, self.gaps):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
-        self.spans = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS))
+        self.spans = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS)) if config.spans else None
         self.drop = Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
@@ -53,9 +53,12 @@ class SequenceTower(nn.Module):
 
     def _bias(self, times: Int64[Tensor, "b l"]) -> Float[Tensor, "b heads l l"]:
         """What is added to attention: by the time between the two events, and -inf for later events."""
-        length = times.shape[1]
-        between = time_buckets(times.unsqueeze(2) - times.unsqueeze(1))
+        batch, length = times.shape
         later = torch.ones(length, length, dtype=torch.bool, device=times.device).triu(1)
+        if self.spans is None:
+            none = torch.zeros(batch, self.config.heads, length, length, device=times.device)
+            return none.masked_fill(later, -torch.inf)
+        between = time_buckets(times.unsqueeze(2) - times.unsqueeze(1))
         between = between.masked_fill(later, TIME_BUCKETS)
         never = self.spans.new_full((self.config.heads, 1), -torch.inf)
         return spread(torch.cat([self.spans, never], dim=1), between)

@@ -24,6 +24,7 @@ class TowerConfig(BaseModel):
         interests: Vectors a person, 1 to 4.
         dropout: Share of activations dropped while training.
         ask_time: Whether it makes use of how long ago the newest event was when it is asked.
+        spans: Whether attention is biased by the time between two events.
         kinds: Kinds of events that it tells apart; others are all alike to it.
 
     """
@@ -43,6 +44,7 @@ class TowerConfig(BaseModel):
     interests: int = Field(default=1, ge=1, le=4)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     ask_time: bool = True
+    spans: bool = True
     kinds: tuple[str, ...] = ()
 
     @model_validator(mode="after")
