@@ -1,7 +1,7 @@
 """Four small catalogs with real text vectors, each indexed once."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,9 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory, text_encoder: MiniLM) -> 
 
 
 @pytest.fixture
-def shop(tmp_path: Path, text_encoder: MiniLM) -> Iterator[Catalog]:
+def shop(tmp_path: Path, text_encoder: MiniLM) -> Catalog:
     """Return a shop of its own, into which events can be recorded."""
-    yield index_catalog("shop", tmp_path / "shop", text_encoder)
+    return index_catalog("shop", tmp_path / "shop", text_encoder)
 
 
 def index_catalog(name: str, root: Path, encoder: MiniLM) -> Catalog:
