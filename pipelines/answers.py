@@ -15,6 +15,8 @@ from pipelines.options import Display
 __all__ = [
     "deliver",
     "generation_rows",
+    "hit_document",
+    "known_of",
     "print_hit",
     "print_items",
     "print_results",
@@ -22,16 +24,32 @@ __all__ = [
     "print_values",
     "quarantine_rows",
     "results_document",
+    "text_of",
 ]
 
 
 def results_document(results: Results) -> dict[str, object]:
     """Lay out an answer for JSON, best first."""
     return {
-        "results": [{"id": hit.id, "score": hit.score, "shares": hit.shares, **_contents(hit)} for hit in results.hits],
+        "results": [hit_document(hit) for hit in results.hits],
         "generation": results.generation,
         "seconds": results.seconds,
     }
+
+
+def hit_document(hit: Hit) -> dict[str, object]:
+    """Lay out one item that was found, for JSON."""
+    return {"id": hit.id, "score": hit.score, "shares": hit.shares, **_contents(hit)}
+
+
+def text_of(hit: Hit) -> str:
+    """Say what an item holds: its text, or else the kinds of its media."""
+    return hit.text or _holds(hit)
+
+
+def known_of(hit: Hit) -> dict[str, object]:
+    """An item's metadata without what is not known."""
+    return {name: value for name, value in hit.metadata.items() if value is not None}
 
 
 def deliver(
@@ -77,7 +95,7 @@ def print_items(items: Iterable[Hit], most: int | None, *, as_json: bool) -> Non
     if as_json:
         console.emit_json_rows("items", ({"id": item.id, **_contents(item)} for item in items))
         return
-    rows = [(item.id, item.text or _holds(item), _known(item)) for item in items]
+    rows = [(item.id, text_of(item), known_of(item)) for item in items]
     if rows:
         console.data.print(console.table(("id", "contents", "metadata"), rows))
     if not rows:
@@ -134,14 +152,14 @@ def _contents(hit: Hit) -> dict[str, object]:
 
 
 def _plain(hits: Sequence[Hit]) -> Table:
-    rows = [(rank, hit.score, hit.id, hit.text or _holds(hit), _known(hit)) for rank, hit in enumerate(hits, 1)]
+    rows = [(rank, hit.score, hit.id, text_of(hit), known_of(hit)) for rank, hit in enumerate(hits, 1)]
     return console.table(("#", "score", "id", "contents", "metadata"), rows, numbers=("#", "score"))
 
 
 def _explained(hits: Sequence[Hit]) -> Table:
     names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares))
     rows = [
-        (rank, hit.score, *(hit.shares.get(name, "·") for name in names), hit.id, hit.text or _holds(hit))
+        (rank, hit.score, *(hit.shares.get(name, "·") for name in names), hit.id, text_of(hit))
         for rank, hit in enumerate(hits, 1)
     ]
     return console.table(("#", "score", *names, "id", "contents"), rows, numbers=("#", "score", *names))
@@ -149,7 +167,3 @@ def _explained(hits: Sequence[Hit]) -> Table:
 
 def _holds(hit: Hit) -> str:
     return f"({', '.join(hit.media)})" if hit.media else ""
-
-
-def _known(hit: Hit) -> dict[str, object]:
-    return {name: value for name, value in hit.metadata.items() if value is not None}

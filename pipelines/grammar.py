@@ -1,5 +1,6 @@
 """The small languages of the command line: weighted parts, lists of columns, weights by modality."""
 
+import csv
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ __all__ = [
     "parse_against",
     "parse_columns",
     "parse_device",
+    "parse_ids",
     "parse_modality",
     "parse_vector_format",
     "parse_weighted",
@@ -79,6 +81,14 @@ def parse_device(given: str) -> str:
     if not _DEVICE.fullmatch(given):
         raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
     return given
+
+
+def parse_ids(given: Sequence[str]) -> tuple[str, ...]:
+    """Read ids, each given alone or in a list ``id1,id2``; one with a comma in it goes in quotes. Raises UsageError."""
+    ids = [name.strip() for entry in given for name in next(csv.reader([entry], skipinitialspace=True), [""])]
+    if not all(ids):
+        raise UsageError(f"An id is missing in {','.join(given)!r}: write them as id1,id2.")
+    return tuple(ids)
 
 
 def parse_modality(given: str | None) -> Modality | None:

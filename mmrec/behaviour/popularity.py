@@ -40,8 +40,18 @@ class RecentPopularity:
     store is opened anew.
     """
 
-    def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000) -> None:
-        """Take the weights, after how many days an event counts half, and how many items are ever asked for."""
+    def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000, patience: float = 1.0) -> None:
+        """Take how events are weighed, and how much is kept.
+
+        Args:
+            kinds: Weights of the kinds.
+            half_days: Days after which an event counts half.
+            most: Items that are ever asked for.
+            patience: Seconds for which a count is good enough.
+
+        """
+        self._patience = patience
+        self._read_at = -float("inf")
         self._kinds = kinds
         self._half_days = half_days
         self._most = most
@@ -53,12 +63,15 @@ class RecentPopularity:
     def read(self, log: EventLog) -> Popular:
         """Count what has arrived since the last call, and return the most popular items."""
         with self._lock:
+            if time.monotonic() - self._read_at < self._patience:
+                return self._now
             newest = log.newest()
             if newest != self._now.upto:
                 self._count(log, newest)
                 order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)
                 kept = tuple(order[: self._most])
                 self._now = Popular(kept, tuple(self._sums[item] for item in kept), newest)
+            self._read_at = time.monotonic()
             return self._now
 
     def _place(self, item: str) -> tuple[float, str]:

@@ -49,23 +49,25 @@ def blend(
         most: How many rows at most.
 
     """
+    waiting = [one.tolist() for one in lists]
     strengths = [float(weight) for weight in weights]
-    seats = [0] * len(lists)
-    nexts = [0] * len(lists)
+    averages = strengths.copy()
+    seats, nexts = [0] * len(waiting), [0] * len(waiting)
     taken: set[int] = set()
     picked: list[tuple[int, int, int]] = []
-    waiting = [one.tolist() for one in lists]
     while len(picked) < most:
+        best = -1
         for which, rows in enumerate(waiting):
             while nexts[which] < len(rows) and rows[nexts[which]] in taken:
                 nexts[which] += 1
-        open_ones = [which for which, rows in enumerate(waiting) if nexts[which] < len(rows)]
-        if not open_ones:
+            if nexts[which] < len(rows) and (best < 0 or averages[which] > averages[best]):
+                best = which
+        if best < 0:
             break
-        best = max(open_ones, key=lambda which: (strengths[which] / (seats[which] + 1), -which))
         row = waiting[best][nexts[best]]
         picked.append((row, best, nexts[best]))
         taken.add(row)
         seats[best] += 1
+        averages[best] = strengths[best] / (seats[best] + 1)
     table = np.array(picked, dtype=np.int64).reshape(-1, 3)
     return Blended(table[:, 0], table[:, 1], table[:, 2])

@@ -1,5 +1,6 @@
 """Vectors of a person to one list of candidates: search, leave out, lower what is like what was turned down, blend."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,11 +10,11 @@ from jaxtyping import Float32, Int64
 from indexers.ranking import NO_ROW
 from mmrec.fusion.blocks import unit
 from mmrec.ranking.blend import blend
-from mmrec.ranking.repel import repelled
+from mmrec.ranking.repel import losses
 from mmrec.recommending.popular_list import PopularList
 from mmrec.recommending.taste_space import TasteSpace
 
-__all__ = ["Candidates", "Found", "Turned", "blended_candidates", "found_for", "popular_found"]
+__all__ = ["Candidates", "Found", "Turned", "blended_candidates", "found_for", "lowered", "popular_found"]
 
 _MOST_BESIDE: Final = 500
 """Rows beyond the depth that are asked for because some will be left out; where more are, the search itself is told."""
@@ -45,7 +46,6 @@ class Candidates:
         lists: Which list brought each.
         scores: Its score there.
         relevance: From 1 down to 0, never rising.
-        vectors: Unit vectors.
 
     """
 
@@ -53,7 +53,6 @@ class Candidates:
     lists: Int64[np.ndarray, "n"]
     scores: Float32[np.ndarray, "n"]
     relevance: Float32[np.ndarray, "n"]
-    vectors: Float32[np.ndarray, "n dim"]
 
 
 def found_for(
@@ -62,42 +61,42 @@ def found_for(
     depth: int,
     left_out: Int64[np.ndarray, "s"],
     allowed: Int64[np.ndarray, "a"] | None,
-    turned: Turned,
 ) -> list[Found]:
     """Search with each vector, `depth` items deep, rows that are left out not counted."""
     if not len(people):
         return []
     if len(left_out) > _MOST_BESIDE:
         allowed = np.setdiff1d(space.index.rows if allowed is None else allowed, left_out)
-    beside = min(len(left_out), _MOST_BESIDE)
-    found = space.index.search(people, depth + beside, allowed=allowed)
+    found = space.index.search(people, depth + min(len(left_out), _MOST_BESIDE), allowed=allowed)
     kept = (found.rows != NO_ROW) & ~np.isin(found.rows, left_out)
     lists = []
     for rows, scores, good in zip(found.rows, found.scores, kept, strict=True):
-        some = Found(rows[good][:depth], scores[good][:depth], scores[good][:depth])
-        lists.append(_lowered(space, some, turned) if len(turned.vectors) else some)
+        lists.append(Found(rows[good][:depth], scores[good][:depth], scores[good][:depth]))
     return lists
 
 
-def popular_found(
-    space: TasteSpace, popular: PopularList, depth: int, left_out: Int64[np.ndarray, "s"], turned: Turned
-) -> Found:
+def popular_found(popular: PopularList, depth: int, left_out: Int64[np.ndarray, "s"]) -> Found:
     """Take the popular items as what one more vector found; their ranks fall evenly, as their order is what counts."""
     good = ~np.isin(popular.rows, left_out)
     rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
-    ranks = np.linspace(1, 0, len(rows), dtype=np.float32)
-    return _lowered(space, Found(rows, scores, ranks), turned)
+    return Found(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32))
 
 
-def _lowered(space: TasteSpace, some: Found, turned: Turned) -> Found:
-    ranks = repelled(some.ranks, unit(space.vectors(some.rows)), turned.vectors, turned.strengths)
+def lowered(space: TasteSpace, lists: Sequence[Found], turned: Turned) -> list[Found]:
+    """Lower what is like what was turned down, in all lists."""
+    if not len(turned.vectors):
+        return list(lists)
+    rows = np.unique(np.concatenate([one.rows for one in lists]))
+    lost = losses(unit(space.vectors(rows)), turned.vectors, turned.strengths)
+    return [_again(one, one.ranks - lost[np.searchsorted(rows, one.rows)]) for one in lists]
+
+
+def _again(found: Found, ranks: Float32[np.ndarray, "n"]) -> Found:
     order = np.argsort(-ranks, kind="stable")
-    return Found(some.rows[order], some.scores[order], ranks[order])
+    return Found(found.rows[order], found.scores[order], ranks[order])
 
 
-def blended_candidates(
-    space: TasteSpace, lists: list[Found], weights: Float32[np.ndarray, "m"], most: int
-) -> Candidates:
+def blended_candidates(lists: Sequence[Found], weights: Float32[np.ndarray, "m"], most: int) -> Candidates:
     """Make one list of several, each item's relevance being where its rank lies between the ends of its own list."""
     blended = blend([one.rows for one in lists], weights, most)
     scores = np.zeros(len(blended), dtype=np.float32)
@@ -109,7 +108,7 @@ def blended_candidates(
         relevance[here] = _between_ends(one.ranks)[places]
     # Relevance must not rise along the list: without any wish for diversity its order is the order to show.
     relevance = np.minimum.accumulate(relevance) if len(relevance) else relevance
-    return Candidates(blended.rows, blended.lists, scores, relevance, unit(space.vectors(blended.rows)))
+    return Candidates(blended.rows, blended.lists, scores, relevance)
 
 
 def _between_ends(ranks: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:

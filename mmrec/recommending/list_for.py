@@ -10,7 +10,7 @@ from mmrec.fusion.blocks import unit
 from mmrec.query import Hit
 from mmrec.ranking.dpp import greedy_dpp
 from mmrec.recommending.answer import Because, Recommended, Source
-from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, popular_found
+from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, lowered, popular_found
 from mmrec.recommending.person import Person
 from mmrec.recommending.popular_list import PopularList
 from mmrec.recommending.reasons import reasons
@@ -93,17 +93,16 @@ def ranked(
     """Return the candidates, and the places among them of those to show, in order; popular ones are the last list."""
     depth = max(DEPTH, 2 * wishes.k)
     left_out = np.union1d(person.seen, person.turned_down) if wishes.exclude_seen else person.turned_down
-    lists = found_for(space, placed.vectors, depth, left_out, allowed, placed.turned)
-    others = popular.met() if lists else popular
-    lists.append(popular_found(space, others, depth, left_out, placed.turned))
+    lists = found_for(space, placed.vectors, depth, left_out, allowed)
+    lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
     share = popular_share(person, placed)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
-    candidates = blended_candidates(space, lists, weights, depth)
+    candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
     if wishes.diversity == 0:
         return candidates, np.arange(min(wishes.k, len(candidates.rows)), dtype=np.int64)
     window = WINDOW if wishes.k > FEED else None
-    order = greedy_dpp(candidates.relevance, candidates.vectors, wishes.k, float(wishes.diversity), window)
-    return candidates, order
+    vectors = unit(space.vectors(candidates.rows))
+    return candidates, greedy_dpp(candidates.relevance, vectors, wishes.k, float(wishes.diversity), window)
 
 
 def hits_for(
