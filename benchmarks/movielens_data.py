@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import getpid
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,9 @@ def _texts(films: list[dict[str, object]], kept: Path) -> np.ndarray:
     groups = [samples[start : start + _AT_ONCE] for start in range(0, len(samples), _AT_ONCE)]
     vectors = np.concatenate([encoder.encode(Modality.TEXT, group)[SPACE.name] for group in groups])
     kept.parent.mkdir(parents=True, exist_ok=True)
-    np.save(kept, vectors, allow_pickle=False)
+    beside = kept.with_name(f"{getpid()}-{kept.name}")
+    np.save(beside, vectors, allow_pickle=False)
+    beside.replace(kept)
     return vectors
 
 
