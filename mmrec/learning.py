@@ -22,7 +22,7 @@ from mmrec.store.layout import Layout
 from mmrec.store.lock import job_lock
 from mmrec.training.config import TrainingConfig
 from mmrec.training.loop import Epoch
-from mmrec.training.train import Report, train
+from mmrec.training.train import CHECKPOINT, Report, train
 
 __all__ = ["Learned", "Lessons", "learn", "lessons"]
 
@@ -106,4 +106,6 @@ def learn(
         before = taught.generation
         recipe = recipe_like(before.manifest, spaces_of(before.fusion))
         made = build_generation(layout, recipe, before, tower=trained.model)
+        # Others will have other events, and begin anew.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     return Learned(trained.report, made)

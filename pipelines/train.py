@@ -55,9 +55,8 @@ def run_dry(store: Path, config: Path | None, events: str | None, kinds: Path | 
         taught = lessons(layout, log, rules)
     finally:
         log.close()
-    cost = estimate(taught.histories, taught.contents.shape[1], settings)
-    cleaned = {step.name: step.removed for step in taught.cleaning.steps if step.removed}
-    return {"people": len(taught.histories), "events": len(taught.histories.items), "cleaned": cleaned, **asdict(cost)}
+    cost = estimate(taught.histories, taught.contents, taught.rows, settings, rules.kinds.weights)
+    return {"cleaned_away": {step.name: step.removed for step in taught.cleaning.steps if step.removed}, **asdict(cost)}
 
 
 def _given(store: Path, config: Path | None, kinds: Path | None) -> tuple[Layout, TrainingConfig, Cleaning]:

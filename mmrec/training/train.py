@@ -39,7 +39,9 @@ from mmrec.users.tower_files import save_tower
 from mmrec.users.tower_model import TowerModel
 from mmrec.users.whitening import fit_whitening
 
-__all__ = ["Report", "Trained", "prepare", "train"]
+__all__ = ["CHECKPOINT", "Report", "Trained", "prepare", "train"]
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def train(
                 if said is not None:
                     said(epoch)
 
-            curve = loop.run(folder / "checkpoint.safetensors", _fingerprint(task, contents, rows, config), heard)
+            curve = loop.run(folder / CHECKPOINT, _fingerprint(task, contents, rows, config), heard)
     model = TowerModel(loop.objective.tower.eval().cpu())
     if accelerator.is_main_process:
         save_tower(model, folder)
