@@ -4,8 +4,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.training.estimate import estimate
-
 from mmrec.behaviour.clean import Cleaning
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.log import open_log
@@ -13,6 +11,7 @@ from mmrec.compute import own_threads
 from mmrec.learning import learn, lessons
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
+from mmrec.training.estimate import estimate
 from mmrec.training.loop import Epoch
 from pipelines import console
 
