@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.candidates import Candidates
@@ -42,6 +42,7 @@ def rank(
     candidates: Candidates,
     *,
     allow_seen: bool = False,
+    among: Bool[np.ndarray, "items"] | None = None,
     depth: int = 20,
     budget: int = _BUDGET,
 ) -> Ranked:
@@ -52,6 +53,7 @@ def rank(
         questions: All must be answerable; see `Questions.answerable`.
         candidates: All items, in the order of the scores' columns.
         allow_seen: Whether items that the person had met can be recommended again.
+        among: Which candidates take part, the targets among them; all if None.
         depth: Length of the lists that are kept.
         budget: Bytes that the scores and what is made of them may take at a time.
 
@@ -68,6 +70,8 @@ def rank(
         some = range(start, min(start + size, len(questions)))
         scores = np.array(scorer.scores(questions.pasts(some), questions.now[some.start : some.stop]))
         _check(scorer.name, scores, (len(some), len(candidates)))
+        if among is not None:
+            scores[:, ~among] = np.nan
         if not allow_seen:
             for line, place in enumerate(some):
                 met = candidates.places(questions.met(place))

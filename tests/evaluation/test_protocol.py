@@ -1,22 +1,25 @@
 """The protocol: each target among all that the person had not met, and nothing fitted after the cutoff."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
-from behaviour.made import START, micro
-from evaluation.made_split import CUTOFF, ITEMS, candidates, events, logs, split_of
+from behaviour.made import START, arrays, micro
+from evaluation.made_split import CUTOFF, ITEMS, KNOWN, NOW, candidates, events, logs, split_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmrec.behaviour.clean import Cleaning, clean
 from mmrec.behaviour.event import Event
+from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import best, rank
 from mmrec.evaluation.scorer import Learner, Scorer, state_digest
 from mmrec.evaluation.user_model import UserModelScorer
-from mmrec.users.model import Interests
+from mmrec.users.model import Interests, Past
 
 LEARNERS = [RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean()]
 names = pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: learner.name)
@@ -78,17 +81,14 @@ def test_targets_met_before_are_left_out_and_counted(log):
             rank(Watching(), asked, items)
 
 
-def _moved(event, minutes):
-    return Event(event.user, event.item, event.kind, START + (event.time - START) % (minutes[1] - minutes[0])
-                 + minutes[0])  # fmt: skip
+before_cutoff, after_cutoff = (
+    st.lists(st.builds(replace, events, time=minutes.map(lambda m: START + timedelta(minutes=m))), max_size=25)
+    for minutes in (st.integers(0, CUTOFF - 1), st.integers(CUTOFF, 200))
+)
 
 
 @names
-@given(
-    before=st.lists(events.filter(lambda e: micro(CUTOFF) > e.time.timestamp() * 1e6), max_size=25),
-    after=st.lists(events.filter(lambda e: micro(CUTOFF) <= e.time.timestamp() * 1e6), max_size=15),
-    other=st.lists(events.filter(lambda e: micro(CUTOFF) <= e.time.timestamp() * 1e6), max_size=15),
-)
+@given(before=before_cutoff, after=after_cutoff, other=after_cutoff)
 @settings(max_examples=15, deadline=None)
 def test_another_future_fits_the_same_baseline(learner, before, after, other):
     one, two = (learner.fit(split_of([*before, *later]).train, candidates()) for later in (after, other))
@@ -187,17 +187,12 @@ def test_a_user_model_scores_as_a_search_with_its_vectors(log, merge, timed):
 
 def test_recent_popularity_counts_the_window_before_the_moment():
     log = [Event("abc"[n % 3], f"i{n % 4}", "like", START.replace(day=1 + n)) for n in range(20)]
-    from behaviour.made import arrays
-    from evaluation.made_split import KNOWN, NOW
-
-    from mmrec.behaviour.clean import Cleaning, clean
-    from mmrec.behaviour.histories import Histories
-
     train = Histories.of(clean(arrays(log), Cleaning(), KNOWN, NOW)[0], KNOWN)
     scorer = RecentPopularity().fit(train, candidates())
     day = 24 * 60
     now = np.array([micro(day * d + 1) for d in (40, 10, 0, 16)])
-    scored = scorer.scores([None] * 4, now)
+    none = np.empty(0, dtype=np.int64)
+    scored = scorer.scores([Past(none, (), none.astype(np.float32), none)] * 4, now)
     total = np.bincount(train.items, minlength=len(ITEMS))
     for line, moment in enumerate(now.tolist()):
         end = min(moment, int(train.times.max()) + 1)

@@ -41,7 +41,10 @@ class RecentPopularity:
         which &= columns >= 0
         order = np.argsort(train.times[which], kind="stable")
         window = self.window // timedelta(microseconds=1)
-        return _Fitted(self.name, columns[which][order], train.times[which][order], len(candidates), window)
+        columns = columns[which][order]
+        total = np.bincount(columns, minlength=len(candidates))
+        behind = (total / (total.max(initial=0) + 1)).astype(np.float32)
+        return _Fitted(self.name, columns, train.times[which][order], behind, window)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,16 +52,18 @@ class _Fitted:
     name: str
     columns: Int64[np.ndarray, "n"]
     times: Int64[np.ndarray, "n"]
-    items: int
+    behind: Float32[np.ndarray, "items"]
     window: int
 
     @property
+    def items(self) -> int:
+        return len(self.behind)
+
+    @property
     def state(self) -> Mapping[str, np.ndarray]:
-        return {"columns": self.columns, "times": self.times, "shape": np.array([self.items, self.window])}
+        return {"columns": self.columns, "times": self.times, "behind": self.behind, "window": np.array([self.window])}
 
     def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
-        total = np.bincount(self.columns, minlength=self.items)
-        behind = (total / (total.max(initial=0) + 1)).astype(np.float32)
         end = np.minimum(now, self.times[-1] + 1 if len(self.times) else now)
         first = np.searchsorted(self.times, end - self.window, side="left")
         last = np.searchsorted(self.times, end, side="left")
@@ -67,8 +72,11 @@ class _Fitted:
         low = high = 0
         # Moments in their order, so that each event enters and leaves the window once.
         for line in np.argsort(end, kind="stable").tolist():
-            np.add.at(counted, self.columns[high : last[line]], 1)
-            np.subtract.at(counted, self.columns[low : first[line]], 1)
+            counted += self._counts(high, int(last[line]))
+            counted -= self._counts(low, int(first[line]))
             low, high = int(first[line]), int(last[line])
-            scored[line] = counted + behind
+            scored[line] = counted + self.behind
         return scored
+
+    def _counts(self, start: int, stop: int) -> Int64[np.ndarray, "items"]:
+        return np.bincount(self.columns[start:stop], minlength=self.items)
