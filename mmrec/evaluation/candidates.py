@@ -27,12 +27,9 @@ class Candidates:
     categories: Float32[np.ndarray, "items categories"] | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError where rows are not ascending, or what belongs to them has another length."""
+        """Raise UsageError where rows are not ascending."""
         if not (self.rows[1:] > self.rows[:-1]).all():
             raise UsageError("The row numbers of the candidates must be ascending, each once: sort them first.")
-        for name, array in (("vectors", self.vectors), ("categories", self.categories)):
-            if array is not None and len(array) != len(self.rows):
-                raise UsageError(f"There are {len(self.rows)} candidates, but {name} for {len(array)}.")
 
     def __len__(self) -> int:
         """Number of items."""

@@ -1,6 +1,5 @@
 """The report: one page with all tables and charts, which needs no network and no script."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +8,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmrec.evaluation import charts
-from mmrec.evaluation.bootstrap import Comparison, Interval
+from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.evaluate import Evaluation
 from mmrec.evaluation.measured import Measured
+from mmrec.evaluation.wording import figure, signed, verdict
 
-__all__ = ["Report", "figure", "render", "verdict"]
-
-_NONE = "\N{EN DASH}"
-_MINUS = "\N{MINUS SIGN}"
+__all__ = ["Report", "render"]
 
 _LISTS = {
     "coverage": ("Coverage", "share of the catalog in any list"),
@@ -66,7 +63,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "signed": _signed}
+    environment.filters |= {"figure": figure, "signed": signed}
     found = report.evaluation
     colours = {model.name: number for number, model in enumerate(found.models)}
     shown = [name for name in _LISTS if all(name in model.lists for model in found.models)]
@@ -81,27 +78,6 @@ def render(report: Report) -> str:
         verdict=verdict,
         best={metric: max(model.metrics[metric].mean for model in found.models) for metric in found.protocol.metrics},
     )
-
-
-def verdict(comparison: Comparison) -> str:
-    """What a comparison allows to be said: ``above``, ``not below`` or ``below``."""
-    if math.isnan(comparison.difference.low):
-        return "too few people to say"
-    return "above" if comparison.above else "not below" if comparison.not_below else "below"
-
-
-def figure(value: float, digits: int = 4) -> str:
-    """A number as tables show it: no zero before the point, a dash where there is none."""
-    if math.isnan(value):
-        return _NONE
-    if abs(value) >= 10:
-        return f"{value:,.1f}"
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
-
-
-def _signed(value: float) -> str:
-    return _NONE if math.isnan(value) else ("+" if value > 0 else _MINUS if value < 0 else "") + figure(abs(value))
 
 
 def _charts(report: Report, colours: Mapping[str, int]) -> list[_Chart]:
