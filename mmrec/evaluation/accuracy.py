@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from mmrec.errors import UsageError
 
-__all__ = ["METRICS", "accuracy", "mean_rank", "of_several"]
+__all__ = ["METRICS", "accuracy", "at_once", "mean_rank", "of_several"]
 
 
 def _discounts(k: int) -> Float64[np.ndarray, "k"]:
@@ -79,6 +79,19 @@ def of_several(metric: str, k: int, ranks: Float64[np.ndarray, "r"]) -> float:
         case "map":
             return float((np.arange(1, len(found) + 1) / found).sum() / len(ranks))
     return float((1 / np.log2(found + 1)).sum() / gains[: len(ranks)].sum())
+
+
+def at_once(
+    metric: str,
+    k: int,
+    above: Int64[np.ndarray, "q"],
+    tied: Int64[np.ndarray, "q"],
+    people: Int64[np.ndarray, "q"],
+) -> Float64[np.ndarray, "people"]:
+    """A metric of each person's one list, of which all their targets are; people ascending, ties at their mean rank."""
+    order = np.argsort(people, kind="stable")
+    begins = np.flatnonzero(np.diff(people[order])) + 1
+    return np.array([of_several(metric, k, some) for some in np.split(mean_rank(above, tied)[order], begins)])
 
 
 def _gains(metric: str, k: int) -> Float64[np.ndarray, "k"]:

@@ -80,15 +80,28 @@ def lines(values: Mapping[str, Mapping[str, Interval]], colours: Mapping[str, in
     return found[0]
 
 
-def scatter(points: Mapping[str, tuple[float, float]], colours: Mapping[str, int], across: str, label: str) -> str:
-    """One named dot a model."""
+def scatter(
+    points: Mapping[str, tuple[float, float]],
+    colours: Mapping[str, int],
+    across: str,
+    label: str,
+    dials: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> str:
+    """One named dot a model, and a curve for each dial that was turned."""
     with _drawn(f"scatter {across}", 6.4, 3.6) as (axes, found):
-        for name, (x, y) in points.items():
+        for number, (name, turned) in enumerate((dials or {}).items()):
+            xs, ys = zip(*turned, strict=True)
+            axes.plot(xs, ys, "o-", color=_series(len(colours) + number), markersize=4, linewidth=2, label=name)
+        for number, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda pair: pair[1][1])):
             axes.plot([x], [y], "o", color=_series(colours[name]), markersize=9)
-            axes.annotate(name, (x, y), xytext=(8, 5), textcoords="offset points", color=_INK, fontsize=9)
+            # Names lie below and above by turns, as models of like accuracy are neighbours.
+            offset = (8, 5) if number % 2 else (8, -13)
+            axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", color=_INK, fontsize=9)
         axes.margins(x=0.22, y=0.14)
         axes.set_xlabel(across)
         axes.set_ylabel(label)
+        if dials:
+            axes.legend(fontsize=9)
     return found[0]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.splits import Split
 from mmrec.errors import UsageError
+from mmrec.evaluation.accuracy import at_once
 from mmrec.evaluation.baselines.popularity import Popularity
 from mmrec.evaluation.bootstrap import Comparison, Interval, compare, holm, interval
 from mmrec.evaluation.candidates import Candidates
@@ -30,6 +31,7 @@ class Protocol:
 
     Attributes:
         metrics: As ``ndcg@10``.
+        at_once: Metrics of lists of which all later events of a person are the targets.
         chosen: The one of them that models are compared by.
         reference: Name of the model that the others are compared with.
         known: Numbers of events that are known of new people.
@@ -40,6 +42,7 @@ class Protocol:
     """
 
     metrics: tuple[str, ...] = _METRICS
+    at_once: tuple[str, ...] = ("hr@10", "recall@10", "ndcg@10", "map@10")
     chosen: str = "ndcg@10"
     reference: str = "recent popularity"
     known: tuple[int, ...] = (0, 1, 3, 5, 10)
@@ -143,7 +146,8 @@ def evaluate(
         answers[name] = _answers(name, runs, questions, candidates, protocol)
         took = latency(runs[0], questions)
         row = measure(answers[name], asked, protocol.metrics, protocol.chosen, took, draws=protocol.draws)
-        rows.append(replace(row, cold_items=_cold_items(runs, answers[name], split, asked, protocol)))
+        cold_items = _cold_items(runs, answers[name], split, asked, protocol)
+        rows.append(replace(row, at_once=_at_once(name, runs, asked, protocol), cold_items=cold_items))
         advance(name)
     compared = _compared(answers, questions, protocol)
     return Evaluation(
@@ -178,6 +182,25 @@ def _answers(
 ) -> list[Ranked]:
     """What each run answers, under the name that the model has in the tables."""
     return [replace(rank(run, questions, candidates, allow_seen=protocol.allow_seen), name=name) for run in runs]
+
+
+def _at_once(name: str, runs: Sequence[Scorer], asked: Asked, protocol: Protocol) -> dict[str, Interval]:
+    questions = asked.questions.at_once()
+    ranked = _answers(name, runs, questions, asked.candidates, protocol)
+    people = np.unique(questions.people)
+    return {
+        metric: interval(
+            np.stack([at_once(*_parted(metric), one.above, one.tied, questions.people) for one in ranked]),
+            people,
+            draws=protocol.draws,
+        )
+        for metric in protocol.at_once
+    }
+
+
+def _parted(metric: str) -> tuple[str, int]:
+    name, _, k = metric.partition("@")
+    return name, int(k)
 
 
 def _compared(answers: Mapping[str, Sequence[Ranked]], questions: Questions, protocol: Protocol) -> list[Comparison]:

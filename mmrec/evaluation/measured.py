@@ -60,6 +60,8 @@ class Measured:
         by_past: The chosen metric by the number of events known of the person.
         by_item: The same by the number of training events of the target.
         latency: Milliseconds for the scores of one question.
+        at_once: Metrics of one list a person, made before their first target, of which all their targets are.
+        cold_items: The chosen metric on items held out of training, and on the others; empty where none were.
 
     """
 
@@ -71,6 +73,7 @@ class Measured:
     by_past: Mapping[str, Interval]
     by_item: Mapping[str, Interval]
     latency: Latency
+    at_once: Mapping[str, Interval] = field(default_factory=dict)
     cold_items: Mapping[str, Interval] = field(default_factory=dict)
 
 

@@ -98,6 +98,19 @@ class Questions:
         chosen = newcomers & (self.targets >= stops) & (self.targets < stops + ahead)
         return replace(self.take(chosen), stops=stops[chosen], now=self.live.times[stops[chosen]])
 
+    def at_once(self) -> Self:
+        """Ask each person once, before their first target: all their targets are those of one and the same list."""
+        first = np.full(len(self.live), len(self.live.times), dtype=np.int64)
+        np.minimum.at(first, self.people, self.targets)
+        stops = first[self.people]
+        return replace(self, stops=stops, now=self.live.times[stops])
+
+    def alike(self) -> Int64[np.ndarray, "q"]:
+        """Place of the first question that asks the same: with the same past, at the same moment."""
+        asked = np.stack([self.starts, self.stops, self.people, self.now])
+        _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
+        return first[inverse.ravel()]
+
     def pasts(self, places: Sequence[int] | Int64[np.ndarray, "m"] | range) -> list[Past]:
         """What a model is told of some of the questions' people."""
         return [self._past(slice(int(self.starts[place]), int(self.stops[place]))) for place in places]

@@ -68,8 +68,7 @@ def rank(
     above, tied, lists = [], [], [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
     for start in range(0, len(questions), size):
         some = range(start, min(start + size, len(questions)))
-        scores = np.array(scorer.scores(questions.pasts(some), questions.now[some.start : some.stop]))
-        _check(scorer.name, scores, (len(some), len(candidates)))
+        scores = _scores(scorer, questions.take(np.arange(some.start, some.stop)), len(candidates))
         if among is not None:
             scores[:, ~among] = np.nan
         if not allow_seen:
@@ -115,8 +114,15 @@ def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray
     return np.where(np.isnan(np.take_along_axis(values, order, axis=1)), -1, places).astype(np.int64)
 
 
-def _check(name: str, scores: np.ndarray, shape: tuple[int, int]) -> None:
-    if scores.shape != shape:
-        raise UsageError(f"{name} gave scores of shape {scores.shape} where {shape} was asked: one for each candidate.")
+def _scores(scorer: Scorer, questions: Questions, items: int) -> Float32[np.ndarray, "q items"]:
+    """A copy of the scores, each question asked once however many targets it has."""
+    asked, lines = np.unique(questions.alike(), return_inverse=True)
+    scores = scorer.scores(questions.pasts(asked), questions.now[asked])
+    if scores.shape != (len(asked), items):
+        raise UsageError(
+            f"{scorer.name} gave scores of shape {scores.shape} where {(len(asked), items)} was asked: one for each "
+            "candidate."
+        )
     if np.isnan(scores).any():
-        raise UsageError(f"{name} gave scores that are no numbers (NaN): they cannot be ranked.")
+        raise UsageError(f"{scorer.name} gave scores that are no numbers (NaN): they cannot be ranked.")
+    return scores[lines]

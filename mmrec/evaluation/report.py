@@ -36,6 +36,7 @@ class Report:
         evaluation: What was measured.
         facts: How the events were split, and of what, by name.
         losses: Loss of each epoch by the name of the curve, where models were trained.
+        dials: Diversity and accuracy as a dial is turned, by its name; drawn where diversity was measured.
         notes: Sentences that a reader has to know.
 
     """
@@ -44,6 +45,7 @@ class Report:
     evaluation: Evaluation
     facts: Mapping[str, str]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    dials: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -99,7 +101,7 @@ def _charts(report: Report, colours: Mapping[str, int]) -> list[_Chart]:
     drawn += _by_slices(found.models, colours, name)
     if all("diversity" in model.lists for model in found.models):
         points = {model.name: (model.lists["diversity"], model.metrics[chosen].mean) for model in found.models}
-        svg = charts.scatter(points, colours, "intra-list diversity", name)
+        svg = charts.scatter(points, colours, "intra-list diversity", name, report.dials)
         drawn.append(_chart("Accuracy against diversity", "Up is more often right, right is more varied.", svg))
     shares = {model.name: _exactly(model.lists["coverage"]) for model in found.models}
     svg = charts.dots(shares, colours, "coverage")

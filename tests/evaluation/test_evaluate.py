@@ -96,6 +96,29 @@ def test_items_held_out_are_told_apart(split):
     assert shown["popularity"].questions >= on_cold
 
 
+def test_one_list_for_all_that_follows(split):
+    items = candidates()
+    models = fit(LEARNERS, split, items)
+    found = evaluate(split, items, models, FEW)
+    questions = Questions.of(split).answerable(items)
+    for model in found.models:
+        hits, recalls = [], []
+        for person in np.unique(questions.people):
+            own = questions.take(questions.people == person)
+            start, stop = own.starts[0], own.targets.min()
+            pasts, now = own.take(np.array([0])).pasts([0]), split.live.times[[stop]]
+            assert len(pasts[0]) == stop - start
+            scores = models[model.name][0].scores(pasts, now)[0].astype(np.float64)
+            scores[split.live.items[start:stop]] = -np.inf
+            wanted = split.live.items[own.targets]
+            ranks = [(scores > scores[item]).sum() + ((scores == scores[item]).sum() + 1) / 2 for item in wanted]
+            hits.append(min(ranks) <= 10)
+            recalls.append(np.mean([rank <= 10 for rank in ranks]))
+        assert model.at_once["hr@10"].mean == pytest.approx(np.mean(hits))
+        assert model.at_once["recall@10"].mean == pytest.approx(np.mean(recalls))
+        assert model.at_once["map@10"].people == found.people
+
+
 def test_several_seeds_are_averaged(split):
     items = candidates()
     runs = [RandomOrder(seed).fit(split.train, items) for seed in range(3)]
@@ -141,8 +164,11 @@ def test_the_page_stands_alone_and_tells_all(split):
     models = fit(LEARNERS, split, items)
     models["<b>Tower</b> $x$ & co"] = models.pop("content mean")
     found = evaluate(split, items, models, FEW)
-    page = render(Report("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, ["Mind this."]))
-    assert page == render(Report("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, ["Mind this."]))
+    dials = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
+    report = Report("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, dials, ["Mind this."])
+    page = render(report)
+    assert page == render(report)
+    assert ">MMR<" in page
     seen = Outside()
     seen.feed(page)
     assert seen.found == []
