@@ -23,7 +23,8 @@ from mmrec.evaluation.baselines.popularity import Popularity
 from mmrec.evaluation.baselines.random_order import RandomOrder
 from mmrec.evaluation.baselines.recent import RecentPopularity
 from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.evaluate import Evaluation, Protocol, evaluate, fit
+from mmrec.evaluation.evaluating import evaluate, fit
+from mmrec.evaluation.evaluation import Evaluation, Protocol
 from mmrec.evaluation.scorer import Scorer
 from mmrec.snapshot import open_snapshot
 from mmrec.store.files import write_atomically

@@ -7,7 +7,7 @@ from typing import Final
 from rich.table import Table
 
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.evaluation.evaluate import Evaluation
+from mmrec.evaluation.evaluation import Evaluation
 from mmrec.evaluation.wording import figure, signed, verdict
 from pipelines import console
 

@@ -5,21 +5,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmrec.evaluation.candidates import Candidates
+    from mmrec.evaluation.evaluating import evaluate, fit
+    from mmrec.evaluation.evaluation import Evaluation, Protocol
     from mmrec.evaluation.questions import Questions
     from mmrec.evaluation.ranking import Ranked, rank
+    from mmrec.evaluation.report import Report, render
     from mmrec.evaluation.scorer import Learner, Scorer
     from mmrec.evaluation.user_model import UserModelScorer
 
-__all__ = ["Candidates", "Learner", "Questions", "Ranked", "Scorer", "UserModelScorer", "rank"]
+__all__ = [
+    "Candidates",
+    "Evaluation",
+    "Learner",
+    "Protocol",
+    "Questions",
+    "Ranked",
+    "Report",
+    "Scorer",
+    "UserModelScorer",
+    "evaluate",
+    "fit",
+    "rank",
+    "render",
+]
 
 _HOMES = {
     "Candidates": "candidates",
+    "Evaluation": "evaluation",
     "Learner": "scorer",
+    "Protocol": "evaluation",
     "Questions": "questions",
     "Ranked": "ranking",
+    "Report": "report",
     "Scorer": "scorer",
     "UserModelScorer": "user_model",
+    "evaluate": "evaluating",
+    "fit": "evaluating",
     "rank": "ranking",
+    "render": "report",
 }
 
 

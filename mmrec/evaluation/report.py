@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from mmrec.evaluation import charts
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.evaluation.evaluate import Evaluation
+from mmrec.evaluation.evaluation import Evaluation
 from mmrec.evaluation.measured import Measured
 from mmrec.evaluation.wording import figure, signed, verdict
 

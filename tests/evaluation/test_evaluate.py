@@ -15,7 +15,8 @@ from mmrec.behaviour.splits import hold_out_items, hold_out_people
 from mmrec.errors import UsageError
 from mmrec.evaluation.accuracy import accuracy
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
-from mmrec.evaluation.evaluate import Protocol, evaluate, fit
+from mmrec.evaluation.evaluating import evaluate, fit
+from mmrec.evaluation.evaluation import Protocol
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.report import Report, render
