@@ -57,7 +57,8 @@ class EvaluateOptions:
         allow_seen: Whether what a person had met can be recommended.
         kinds: TOML file with weights and other names of kinds.
         events: SQLAlchemy URL of the log; None is the store's own.
-        seed: Of what is held out.
+        people: How many people are asked at most, drawn by the seed; all if None.
+        seed: Of what is held out, and of the people drawn.
 
     """
 
@@ -71,6 +72,7 @@ class EvaluateOptions:
     allow_seen: bool = False
     kinds: Path | None = None
     events: str | None = None
+    people: int | None = None
     seed: int = 0
 
 
@@ -93,7 +95,7 @@ def run(asked: EvaluateOptions, trained: Trained | None = None) -> tuple[Evaluat
     if trained is not None:
         models |= trained(split, candidates)
     with progress("evaluating", len(models)) as advance:
-        protocol = Protocol(allow_seen=asked.allow_seen, kinds=kinds)
+        protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:

@@ -46,7 +46,7 @@ def document(found: Evaluation, facts: Mapping[str, str]) -> dict[str, object]:
     }
     whole = {
         name: getattr(found, name)
-        for name in ("people", "questions", "repeated", "not_candidates", "items", "training_events")
+        for name in ("people", "all_people", "questions", "repeated", "not_candidates", "items", "training_events")
     }
     return {
         **whole,
@@ -149,7 +149,8 @@ def _counted(found: Evaluation, facts: Mapping[str, str]) -> str:
     split = ", ".join(f"{name} {value}" for name, value in facts.items())
     left = f"; {found.repeated:,} targets were met before and are left out" if found.repeated else ""
     gone = f"; {found.not_candidates:,} targets are no longer in the catalog" if found.not_candidates else ""
+    drawn = f" of {found.all_people:,}" if found.people < found.all_people else ""
     return (
-        f"{found.people:,} people, {found.questions:,} events predicted among {found.items:,} items, "
+        f"{found.people:,}{drawn} people, {found.questions:,} events predicted among {found.items:,} items, "
         f"{found.training_events:,} events to learn from ({split}){left}{gone}."
     )

@@ -16,7 +16,8 @@ class Candidates:
 
     Attributes:
         rows: Row numbers, ascending.
-        vectors: Fused content vectors, unit length, or zero where an item has no content; None where there are none.
+        vectors: Fused content vectors: unit length, shorter where an item lacks a modality that others have, zero where
+            it has no content; None where there are none.
         categories: Share of each category in each item, adding up to 1, or to 0 where nothing is known; None where no
             column was named.
 

@@ -52,12 +52,13 @@ def evaluate(
     if protocol.reference not in models:
         raise UsageError(f"There is no model {protocol.reference!r} to compare with; there are {', '.join(models)}.")
     every = Questions.of(split, protocol.kinds)
-    questions = every.answerable(candidates, allow_seen=protocol.allow_seen)
-    if not len(questions):
+    able = every.answerable(candidates, allow_seen=protocol.allow_seen)
+    if not len(able):
         raise UsageError(
             f"Of {len(every)} events to predict none can be: each is of an item that its person had met, or that is "
             "gone. Import more events, choose an earlier cutoff, or allow what was seen."
         )
+    questions = able if protocol.most_people is None else able.of_people(protocol.most_people, protocol.seed)
     asked = _asked(split, questions, candidates, protocol)
     answers, rows = {}, []
     for name, runs in models.items():
@@ -71,6 +72,7 @@ def evaluate(
     return Evaluation(
         protocol=protocol,
         people=len(np.unique(questions.people)),
+        all_people=len(np.unique(able.people)),
         questions=len(questions),
         repeated=0 if protocol.allow_seen else int(every.repeats.sum()),
         not_candidates=int((candidates.places(every.live.items[every.targets]) < 0).sum()),
@@ -79,7 +81,7 @@ def evaluate(
         models=tuple(rows),
         comparisons=tuple(compared),
         adjusted=tuple(holm([one.p for one in compared])),
-        cold=_cold_people(split, every, candidates, models, protocol),
+        cold=_cold_people(split, every.take(np.isin(every.people, questions.people)), candidates, models, protocol),
     )
 
 

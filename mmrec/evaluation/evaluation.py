@@ -25,6 +25,8 @@ class Protocol:
         reference: Name of the model that the others are compared with.
         known: Numbers of events that are known of new people.
         allow_seen: Whether what a person had met can be recommended, and be a target.
+        most_people: How many people are asked at most, drawn by the seed; all if None.
+        seed: Of the people drawn.
         draws: How often people are drawn for an interval.
         kinds: Which events speak for an item.
 
@@ -36,11 +38,15 @@ class Protocol:
     reference: str = "recent popularity"
     known: tuple[int, ...] = (0, 1, 3, 5, 10)
     allow_seen: bool = False
+    most_people: int | None = None
+    seed: int = 0
     draws: int = 2000
     kinds: Kinds = field(default_factory=Kinds)
 
     def __post_init__(self) -> None:
-        """Raise UsageError where the models would be compared by what is not measured."""
+        """Raise UsageError where models would be compared by what is not measured, or nobody would be asked."""
+        if self.most_people is not None and self.most_people < 1:
+            raise UsageError(f"{self.most_people} people cannot be asked: it must be 1 or more.")
         if self.chosen not in self.metrics:
             raise UsageError(f"{self.chosen!r} is not measured: choose one of {', '.join(self.metrics)}.")
 
@@ -68,6 +74,7 @@ class Evaluation:
     Attributes:
         protocol: How.
         people: Number of people who asked.
+        all_people: Number of people who could have asked; more where only some were drawn.
         questions: Number of events that were predicted.
         repeated: Number of targets left out because the person had met them before.
         not_candidates: Number of targets left out because they are no candidates.
@@ -82,6 +89,7 @@ class Evaluation:
 
     protocol: Protocol
     people: int
+    all_people: int
     questions: int
     repeated: int
     not_candidates: int

@@ -27,8 +27,10 @@ def gini(lists: Lists, items: int) -> float:
 def intra_list_diversity(lists: Lists, vectors: Float32[np.ndarray, "items dim"]) -> Float64[np.ndarray, "q"]:
     """Mean of one minus the cosine over all pairs of a list (Ziegler et al. 2005); NaN where there is no pair.
 
-    `vectors` are unit vectors, or zero where an item has no content: such an item is like nothing.
+    Vectors of any length count as unit vectors; an item without content has a zero one, and is like nothing.
     """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.where(lengths > 0, lengths, 1)
     found = np.full(len(lists), np.nan)
     for start in range(0, len(lists), 1024):
         some = lists[start : start + 1024]

@@ -78,6 +78,13 @@ class Questions:
         can = candidates.places(self.live.items[self.targets]) >= 0
         return self.take(can if allow_seen else can & ~self.repeats)
 
+    def of_people(self, most: int, seed: int = 0) -> Self:
+        """The questions of so many people at most, drawn by the seed: people may be sampled, what is ranked may not."""
+        asking = np.unique(self.people)
+        if len(asking) <= most:
+            return self
+        return self.take(np.isin(self.people, np.random.default_rng(seed).choice(asking, most, replace=False)))
+
     def newest(self, events: int) -> Self:
         """The same questions to a service that knows only so many of the newest events of each person.
 

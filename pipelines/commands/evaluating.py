@@ -37,11 +37,14 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Rank what a person had met too; else it is left out.")
     ] = False,
+    people: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Ask so many people at most, drawn.", show_default="all")
+    ] = None,
     kinds: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
     ] = None,
     events: EventsOption = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of what is held out.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of what is held out and drawn.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure how well models serve people, on events that none of them was fitted to.
@@ -62,6 +65,7 @@ def evaluate(
         allow_seen=allow_seen,
         kinds=kinds,
         events=events,
+        people=people,
         seed=seed,
     )
     found, facts = run(asked)

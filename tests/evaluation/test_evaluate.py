@@ -1,5 +1,6 @@
 """A whole evaluation: all models on the same questions, told in a page."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from datetime import timedelta
@@ -17,6 +18,7 @@ from mmrec.evaluation.accuracy import accuracy
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Protocol
+from mmrec.evaluation.latency import latency
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.report import Report, render
@@ -129,6 +131,31 @@ def test_several_seeds_are_averaged(split):
     assert len(set(alone)) > 1
     assert found.models[0].metrics["hr@5"].mean == pytest.approx(np.mean(alone))
     assert found.models[0].seeds == 3
+
+
+def test_some_people_can_be_asked_for_all(split):
+    items = candidates()
+    models = fit(LEARNERS, split, items)
+    some = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
+    assert (some.people, some.all_people, some.items) == (5, split.people, len(ITEMS))
+    again = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
+    assert [one.metrics for one in some.models] == [one.metrics for one in again.models]
+    assert some.cold.values["popularity"][0].people <= 5
+    questions = Questions.of(split).answerable(items)
+    drawn = questions.of_people(5)
+    kept = np.isin(questions.people, drawn.people)
+    assert drawn.targets.tolist() == questions.targets[kept].tolist(), "a person is asked all or nothing"
+    assert len(questions.of_people(10**6)) == len(questions)
+    with pytest.raises(UsageError, match="1 or more"):
+        Protocol(most_people=0)
+
+
+def test_the_wait_is_told_by_percentiles(split):
+    scorer = fit([ItemKNN()], split, candidates())["item-kNN"][0]
+    questions = Questions.of(split)
+    took = latency(scorer, questions, asked=30)
+    assert 0 < took.p50 <= took.p95 <= took.p99
+    assert math.isnan(latency(scorer, questions.take(np.zeros(len(questions), dtype=bool))).p50)
 
 
 def test_what_cannot_be_evaluated_is_told(split):

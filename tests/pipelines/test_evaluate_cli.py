@@ -60,9 +60,14 @@ def test_a_time_split_is_measured_and_told(store, tmp_path, capfd):
 
 @pytest.mark.parametrize(
     ("arguments", "split"),
-    [(["--split", "last"], "by time, last event only"), (["--split", "leave-one-out"], "leave one out"),
-     (["--cold-items"], "by time"), (["--cold-people", "--quantile", "0.5"], "by time"), (["--allow-seen"], "by time")],
-)  # fmt: skip
+    [
+        (["--split", "last"], "by time, last event only"),
+        (["--split", "leave-one-out"], "leave one out"),
+        (["--cold-items"], "by time"),
+        (["--cold-people", "--quantile", "0.5"], "by time"),
+        (["--allow-seen", "--people", "4"], "by time"),
+    ],
+)
 def test_every_split_gives_one_json_document(store, arguments, split):
     code, out = run(store, *arguments, "--json")
     assert code == ExitCode.DONE
@@ -77,6 +82,8 @@ def test_every_split_gives_one_json_document(store, arguments, split):
     if "--cold-items" in arguments:
         assert found["facts"]["items held out"] == "6"
         assert "cold among cold" in found["models"]["popularity"]["cold_items"]
+    if "--people" in arguments:
+        assert found["people"] == 4 < found["all_people"]
     if "--cold-people" in arguments:
         assert found["people"] <= int(found["facts"]["people held out"])
 
