@@ -1,11 +1,11 @@
 """The job behind ``mmrec evaluate``: a store's events split, all models asked, a table and a page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import open_log
 from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
+from mmrec.compute import own_threads
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines.content_mean import ContentMean
 from mmrec.evaluation.baselines.item_knn import ItemKNN
@@ -26,18 +27,19 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Evaluation, Protocol
 from mmrec.evaluation.scorer import Scorer
+from mmrec.evaluation.user_model import UserModelScorer
 from mmrec.snapshot import open_snapshot
 from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout
+from mmrec.users.interests import ContentInterests
 from pipelines import console
 from pipelines.categories import category_shares
 from pipelines.progress import progress
 
-__all__ = ["EvaluateOptions", "Trained", "run"]
+if TYPE_CHECKING:
+    import pipelines.evaluate_towers
 
-Trained = Callable[[Split, Candidates], Mapping[str, Sequence[Scorer]]]
-"""Trains or loads further models for a split, one scorer for each seed. Whoever was trained on more than the split's
-training part does not belong here: the store's own model has seen the targets."""
+__all__ = ["EvaluateOptions", "run"]
 
 _SPLITS: Final = {"time": "by time", "last": "by time, last event only", "leave-one-out": "leave one out"}
 
@@ -59,6 +61,8 @@ class EvaluateOptions:
         events: SQLAlchemy URL of the log; None is the store's own.
         people: How many people are asked at most, drawn by the seed; all if None.
         seed: Of what is held out, and of the people drawn.
+        train: Configuration of towers that are trained on the split and evaluated too; none without it.
+        seeds: How often each tower is trained.
 
     """
 
@@ -74,12 +78,14 @@ class EvaluateOptions:
     events: str | None = None
     people: int | None = None
     seed: int = 0
+    train: Path | None = None
+    seeds: int = 1
 
 
-def run(asked: EvaluateOptions, trained: Trained | None = None) -> tuple[Evaluation, dict[str, str]]:
-    """Evaluate the baselines, and whatever `trained` gives. Raises UsageError, StoreError; see `mmrec.errors`.
+def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate the baselines, interests without training, and towers where they are asked for.
 
-    Returns what was measured, and how the events were split, by name.
+    Returns what was measured, and how the events were split, by name. Raises UsageError, StoreError; see `mmrec.errors`.
     """
     kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
     layout = Layout(asked.store)
@@ -92,15 +98,34 @@ def run(asked: EvaluateOptions, trained: Trained | None = None) -> tuple[Evaluat
     split = _split(asked, _events(asked, layout), known, Cleaning(kinds=kinds))
     baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
     models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
-    if trained is not None:
-        models |= trained(split, candidates)
+    models["interests"] = [_interests(candidates, models[RecentPopularity().name][0])]
+    towers = _towers(asked, kinds)
+    if towers is not None:
+        models |= towers(split, candidates)
     with progress("evaluating", len(models)) as advance:
         protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:
-        _write(asked, found, facts)
+        _write(asked, found, facts, {} if towers is None else towers.losses)
     return found, facts
+
+
+def _interests(candidates: Candidates, cold: Scorer) -> Scorer:
+    """What recommends where nothing was trained."""
+    assert candidates.vectors is not None  # noqa: S101 - a store has some
+    model = ContentInterests(candidates.vectors.shape[1])
+    return UserModelScorer(model, candidates, cold=cold, name="interests")
+
+
+def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.Towers | None":
+    if asked.train is None:
+        return None
+    from mmrec.training.config import load_config  # noqa: PLC0415 - only training needs torch
+    from pipelines.evaluate_towers import Towers  # noqa: PLC0415 - as above
+
+    own_threads()
+    return Towers(load_config(asked.train), asked.seeds, kinds)
 
 
 def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
@@ -137,12 +162,14 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     return facts
 
 
-def _write(asked: EvaluateOptions, found: Evaluation, facts: Mapping[str, str]) -> None:
+def _write(
+    asked: EvaluateOptions, found: Evaluation, facts: Mapping[str, str], losses: Mapping[str, Sequence[float]]
+) -> None:
     from mmrec.evaluation.report import Report, render  # noqa: PLC0415 - only a page needs matplotlib
 
     out = asked.report
     assert out is not None  # noqa: S101 - asked for
-    page = render(Report(f"How well {asked.store.resolve().name} serves people", found, facts))
+    page = render(Report(f"How well {asked.store.resolve().name} serves people", found, facts, losses=losses))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode("utf-8", "backslashreplace"))

@@ -40,6 +40,11 @@ def evaluate(
     people: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Ask so many people at most, drawn.", show_default="all")
     ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Also train towers by this configuration.", dir_okay=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each tower is trained.")] = 1,
     kinds: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
     ] = None,
@@ -67,6 +72,8 @@ def evaluate(
         events=events,
         people=people,
         seed=seed,
+        train=train,
+        seeds=seeds,
     )
     found, facts = run(asked)
     print_evaluation(found, facts, as_json=as_json)
