@@ -101,8 +101,17 @@ def ranked(
     if wishes.diversity == 0:
         return candidates, np.arange(min(wishes.k, len(candidates.rows)), dtype=np.int64)
     window = WINDOW if wishes.k > FEED else None
-    vectors = unit(space.vectors(candidates.rows))
+    vectors = _with_common_part(unit(space.vectors(candidates.rows)))
     return candidates, greedy_dpp(candidates.relevance, vectors, wishes.k, float(wishes.diversity), window)
+
+
+def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim_and_one"]:
+    """Unit vectors whose cosine is (1 + cosine) / 2.
+
+    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a part in common it does, and
+    opposites count as further apart than strangers.
+    """
+    return np.column_stack([units, np.ones(len(units), dtype=np.float32)]) / np.float32(np.sqrt(2))
 
 
 def hits_for(
