@@ -228,6 +228,10 @@ class Engine:
             "checks": made.checks,
         }
 
+    def close(self) -> None:
+        """Close the log of events; it is opened again when needed."""
+        self._events.close()
+
     def _known(self, snapshot: Snapshot, ids: Sequence[str]) -> dict[str, StoredItem]:
         """The items of these ids. Raises UnknownIdError with ids that may be meant, where one is not there."""
         found = snapshot.items.by_id(ids)

@@ -1,6 +1,7 @@
 """The job behind ``mmrec recommend``, and how its answer is printed."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,19 +56,20 @@ class RecommendOptions:
 
 def run_recommend(asked: RecommendOptions) -> Recommendations:
     """Make a list. Raises UsageError, StoreError; see `mmrec.errors`."""
-    engine = mmrec.open(
+    opened = mmrec.open(
         asked.store, encoders=asked.encoders, device=asked.device, dtype=asked.dtype, events=asked.events
     )
-    return engine.recommend(
-        asked.user,
-        history=[*((item, "like") for item in asked.history), *((item, "hide") for item in asked.hidden)],
-        text=asked.text,
-        k=asked.k,
-        where=asked.where,
-        exclude_seen=asked.exclude_seen,
-        diversity=asked.diversity,
-        explain=asked.explain,
-    )
+    with closing(opened) as engine:
+        return engine.recommend(
+            asked.user,
+            history=[*((item, "like") for item in asked.history), *((item, "hide") for item in asked.hidden)],
+            text=asked.text,
+            k=asked.k,
+            where=asked.where,
+            exclude_seen=asked.exclude_seen,
+            diversity=asked.diversity,
+            explain=asked.explain,
+        )
 
 
 def print_recommendations(found: Recommendations, asked: RecommendOptions, *, as_json: bool) -> None:
