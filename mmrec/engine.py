@@ -46,9 +46,9 @@ class Engine:
         layout: Layout,
         load: Callable[[str], Sequence[Encoder]],
         media: MediaAccess,
-        events: str | None = None,
+        events: StoreEvents,
     ) -> None:
-        """Take a store, how media are read, and where events are if not in the store.
+        """Take a store, how media are read, and what people did.
 
         `load` gives the encoders, told what the store was made with.
 
@@ -61,8 +61,8 @@ class Engine:
         self._loaded: Sequence[Encoder] | None = None
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
-        self._events = StoreEvents(layout, events)
-        self._recommender = Recommender(self._fresh_snapshot, self._queries, self._events)
+        self._events = events
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, events)
 
     def search(
         self,

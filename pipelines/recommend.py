@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 import mmrec
+from mmrec.behaviour.kinds import load_kinds
 from mmrec.recommending.answer import Recommendations, Recommended
 from pipelines import answers, console
 
@@ -32,6 +33,7 @@ class RecommendOptions:
         diversity: From 0 to 1.
         explain: Say which items of the past speak for each.
         events: SQLAlchemy URL of the log; None is the store's own.
+        kinds: TOML file with weights of kinds.
         encoders: Encoders, where the store needs other ones than it was made with.
         device: Where a text is encoded.
         dtype: The format of the numbers there.
@@ -49,6 +51,7 @@ class RecommendOptions:
     diversity: float
     explain: bool
     events: str | None
+    kinds: Path | None
     encoders: str | None
     device: str
     dtype: str
@@ -57,7 +60,12 @@ class RecommendOptions:
 def run_recommend(asked: RecommendOptions) -> Recommendations:
     """Make a list. Raises UsageError, StoreError; see `mmrec.errors`."""
     opened = mmrec.open(
-        asked.store, encoders=asked.encoders, device=asked.device, dtype=asked.dtype, events=asked.events
+        asked.store,
+        encoders=asked.encoders,
+        device=asked.device,
+        dtype=asked.dtype,
+        events=asked.events,
+        kinds=None if asked.kinds is None else load_kinds(asked.kinds),
     )
     with closing(opened) as engine:
         return engine.recommend(

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 
 from mmrec.fusion.blocks import unit
 from mmrec.query import Hit
-from mmrec.ranking.dpp import greedy_dpp
+from mmrec.ranking.diversify import diversify
 from mmrec.recommending.answer import Because, Recommended, Source
 from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, lowered, popular_found
 from mmrec.recommending.person import Person
@@ -28,10 +28,6 @@ ENOUGH: Final = 3.0
 
 DEPTH: Final = 200
 """Candidates that are blended and spread, where the list itself is not longer."""
-
-FEED: Final = 50
-"""Beyond so many items a list is a feed: only its last `WINDOW` items repel the next."""
-WINDOW: Final = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,20 +94,9 @@ def ranked(
     share = popular_share(person, placed)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
     candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
-    if wishes.diversity == 0:
-        return candidates, np.arange(min(wishes.k, len(candidates.rows)), dtype=np.int64)
-    window = WINDOW if wishes.k > FEED else None
-    vectors = _with_common_part(unit(space.vectors(candidates.rows)))
-    return candidates, greedy_dpp(candidates.relevance, vectors, wishes.k, float(wishes.diversity), window)
-
-
-def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim_and_one"]:
-    """Unit vectors whose cosine is (1 + cosine) / 2.
-
-    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a part in common it does, and
-    opposites count as further apart than strangers.
-    """
-    return np.column_stack([units, np.ones(len(units), dtype=np.float32)]) / np.float32(np.sqrt(2))
+    dial = float(wishes.diversity)
+    units = unit(space.vectors(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
+    return candidates, diversify(candidates.relevance, units, wishes.k, dial)
 
 
 def hits_for(

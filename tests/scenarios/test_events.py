@@ -2,14 +2,19 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 import mmrec
+from mmrec.behaviour.kinds import DEFAULT_WEIGHTS, Kinds
+from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
+from mmrec.store.layout import Layout
 
 NOW = datetime.now(UTC)
 RECORDER = """
@@ -183,3 +188,23 @@ def test_events_without_a_weight_are_refused(shop) -> None:
     with pytest.raises(UsageError, match="has no weight"):
         shop.engine.record([mmrec.Event("ada", "ph1", "adore", NOW)])
     assert shop.engine.recommend("ada").events == 0
+
+
+def test_kinds_of_your_own_count_as_you_weigh_them(shop, root) -> None:
+    kinds = Kinds({**DEFAULT_WEIGHTS, "adore": 9.0, "loathe": -9.0})
+    with closing(mmrec.open(root, encoders=[], kinds=kinds)) as engine:
+        engine.record([*seen_by("ada", "ph1", kind="adore"), *seen_by("ada", "ph2", kind="loathe")])
+        found = engine.recommend("ada", history=[("gd1", "adore")], k=100, exclude_seen=False)
+        ids = [hit.id for hit in found.hits]
+        assert {"ph1", "gd1"} <= set(ids[:4])
+        assert "ph2" not in ids
+
+
+def test_who_is_forgotten_is_a_stranger(shop, root) -> None:
+    engine = shop.engine
+    engine.record(seen_by("ada", "ph1", "ph2", "ph3"))
+    assert engine.recommend("ada").events == 3
+    with closing(open_log(Layout(Path(root)).events)) as log:
+        assert log.forget("ada") == 3
+    found = engine.recommend("ada", k=100, exclude_seen=False)
+    assert (found.events, found.popular_share, len(found.hits)) == (0, 1, len(shop.topics))
