@@ -17,6 +17,7 @@ from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
+from mmrec.found import found_hits
 from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
@@ -96,7 +97,7 @@ class Engine:
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
         found = snapshot.live.search(vector[None], int(k) + len(set(asked)), allowed=allowed)
-        hits = _hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
+        hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
     def similar(
@@ -253,16 +254,3 @@ class Engine:
             if self._loaded is None:
                 self._loaded = self._load(self._fresh_snapshot().generation.manifest.encoders)
             return self._loaded
-
-
-def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]) -> list[Hit]:
-    found = [row for row in rows if row >= 0]
-    stored = snapshot.items.by_row(found)
-    vectors = dict(zip(found, snapshot.vectors(found), strict=True))
-    hits = []
-    for row in found:
-        item = stored.get(row)
-        if item is not None and item.id not in left_out:
-            shares = snapshot.generation.fusion.shares(query, vectors[row])
-            hits.append(hit_of(item, float(query @ vectors[row]), shares))
-    return hits

@@ -96,7 +96,7 @@ def lowered(space: TasteSpace, lists: Sequence[Found], turned: Turned) -> list[F
     if not len(turned.vectors):
         return list(lists)
     rows = np.unique(np.concatenate([one.rows for one in lists]))
-    likeness = unit(space.vectors(rows)) @ turned.vectors.T
+    likeness = unit(space.contents(rows)) @ turned.vectors.T
     return [_lowered(one, likeness[np.searchsorted(rows, one.rows)], turned.strengths) for one in lists]
 
 

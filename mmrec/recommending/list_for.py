@@ -65,7 +65,9 @@ def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, "content"
     past = space.vectors(person.past.rows)
     interests = space.model.people([person.past], [past], now)[0]
     wish = None if text is None else unit(space.model.items(np.array([-1], dtype=np.int64), text[None]))[0]
-    return Placed(interests, wish, Turned(*turned_down(person.past, past)))
+    against = (person.past.weights < 0).any()
+    contents = space.contents(person.past.rows) if against else np.zeros((len(past), 0), dtype=np.float32)
+    return Placed(interests, wish, Turned(*turned_down(person.past, contents)))
 
 
 def popular_share(person: Person, placed: Placed) -> float:
@@ -95,7 +97,7 @@ def ranked(
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
     candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
     dial = float(wishes.diversity)
-    units = unit(space.vectors(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
+    units = unit(space.contents(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
     return candidates, diversify(candidates.relevance, units, wishes.k, dial)
 
 
@@ -114,8 +116,7 @@ def hits_for(
     stored = snapshot.items.by_row(rows.tolist())
     because: list[tuple[Because, ...]] = [()] * len(rows)
     if explain:
-        past, items = snapshot.vectors(person.past.rows.tolist()), snapshot.vectors(rows.tolist())
-        because = reasons(snapshot.generation.fusion, person, past, items)
+        because = reasons(snapshot.generation.fusion, person, space.contents(person.past.rows), space.contents(rows))
     people, vectors = placed.vectors, space.vectors(rows)
     hits = []
     for at, row in enumerate(rows.tolist()):

@@ -1,5 +1,6 @@
 """People of two far tastes, hides and the dial of diversity, where the geometry is known."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy.stats import kendalltau
 
 from mmrec.query import Part
 from mmrec.recommending.recommender import Recommender
-from mmrec.recommending.taste_space import TasteSpace
+from mmrec.recommending.taste_space import TasteSpace, content_space
 from mmrec.recommending.wishes import Wishes
 from mmrec.users.interests import ContentInterests
 
@@ -18,10 +19,7 @@ def one_vector(engine) -> Recommender:
     """Recommend with all interests of a person drawn into one vector."""
 
     def space(snapshot) -> TasteSpace:
-        model = ContentInterests(snapshot.generation.fusion.dim, most=1, joined=-1.0)
-        return TasteSpace(
-            model, snapshot.live, lambda rows: snapshot.vectors(rows.tolist()), snapshot.generation.fusion.shares
-        )
+        return replace(content_space(snapshot), model=ContentInterests(snapshot.live.dim, most=1, joined=-1.0))
 
     return Recommender(engine._fresh_snapshot, engine._queries, engine._events, space)
 
