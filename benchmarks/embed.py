@@ -9,7 +9,7 @@ vectors; above 1 the job is the faster. Last the peak memory of a job of 100,000
 
 import argparse
 
-from benchmarks.embed_contents import large_photos, stamps, stamps_sounds
+from benchmarks.embed_contents import large_photos, mixed_texts, stamps, stamps_sounds, without_drawings
 from benchmarks.embed_job import Contents, compared
 from benchmarks.embed_memory import peak_of
 from benchmarks.embed_rivals import beside_clip_retrieval, beside_sentence_transformers
@@ -18,7 +18,8 @@ from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.modality import Modality
 
-PARTS = ("text", "image", "large_jpeg", "audio", "effects", "sentence_transformers", "clip_retrieval", "memory")
+FORWARD = ("text", "mixed_text", "image", "png", "large_jpeg", "audio", "effects")
+PARTS = (*FORWARD, "sentence_transformers", "clip_retrieval", "memory")
 
 
 def main() -> None:
@@ -39,14 +40,16 @@ def beside_forward(parts: list[str], *, quick: bool) -> None:
     """The job beside the bare forward pass."""
     makers = {
         "text": lambda: stamps(Modality.TEXT),
+        "mixed_text": lambda: mixed_texts(400 if quick else 3000),
         "image": lambda: stamps(Modality.IMAGE),
+        "png": lambda: without_drawings(stamps(Modality.IMAGE)),
         "large_jpeg": lambda: large_photos(40 if quick else 200),
         "audio": lambda: stamps_sounds(80 if quick else 8),
         "effects": lambda: stamps(Modality.AUDIO),
     }
     rows: list[tuple[object, ...]] = [("contents", "count", "prepare s", "forward s", "end to end s", "ratio")]
     figures = {}
-    for part in (part for part in parts if part in makers):
+    for part in (part for part in FORWARD if part in parts):
         contents: Contents = makers[part]()
         (encoder,) = (one for one in load_encoders("packaged", device="cpu") if contents.modality in one.spaces)
         found = compared(contents, encoder, 1 if quick else 3)

@@ -23,7 +23,8 @@ from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK, show
 from indexers.types import IndexSpec
 from mmrec.catalog.media import content_hash
-from mmrec.generation.build import Recipe, build_generation
+from mmrec.generation.build import build_generation
+from mmrec.generation.recipe import Recipe
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.items import StoredField, StoredItem, item_schema

@@ -96,9 +96,19 @@ class ExactIndex:
         """Length of a vector."""
         return self.vectors.shape[1]
 
+    @property
+    def effort(self) -> Mapping[str, int]:
+        """Nothing to tune."""
+        return {}
+
     def __len__(self) -> int:
         """Return the number of vectors."""
         return len(self.rows)
+
+    def with_effort(self, search: Mapping[str, int]) -> "ExactIndex":
+        """Return the same index: it takes any search parameters, and ignores them."""
+        del search
+        return self
 
     def replaced(self, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> "ExactIndex":
         """Return an index that also holds these rows; where a row was held, its new vector replaces the old one."""

@@ -121,9 +121,20 @@ class FaissIndex:
         """Row numbers held, ascending."""
         return self._rows
 
+    @property
+    def effort(self) -> Mapping[str, int]:
+        """Search parameters in use: those of the recipe, or the family's defaults."""
+        return effort_of(self._family, self._index, self._spec.search)
+
     def __len__(self) -> int:
         """Return the number of vectors."""
         return len(self._rows)
+
+    def with_effort(self, search: Mapping[str, int]) -> "FaissIndex":
+        """Return the same index with a recipe of other search parameters. Raises IndexersError for unknown ones."""
+        effort_of(self._family, self._index, search)
+        spec = replace(self._spec, search=dict(search))
+        return type(self)(spec, self._rows, self._index, file=self._file, gpu=self._gpu)
 
     def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
         """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
@@ -231,7 +242,7 @@ class FaissIndex:
 
     def _answer(self, distances: Float32[np.ndarray, "q m"], found: Int64[np.ndarray, "q m"], k: int) -> Neighbours:
         scores = -np.sqrt(np.maximum(distances, 0)) if self._spec.metric == "l2" else distances
-        return ranked(self._rows[found], scores, k)
+        return ranked(self._rows.take(found), scores, k)
 
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""

@@ -37,8 +37,8 @@ def completed(
 ) -> Found:
     """Search those queries exactly that came back short."""
     among = search.among
-    # A graph may hold vectors that no link leads to, and lists may hold too few.
-    if found[1].min() < 0:
+    # A graph may hold vectors that no link leads to, and lists may hold too few; FAISS puts what is missing last.
+    if (found[1][0, -1] if len(queries) == 1 else found[1][:, -1].min()) < 0:
         short = np.flatnonzero((found[1] < 0).any(axis=1))
         everything = np.arange(index.ntotal) if among is None else among.positions
         found[0][short], found[1][short] = search_among(family.holder(index), queries[short], search.k, everything)

@@ -8,7 +8,6 @@ as a segment's codes have them. Compaction is the caller's: build a segment from
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from indexers.protocol import Index
-from indexers.ranking import NO_ROW, merge, ranked
+from indexers.ranking import merge
+from indexers.segment import Segment
 from indexers.types import BadVectorsError, IndexersError, Matches, Metric, Neighbours
 from indexers.vectors import as_rows, as_vectors, contains
 from indexers.within import Source, gathered, within
@@ -27,54 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["LiveIndex"]
 
 RANGE_LIMIT = 1_000_000
-
-SLACK = 32
-"""Neighbours beyond k asked of a segment with hidden rows; a query still short is asked again among the visible."""
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """An index and those of its rows that no longer count: removed, or replaced elsewhere."""
-
-    index: Index
-    rows: Int64[np.ndarray, "n"]
-    hidden: Int64[np.ndarray, "h"]
-
-    def hiding(self, rows: Int64[np.ndarray, "a"]) -> "Segment":
-        """Return the segment with these rows hidden too; rows that it does not hold are ignored."""
-        hidden = np.union1d(self.hidden, rows[contains(self.rows, rows)])
-        return self if len(hidden) == len(self.hidden) else replace(self, hidden=hidden)
-
-    @cached_property
-    def visible(self) -> Int64[np.ndarray, "v"]:
-        """Rows that count, ascending."""
-        return self.rows[~contains(self.hidden, self.rows)]
-
-    def __len__(self) -> int:
-        """Return the number of rows that count."""
-        return len(self.rows) - len(self.hidden)
-
-    def search(
-        self,
-        queries: Shaped[np.ndarray, "..."],
-        k: int,
-        allowed: Int64[np.ndarray, "a"] | None,
-        search: Mapping[str, int] | None,
-    ) -> Neighbours:
-        """Return the k best rows that count."""
-        if allowed is not None:
-            wanted = allowed[~contains(self.hidden, allowed)]
-            return self.index.search(queries, k, allowed=wanted, search=search)
-        if not self.hidden.size:
-            return self.index.search(queries, k, search=search)
-        found = self.index.search(queries, k + min(SLACK, len(self.hidden)), search=search)
-        gone = contains(self.hidden, found.rows.reshape(-1)).reshape(found.rows.shape)
-        found = ranked(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
-        short = np.flatnonzero((found.rows != NO_ROW).sum(axis=1) < min(k, len(self)))
-        if short.size:
-            again = self.index.search(queries[short], k, allowed=self.visible, search=search)
-            found.rows[short], found.scores[short] = again.rows, again.scores
-        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +70,8 @@ class LiveIndex:
         self._write_lock = threading.Lock()
         held: tuple[Segment, ...] = ()
         for index in segments:
-            rows = np.sort(index.rows)
-            held = (*(older.hiding(rows) for older in held), Segment(index, rows, np.empty(0, dtype=np.int64)))
+            new = Segment.of(index)
+            held = (*(older.hiding(new.rows) for older in held), new)
         self._dim = dim
         self._metric = metric
         self._stored = stored

@@ -31,8 +31,17 @@ class Index(Protocol):
         """Row numbers held, in no promised order."""
         ...
 
+    @property
+    def effort(self) -> Mapping[str, int]:
+        """Search parameters in use, by name: those of the recipe, or defaults; none where there is nothing to tune."""
+        ...
+
     def __len__(self) -> int:
         """Number of vectors."""
+        ...
+
+    def with_effort(self, search: Mapping[str, int]) -> "Index":
+        """Return the same index with a recipe of other search parameters. Raises IndexersError."""
         ...
 
     def search(

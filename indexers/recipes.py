@@ -9,7 +9,7 @@ from indexers.files import EXACT_KIND, read_index_file
 from indexers.protocol import Index
 from indexers.types import EXACT, IndexersError, IndexSpec, Metric
 
-__all__ = ["build", "default_spec", "load"]
+__all__ = ["build", "check_spec", "default_spec", "load"]
 
 EXACT_BELOW = 50_000
 
@@ -56,6 +56,15 @@ def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = No
         f"{memory_bytes:,} bytes are allowed; the smallest index of {n:,} vectors of {dim} dimensions takes "
         f"{min(sizes.values()):,}. Allow that much, or give fewer dimensions."
     )
+
+
+def check_spec(spec: IndexSpec, dim: int) -> None:
+    """Raise IndexersError where `build` could not use a recipe for vectors of a length, however many there are."""
+    if spec.factory == EXACT:
+        return
+    from indexers import faiss_recipe  # noqa: PLC0415 - exact search works where FAISS is absent
+
+    faiss_recipe.new_index(spec, dim, 0)
 
 
 def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> Index:

@@ -25,6 +25,7 @@ from mmrec.query import Hit, Part, Results
 from mmrec.recommending.answer import Recommendations
 from mmrec.recommending.recommender import Recommender
 from mmrec.recommending.store_events import StoreEvents
+from mmrec.recommending.trained_space import space_of
 from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot, open_snapshot
 from mmrec.store.generations import Manifest, manifest, numbers, roll_back
@@ -63,7 +64,7 @@ class Engine:
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
         self._events = events
-        self._recommender = Recommender(self._fresh_snapshot, self._queries, events)
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, events, space_of)
 
     def search(
         self,

@@ -9,7 +9,7 @@ __all__ = ["keep_freed_memory"]
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 # The most that glibc accepts for the second.
-_KEPT_AT_THE_TOP: Final = 512 * 1024 * 1024
+_KEPT_AT_THE_TOP: Final = 128 * 1024 * 1024
 _LARGEST_REUSED: Final = 32 * 1024 * 1024
 
 

@@ -11,8 +11,10 @@ from mmrec.compute import decoding_workers
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
-from mmrec.generation.build import Recipe, build_generation, follows
+from mmrec.generation.build import build_generation, follows
 from mmrec.generation.generation import Generation, open_generation
+from mmrec.generation.index_choice import check_choice, chosen_before
+from mmrec.generation.recipe import Recipe
 from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.spaces import Space
@@ -88,8 +90,10 @@ def _index_locked(
 ) -> tuple[Tally, Manifest]:
     before = _current_generation(layout)
     weights = _weights(how, before)
-    del before  # a night may pass, and another index be published
     counted = frozenset(modality for modality in Modality if weights[modality] > 0)
+    spaces = spaces_of(encoders, layout)
+    check_choice(_index_choice(how, before)[0], {modality: spaces[modality] for modality in counted}, how.dim)
+    del before  # a night may pass, and another index be published
     job = EmbeddingJob(
         layout,
         encoders,
@@ -125,11 +129,9 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
 
 def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:
     """The recipe and the limit of memory: as given, or as a person gave them before."""
-    if how.index is not None or how.index_memory is not None or how.choose_index or before is None:
+    if how.index is not None or how.index_memory is not None or how.choose_index:
         return how.index, how.index_memory
-    made = before.manifest
-    kept = IndexSpec(made.index_factory, "ip", made.index_search) if made.index_given else None
-    return kept, made.index_memory
+    return chosen_before(None if before is None else before.manifest)
 
 
 def spaces_of(encoders: Sequence[Encoder], layout: Layout) -> dict[Modality, tuple[Space, ...]]:

@@ -40,6 +40,7 @@ def run(options: IndexOptions) -> IndexSummary:
     _check_weights(options.weights, columns)
     source = open_source(options.source, columns)
     own_threads()
+    had_tower = _has_tower(layout)
     chosen = encoders_of(options.encoders, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
     with (
@@ -60,6 +61,8 @@ def run(options: IndexOptions) -> IndexSummary:
             report=Reporter(advance),
         )
         tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
+    if had_tower and not made.has_tower:
+        console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
     return IndexSummary(
         items=len(ItemTable(layout.items)),
         added=tally.added,
@@ -91,6 +94,11 @@ def encoders_of(given: str | None, layout: Layout) -> str:
             f"move the store to others with --encoders {PACKAGED}"
         )
     return made_with
+
+
+def _has_tower(layout: Layout) -> bool:
+    number = current(layout)
+    return number is not None and manifest(layout, number).has_tower
 
 
 def _columns(options: IndexOptions) -> ColumnSpec:

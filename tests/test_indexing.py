@@ -5,6 +5,7 @@ import os
 import threading
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from PIL import Image
@@ -350,3 +351,23 @@ def test_an_index_recipe_is_kept_until_told_otherwise(shop):
     with pytest.raises(UsageError, match="Allowed are recipes like"):
         shop.index(index=IndexSpec("nonsense", "ip"))
     assert shop.index()[1].number == limited.number
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (IndexSpec("nonsense", "ip"), "'nonsense'.*Allowed are recipes like"),
+        (IndexSpec("PQ7x4fs", "ip"), "'PQ7x4fs' for 512 dimensions.*Allowed are recipes like"),
+        (IndexSpec("IVF8,Flat", "ip", {"efSearch": 3}), "efSearch=3 was given.*nprobe"),
+        (IndexSpec("IVF8,Flat", "ip", {"nprobe": 0}), "nprobe=0 was given"),
+    ],
+)
+def test_an_index_that_cannot_be_is_refused_before_the_source_is_read(shop, spec, words):
+    """An hour of encoding must not end in words about a recipe."""
+
+    def source():
+        pytest.fail("the source was read")
+        yield
+
+    with pytest.raises(UsageError, match=f"{words}.*Nothing was read yet"):
+        mmrec.index_items(source(), pa.schema([]), shop.layout, shop.encoders, mmrec.Indexing(index=spec))

@@ -70,6 +70,28 @@ def test_the_python_lines_run(answers, workplace, root, capsys, monkeypatch):
     assert len(printed.splitlines()) == 7
 
 
+def test_the_lines_about_recommending_run(answers, workplace, root):
+    assert answers
+    items = [json.loads(line)["id"] for line in (workplace / ".cache/demo/stamps.jsonl").read_text().splitlines()]
+    birds, food = ([item for item in items if item.startswith(shelf)] for shelf in ("animals/birds/", "food/fruit/"))
+    events = ["user,item,kind,time"]
+    for person, shelf in [("ann", birds), *((f"p{number}", food if number % 2 else birds) for number in range(12))]:
+        events += [f"{person},{item},like,2026-01-0{day + 1}T10:00:00Z" for day, item in enumerate(shelf[:6])]
+    (workplace / "clicks.csv").write_text("\n".join(events) + "\n")
+    (workplace / "pipelines").symlink_to(root / "pipelines")
+    (block,) = [block for block in blocks(root, "sh") if "mmrec recommend" in block]
+    printed = []
+    with contextlib.chdir(workplace):
+        for line in block.splitlines():
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                assert run_app(app, shlex.split(line, comments=True)[1:]) == ExitCode.DONE, line
+            printed.append(out.getvalue())
+    listed = [text for line, text in zip(block.splitlines(), printed, strict=True) if "--user ann" in line]
+    assert "animals/birds/" in listed[0]
+    assert listed[0] != listed[1]
+
+
 def test_the_tree_names_what_is_there(root):
     (tree,) = re.findall(r"^```\n(pipelines/.*?)^```$", (root / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     top = ""

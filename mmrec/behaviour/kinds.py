@@ -1,10 +1,13 @@
 """The kinds of events, and how much each says about taste."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from jaxtyping import Float32
 
 from mmrec.errors import UsageError
 
@@ -62,6 +65,10 @@ class Kinds:
     def names(self) -> tuple[str, ...]:
         """The kinds in the order of their codes."""
         return tuple(self.weights)
+
+    def of(self, names: Sequence[str]) -> Float32[np.ndarray, "names"]:
+        """Weight of each of some kinds, 0 for one that has none."""
+        return np.array([self.weights.get(name, 0.0) for name in names], dtype=np.float32)
 
     def resolve(self, word: str) -> str | None:
         """Return the kind that a source's word stands for, whatever its case; None where there is none."""

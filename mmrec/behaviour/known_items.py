@@ -39,6 +39,11 @@ class KnownItems:
         columns = {"id": pa.array(ids, pa.string()), "_rowid": pa.array(range(len(ids)), pa.int64())}
         return cls.of([pa.record_batch(columns)])
 
+    def among(self, rows: Int64[np.ndarray, "some"]) -> "KnownItems":
+        """Those of some row numbers."""
+        there = np.isin(self.rows, rows)
+        return KnownItems(self.ids.filter(pa.array(there)), self.rows[there])
+
     def __len__(self) -> int:
         """Number of items."""
         return len(self.ids)

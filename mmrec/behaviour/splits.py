@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
@@ -56,6 +57,19 @@ class Split:
         """Where the events lie in `live` that came before the event at a target's place, of the same person."""
         person = int(np.searchsorted(self.live.offsets, target, side="right")) - 1
         return slice(int(self.live.offsets[person]), target)
+
+    def train_and_validation(self) -> Histories:
+        """All that came before the targets, for what needs no validation; items and people held out stay out."""
+        if not len(self.validation):
+            return self.train
+        owners, first = self.live.owners, self.live.offsets[1:].copy()
+        np.minimum.at(first, owners[self.targets], self.targets)
+        keep = np.arange(len(owners)) < first[owners]
+        if self.cold_rows is not None:
+            keep &= ~np.isin(self.live.items, self.cold_rows)
+        if self.cold_people is not None:
+            keep &= ~pc.is_in(self.live.people, self.cold_people).to_numpy(zero_copy_only=False)[owners]
+        return self.live.keep(keep)
 
     def last_only(self) -> Self:
         """The variant with one target a person: the last."""
@@ -119,12 +133,15 @@ def hold_out_items(split: Split, known: KnownItems, share: float = 0.1, seed: in
     """Take a share of all items out of training, as if they had just come.
 
     Which ones depends on the seed and the known ids alone, and on nothing that anyone did. The targets stay: those on
-    cold items and those on warm ones are told apart by `cold_rows`. Raises UsageError for a share of none.
+    cold items and those on warm ones are told apart by `cold_rows`. Validation on cold items does not: who stopped
+    training by it would have fitted to them. Raises UsageError for a share of none.
     """
     _check_share(share)
     chosen = np.random.default_rng(seed).permutation(len(known))[: round(share * len(known))]
     cold = np.sort(known.rows[chosen])
-    return replace(split, train=split.train.keep(~np.isin(split.train.items, cold)), cold_rows=cold)
+    train = split.train.keep(~np.isin(split.train.items, cold))
+    validation = split.validation[~np.isin(split.live.items[split.validation], cold)]
+    return replace(split, train=train, validation=validation, cold_rows=cold)
 
 
 def hold_out_people(split: Split, share: float = 0.1, seed: int = 0) -> Split:

@@ -42,13 +42,7 @@ def absolute(address: str | Path) -> str:
     rest = str(address)[match.end() :]
     if scheme == "file":
         return str(Path(unquote(rest.removeprefix("localhost"))).absolute())
-    if scheme in {"http", "https"}:
-        raise UsageError(
-            f"{address} is a web address; a source is read from {_allowed()}. Download it, or name a hub data set as "
-            "hf:OWNER/NAME."
-        )
-    if scheme not in {*SCHEMES, "hf"}:
-        raise UsageError(f"{address} has the scheme {match[1]}://; a source is read from {_allowed()}.")
+    _check(scheme, str(address))
     return f"{scheme}://{rest.strip('/')}"
 
 
@@ -65,11 +59,15 @@ def configure(options: Mapping[str, Mapping[str, object]]) -> None:
 
 
 def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
-    """Return the fsspec filesystem that an absolute address lies in. Raises UsageError where its package is missing."""
+    """Return the fsspec filesystem that an absolute address lies in.
+
+    Raises UsageError where its package is missing, or its scheme is not allowed: fsspec would read the web unguarded.
+    """
     match = _SCHEME.match(address)
     if match is None:
         return fsspec.filesystem("file")
     scheme = match[1]
+    _check(scheme, address)
     package, extra = _EXTRAS.get(scheme, ("", ""))
     # A listing that is kept would hide what was added since, and grows with the catalog.
     options = {"use_listings_cache": False} if package else {}
@@ -111,6 +109,16 @@ def reaching(address: str) -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """Return the first line of what an error says, short and without a full stop."""
     return (str(error).splitlines() or [""])[0][:160].rstrip(". ") or type(error).__name__
+
+
+def _check(scheme: str, address: str) -> None:
+    if scheme.lower() in {"http", "https"}:
+        raise UsageError(
+            f"{address} is a web address; a source is read from {_allowed()}. Download it, or name a hub data set as "
+            "hf:OWNER/NAME."
+        )
+    if scheme not in {*SCHEMES, "hf"}:
+        raise UsageError(f"{address} has the scheme {scheme}://; a source is read from {_allowed()}.")
 
 
 def _allowed() -> str:

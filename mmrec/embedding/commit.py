@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from mmrec.store.quarantine import (
     amend_quarantine,
     count_quarantined,
     dump_item,
+    quarantined_of,
     read_quarantine,
     replace_quarantine,
 )
@@ -72,6 +74,38 @@ class SeenInRun:
             self.few = self.few if len(self.few) <= FEW else None
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a run leaves out.
+
+    Attributes:
+        refusals: All that it refused.
+        remains: Items of which nothing is left, with what they were.
+        newer: Ids of items that others changed meanwhile: what this run found in their contents is of no interest.
+
+    """
+
+    refusals: Refusals
+    remains: Mapping[str, str]
+    newer: Collection[str]
+
+    def entries(self) -> Iterator[Quarantined]:
+        """All that goes into quarantine. A row that is no item is a fault of the source, whatever became of its id."""
+        for entry in self.refusals.entries(self.remains):
+            if entry.modality is None or entry.id not in self.newer:
+                yield entry
+
+    @cached_property
+    def count(self) -> int:
+        """Number of entries."""
+        return sum(1 for _ in self.entries()) if self.newer else self.refusals.count
+
+    @cached_property
+    def nameless(self) -> Collection[Place]:
+        """Places of entries without an id."""
+        return {_place(entry) for entry in self.entries() if entry.id is None}
+
+
 @dataclass
 class Commit:
     """What is needed to end a run."""
@@ -98,17 +132,16 @@ class Commit:
             self._check_removals(len(gone - self.seen.marked))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
-            self._quarantine(refusals, remains)
+            self._quarantine(Found(refusals, remains, newer))
 
-    def _quarantine(self, refusals: Refusals, remains: Mapping[str, str]) -> None:
-        self.tally.quarantined = refusals.count
-        path = self.layout.quarantine
-        entries = refusals.entries(remains)
-        nameless = {_place(entry) for entry in refusals.entries(remains) if entry.id is None}
-        if self.rules.delta and not nameless and self.seen.few is not None:
-            amend_quarantine(path, self.seen.few, entries)
-        elif refusals.count or count_quarantined(path):
-            replace_quarantine(path, chain(entries, self._others_entries(refusals, nameless)))
+    def _quarantine(self, found: Found) -> None:
+        path, few = self.layout.quarantine, self.seen.few
+        self.tally.quarantined = found.count
+        if self.rules.delta and not found.nameless and few is not None:
+            staying = [one for one in quarantined_of(path, few) if self._stays(one, found, meanwhile=False)]
+            amend_quarantine(path, few, chain(found.entries(), staying))
+        elif found.count or count_quarantined(path):
+            replace_quarantine(path, chain(found.entries(), self._staying(found)))
 
     def _check_removals(self, gone: int) -> None:
         there = len(self.before)
@@ -163,20 +196,34 @@ class Commit:
         """Whether items that the source does not name stay."""
         return self.rules.keep_missing or self.rules.delta or self.seen.hides_rows
 
-    def _others_entries(self, refusals: Refusals, nameless: Collection[Place]) -> Iterator[Quarantined]:
-        """Quarantine entries of items that this run did not see: kept ones, and those written by others meanwhile.
+    def _stays(self, entry: Quarantined, found: Found, *, meanwhile: bool) -> bool:
+        """Whether an entry that is in the table stays there beside those of this run.
 
-        Entries of rows without ids are of the source that was indexed before: a whole source replaces them, a delta
-        those of its own rows.
+        The first that holds decides; `meanwhile` if others wrote it while this run was under way:
+
+        - without an id, found again by this run: no
+        - without an id: where written meanwhile, or this run is no whole source and so did not look at its row
+        - of an item that others changed meanwhile: yes, as their item stays too
+        - of an item that this run looked at: only where a retry has no way to look at what the entry is of
+        - of an id of which this run only met rows that are no items: where it is of a content, which no one looked at
+        - of an id that this run did not meet: where the item stays, or it was written meanwhile
         """
+        if entry.id is None:
+            return _place(entry) not in found.nameless and (meanwhile or self.rules.delta or self.rules.retry)
+        if entry.id in found.newer:
+            return True
+        if entry.id in self.seen.items:
+            return self.rules.retry and not can_be_retried(entry)
+        if found.refusals.concern(entry.id):
+            return self._keeps and entry.modality is not None
+        return self._keeps or meanwhile
+
+    def _staying(self, found: Found) -> Iterator[Quarantined]:
+        """Entries in the table that stay there; where a whole source replaces all, of those written meanwhile."""
         path = self.layout.quarantine
-        for entry in later_than(self.earlier, path) if not self._keeps else read_quarantine(path):
-            if entry.id is None:
-                kept = (self.rules.delta or self.rules.retry or not self._keeps) and _place(entry) not in nameless
-            else:
-                kept = not refusals.concern(entry.id) and entry.id not in self.seen.items
-            if kept or (self.rules.retry and not can_be_retried(entry)):
-                yield entry
+        if not self._keeps:
+            return (entry for entry in later_than(self.earlier, path) if self._stays(entry, found, meanwhile=True))
+        return (entry for entry in read_quarantine(path) if self._stays(entry, found, meanwhile=False))
 
 
 def _place(entry: Quarantined) -> Place:

@@ -34,7 +34,8 @@ def can_be_retried(entry: Quarantined) -> bool:
 def items_to_retry(layout: Layout, media: MediaAccess = _ANYWHERE) -> Iterator[Item]:
     """The items of which something is in quarantine, made whole from the store alone, each once.
 
-    An item whose text cannot be had (it never was in the store, or it had several texts) is left to its source.
+    An item is left to its source where its text cannot be had (it never was in the store, or it had several texts), or
+    a picture or sound of it that was given by itself, without an address.
     """
     table, earlier, seen = ItemTable(layout.items), Earlier(layout.quarantine), SeenIds()
     names: list[str] = []
@@ -69,6 +70,8 @@ def _fields(
     if any(media.stat(one.uri or "") is None for one in good if (one.column, one.uri) not in ailing):
         return []
     stored = [one for one in (known.fields if known else ()) if not is_imported(one.column)]
+    if any(one.uri is None and one.modality != Modality.TEXT for one in stored):
+        return []
     places = [(Modality(one.modality), one.column, one.uri) for one in stored]
     places += [(Modality(entry.modality or ""), entry.column, entry.uri) for entry in entries]
     fields: list[Field] = []

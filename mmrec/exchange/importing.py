@@ -9,13 +9,15 @@ from mmrec.exchange.imports import ImportTally, VectorImport
 from mmrec.exchange.spaces_of import Declaration, decide, known_blocks
 from mmrec.exchange.vector_files import VectorColumns, open_vectors
 from mmrec.fusion.blocks import Block
-from mmrec.generation.build import Recipe, build_generation, follows
+from mmrec.generation.build import build_generation, follows
 from mmrec.generation.generation import open_generation
+from mmrec.generation.index_choice import check_choice, chosen_before
+from mmrec.generation.recipe import Recipe
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.declared import Declared, declare, declared
 from mmrec.store.files import write_atomically
-from mmrec.store.generations import Manifest, current
+from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock, job_lock
@@ -38,7 +40,7 @@ class Import:
         said: What the person says of the vectors.
         add_items: Make items of rows whose id the store does not have; always so where it has no item.
         dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size where None.
+        index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
 
     """
 
@@ -59,6 +61,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
     layout.create()
     with job_lock(layout.job_lock):
         space = decide(layout, how.said, file)
+        _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
         died = unfinished.exists()
         write_atomically(unfinished, space.name.encode())
@@ -79,10 +82,24 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
     encoders = before.manifest.encoders if before else NO_ENCODERS
-    recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, how.index)
+    index, memory = _index_choice(how, before.manifest if before else None)
+    recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, index, memory)
     if before is not None and not refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return before.manifest
     return build_generation(layout, recipe, before, refit=refit)
+
+
+def _index_choice(how: Import, made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
+    return (how.index, None) if how.index is not None else chosen_before(made)
+
+
+def _check_index(layout: Layout, how: Import, new: Declared) -> None:
+    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is taken in."""
+    number = current(layout)
+    index, _ = _index_choice(how, None if number is None else manifest(layout, number))
+    spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}
+    spaces[new.modality][new.space] = None
+    check_choice(index, spaces, how.dim)
 
 
 def _spaces(layout: Layout, blocks: Sequence[Block]) -> dict[Modality, tuple[Space, ...]]:

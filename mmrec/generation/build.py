@@ -1,26 +1,29 @@
 """From items and their vectors to a published generation: fit or keep the fusion, fuse, index, check, publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from indexers.protocol import Index
+from indexers.recall import Recall, RecallSample, tuned
 from indexers.recipes import build, default_spec
-from indexers.types import BadVectorsError, IndexersError, IndexSpec
+from indexers.types import BadVectorsError, IndexersError
 from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion
-from mmrec.generation.checks import Measured, array_faults, measure_search, mispaired
+from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
+from mmrec.generation.recipe import Recipe
 from mmrec.generation.staleness import stale_rows
+from mmrec.generation.taste import TASTE_INDEX, pairing_fault, write_taste
 from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
@@ -31,44 +34,30 @@ from mmrec.store.scratch import scratch_folder
 from mmrec.store.tables import writing
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["Recipe", "build_generation", "follows"]
+if TYPE_CHECKING:
+    import mmrec.users.tower_model
+
+__all__ = ["build_generation", "follows"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a generation is made.
-
-    Attributes:
-        spaces: The spaces of each modality.
-        weights: Weight of each modality; those not named weigh 1.
-        encoders: Where the encoders came from, for the manifest.
-        dim: Most dimensions of an item vector.
-        index: Index recipe; chosen by size and memory where None.
-        index_memory: The most bytes that a chosen index may take; None for no limit.
-        seed: Of the sample that the fusion is fitted on and of the checks.
-
-    """
-
-    spaces: Mapping[Modality, tuple[Space, ...]]
-    weights: Mapping[Modality, float] = field(default_factory=dict)
-    encoders: str = "packaged"
-    dim: int = 512
-    index: IndexSpec | None = None
-    index_memory: int | None = None
-    seed: int = 0
-
-
 def build_generation(
-    layout: Layout, recipe: Recipe, before: Generation | None, *, refit: bool = False, fusion: Fusion | None = None
+    layout: Layout,
+    recipe: Recipe,
+    before: Generation | None,
+    *,
+    refit: bool = False,
+    fusion: Fusion | None = None,
+    tower: "mmrec.users.tower_model.TowerModel | None" = None,
 ) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
     The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
-    vectors of unchanged items are kept too. Without a generation before, its `fusion` alone may be given. Raises
-    StoreError, and publishes nothing, where a check fails.
+    vectors of unchanged items are kept too, and so is a tower, which has learned from them. Without a generation
+    before, its `fusion` alone may be given. A new `tower` has learned from the vectors of the generation before; it
+    goes where that fusion does not stay. Raises StoreError, and publishes nothing, where a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -88,13 +77,16 @@ def build_generation(
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = _build_index(recipe, rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
-        digest = index.save(folder / INDEX)
+        digests = {INDEX: index.save(folder / INDEX)}
+        tower = _kept_tower(before, tower) if kept else None
+        if tower is not None:
+            digests[TASTE_INDEX] = write_taste(folder, tower, rows, vectors)
         files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
         write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))
         # What was meant to be written counts, not what is found there.
-        made = made.model_copy(update={"sha256": {**made.sha256, INDEX: digest}})
+        made = made.model_copy(update={"sha256": {**made.sha256, **digests}})
         del index  # what is checked is what others will read
         measured = _check(open_folder(folder, made), items, tables, recipe.seed)
         made = made.model_copy(update={"checks": asdict(measured)})
@@ -102,11 +94,26 @@ def build_generation(
             return publish(layout, folder, made)
 
 
+def _kept_tower(
+    before: Generation | None, new: "mmrec.users.tower_model.TowerModel | None"
+) -> "mmrec.users.tower_model.TowerModel | None":
+    """The new tower, or the one there was."""
+    if new is not None or before is None or before.taste is None:
+        return new
+    return before.taste.model
+
+
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
-    """Build the index. Raises UsageError where its recipe does not fit the vectors or the memory."""
+    """Build the index; where no one said how hard to search, as hard as it takes.
+
+    Raises UsageError where the recipe does not fit the vectors or the memory.
+    """
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
-        return build(spec, rows, vectors)
+        # Effort that nobody asked for is found by measuring.
+        spec = spec if recipe.index else replace(spec, search={})
+        index = build(spec, rows, vectors)
+        return index if spec.search else tuned(index, RecallSample.of(rows, vectors, "ip", recipe.seed))
     except BadVectorsError:
         raise
     except IndexersError as error:
@@ -134,6 +141,7 @@ def _manifest(
         index_factory=index.spec.factory,
         index_search=dict(index.spec.search),
         index_given=recipe.index is not None,
+        index_tuned=not (recipe.index and recipe.index.search),
         index_memory=recipe.index_memory,
         checks={},
         sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
@@ -155,7 +163,8 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
 def _same_index(made: Manifest, recipe: Recipe) -> bool:
     if recipe.index is None:
         return not made.index_given and made.index_memory == recipe.index_memory
-    return (recipe.index.factory, dict(recipe.index.search)) == (made.index_factory, made.index_search)
+    search = {} if made.index_tuned else made.index_search
+    return (recipe.index.factory, dict(recipe.index.search)) == (made.index_factory, search)
 
 
 def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
@@ -212,14 +221,20 @@ def _write_vectors(
     return rows
 
 
-def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> Measured:
+def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> Recall:
     """Ask of what was written, read again from disk, all that `mmrec verify` would. Raises StoreError."""
     faults = list(array_faults(generation))
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
-    measured = measure_search(generation, seed)
-    if not measured.good_enough:
+    taste = generation.taste
+    measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
+    if taste is not None:
+        fault = pairing_fault(taste, generation.rows, generation.vectors)
+        faults.extend([fault] if fault else [])
+        if not good_enough(measure_search(taste.index, generation.rows, taste.vectors, seed)):
+            faults.append("the index of the tower's vectors does not find them")
+    if not good_enough(measured):
         faults.append(
             f"the new index finds {measured.self_query:.0%} of a sample of items by their own vectors and "
             f"{measured.recall:.0%} of what exact search finds, too few to publish; give another index recipe"

@@ -1,26 +1,22 @@
 """What must hold of a generation before it is published, and what `mmrec verify` asks of it again later."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float16, Int64
 
+from indexers.protocol import Index
+from indexers.recall import Recall, RecallSample
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import FusedBatch, fuse_batch
 from mmrec.generation.generation import Generation, modality_bits
 from mmrec.store.items import ItemTable, StoredField
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["Measured", "array_faults", "bits_of", "measure_search", "mispaired"]
+__all__ = ["array_faults", "bits_of", "good_enough", "measure_search", "mispaired"]
 
-CHECKED_QUERIES = 200
-NEIGHBOURS = 10
 LOWEST_RECALL = 0.9
 ROWS_PER_PIECE = 16_384
-TIE = 1e-4
-"""Scores closer than this are a tie."""
-
 HALF_ROUNDING = 2e-3
 """Farther than this from what it was fused from, a vector of length one was not only rounded to float16."""
 
@@ -28,23 +24,9 @@ NAMED = 3
 """How many rows a fault names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """How an index answers a sample of its own vectors.
-
-    Attributes:
-        self_query: Share of the sample for which nothing is found that is farther than the vector itself.
-        recall: Share of the ten nearest by exact search that are found.
-
-    """
-
-    self_query: float
-    recall: float
-
-    @property
-    def good_enough(self) -> bool:
-        """Whether such an index may be published."""
-        return self.self_query >= LOWEST_RECALL and self.recall >= LOWEST_RECALL
+def good_enough(measured: Recall) -> bool:
+    """Whether an index that answers like this may be published."""
+    return measured.self_query >= LOWEST_RECALL and measured.recall >= LOWEST_RECALL
 
 
 def array_faults(generation: Generation) -> Iterator[str]:
@@ -69,18 +51,11 @@ def array_faults(generation: Generation) -> Iterator[str]:
         yield f"{len(bad):,} item vectors are not finite or not of the length of their blocks{_named(rows[bad])}"
 
 
-def measure_search(generation: Generation, seed: int) -> Measured:
-    """Ask for a sample of items by their own vectors, and compare what is found with exact search."""
-    rows, vectors = generation.rows, generation.vectors
-    if not len(rows):
-        return Measured(1.0, 1.0)
-    places = np.random.default_rng(seed).choice(len(rows), size=min(CHECKED_QUERIES, len(rows)), replace=False)
-    queries = np.asarray(vectors[np.sort(places)], dtype=np.float32)
-    k = min(NEIGHBOURS, len(rows))
-    found = generation.index.search(queries, k)
-    scores = _inner_products(queries, found.rows, rows, vectors)
-    own = float(np.mean(scores[:, 0] >= np.einsum("qd,qd->q", queries, queries) - TIE))
-    return Measured(own, float(np.mean(scores >= _kth_best(queries, vectors, k) - TIE)))
+def measure_search(
+    index: Index, rows: Int64[np.ndarray, "n"], vectors: Float16[np.ndarray, "n dim"], seed: int
+) -> Recall:
+    """Ask an index for a sample of items by their own vectors, and compare what is found with exact search."""
+    return RecallSample.of(rows, vectors, "ip", seed).of_index(index)
 
 
 def mispaired(
@@ -148,27 +123,3 @@ def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, "b"]]:
 
 def _named(rows: Int64[np.ndarray, "n"]) -> str:
     return f" (rows {', '.join(map(str, rows[:NAMED].tolist()))}{', ...' if len(rows) > NAMED else ''})"
-
-
-def _inner_products(
-    queries: Float32[np.ndarray, "q dim"],
-    found: Int64[np.ndarray, "q k"],
-    rows: Int64[np.ndarray, "n"],
-    vectors: Float[np.ndarray, "n dim"],
-) -> Float32[np.ndarray, "q k"]:
-    """Exact scores of found rows, -inf for those not found."""
-    places = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
-    scores = np.einsum("qd,qkd->qk", queries, np.asarray(vectors[places], dtype=np.float32))
-    return np.where(found >= 0, scores, np.float32(-np.inf))
-
-
-def _kth_best(
-    queries: Float32[np.ndarray, "q dim"], vectors: Float[np.ndarray, "n dim"], k: int
-) -> Float32[np.ndarray, "q 1"]:
-    """The k-th highest exact score of each query, a piece of the vectors at a time."""
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(vectors), ROWS_PER_PIECE):
-        piece = np.asarray(vectors[start : start + ROWS_PER_PIECE], dtype=np.float32)
-        both = np.concatenate([best, queries @ piece.T], axis=1)
-        best = np.partition(both, -k, axis=1)[:, -k:]
-    return best.min(axis=1, keepdims=True)

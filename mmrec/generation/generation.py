@@ -1,7 +1,9 @@
 """A published generation, opened for reading."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64, UInt8
@@ -17,6 +19,9 @@ from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+
+if TYPE_CHECKING:
+    import mmrec.generation.taste
 
 __all__ = [
     "FUSION",
@@ -42,6 +47,7 @@ class Generation:
     """Fusion, item vectors and index that belong together.
 
     Attributes:
+        folder: Where it lies.
         manifest: What it was made of.
         fusion: Maps contents and queries into the item space.
         rows: Row numbers of the items, ascending.
@@ -51,12 +57,23 @@ class Generation:
 
     """
 
+    folder: Path
     manifest: Manifest
     fusion: Fusion
     rows: Int64[np.ndarray, "n"]
     vectors: Float16[np.ndarray, "n dim"]
     modalities: UInt8[np.ndarray, "n"]
     index: Index
+
+    @cached_property
+    def taste(self) -> "mmrec.generation.taste.Taste | None":
+        """Items as a trained tower places them, opened when first asked for; None where there is no tower.
+
+        Raises StoreError where it is damaged.
+        """
+        from mmrec.generation.taste import open_taste  # noqa: PLC0415 - searching needs no torch
+
+        return open_taste(self.folder, self.manifest)
 
     def find(self, rows: Int64[np.ndarray, "m"]) -> Int64[np.ndarray, "m"]:
         """Place of each row number in `rows`, -1 where it is not there."""
@@ -101,6 +118,7 @@ def open_folder(folder: Path, made: Manifest) -> Generation:
         if file_sha256(folder / FUSION) != made.sha256[FUSION]:
             raise StoreError(f"{folder / FUSION} is not the file that was published")
         return Generation(
+            folder=folder,
             manifest=made,
             fusion=load_fusion(folder / FUSION),
             rows=_load(folder / ROWS, np.int64, (made.items,)),

@@ -11,7 +11,10 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
-__all__ = ["Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
+__all__ = ["TOWER", "Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
+
+TOWER = "tower.safetensors"
+"""The file by which a generation is known to have a tower."""
 
 
 class Manifest(BaseModel):
@@ -32,6 +35,7 @@ class Manifest(BaseModel):
         kept_energy: Share of each block's squared length that projection kept.
         index_factory: Recipe of the index.
         index_search: Its search parameters.
+        index_tuned: Whether they were found by measuring, and are found anew with each generation.
         index_given: Whether a person chose the recipe; later generations then keep it.
         index_memory: The bytes that a person allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
@@ -57,10 +61,16 @@ class Manifest(BaseModel):
     index_factory: str
     index_search: dict[str, int] = {}
     index_given: bool = False
+    index_tuned: bool = False
     index_memory: int | None = None
     checks: dict[str, float]
     sha256: dict[str, str]
     digest: str = ""
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether it holds what was learned of behaviour."""
+        return TOWER in self.sha256
 
     def signed(self) -> "Manifest":
         """Return it with its digest."""

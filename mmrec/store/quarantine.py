@@ -28,6 +28,7 @@ __all__ = [
     "dump_item",
     "forget",
     "quarantined",
+    "quarantined_of",
     "read_quarantine",
     "replace_column",
     "replace_quarantine",
@@ -192,6 +193,17 @@ def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
         if _lacks_columns(path):
             replace_quarantine(path, read_quarantine(path))
         append(path, pa.Table.from_batches([_as_batch(rows, now)]))
+
+
+def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
+    """The entries of some items."""
+    table = open_table(path)
+    if table is None:
+        return
+    some = sorted(ids)
+    for start in range(0, len(some), IDS_PER_DELETE):
+        wanted = f"id IN ({quoted(some[start : start + IDS_PER_DELETE])})"
+        yield from _entries(table.scanner(filter=wanted).to_table())
 
 
 def forget(path: Path, ids: Collection[str]) -> None:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from mmrec.generation.checks import array_faults, measure_search
+from indexers.recall import Recall
+from mmrec.generation.checks import array_faults, good_enough, measure_search
 from mmrec.generation.generation import INDEX, Generation, open_folder
+from mmrec.generation.taste import TASTE_INDEX, pairing_fault
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, current, manifest, numbers
 from mmrec.store.layout import Layout
@@ -37,7 +39,7 @@ def check_current(report: Report, layout: Layout, seed: int) -> Generation | Non
             report.add("count", folder, fault)
         _check_fusion(report, layout, generation, folder)
         if not faults:
-            _check_search(report, generation, folder / INDEX, seed)
+            _check_search(report, generation, seed)
     return generation
 
 
@@ -84,10 +86,25 @@ def _check_fusion(report: Report, layout: Layout, generation: Generation, folder
         report.add("fingerprint", folder, what)
 
 
-def _check_search(report: Report, generation: Generation, path: Path, seed: int) -> None:
-    measured = measure_search(generation, seed)
+def _check_search(report: Report, generation: Generation, seed: int) -> None:
+    """The index finds what exact search finds, and so does that of the tower, which places the items where they are."""
+    rows, taste = generation.rows, generation.taste
+    measured = measure_search(generation.index, rows, generation.vectors, seed)
     report.checked |= {"self_query": measured.self_query, "recall": measured.recall}
-    if not measured.good_enough:
+    _report_recall(report, measured, generation.folder / INDEX)
+    if taste is None:
+        return
+    fault = pairing_fault(taste, rows, generation.vectors)
+    if fault is not None:
+        report.add("pairing", generation.folder, fault)
+        return
+    measured = measure_search(taste.index, rows, taste.vectors, seed)
+    report.checked |= {"taste_recall": measured.recall}
+    _report_recall(report, measured, generation.folder / TASTE_INDEX)
+
+
+def _report_recall(report: Report, measured: Recall, path: Path) -> None:
+    if not good_enough(measured):
         what = (
             f"the index finds {measured.self_query:.0%} of a sample of items by their own vectors and "
             f"{measured.recall:.0%} of what exact search finds"

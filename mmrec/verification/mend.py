@@ -14,10 +14,10 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.fusion.fusion import Fusion
-from mmrec.generation.build import Recipe, build_generation
+from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import block_contents
 from mmrec.generation.generation import Generation, open_folder
+from mmrec.generation.recipe import Recipe
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.generations import manifest
@@ -31,7 +31,7 @@ from mmrec.store.vectors import VectorTable
 from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_files
 from mmrec.verification.pairing import check_pairing
-from mmrec.verification.recipe import recipe_of
+from mmrec.verification.recipe import Told, recipe_of
 from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage, set_aside
 from mmrec.verification.tables import (
     check_items,
@@ -74,7 +74,7 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
     mended = Mended()
     with commit_lock(layout.lock, PATIENCE_SECONDS):
         _mend_root(layout, mended)
-        recipe, fusion = recipe_of(layout, spaces)
+        told = recipe_of(layout, spaces)
         for path in left_by_the_dead(layout):
             _replace(layout, path, mended)
         _mend_quarantine(layout, mended)
@@ -83,7 +83,7 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
         _mend_items(layout, mended)
         whole = _mend_generations(layout, mended)
     if not whole:
-        _rebuild(layout, recipe, fusion, mended)
+        _rebuild(layout, told, mended)
     return mended
 
 
@@ -203,15 +203,15 @@ def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, "n
     return contents.find(words_of(batch.column("hash"))) < 0
 
 
-def _rebuild(layout: Layout, recipe: Recipe, fusion: Fusion | None, mended: Mended) -> None:
+def _rebuild(layout: Layout, told: Told, mended: Mended) -> None:
     """Build a generation from the items and vectors there are. Raises StoreError where its checks fail."""
     layout.current.unlink(missing_ok=True)
-    if fusion is None and _lacks_vectors(layout, recipe):
+    if told.fusion is None and _lacks_vectors(layout, told.recipe):
         # Fitted on what is left, it would be frozen like that.
         mended.actions.append("left the store without a generation; `mmrec index` fits one when all is encoded")
         return
     try:
-        mended.generation = build_generation(layout, recipe, None, fusion=fusion).number
+        mended.generation = build_generation(layout, told.recipe, None, fusion=told.fusion, tower=told.tower).number
     except UsageError:  # no item, or none with a content that counts
         mended.actions.append("left the store without a generation, as there is nothing to build one from")
     else:

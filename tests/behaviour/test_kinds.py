@@ -53,3 +53,7 @@ def test_a_file_that_is_wrong_is_told(tmp_path, text, said):
         load_kinds(path)
     with pytest.raises(UsageError, match="not a TOML file"):
         load_kinds(tmp_path / "none.toml")
+
+
+def test_weights_of_several_kinds():
+    assert Kinds({"like": 4.0, "hide": -8.0}).of(["hide", "like", "nothing"]).tolist() == [-8.0, 4.0, 0.0]

@@ -164,6 +164,35 @@ def test_cold_items_are_a_seeded_tenth_and_depend_on_no_one():
     assert np.array_equal(hold_out_items(fewer, known, 0.1, seed=3).cold_rows, held.cold_rows)
 
 
+def test_validation_on_cold_items_is_dropped_and_training_with_validation_keeps_out_what_is_held_out():
+    log = [Event(f"u{n % 15}", f"i{n * 7 % 40}", "like", at(n)) for n in range(300)]
+    known = KnownItems.numbered([f"i{n}" for n in range(40)])
+    whole = Histories.of(clean(arrays(log), Cleaning(), known, NOW)[0], known)
+    split = leave_one_out(whole)
+    held = hold_out_items(split, known, 0.3, seed=1)
+    on_cold = np.isin(whole.items[split.validation], held.cold_rows)
+    assert 0 < on_cold.sum() < len(on_cold)
+    assert np.array_equal(held.validation, split.validation[~on_cold])
+    assert np.array_equal(held.targets, split.targets)
+    people = hold_out_people(held, 0.3, seed=2)
+    learned = people.train_and_validation()
+    assert not np.isin(learned.items, held.cold_rows).any()
+    assert set(learned.people.to_pylist()).isdisjoint(people.cold_people.to_pylist())
+
+
+@given(given_events=st.lists(events, max_size=60))
+@settings(max_examples=40, deadline=None)
+def test_training_with_validation_is_all_that_came_before_the_targets(given_events):
+    whole = histories_of(given_events)
+    split = leave_one_out(whole, RULES)
+    first = {int(whole.owners[target]): target for target in split.targets.tolist()}
+    owners = whole.owners.tolist()
+    keep = np.array([place < first.get(owner, place + 1) for place, owner in enumerate(owners)], dtype=bool)
+    assert split.train_and_validation().digest() == whole.keep(keep).digest()
+    timed = time_split(arrays(given_events), KNOWN, micro(CUTOFF), RULES, NOW)
+    assert timed.train_and_validation().digest() == timed.train.digest()
+
+
 def test_cold_people_are_seeded_and_tested_on_alone():
     known = KnownItems.numbered(ITEMS)
     log = arrays([Event(f"u{n % 100}", f"i{n % 6}", "like", at(n)) for n in range(900)])

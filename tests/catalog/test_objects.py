@@ -9,7 +9,8 @@ from moto.server import ThreadedMotoServer
 
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.errors import MediaError, UnreachableError
+from mmrec.catalog.places import Place
+from mmrec.errors import MediaError, UnreachableError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,15 @@ def test_fsspec_is_asked_for_no_other_kind_of_place(uri, monkeypatch):
     assert MediaAccess().stat(uri) is None
     with pytest.raises(MediaError):
         MediaAccess().read(uri)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "HTTPS", "ftp", "sftp", "github", "zip", "data", "local"])
+def test_a_place_made_by_hand_reaches_no_further(scheme, monkeypatch):
+    monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: pytest.fail("fsspec was asked"))
+    made = Place(f"{scheme}://127.0.0.1/folder/a.csv")
+    for ask in (made.exists, made.is_folder, made.open, made.parent.exists, lambda: list(made.walk())):
+        with pytest.raises(UsageError, match="a source is read from a path, or s3://"):
+            ask()
 
 
 class _Missing:

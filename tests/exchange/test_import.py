@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import mmrec
+from indexers.types import IndexSpec
 from mmrec.encoders.packaged.minilm import SPACE
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.exchange import importing
@@ -89,6 +90,31 @@ def test_a_changed_vector_of_an_item_without_content_replaces_the_old_one(tmp_pa
     tally, _, _ = import_vectors(layout, write(tmp_path / "b.parquet", names[3:4], some[3:4]), said)
     assert (tally.vectors, tally.changed, tally.added) == (1, 1, 0)
     assert mmrec.open(layout.root).similar("i3", k=1).hits[0].id == "i9"
+
+
+@pytest.mark.parametrize("chosen", [{"index": IndexSpec("IVF1,SQ8", "ip", {"nprobe": 1})}, {"index_memory": 10**8}])
+def test_the_index_that_a_person_chose_is_kept(tmp_path, layout, packaged, chosen):
+    _, made = index(layout, packaged[:1], titles(TITLES), **chosen)
+    path = write(tmp_path / "clip.parquet", list(WORDS), vectors(12))
+    _, _, kept = import_vectors(layout, path, Import(said=CLIP))
+    assert kept.number != made.number
+    for name in ("index_factory", "index_search", "index_given", "index_memory"):
+        assert getattr(kept, name) == getattr(made, name)
+    assert made.index_given == ("index" in chosen)
+    assert import_vectors(layout, path, Import(said=CLIP))[2].number == kept.number
+    other = Import(said=CLIP, index=IndexSpec("HNSW8,Flat", "ip"))
+    assert import_vectors(layout, path, other)[2].index_factory == "HNSW8,Flat"
+
+
+def test_an_index_that_cannot_be_is_refused_before_a_vector_is_taken_in(tmp_path, layout):
+    path = write(tmp_path / "mine.parquet", [f"i{n}" for n in range(20)], vectors(20))
+    for factory in ("nonsense", "PQ7x4fs"):
+        how = Import(said=Declaration("mine", Modality.TEXT), index=IndexSpec(factory, "ip"))
+        with pytest.raises(UsageError, match=f"{factory}.*Allowed are recipes like.*Nothing was read yet"):
+            import_vectors(layout, path, how)
+        assert not layout.items.exists()
+    how = Import(said=Declaration("mine", Modality.TEXT), index=IndexSpec("PQ8x4fs,RFlat", "ip"))
+    assert import_vectors(layout, path, how)[2].index_factory == "PQ8x4fs,RFlat"
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from small_store import NAMES, SPACE, Cheap, index
 
 import mmrec
+from indexers.recall import Recall
 from indexers.types import IndexSpec
 from mmrec.errors import StoreError
 from mmrec.generation import build
-from mmrec.generation.checks import Measured
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import open_generation
@@ -52,7 +52,7 @@ def test_a_vector_that_comes_back_comes_into_the_next_generation(tmp_path):
 def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch, low):
     layout = Layout(tmp_path / "store")
     index(layout, NAMES[:40])
-    monkeypatch.setattr(build, "measure_search", lambda *_: Measured(**{"self_query": 1.0, "recall": 1.0, low: 0.5}))
+    monkeypatch.setattr(build, "measure_search", lambda *_: Recall(**{"self_query": 1.0, "recall": 1.0, low: 0.5}))
     with pytest.raises(StoreError, match=r"nothing was published.*50%"):
         index(layout)
     assert numbers(layout) == [1]

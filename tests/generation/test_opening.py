@@ -13,8 +13,9 @@ import mmrec
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import StoreError
-from mmrec.generation.build import Recipe, build_generation
+from mmrec.generation.build import build_generation
 from mmrec.generation.generation import open_generation
+from mmrec.generation.recipe import Recipe
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space

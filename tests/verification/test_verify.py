@@ -11,11 +11,12 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_store import SPACE, mend_wholly
+from small_store import SPACE, index, mend_wholly
 
+from indexers.types import IndexSpec
 from mmrec.errors import StoreError
 from mmrec.store.files import file_sha256
-from mmrec.store.generations import Manifest, manifest
+from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.layout import Layout
 from mmrec.verification.verify import verify_store
 
@@ -282,6 +283,15 @@ module, function, number, moment = sys.argv[3].split(":")
 crash_job.Step(module, function, int(number), moment).arm()
 mend_store(Layout(Path(sys.argv[2])), small_store.spaces)
 """
+
+
+def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
+    _, made = index(layout, index=IndexSpec("HNSW8,Flat", "ip", {"efSearch": 50}))
+    flip(layout.generations / str(made.number) / "index.faiss")
+    mend_wholly(layout)
+    kept = manifest(layout, current(layout))
+    assert (kept.index_factory, kept.index_search, kept.index_given) == ("HNSW8,Flat", {"efSearch": 50}, True)
+    assert kept.number > made.number
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""What is asked of a model: what a person does next, given what they did until a moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.kinds import Kinds
+from mmrec.behaviour.splits import Split
+from mmrec.evaluation.candidates import Candidates
+from mmrec.users.model import Past
+
+__all__ = ["Questions"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """Events to predict, each with what is known of its person by then.
+
+    Attributes:
+        live: All histories.
+        weights: Weight of each event of `live`.
+        targets: Place in `live` of each event to predict.
+        starts: Where the past that a model sees begins.
+        stops: Where it ends; what the person did from there on is not known to anyone.
+        now: The moment of asking, microseconds since 1970.
+
+    """
+
+    live: Histories
+    weights: Float32[np.ndarray, "n"]
+    targets: Int64[np.ndarray, "q"]
+    starts: Int64[np.ndarray, "q"]
+    stops: Int64[np.ndarray, "q"]
+    now: Int64[np.ndarray, "q"]
+
+    @classmethod
+    def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
+        """Ask for all targets of a split, or all of its validation, each with the history that it had by then."""
+        weights = (Kinds() if kinds is None else kinds).of(split.live.kind_names)[split.live.kinds]
+        targets = split.validation if validation else split.targets
+        starts = split.live.offsets[split.live.owners[targets]]
+        return cls(split.live, weights, targets, starts, targets, split.live.times[targets])
+
+    def __len__(self) -> int:
+        """Number of questions."""
+        return len(self.targets)
+
+    @property
+    def people(self) -> Int64[np.ndarray, "q"]:
+        """Place in `live` of each question's person."""
+        return np.searchsorted(self.live.offsets, self.targets, side="right") - 1
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, "q"]:
+        """Number of events that are known of each person when they ask."""
+        return self.stops - self.starts
+
+    @property
+    def repeats(self) -> Bool[np.ndarray, "q"]:
+        """Whether the person had met the target's item before."""
+        order = np.lexsort((np.arange(len(self.live.items)), self.live.items, self.live.owners))
+        owners, items = self.live.owners[order], self.live.items[order]
+        again = np.zeros(len(order), dtype=bool)
+        again[order[1:]] = (owners[1:] == owners[:-1]) & (items[1:] == items[:-1])
+        return again[self.targets]
+
+    def take(self, which: Bool[np.ndarray, "q"] | Int64[np.ndarray, "m"]) -> Self:
+        """The questions of a mask, or of places in their order."""
+        parts = {name: getattr(self, name)[which] for name in ("targets", "starts", "stops", "now")}
+        return replace(self, **parts)
+
+    def answerable(self, candidates: Candidates, *, allow_seen: bool = False) -> Self:
+        """Those with an answer: the target is a candidate, and was not met before unless that is allowed."""
+        can = candidates.places(self.live.items[self.targets]) >= 0
+        return self.take(can if allow_seen else can & ~self.repeats)
+
+    def of_people(self, most: int, seed: int = 0) -> Self:
+        """The questions of so many people at most, drawn by the seed: people may be sampled, what is ranked may not."""
+        asking = np.unique(self.people)
+        if len(asking) <= most:
+            return self
+        return self.take(np.isin(self.people, np.random.default_rng(seed).choice(asking, most, replace=False)))
+
+    def newest(self, events: int) -> Self:
+        """The same questions to a service that knows only so many of the newest events of each person.
+
+        What the person met before stays out of the ranking all the same: so the targets and their rivals are those of
+        the full history, and what is lost is lost by knowing less.
+        """
+        return replace(self, starts=np.maximum(self.starts, self.stops - events))
+
+    def opening(self, events: int, ahead: int = 10) -> Self:
+        """Ask for newcomers once, after so many events: the next few are the targets of one and the same list.
+
+        Newcomers are those whose first event is a target already, so that nothing was learned of them. Nothing that
+        comes after the moment of asking is known, the targets before included.
+        """
+        first = self.live.offsets[self.people]
+        newcomers = np.isin(first, self.targets)
+        stops = first + events
+        chosen = newcomers & (self.targets >= stops) & (self.targets < stops + ahead)
+        return replace(self.take(chosen), stops=stops[chosen], now=self.live.times[stops[chosen]])
+
+    def at_once(self) -> Self:
+        """Ask each person once, before their first target: all their targets are those of one and the same list."""
+        first = np.full(len(self.live), len(self.live.times), dtype=np.int64)
+        np.minimum.at(first, self.people, self.targets)
+        stops = first[self.people]
+        return replace(self, stops=stops, now=self.live.times[stops])
+
+    def alike(self) -> Int64[np.ndarray, "q"]:
+        """Place of the first question that asks the same: with the same past, at the same moment."""
+        asked = np.stack([self.starts, self.stops, self.people, self.now])
+        _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
+        return first[inverse.ravel()]
+
+    def pasts(self, places: Sequence[int] | Int64[np.ndarray, "m"] | range) -> list[Past]:
+        """What a model is told of some of the questions' people."""
+        return [self._past(slice(int(self.starts[place]), int(self.stops[place]))) for place in places]
+
+    def met(self, place: int) -> Int64[np.ndarray, "m"]:
+        """Row numbers of all items that a question's person had met when asking."""
+        target = self.targets[place]
+        start = self.live.offsets[np.searchsorted(self.live.offsets, target, side="right") - 1]
+        return self.live.items[int(start) : int(self.stops[place])]
+
+    def _past(self, span: slice) -> Past:
+        names = self.live.kind_names
+        kinds = tuple(names[kind] for kind in self.live.kinds[span].tolist())
+        return Past(self.live.items[span], kinds, self.weights[span], self.live.times[span])

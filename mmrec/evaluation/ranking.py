@@ -1,0 +1,128 @@
+"""Where each target stands among all that could have been recommended."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from mmrec.errors import UsageError
+from mmrec.evaluation.candidates import Candidates
+from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.scorer import Scorer
+
+__all__ = ["Ranked", "best", "rank", "standing"]
+
+_BUDGET: Final = 64 * 2**20
+# Scores, their negation and the comparisons, in bytes for one item of one question.
+_BYTES: Final = 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What one model answered to some questions.
+
+    Attributes:
+        name: The model's.
+        above: Number of candidates with a higher score than the target.
+        tied: Number of candidates with the same score, the target included.
+        lists: Places of the best candidates, best first; -1 where there were fewer.
+
+    """
+
+    name: str
+    above: Int64[np.ndarray, "q"]
+    tied: Int64[np.ndarray, "q"]
+    lists: Int64[np.ndarray, "q depth"]
+
+
+def rank(
+    scorer: Scorer,
+    questions: Questions,
+    candidates: Candidates,
+    *,
+    allow_seen: bool = False,
+    among: Bool[np.ndarray, "items"] | None = None,
+    depth: int = 20,
+    budget: int = _BUDGET,
+) -> Ranked:
+    """Rank all candidates for each question, without those that the person had met unless `allow_seen`.
+
+    Args:
+        scorer: The model.
+        questions: All must be answerable; see `Questions.answerable`.
+        candidates: All items, in the order of the scores' columns.
+        allow_seen: Whether items that the person had met can be recommended again.
+        among: Which candidates take part, the targets among them; all if None.
+        depth: Length of the lists that are kept.
+        budget: Bytes that the scores and what is made of them may take at a time.
+
+    Raises:
+        UsageError: A target cannot be ranked, or a score is no number.
+
+    """
+    columns = candidates.places(questions.live.items[questions.targets])
+    if (columns < 0).any() or (not allow_seen and questions.repeats.any()):
+        raise UsageError("Some targets are no candidates: ask only those that `Questions.answerable` gives.")
+    size = max(1, budget // (_BYTES * max(1, len(candidates))))
+    above, tied, lists = [], [], [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
+    for start in range(0, len(questions), size):
+        some = range(start, min(start + size, len(questions)))
+        scores = _scores(scorer, questions.take(np.arange(some.start, some.stop)), len(candidates))
+        if among is not None:
+            scores[:, ~among] = np.nan
+        if not allow_seen:
+            for line, place in enumerate(some):
+                met = candidates.places(questions.met(place))
+                scores[line, met[met >= 0]] = np.nan
+        found = standing(scores, columns[some.start : some.stop])
+        above.append(found[0])
+        tied.append(found[1])
+        lists.append(best(scores, depth))
+    none = np.empty(0, dtype=np.int64)
+    return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))
+
+
+def standing(
+    scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, "q"]
+) -> tuple[Int64[np.ndarray, "q"], Int64[np.ndarray, "q"]]:
+    """Count for each question the items above its target, and those level with it, itself included.
+
+    Items whose score is NaN are left out. Raises UsageError where a target is.
+    """
+    own = scores[np.arange(len(scores)), columns][:, None]
+    if np.isnan(own).any():
+        raise UsageError("A target is left out of its own ranking: its score is no number.")
+    return (scores > own).sum(axis=1, dtype=np.int64), (scores == own).sum(axis=1, dtype=np.int64)
+
+
+def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:
+    """Places of the highest scores, best first, -1 where fewer are numbers.
+
+    Those of one score come in an order that is drawn once for all, so that no place in the catalog is favoured.
+    """
+    items = scores.shape[1]
+    depth = min(depth, items)
+    if not depth:
+        return np.empty((len(scores), 0), dtype=np.int64)
+    drawn = np.random.default_rng(0).permutation(items)
+    lowered = -scores[:, drawn]  # NaN is sorted to the end
+    chosen = np.argpartition(lowered, depth - 1, axis=1)[:, :depth]
+    values = np.take_along_axis(lowered, chosen, axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
+    places = drawn[np.take_along_axis(chosen, order, axis=1)]
+    return np.where(np.isnan(np.take_along_axis(values, order, axis=1)), -1, places).astype(np.int64)
+
+
+def _scores(scorer: Scorer, questions: Questions, items: int) -> Float32[np.ndarray, "q items"]:
+    """A copy of the scores, each question asked once however many targets it has."""
+    asked, lines = np.unique(questions.alike(), return_inverse=True)
+    scores = scorer.scores(questions.pasts(asked), questions.now[asked])
+    if scores.shape != (len(asked), items):
+        raise UsageError(
+            f"{scorer.name} gave scores of shape {scores.shape} where {(len(asked), items)} was asked: one for each "
+            "candidate."
+        )
+    if np.isnan(scores).any():
+        raise UsageError(f"{scorer.name} gave scores that are no numbers (NaN): they cannot be ranked.")
+    return scores[lines]

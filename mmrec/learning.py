@@ -1,0 +1,111 @@
+"""Behaviour into a store: train a tower on its events, then publish the generation that recommends by it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
+from mmrec.behaviour.event_arrays import load_events
+from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.log import EventLog
+from mmrec.errors import StoreError, UsageError
+from mmrec.generation.build import build_generation
+from mmrec.generation.generation import Generation, open_generation
+from mmrec.generation.recipe import recipe_like, spaces_of
+from mmrec.store.generations import Manifest, current
+from mmrec.store.items import ItemTable
+from mmrec.store.layout import Layout
+from mmrec.store.lock import job_lock
+from mmrec.training.config import TrainingConfig
+from mmrec.training.loop import Epoch
+from mmrec.training.train import CHECKPOINT, Report, train
+
+__all__ = ["Learned", "Lessons", "learn", "lessons"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """What a store has to learn from.
+
+    Attributes:
+        generation: The current one, whose item vectors are the contents.
+        rows: Row numbers of its items that have a content.
+        contents: Their fused vectors.
+        histories: What people did with them, cleaned.
+        cleaning: What cleaning left out.
+
+    """
+
+    generation: Generation
+    rows: Int64[np.ndarray, "n"]
+    contents: Float32[np.ndarray, "n content"]
+    histories: Histories
+    cleaning: CleaningReport
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What came of a training: how it went, and the generation that is now current."""
+
+    report: Report
+    manifest: Manifest
+
+
+def lessons(layout: Layout, log: EventLog, rules: Cleaning) -> Lessons:
+    """Take the events of a log with the items of the current generation.
+
+    Raises StoreError where there is no generation, UsageError where nothing is left to learn from.
+    """
+    number = current(layout)
+    if number is None:
+        raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
+    generation = open_generation(layout, number)
+    there = np.flatnonzero(generation.modalities)
+    known = KnownItems.of(ItemTable(layout.items).id_rows()).among(generation.rows[there])
+    events, report = clean(load_events(log.scan()), rules, known)
+    if not len(events):
+        raise UsageError(
+            f"no event of {report.events:,} is left to learn from; see why with `mmrec events stats {layout.root}`"
+        )
+    histories = Histories.of(events, known)
+    return Lessons(generation, generation.rows[there], generation.vectors_at(there), histories, report)
+
+
+def learn(
+    layout: Layout,
+    log: EventLog,
+    config: TrainingConfig,
+    folder: Path,
+    rules: Cleaning | None = None,
+    said: Callable[[Epoch], None] | None = None,
+) -> Learned:
+    """Train a tower on all that people did, and publish a generation with it; search goes on as before.
+
+    Args:
+        layout: The store.
+        log: Its events.
+        config: Sizes and settings.
+        folder: Where curves and checkpoints are kept; a training that was interrupted goes on from there.
+        rules: How events are cleaned.
+        said: Called with each epoch that is done.
+
+    Raises:
+        UsageError: There is nothing to learn from, or the folder holds another training.
+        StoreError: The new generation fails its checks; the one before then goes on serving.
+        StoreBusyError: Another job is at work on the store.
+
+    """
+    rules = Cleaning() if rules is None else rules
+    with job_lock(layout.job_lock):
+        taught = lessons(layout, log, rules)
+        trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, said)
+        before = taught.generation
+        recipe = recipe_like(before.manifest, spaces_of(before.fusion))
+        made = build_generation(layout, recipe, before, tower=trained.model)
+        # Others will have other events, and begin anew.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Learned(trained.report, made)

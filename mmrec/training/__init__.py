@@ -1,0 +1,1 @@
+"""Training: from histories and contents to a tower."""

@@ -1,0 +1,118 @@
+"""What a training will cost, before it is begun."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
+from mmrec.behaviour.splits import Split
+from mmrec.training.config import TrainingConfig
+from mmrec.training.loop import Loop, accelerator_for
+from mmrec.training.objective import loss_name
+from mmrec.training.task import task_of
+from mmrec.training.train import prepare
+from mmrec.training.windows import Windows
+
+__all__ = ["Estimate", "estimate"]
+
+_STEPS = 3
+# Weights, gradients, the optimiser's two moments, the running mean and the best so far.
+_COPIES = 6
+# Scores, their odds and the gradient of these.
+_SCORES = 3
+# Numbers that a block keeps for its gradient, in widths of the Transformer, besides its inner layer and attention.
+_KEPT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Sizes, memory and time of a training.
+
+    Attributes:
+        items: Items that training knows.
+        people: People it learns from.
+        events: Their events.
+        validation: Events that validation asks about.
+        parameters: Numbers that are trained.
+        loss: The loss that is used for so many items.
+        steps: Steps an epoch.
+        memory: Bytes for the weights with all that goes with them, the contents, and the largest step.
+        epoch_seconds: One epoch without validation, from a few steps taken here and now.
+        most_seconds: All epochs, if validation never ends them early.
+
+    """
+
+    items: int
+    people: int
+    events: int
+    validation: int
+    parameters: int
+    loss: str
+    steps: int
+    memory: int
+    epoch_seconds: float
+    most_seconds: float
+
+
+def estimate(
+    data: Split | Histories,
+    contents: Float32[np.ndarray, "items content"],
+    rows: Int64[np.ndarray, "items"],
+    config: TrainingConfig,
+    weights: Mapping[str, float] = DEFAULT_WEIGHTS,
+) -> Estimate:
+    """Take a few steps and throw them away. Arguments and errors are those of `mmrec.training.train.train`."""
+    task = task_of(data, weights, config.validation_people, config.seed)
+    with torch.random.fork_rng():
+        loop = prepare(task, contents, rows, config, accelerator_for(config), weights)
+        windows, taken = loop.steps(1)
+        seconds = _epoch_seconds(loop, windows, taken)
+    objective, known = loop.objective, len(loop.objective.tower.items.rows)
+    parameters = sum(weight.numel() for weight in objective.parameters())
+    sizes = [_padded(windows, which) for which in taken]
+    memory = 4 * _COPIES * parameters + contents.nbytes
+    memory += 0 if objective.white is None else 4 * objective.white.numel()
+    return Estimate(
+        items=known,
+        people=len(task.train),
+        events=len(task.train.items),
+        validation=len(task.validation),
+        parameters=parameters,
+        loss=loss_name(config, known),
+        steps=len(taken),
+        memory=memory + max(_step_bytes(config, known, size) for size in sizes),
+        epoch_seconds=seconds,
+        most_seconds=seconds * config.epochs,
+    )
+
+
+def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, "_"]]) -> float:
+    """Time some steps, the first of which does not count, and share it out by padded events."""
+    loop.step(windows, taken[0])
+    timed = taken[1 : 1 + _STEPS] or taken[:1]
+    began = perf_counter()
+    for which in timed:
+        loop.step(windows, which).item()
+    spent = perf_counter() - began
+    events = [int(np.prod(_padded(windows, which))) for which in taken]
+    return spent * sum(events) / sum(int(np.prod(_padded(windows, which))) for which in timed)
+
+
+def _padded(windows: Windows, which: Int64[np.ndarray, "_"]) -> tuple[int, int]:
+    return len(which), int((windows.stops[which] - windows.starts[which]).max())
+
+
+def _step_bytes(config: TrainingConfig, items: int, size: tuple[int, int]) -> int:
+    """Memory of one shard of a step, in float32."""
+    tower, (windows, length) = config.tower, size
+    windows = -(-windows // config.shards)
+    compared = items if loss_name(config, items) == "full" else config.negatives
+    scores = _SCORES * tower.interests * windows * length * compared
+    attention = 2 * tower.layers * windows * tower.heads * length * length
+    states = windows * length * tower.layers * (_KEPT * tower.width + 3 * tower.inner)
+    return 4 * (scores + attention + states)

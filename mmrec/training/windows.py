@@ -1,0 +1,143 @@
+"""Histories cut into windows of one length, and these into batches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from mmrec.behaviour.histories import Histories
+
+__all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]
+
+_POOL = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """The events of some histories, one after the other, as a tower reads them.
+
+    Attributes:
+        items: Place of each event's item in the array of rows they were made with.
+        kinds: Code of each event's kind, 0 for one that the tower does not tell apart.
+        liked: Whether it speaks for its item.
+        times: Microseconds since 1970 in UTC.
+        offsets: Where each person's events begin, and at last where all end.
+
+    """
+
+    items: Int64[np.ndarray, "n"]
+    kinds: Int64[np.ndarray, "n"]
+    liked: Bool[np.ndarray, "n"]
+    times: Int64[np.ndarray, "n"]
+    offsets: Int64[np.ndarray, "people_and_one"]
+
+    @classmethod
+    def of(
+        cls,
+        histories: Histories,
+        rows: Int64[np.ndarray, "items"],
+        kinds: tuple[str, ...],
+        weights: Mapping[str, float],
+    ) -> "Events":
+        """Take histories; `rows` are ascending and hold the items of all events."""
+        codes = np.array([kinds.index(name) + 1 if name in kinds else 0 for name in histories.kind_names])
+        liked = np.array([weights.get(name, 1.0) > 0 for name in histories.kind_names])
+        return cls(
+            np.searchsorted(rows, histories.items),
+            codes[histories.kinds].astype(np.int64),
+            liked[histories.kinds],
+            histories.times,
+            histories.offsets,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Where windows lie in the events: from a start to a stop, without the event at the stop, which is a target."""
+
+    starts: Int64[np.ndarray, "w"]
+    stops: Int64[np.ndarray, "w"]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.starts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Windows of one length.
+
+    Attributes:
+        items: Place of each event's item; 0 in the padding.
+        targets: Place of the item that was met next; -1 where there is nothing to learn.
+        kinds: Codes of kinds.
+        liked: Whether the event speaks for its item.
+        times: Microseconds since 1970.
+        asked: Time of the next event.
+
+    """
+
+    items: Int64[Tensor, "b l"]
+    targets: Int64[Tensor, "b l"]
+    kinds: Int64[Tensor, "b l"]
+    liked: Bool[Tensor, "b l"]
+    times: Int64[Tensor, "b l"]
+    asked: Int64[Tensor, "b l"]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+def cut(
+    offsets: Int64[np.ndarray, "people_and_one"], length: int, every_event: bool, random: np.random.Generator
+) -> Windows:
+    """Cut each person's history into windows that end at their newest event.
+
+    With `every_event`, a history that does not fit one window is cut into several, at places that differ from epoch to
+    epoch, so that each event is a target once an epoch, with contexts of all lengths.
+    """
+    firsts, lasts = offsets[:-1], offsets[1:] - 1
+    there = lasts > firsts
+    firsts, lasts = firsts[there], lasts[there]
+    if not every_event:
+        return Windows(np.maximum(firsts, lasts - length), lasts)
+    counts = lasts - firsts
+    shifts = np.where(counts > length, random.integers(0, length, len(counts)), 0)
+    pieces = -(-(counts + shifts) // length)
+    owner = np.repeat(np.arange(len(counts)), pieces)
+    piece = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    stops = lasts[owner] - piece * length + shifts[owner]
+    starts = np.maximum(firsts[owner], stops - length)
+    return Windows(starts, np.minimum(stops, lasts[owner]))
+
+
+def batches(windows: Windows, size: int, random: np.random.Generator) -> list[Int64[np.ndarray, "_"]]:
+    """Share windows out among batches: at random, but with others of about their length, which saves padding."""
+    lengths = windows.stops - windows.starts
+    order = random.permutation(len(windows))
+    pools = [order[start : start + size * _POOL] for start in range(0, len(order), size * _POOL)]
+    alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    found = [pool[start : start + size] for pool in alike for start in range(0, len(pool), size)]
+    return [found[place] for place in random.permutation(len(found))]
+
+
+def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, "b"]) -> Batch:
+    """Read some windows out of the events, padded at the end to the longest of them."""
+    starts, lengths = windows.starts[which], windows.stops[which] - windows.starts[which]
+    steps = np.arange(max(1, int(lengths.max(initial=0))))
+    real = steps < lengths[:, None]
+    here = np.where(real, starts[:, None] + steps, starts[:, None])
+    following = np.where(real, here + 1, here)
+    targets = np.where(real & events.liked[following], events.items[following], -1)
+    return Batch(
+        torch.from_numpy(np.where(real, events.items[here], 0)),
+        torch.from_numpy(targets),
+        torch.from_numpy(events.kinds[here]),
+        torch.from_numpy(events.liked[here]),
+        torch.from_numpy(events.times[here]),
+        torch.from_numpy(events.times[following]),
+    )

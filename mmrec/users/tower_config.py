@@ -1,0 +1,54 @@
+"""The sizes of a tower."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["TowerConfig"]
+
+
+class TowerConfig(BaseModel):
+    """What a tower is made of; with its weights it is all that is needed to run it.
+
+    Attributes:
+        dim: Length of the vectors of items and people.
+        content: Whether items are placed by their content; if not, by a free vector each, as SASRec does, and items
+            without one cannot be placed.
+        white: Most dimensions of whitened content that are kept.
+        adaptor: Width of the adaptor's hidden layer; 0 for a linear one.
+        delta_bound: Norm that an item's own delta can have at most, beside a content vector of norm 1; 0 for none. It
+            bounds how far behaviour moves an item away from where its content alone puts it.
+        width: Width of the Transformer.
+        layers: Number of its blocks.
+        heads: Attention heads of each.
+        inner: Width of the hidden layer of its feed-forward networks.
+        window: Most events that it looks at, the newest ones.
+        interests: Vectors a person, 1 to 4.
+        dropout: Share of activations dropped while training.
+        ask_time: Whether it makes use of how long ago the newest event was when it is asked.
+        spans: Whether attention is biased by the time between two events.
+        kinds: Kinds of events that it tells apart; others are all alike to it.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int = Field(default=64, ge=2, le=4096)
+    content: bool = True
+    white: int = Field(default=256, ge=1)
+    adaptor: int = Field(default=0, ge=0)
+    delta_bound: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    width: int = Field(default=64, ge=2, le=4096)
+    layers: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=2, ge=1)
+    inner: int = Field(default=256, ge=1)
+    window: int = Field(default=100, ge=1)
+    interests: int = Field(default=1, ge=1, le=4)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    ask_time: bool = True
+    spans: bool = True
+    kinds: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TowerConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; make it one")
+        return self

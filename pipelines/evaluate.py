@@ -1,0 +1,151 @@
+"""The job behind ``mmrec evaluate``: a store's events split, all models asked, a table and a page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.event_arrays import EventArrays, load_events
+from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.kinds import Kinds, load_kinds
+from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.log import open_log
+from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
+from mmrec.errors import UsageError
+from mmrec.evaluation.baselines.content_mean import ContentMean
+from mmrec.evaluation.baselines.item_knn import ItemKNN
+from mmrec.evaluation.baselines.popularity import Popularity
+from mmrec.evaluation.baselines.random_order import RandomOrder
+from mmrec.evaluation.baselines.recent import RecentPopularity
+from mmrec.evaluation.candidates import Candidates
+from mmrec.evaluation.evaluating import evaluate, fit
+from mmrec.evaluation.evaluation import Evaluation, Protocol
+from mmrec.evaluation.scorer import Scorer
+from mmrec.snapshot import open_snapshot
+from mmrec.store.files import write_atomically
+from mmrec.store.layout import Layout
+from pipelines import console
+from pipelines.categories import category_shares
+from pipelines.progress import progress
+
+__all__ = ["EvaluateOptions", "Trained", "run"]
+
+Trained = Callable[[Split, Candidates], Mapping[str, Sequence[Scorer]]]
+"""Trains or loads further models for a split, one scorer for each seed. Whoever was trained on more than the split's
+training part does not belong here: the store's own model has seen the targets."""
+
+_SPLITS: Final = {"time": "by time", "last": "by time, last event only", "leave-one-out": "leave one out"}
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """One run of ``mmrec evaluate``.
+
+    Attributes:
+        store: The store's directory.
+        split: Which events are predicted.
+        quantile: Share of the events that come before the cutoff of a split by time.
+        report: Where the page is written, if anywhere.
+        category: Metadata column whose values, parted by commas, are categories.
+        cold_items: Whether a tenth of the items is held out of training.
+        cold_people: Whether a tenth of the people is, who alone are asked then.
+        allow_seen: Whether what a person had met can be recommended.
+        kinds: TOML file with weights and other names of kinds.
+        events: SQLAlchemy URL of the log; None is the store's own.
+        people: How many people are asked at most, drawn by the seed; all if None.
+        seed: Of what is held out, and of the people drawn.
+
+    """
+
+    store: Path
+    split: Literal["time", "last", "leave-one-out"] = "time"
+    quantile: float = 0.9
+    report: Path | None = None
+    category: str | None = None
+    cold_items: bool = False
+    cold_people: bool = False
+    allow_seen: bool = False
+    kinds: Path | None = None
+    events: str | None = None
+    people: int | None = None
+    seed: int = 0
+
+
+def run(asked: EvaluateOptions, trained: Trained | None = None) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate the baselines, and whatever `trained` gives. Raises UsageError, StoreError; see `mmrec.errors`.
+
+    Returns what was measured, and how the events were split, by name.
+    """
+    kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
+    layout = Layout(asked.store)
+    layout.check()
+    snapshot = open_snapshot(layout)
+    known = KnownItems.of(snapshot.items.id_rows())
+    rows = np.sort(known.rows)
+    shares = None if asked.category is None else category_shares(snapshot.items, asked.category, rows)
+    candidates = Candidates(rows, snapshot.vectors(rows.tolist()), shares)
+    split = _split(asked, _events(asked, layout), known, Cleaning(kinds=kinds))
+    baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
+    models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
+    if trained is not None:
+        models |= trained(split, candidates)
+    with progress("evaluating", len(models)) as advance:
+        protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
+        found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
+    facts = _facts(asked, split)
+    if asked.report is not None:
+        _write(asked, found, facts)
+    return found, facts
+
+
+def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
+    if asked.events is not None or layout.events.exists():  # to open a log that is not there would make one
+        with closing(open_log(layout.events if asked.events is None else asked.events)) as log:
+            events = load_events(log.scan())
+        if len(events):
+            return events
+    raise UsageError(f"{asked.store} has no events: bring some with `mmrec events import {asked.store} FILE`.")
+
+
+def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules: Cleaning) -> Split:
+    if asked.split == "leave-one-out":
+        split = leave_one_out(Histories.of(clean(events, rules, known)[0], known), rules)
+    else:
+        split = time_split(events, known, time_cutoff(events, asked.quantile, rules), rules)
+    # What is held out is chosen by ids alone, and before targets are dropped.
+    if asked.cold_items:
+        split = hold_out_items(split, known, seed=asked.seed)
+    if asked.cold_people:
+        split = hold_out_people(split, seed=asked.seed)
+    return split.last_only() if asked.split == "last" else split
+
+
+def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
+    facts = {"split": _SPLITS[asked.split]}
+    if split.cutoff is not None:
+        moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
+        facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"
+    if split.cold_rows is not None:
+        facts["items held out"] = f"{len(split.cold_rows):,}"
+    if split.cold_people is not None:
+        facts["people held out"] = f"{len(split.cold_people):,}"
+    return facts
+
+
+def _write(asked: EvaluateOptions, found: Evaluation, facts: Mapping[str, str]) -> None:
+    from mmrec.evaluation.report import Report, render  # noqa: PLC0415 - only a page needs matplotlib
+
+    out = asked.report
+    assert out is not None  # noqa: S101 - asked for
+    page = render(Report(f"How well {asked.store.resolve().name} serves people", found, facts))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error
+    console.note(f"The page is {out}")

@@ -1,0 +1,73 @@
+"""The protocol on real behaviour: figures of MovieLens 100K that others can reproduce."""
+
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.event_arrays import EventArrays
+from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.splits import leave_one_out, time_cutoff, time_split
+from mmrec.evaluation.accuracy import accuracy
+from mmrec.evaluation.baselines import ItemKNN, Popularity, RecentPopularity
+from mmrec.evaluation.candidates import Candidates
+from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.ranking import rank
+from pipelines.catalogs.movielens import ml_100k_folder
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    """All ratings in the order of the file, and the items that have five of them."""
+    with (ml_100k_folder() / "ml-100k.inter").open() as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    users, items = (pa.array([row[column] for row in rows]).dictionary_encode() for column in (0, 1))
+    people, places = np.unique(np.array(users.dictionary.to_pylist()), return_inverse=True)
+    item_ids, item_places = np.unique(np.array(items.dictionary.to_pylist()), return_inverse=True)
+    events = EventArrays(
+        pa.array(people.tolist()), pa.array(item_ids.tolist()), ("rate",),
+        places[users.indices.to_numpy()].astype(np.int32), item_places[items.indices.to_numpy()].astype(np.int32),
+        np.zeros(len(rows), np.int16), np.array([int(row[3]) * 10**6 for row in rows]), np.arange(len(rows)),
+        np.array([float(row[2]) for row in rows], np.float32),
+    )  # fmt: skip
+    often = np.bincount(events.items) >= 5
+    return events, KnownItems.numbered(item_ids[often].tolist())
+
+
+def answer(learner, train, questions, items):
+    found = rank(learner.fit(train, items), questions, items)
+    return found, *(accuracy(metric, 10, found.above, found.tied).mean() for metric in ("hr", "ndcg"))
+
+
+def test_leave_one_out(ratings):
+    events, known = ratings
+    items = Candidates(np.sort(known.rows))
+    split = leave_one_out(Histories.of(clean(events, Cleaning(), known)[0], known))
+    questions = Questions.of(split).answerable(items)
+    assert (len(items), len(questions), split.people) == (1349, 943, 943)
+    found, hit, ndcg = answer(Popularity(), split.train_and_validation(), questions, items)
+    assert (hit, ndcg) == pytest.approx((0.0870, 0.0447), abs=5e-5)
+    # Many papers give a tied target the first of its places.
+    first = np.where(found.above < 10, 1 / np.log2(found.above + 2), 0)
+    assert first.mean() == pytest.approx(0.0453, abs=5e-5)
+
+
+def test_later_events(ratings):
+    events, known = ratings
+    items = Candidates(np.sort(known.rows))
+    kept = clean(events, Cleaning(), known)[0]
+    split = time_split(events, known, time_cutoff(kept, 0.9))
+    questions = Questions.of(split).answerable(items)
+    assert (len(split.train.items), len(questions), split.people) == (89_357, 9_930, 166)
+    last = questions.take(np.isin(questions.targets, split.last_only().targets))
+    assert len(last) == 166
+    for learner, asked, expected in [
+        (Popularity(), questions, (0.0699, 0.0327)),
+        (RecentPopularity(), questions, (0.0759, 0.0387)),
+        (RecentPopularity(), last, (0.1265, 0.0609)),
+        (ItemKNN(), last, (0.1145, 0.0585)),
+    ]:
+        assert answer(learner, split.train, asked, items)[1:] == pytest.approx(expected, abs=5e-5)

@@ -1,0 +1,49 @@
+"""Two processes compute what one does: the same losses, dropout included, and the same weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+JOB = Path(__file__).parent / "train_job.py"
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": [
+        *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    ],
+}
+
+
+def run(arguments, folder):
+    folder.mkdir()
+    root = JOB.parents[2]
+    paths = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
+    settings = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [sys.executable, *arguments, str(JOB), str(folder)],
+        capture_output=True,
+        text=True,
+        env=settings,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((folder / "curve.json").read_text()), load_file(folder / "tower.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+    curve, weights = run([], tmp_path / "one")
+    assert len(curve) == 3
+    for name, launcher in LAUNCHERS.items():
+        other_curve, other_weights = run(launcher, tmp_path / name)
+        np.testing.assert_allclose(other_curve, curve, rtol=1e-4, atol=1e-5)
+        assert weights.keys() == other_weights.keys()
+        for part, weight in weights.items():
+            np.testing.assert_allclose(other_weights[part], weight, rtol=1e-3, atol=1e-4, err_msg=f"{name} {part}")
