@@ -91,14 +91,19 @@ def ranked(
     """Return the candidates, and the places among them of those to show, in order; popular ones are the last list."""
     depth = max(DEPTH, 2 * wishes.k)
     left_out = np.union1d(person.seen, person.turned_down) if wishes.exclude_seen else person.turned_down
-    lists = found_for(space, placed.vectors, depth, left_out, allowed)
-    lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
     share = popular_share(person, placed)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
+    lists = found_for(space, placed.vectors, _deep_enough(weights[:-1], wishes.k, depth), left_out, allowed)
+    lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
     candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
     dial = float(wishes.diversity)
     units = unit(space.contents(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
     return candidates, diversify(candidates.relevance, units, wishes.k, dial)
+
+
+def _deep_enough(weights: Float32[np.ndarray, "m"], k: int, depth: int) -> int:
+    """How deep each list must be: twice the seats of the strongest interest, and long enough to be the whole answer."""
+    return min(depth, max(2 * k, int(np.ceil(2 * depth * weights.max(initial=0)))))
 
 
 def hits_for(
