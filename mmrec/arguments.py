@@ -1,6 +1,7 @@
 """Arguments of Python calls, checked where a wrong one would otherwise end deep inside."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from numbers import Real
 from typing import Any
 
@@ -67,6 +68,9 @@ def as_events(given: Any) -> list[Event]:  # noqa: ANN401 - as above
     odd = next((one for one in events if not isinstance(one, Event)), None)
     if odd is not None:
         raise UsageError(f"an event is a mmrec.Event; got {_shown(odd)}")
+    for place, event in enumerate(events):
+        if not isinstance(event.time, datetime):
+            raise UsageError(f"event {place}: its time is a datetime with a time zone; got {_shown(event.time)}")
     return events
 
 

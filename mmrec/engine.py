@@ -17,6 +17,7 @@ from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
+from mmrec.found import found_hits
 from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
@@ -47,9 +48,9 @@ class Engine:
         layout: Layout,
         load: Callable[[str], Sequence[Encoder]],
         media: MediaAccess,
-        events: str | None = None,
+        events: StoreEvents,
     ) -> None:
-        """Take a store, how media are read, and where events are if not in the store.
+        """Take a store, how media are read, and what people did.
 
         `load` gives the encoders, told what the store was made with.
 
@@ -62,8 +63,8 @@ class Engine:
         self._loaded: Sequence[Encoder] | None = None
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
-        self._events = StoreEvents(layout, events)
-        self._recommender = Recommender(self._fresh_snapshot, self._queries, self._events, space_of)
+        self._events = events
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, events, space_of)
 
     def search(
         self,
@@ -97,7 +98,7 @@ class Engine:
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
         found = snapshot.live.search(vector[None], int(k) + len(set(asked)), allowed=allowed)
-        hits = _hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
+        hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
     def similar(
@@ -229,6 +230,10 @@ class Engine:
             "checks": made.checks,
         }
 
+    def close(self) -> None:
+        """Close the log of events; it is opened again when needed."""
+        self._events.close()
+
     def _known(self, snapshot: Snapshot, ids: Sequence[str]) -> dict[str, StoredItem]:
         """The items of these ids. Raises UnknownIdError with ids that may be meant, where one is not there."""
         found = snapshot.items.by_id(ids)
@@ -250,16 +255,3 @@ class Engine:
             if self._loaded is None:
                 self._loaded = self._load(self._fresh_snapshot().generation.manifest.encoders)
             return self._loaded
-
-
-def _hits(snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]) -> list[Hit]:
-    found = [row for row in rows if row >= 0]
-    stored = snapshot.items.by_row(found)
-    vectors = dict(zip(found, snapshot.vectors(found), strict=True))
-    hits = []
-    for row in found:
-        item = stored.get(row)
-        if item is not None and item.id not in left_out:
-            shares = snapshot.generation.fusion.shares(query, vectors[row])
-            hits.append(hit_of(item, float(query @ vectors[row]), shares))
-    return hits

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmrec.behaviour.kinds import Kinds
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
 from mmrec.errors import StoreError
+from mmrec.recommending.store_events import StoreEvents
 from mmrec.store.layout import Layout
 
 __all__ = ["open_store"]
@@ -21,6 +23,7 @@ def open_store(
     dtype: str = "fp32",
     media: MediaAccess | None = None,
     events: str | None = None,
+    kinds: Kinds | None = None,
 ) -> Engine:
     """Open a store for queries and changes. Encoders are loaded when first needed.
 
@@ -32,6 +35,7 @@ def open_store(
         media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
             but the web.
         events: SQLAlchemy URL of the log of events; the store's own if None.
+        kinds: What each kind of event weighs; the defaults of `mmrec.behaviour.kinds` if None.
 
     Raises:
         StoreError: The store is missing or of another format. One that is damaged or has no generation yet raises it
@@ -41,7 +45,10 @@ def open_store(
     layout = Layout(Path(path))
     layout.check()
     return Engine(
-        layout, lambda preset: _encoders_of(layout, encoders, preset, device, dtype), media or MediaAccess(), events
+        layout,
+        lambda preset: _encoders_of(layout, encoders, preset, device, dtype),
+        media or MediaAccess(),
+        StoreEvents(layout, events, kinds),
     )
 
 

@@ -1,12 +1,14 @@
 """The job behind ``mmrec recommend``, and how its answer is printed."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
 
 import mmrec
+from mmrec.behaviour.kinds import load_kinds
 from mmrec.recommending.answer import Recommendations, Recommended
 from pipelines import answers, console
 
@@ -31,6 +33,7 @@ class RecommendOptions:
         diversity: From 0 to 1.
         explain: Say which items of the past speak for each.
         events: SQLAlchemy URL of the log; None is the store's own.
+        kinds: TOML file with weights of kinds.
         encoders: Encoders, where the store needs other ones than it was made with.
         device: Where a text is encoded.
         dtype: The format of the numbers there.
@@ -48,6 +51,7 @@ class RecommendOptions:
     diversity: float
     explain: bool
     events: str | None
+    kinds: Path | None
     encoders: str | None
     device: str
     dtype: str
@@ -55,19 +59,25 @@ class RecommendOptions:
 
 def run_recommend(asked: RecommendOptions) -> Recommendations:
     """Make a list. Raises UsageError, StoreError; see `mmrec.errors`."""
-    engine = mmrec.open(
-        asked.store, encoders=asked.encoders, device=asked.device, dtype=asked.dtype, events=asked.events
+    opened = mmrec.open(
+        asked.store,
+        encoders=asked.encoders,
+        device=asked.device,
+        dtype=asked.dtype,
+        events=asked.events,
+        kinds=None if asked.kinds is None else load_kinds(asked.kinds),
     )
-    return engine.recommend(
-        asked.user,
-        history=[*((item, "like") for item in asked.history), *((item, "hide") for item in asked.hidden)],
-        text=asked.text,
-        k=asked.k,
-        where=asked.where,
-        exclude_seen=asked.exclude_seen,
-        diversity=asked.diversity,
-        explain=asked.explain,
-    )
+    with closing(opened) as engine:
+        return engine.recommend(
+            asked.user,
+            history=[*((item, "like") for item in asked.history), *((item, "hide") for item in asked.hidden)],
+            text=asked.text,
+            k=asked.k,
+            where=asked.where,
+            exclude_seen=asked.exclude_seen,
+            diversity=asked.diversity,
+            explain=asked.explain,
+        )
 
 
 def print_recommendations(found: Recommendations, asked: RecommendOptions, *, as_json: bool) -> None:

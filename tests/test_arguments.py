@@ -37,6 +37,15 @@ calls = {
     "one item": lambda: engine.upsert(Item("x", ())),
     "dict as item": lambda: engine.upsert([{"id": "x"}]),
     "number as new id": lambda: engine.upsert([Item(5, (Field(Modality.TEXT, "t", text="x"),), {"shelf": "a"})]),
+    "number as user": lambda: engine.recommend(7),
+    "number as liked": lambda: engine.recommend(text=3),
+    "one text as history": lambda: engine.recommend(history="apple"),
+    "number in a history": lambda: engine.recommend(history=["apple", 3]),
+    "text as diversity": lambda: engine.recommend(diversity="much"),
+    "fraction as k of a list": lambda: engine.recommend(k=2.5),
+    "one event": lambda: engine.record(mmrec.Event("ada", "apple", "view", None)),
+    "pair as event": lambda: engine.record([("ada", "apple")]),
+    "time that is none": lambda: engine.record([mmrec.Event("ada", "apple", "view", 3)]),
     "empty id": lambda: engine.upsert([Item("", (Field(Modality.TEXT, "t", text="x"),), {"shelf": "a"})]),
 }
 said = {}
@@ -64,6 +73,15 @@ EXPECTED = {
     "dict as item": "an item is a mmrec.Item; got dict",
     "number as new id": "got int 5",
     "empty id": "must not be empty",
+    "number as user": "user is a text",
+    "number as liked": "text is a text",
+    "one text as history": "got str 'apple'",
+    "number in a history": "got int 3",
+    "text as diversity": "diversity must be a number from 0 to 1; got 'much'",
+    "fraction as k of a list": "k must be a whole number, at least 1; got 2.5",
+    "one event": "events are given as a list",
+    "pair as event": "an event is a mmrec.Event; got tuple",
+    "time that is none": "its time is a datetime",
 }
 
 

@@ -88,7 +88,8 @@ class RecentPopularity:
         for item, kind, at, people in log.query(asked):
             weight = self._kinds.weights.get(kind, 0.0) * people
             if weight:
-                self._sums[item] = self._sums.get(item, 0.0) + weight * self._factor(int(at))
+                factor = self._factor(int(at))  # first, as it may make all the sums smaller
+                self._sums[item] = self._sums.get(item, 0.0) + weight * factor
 
     def _factor(self, day: int) -> float:
         """What a day counts beside the newest day so far; a newer one makes all before it smaller."""

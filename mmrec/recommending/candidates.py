@@ -30,11 +30,20 @@ class Turned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What one vector of a person found, best first; the ranks are the scores, lowered by what was turned down."""
+    """What one vector of a person found, best first.
+
+    Attributes:
+        rows: Row numbers.
+        scores: How well each matches.
+        ranks: What the order goes by: the scores, lowered by what was turned down.
+        by_vector: Whether a search found them, so that the scores are cosines with a vector of the person.
+
+    """
 
     rows: Int64[np.ndarray, "n"]
     scores: Float32[np.ndarray, "n"]
     ranks: Float32[np.ndarray, "n"]
+    by_vector: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +88,7 @@ def popular_found(popular: PopularList, depth: int, left_out: Int64[np.ndarray, 
     """Take the popular items as what one more vector found; their ranks fall evenly, as their order is what counts."""
     good = ~np.isin(popular.rows, left_out)
     rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
-    return Found(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32))
+    return Found(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32), by_vector=False)
 
 
 def lowered(space: TasteSpace, lists: Sequence[Found], turned: Turned) -> list[Found]:
@@ -87,13 +96,15 @@ def lowered(space: TasteSpace, lists: Sequence[Found], turned: Turned) -> list[F
     if not len(turned.vectors):
         return list(lists)
     rows = np.unique(np.concatenate([one.rows for one in lists]))
-    lost = losses(unit(space.vectors(rows)), turned.vectors, turned.strengths)
-    return [_again(one, one.ranks - lost[np.searchsorted(rows, one.rows)]) for one in lists]
+    likeness = unit(space.contents(rows)) @ turned.vectors.T
+    return [_lowered(one, likeness[np.searchsorted(rows, one.rows)], turned.strengths) for one in lists]
 
 
-def _again(found: Found, ranks: Float32[np.ndarray, "n"]) -> Found:
+def _lowered(found: Found, likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, "h"]) -> Found:
+    cosines = found.scores if found.by_vector else np.zeros_like(found.scores)
+    ranks = found.ranks - losses(likeness, strengths, cosines)
     order = np.argsort(-ranks, kind="stable")
-    return Found(found.rows[order], found.scores[order], ranks[order])
+    return Found(found.rows[order], found.scores[order], ranks[order], found.by_vector)
 
 
 def blended_candidates(lists: Sequence[Found], weights: Float32[np.ndarray, "m"], most: int) -> Candidates:

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 
 from mmrec.fusion.blocks import unit
 from mmrec.query import Hit
-from mmrec.ranking.dpp import greedy_dpp
+from mmrec.ranking.diversify import diversify
 from mmrec.recommending.answer import Because, Recommended, Source
 from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, lowered, popular_found
 from mmrec.recommending.person import Person
@@ -28,10 +28,6 @@ ENOUGH: Final = 3.0
 
 DEPTH: Final = 200
 """Candidates that are blended and spread, where the list itself is not longer."""
-
-FEED: Final = 50
-"""Beyond so many items a list is a feed: only its last `WINDOW` items repel the next."""
-WINDOW: Final = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +65,9 @@ def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, "content"
     past = space.vectors(person.past.rows)
     interests = space.model.people([person.past], [past], now)[0]
     wish = None if text is None else unit(space.model.items(np.array([-1], dtype=np.int64), text[None]))[0]
-    return Placed(interests, wish, Turned(*turned_down(person.past, past)))
+    against = (person.past.weights < 0).any()
+    contents = space.contents(person.past.rows) if against else np.zeros((len(past), 0), dtype=np.float32)
+    return Placed(interests, wish, Turned(*turned_down(person.past, contents)))
 
 
 def popular_share(person: Person, placed: Placed) -> float:
@@ -93,16 +91,19 @@ def ranked(
     """Return the candidates, and the places among them of those to show, in order; popular ones are the last list."""
     depth = max(DEPTH, 2 * wishes.k)
     left_out = np.union1d(person.seen, person.turned_down) if wishes.exclude_seen else person.turned_down
-    lists = found_for(space, placed.vectors, depth, left_out, allowed)
-    lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
     share = popular_share(person, placed)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
+    lists = found_for(space, placed.vectors, _deep_enough(weights[:-1], wishes.k, depth), left_out, allowed)
+    lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
     candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
-    if wishes.diversity == 0:
-        return candidates, np.arange(min(wishes.k, len(candidates.rows)), dtype=np.int64)
-    window = WINDOW if wishes.k > FEED else None
-    vectors = unit(space.vectors(candidates.rows))
-    return candidates, greedy_dpp(candidates.relevance, vectors, wishes.k, float(wishes.diversity), window)
+    dial = float(wishes.diversity)
+    units = unit(space.contents(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
+    return candidates, diversify(candidates.relevance, units, wishes.k, dial)
+
+
+def _deep_enough(weights: Float32[np.ndarray, "m"], k: int, depth: int) -> int:
+    """How deep each list must be: twice the seats of the strongest interest, and long enough to be the whole answer."""
+    return min(depth, max(2 * k, int(np.ceil(2 * depth * weights.max(initial=0)))))
 
 
 def hits_for(
@@ -120,8 +121,7 @@ def hits_for(
     stored = snapshot.items.by_row(rows.tolist())
     because: list[tuple[Because, ...]] = [()] * len(rows)
     if explain:
-        past, items = snapshot.vectors(person.past.rows.tolist()), snapshot.vectors(rows.tolist())
-        because = reasons(snapshot.generation.fusion, person, past, items)
+        because = reasons(snapshot.generation.fusion, person, space.contents(person.past.rows), space.contents(rows))
     people, vectors = placed.vectors, space.vectors(rows)
     hits = []
     for at, row in enumerate(rows.tolist()):

@@ -26,7 +26,11 @@ def space_of(snapshot: Snapshot) -> TasteSpace:
     there = snapshot.tail_modalities > 0
     if there.any():
         live.add(snapshot.tail_rows[there], vectors.tail[there])
-    return TasteSpace(taste.model, live, vectors, _whole)
+
+    def contents(rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n content"]:
+        return snapshot.vectors(rows.tolist())
+
+    return TasteSpace(taste.model, live, vectors, contents, _whole)
 
 
 class _Vectors:

@@ -147,11 +147,15 @@ class ContentInterests:
         turned: Float32[np.ndarray, "h dim"],
         strengths: Float32[np.ndarray, "h"],
     ) -> Float32[np.ndarray, "g dim"]:
-        """Subtract what was turned down as far as an interest points there; interests in other subjects stay."""
-        likeness = np.maximum(0, centres @ turned.T) * strengths
+        """Subtract each thing that was turned down from the interest it is nearest to, as far as that points there."""
+        if not len(turned) or not len(centres):
+            return centres
+        likeness = centres @ turned.T
+        nearest = np.arange(len(centres))[:, None] == likeness.argmax(axis=0)
+        pulls = np.where(nearest, np.maximum(0, likeness) * strengths, 0).astype(np.float32)
         # Many things turned down alike must not turn an interest into its opposite.
-        likeness /= np.maximum(1, likeness.sum(axis=1, keepdims=True))
-        return unit((centres - self.against * likeness @ turned).astype(np.float32))
+        pulls /= np.maximum(1, pulls.sum(axis=1, keepdims=True))
+        return unit(centres - np.float32(self.against) * (pulls @ turned))
 
 
 def no_interests(dim: int) -> Interests:

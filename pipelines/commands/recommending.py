@@ -1,5 +1,6 @@
 """The command that asks a store for a person."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +33,9 @@ def recommend(
     ] = 0.0,
     explain: Annotated[bool, typer.Option("--explain", help="Show which items of the past speak for each.")] = False,
     events: EventsOption = None,
+    kinds: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Weights of kinds of events.", dir_okay=False)
+    ] = None,
     encoders: options.EncodersOption = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
@@ -56,6 +60,7 @@ def recommend(
         diversity,
         explain,
         events,
+        kinds,
         encoders,
         grammar.parse_device(device),
         dtype,
