@@ -85,7 +85,7 @@ class EvaluateOptions:
 def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     """Evaluate the baselines, interests without training, and towers where they are asked for.
 
-    Returns what was measured, and how the events were split, by name. Raises UsageError, StoreError; see `mmrec.errors`.
+    Returns what was measured, and how the events were split, by name. Raises UsageError or StoreError.
     """
     kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
     layout = Layout(asked.store)
