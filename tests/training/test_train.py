@@ -38,7 +38,7 @@ def loop_of(data, **settings):
 )
 def test_an_order_that_everybody_follows_is_learned(tmp_path, settings):
     tower = {"dropout": 0.0, **settings.pop("tower", {})}
-    trained = train(cyclic(), contents(), ROWS, small_config(epochs=40, tower=tower, **settings), tmp_path)
+    trained = train(cyclic(), contents(), ROWS, small_config(epochs=25, tower=tower, **settings), tmp_path)
     assert trained.report.ndcg == pytest.approx(1)
     assert trained.report.curve[-1].loss < trained.report.curve[0].loss
     model = load_tower(tmp_path)
