@@ -85,7 +85,8 @@ class Loop:
     ) -> None:
         self.objective, self.events, self.validate = objective, events, validate
         self.config, self.accelerator = config, accelerator
-        optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate)
+        fused = accelerator.device.type in {"cpu", "cuda"}
+        optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate, fused=fused)
         self.prepared, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = Average(objective, config.average) if config.average else None
         self.best: dict[str, Tensor] = {}
