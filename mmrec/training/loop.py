@@ -170,7 +170,8 @@ class Loop:
         # All processes stop at the same epoch only if they hear the same number.
         heard = torch.tensor(self.validate(), device=self.accelerator.device)
         ndcg = float(broadcast(heard).item())
-        if ndcg > self.at.best:
+        # While nothing is found, or nobody can be asked, the newest weights are the best there are.
+        if ndcg > self.at.best or ndcg == 0 == self.at.best:
             self.at.best, self.at.best_epoch = ndcg, self.at.epoch
             self.best = {name: weight.detach().clone() for name, weight in self.objective.named_parameters()}
         return ndcg
