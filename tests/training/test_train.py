@@ -113,7 +113,9 @@ def test_another_training_is_not_gone_on_from(tmp_path):
         train(data, contents(), ROWS, config, tmp_path)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"content": False}, {"interests": 3}, {"adaptor": 4}])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"content": False}, {"interests": 3}, {"adaptor": 4}, {"spans": False, "ask_time": False}]
+)
 def test_gradients_reach_everything_that_is_trained_and_nothing_else(sizes):
     loop = loop_of(random_histories(30), tower=sizes, delta_drop=0.0)
     before = {name: tensor.clone() for name, tensor in loop.objective.state_dict().items()}
