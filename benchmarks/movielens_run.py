@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import process_time
 
 import numpy as np
 import torch
@@ -58,17 +57,14 @@ def main() -> None:
     keep_freed_memory()
     films = MovieLens()
     split = reduced(films.split(run.split, run.seed))
-    began = process_time()
     folder = run.path.with_suffix("")
     trained = train(split, films.contents, films.rows, config_of(run.model, run.seed), folder, said=print)
-    seconds = process_time() - began
     report = trained.report
     result = {
         "ranks": _ranks(trained, split, films),
         "best_epoch": report.best_epoch,
         "epochs": len(report.curve),
         "validation_ndcg": report.ndcg,
-        "cpu_seconds": seconds,
         "epoch_seconds": float(np.median([epoch.seconds for epoch in report.curve])),
         "losses": [epoch.loss for epoch in report.curve],
         "ndcgs": [epoch.ndcg for epoch in report.curve],

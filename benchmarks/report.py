@@ -27,13 +27,14 @@ def machine() -> str:
 
 
 def show(title: str, rows: Sequence[Sequence[object]], figures: Mapping[str, float]) -> None:
-    """Print a table (its first row the header) and the figures as one line of JSON."""
+    """Print a table (its first row the header) and the figures, if there are any, as one line of JSON."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
     print(f"\n{title}\n{machine()}\n")
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    if figures:
+        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
 def _cell(value: object) -> str:

@@ -41,8 +41,10 @@ class Checkpoint:
                     average.mean[name].copy_(self.tensors[f"mean.{name}"])
         for name, weight in own.items():
             if f"moment.{name}" in self.tensors:
+                # Where one kernel does all, it counts on the device too.
+                counted = weight.device if optimizer.defaults.get("fused") else torch.device("cpu")
                 optimizer.state[weight] = {
-                    "step": self.tensors[f"steps.{name}"].clone(),
+                    "step": self.tensors[f"steps.{name}"].to(counted),
                     "exp_avg": self.tensors[f"moment.{name}"].to(weight.device),
                     "exp_avg_sq": self.tensors[f"square.{name}"].to(weight.device),
                 }

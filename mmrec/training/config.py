@@ -38,7 +38,7 @@ class TrainingConfig(BaseModel):
         patience: Validations without a better NDCG@10 after which training ends.
         validation_people: Most people that validation asks about.
         seed: Decides all that is random.
-        device: As `mmrec.compute.pick_device` takes it.
+        device: Kind of device; which of several GPUs is for the launcher to say, or for CUDA_VISIBLE_DEVICES.
         precision: ``no`` is float32; ``bf16`` is mixed.
 
     """
@@ -65,7 +65,7 @@ class TrainingConfig(BaseModel):
     patience: int = Field(default=15, ge=1)
     validation_people: int = Field(default=10_000, ge=1)
     seed: int = 0
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["no", "bf16"] = "no"
 
     @model_validator(mode="after")

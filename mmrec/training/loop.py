@@ -85,7 +85,8 @@ class Loop:
     ) -> None:
         self.objective, self.events, self.validate = objective, events, validate
         self.config, self.accelerator = config, accelerator
-        optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate)
+        fused = accelerator.device.type in {"cpu", "cuda"}
+        optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate, fused=fused)
         self.prepared, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = Average(objective, config.average) if config.average else None
         self.best: dict[str, Tensor] = {}
@@ -169,7 +170,8 @@ class Loop:
         # All processes stop at the same epoch only if they hear the same number.
         heard = torch.tensor(self.validate(), device=self.accelerator.device)
         ndcg = float(broadcast(heard).item())
-        if ndcg > self.at.best:
+        # While nothing is found, or nobody can be asked, the newest weights are the best there are.
+        if ndcg > self.at.best or ndcg == 0 == self.at.best:
             self.at.best, self.at.best_epoch = ndcg, self.at.epoch
             self.best = {name: weight.detach().clone() for name, weight in self.objective.named_parameters()}
         return ndcg

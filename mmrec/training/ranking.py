@@ -66,6 +66,8 @@ class Ranking:
         newest = torch.from_numpy(np.maximum(windows.stops - windows.starts - 1, 0)).to(device)
         scores = tower.scale * torch.einsum("nmd,id->nmi", read.vectors[at, newest], vectors)
         scores = torch.logsumexp(scores + read.log_shares[at, newest].unsqueeze(2), dim=1)
+        # Nothing is known of who has done nothing: all items are alike to them.
+        scores[torch.from_numpy(windows.stops == windows.starts)] = 0
         met = np.concatenate([self.events.items[first:target] for first, target in zip(firsts, targets, strict=True)])
         out = (~placed).repeat(len(targets), 1)
         if self.among is not None:

@@ -1,12 +1,18 @@
 """Ranks against a sort in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training.made import ROWS, contents, histories_of
+from users.towers import CONTENT, small_tower
 
+from mmrec.training.ranking import Ranking
 from mmrec.training.ranks import mean_ndcg, mid_ranks
+from mmrec.training.windows import Events
 
 
 @given(seed=st.integers(0, 2**16), levels=st.integers(1, 6))
@@ -29,6 +35,20 @@ def test_a_constant_scorer_gets_no_more_than_chance():
     found = mid_ranks(torch.zeros(1, 101), torch.tensor([0]), torch.zeros(1, 101, dtype=torch.bool))
     assert found[0] == 51
     assert mean_ndcg(found) == 0
+
+
+def test_who_has_done_nothing_is_ranked_by_chance():
+    histories = histories_of([ROWS[[1, 2, 3]]])
+    events = Events.of(histories, ROWS, ("view",), {})
+    tower = small_tower(rows=ROWS, dim=8)
+    asked = Ranking(events, np.array([0, 2]), ROWS, torch.from_numpy(contents(size=CONTENT)))
+    first, later = asked.ranks(tower)
+    assert first == (1 + len(ROWS)) / 2
+    assert later == round(later)
+    among = np.isin(np.arange(len(ROWS)), [3, 4, 5])
+    fewer = replace(asked, among=among).ranks(tower)
+    assert fewer[0] == 2.5
+    assert 1 <= fewer[1] <= 3
 
 
 def test_ndcg_is_what_its_formula_says():

@@ -38,7 +38,7 @@ def loop_of(data, **settings):
 )
 def test_an_order_that_everybody_follows_is_learned(tmp_path, settings):
     tower = {"dropout": 0.0, **settings.pop("tower", {})}
-    trained = train(cyclic(), contents(), ROWS, small_config(epochs=40, tower=tower, **settings), tmp_path)
+    trained = train(cyclic(), contents(), ROWS, small_config(epochs=25, tower=tower, **settings), tmp_path)
     assert trained.report.ndcg == pytest.approx(1)
     assert trained.report.curve[-1].loss < trained.report.curve[0].loss
     model = load_tower(tmp_path)
@@ -113,7 +113,9 @@ def test_another_training_is_not_gone_on_from(tmp_path):
         train(data, contents(), ROWS, config, tmp_path)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"content": False}, {"interests": 3}, {"adaptor": 4}])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"content": False}, {"interests": 3}, {"adaptor": 4}, {"spans": False, "ask_time": False}]
+)
 def test_gradients_reach_everything_that_is_trained_and_nothing_else(sizes):
     loop = loop_of(random_histories(30), tower=sizes, delta_drop=0.0)
     before = {name: tensor.clone() for name, tensor in loop.objective.state_dict().items()}

@@ -17,10 +17,10 @@ from mmrec.users.whitening import fit_whitening
 seeds = st.integers(0, 2**16)
 
 
-@given(seed=seeds, length=st.integers(2, 6), interests=st.integers(1, 4), data=st.data())
+@given(seed=seeds, length=st.integers(2, 6), interests=st.integers(1, 4), spans=st.booleans(), data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_what_is_done_later_changes_nothing_before(seed, length, interests, data):
-    tower = small_tower(seed, interests=interests)
+def test_what_is_done_later_changes_nothing_before(seed, length, interests, spans, data):
+    tower = small_tower(seed, interests=interests, spans=spans)
     kept = data.draw(st.integers(1, length - 1))
     one, other = sequences(length, seed), sequences(length, seed + 1)
     mixed = replace(
