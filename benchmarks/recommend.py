@@ -23,7 +23,8 @@ from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import EventLog, open_log
 from mmrec.catalog.media import content_hash
 from mmrec.fusion.blocks import unit
-from mmrec.generation.build import Recipe, build_generation
+from mmrec.generation.build import build_generation
+from mmrec.generation.recipe import Recipe
 from mmrec.modality import Modality
 from mmrec.ranking.dpp import greedy_dpp
 from mmrec.ranking.mmr import mmr

@@ -26,8 +26,7 @@ class UserModelScorer:
         merge: How several interests make one score: that of the nearest (``max``), or the mean by their weights
             (``mean``).
         cold: Who answers for people of whom the model says nothing; without one their items are all level.
-        timed: Whether the model is told the moment of asking. Then only those who ask at one moment are placed
-            together, and a model that does not look at it is slowed for nothing.
+        timed: Whether the model is told the moment of asking.
 
     """
 
@@ -77,14 +76,7 @@ class UserModelScorer:
     def _people(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> list[Interests]:
         known = [self._of_candidates(past) for past in pasts]
         vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
-        if not self.timed:
-            return self.model.people(known, vectors)
-        placed: dict[int, Interests] = {}
-        for moment in np.unique(now).tolist():
-            lines = np.flatnonzero(now == moment).tolist()
-            found = self.model.people([known[line] for line in lines], [vectors[line] for line in lines], moment)
-            placed |= dict(zip(lines, found, strict=True))
-        return [placed[line] for line in range(len(pasts))]
+        return self.model.people(known, vectors, now if self.timed else None)
 
     def _of_candidates(self, past: Past) -> Past:
         there = self.candidates.places(past.rows) >= 0

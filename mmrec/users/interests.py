@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from mmrec.fusion.blocks import unit
-from mmrec.users.model import Interests, Past
+from mmrec.users.model import Interests, Moments, Past, moments_of
 
 __all__ = ["DAY", "ContentInterests", "no_interests"]
 
@@ -69,17 +69,19 @@ class ContentInterests:
         return contents
 
     def people(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: int | None = None
+        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Moments = None
     ) -> list[Interests]:
         """Place people by what they did; see `mmrec.users.model.UserModel`."""
-        return [self._person(past, some, now) for past, some in zip(pasts, vectors, strict=True)]
+        return [
+            self._person(past, some, moment)
+            for past, some, moment in zip(pasts, vectors, moments_of(pasts, now), strict=True)
+        ]
 
-    def _person(self, past: Past, vectors: Float32[np.ndarray, "n dim"], now: int | None) -> Interests:
+    def _person(self, past: Past, vectors: Float32[np.ndarray, "n dim"], moment: int) -> Interests:
         liked = _liked(past) & vectors.any(axis=1)
         places = np.flatnonzero(liked)[-self.events :]
         if not len(places):
             return no_interests(self.dim)
-        moment = int(past.times[-1]) if now is None else max(now, int(past.times[-1]))
         some = vectors[places]
         groups = self._groups(unit(some))
         long = self._long_term(past, places, moment)

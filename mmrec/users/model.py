@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-__all__ = ["Interests", "Past", "UserModel"]
+__all__ = ["Interests", "Moments", "Past", "UserModel", "moments_of"]
+
+Moments: TypeAlias = int | Int64[np.ndarray, "people"] | None
+"""When people ask, in microseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +72,22 @@ class UserModel(Protocol):
         ...
 
     def people(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: int | None = None
+        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Moments = None
     ) -> list[Interests]:
         """Place people.
 
         Args:
             pasts: What each did.
             vectors: For each person, the vectors of the items of their past, as `items` gives them.
-            now: The moment of asking, microseconds since 1970; that of the newest event if None.
+            now: The moment of asking, one for all or one for each; that of their newest event if None.
 
         """
         ...
+
+
+def moments_of(pasts: Sequence[Past], now: Moments) -> list[int]:
+    """Return when each person asks: never before their newest event, and then where nothing is said."""
+    newest = [int(past.times[-1]) if len(past) else 0 for past in pasts]
+    if now is None:
+        return newest
+    return np.maximum(newest, now).tolist()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from mmrec.users.model import Interests, Past
+from mmrec.users.model import Interests, Moments, Past, moments_of
 from mmrec.users.readout import Read
 from mmrec.users.sequences import Sequences
 from mmrec.users.tower import Tower
@@ -53,13 +53,15 @@ class TowerModel:
 
     @torch.no_grad()
     def people(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: int | None = None
+        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Moments = None
     ) -> list[Interests]:
         """Place people by their newest events; who has none gets no vector. See `UserModel.people`."""
         found: list[Interests] = []
+        moments = moments_of(pasts, now)
         for start in range(0, len(pasts), _AT_ONCE):
             some = pasts[start : start + _AT_ONCE]
-            read = self.tower.people(self._batch(some, vectors[start : start + _AT_ONCE], now))
+            asked = moments[start : start + _AT_ONCE]
+            read = self.tower.people(self._batch(some, vectors[start : start + _AT_ONCE], asked))
             found += [self._interests(read, row, len(past)) for row, past in enumerate(some)]
         return found
 
@@ -72,7 +74,7 @@ class TowerModel:
         return placed.cpu().numpy()
 
     def _batch(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: int | None
+        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], moments: Sequence[int]
     ) -> Sequences:
         config = self.tower.config
         length = max(1, min(config.window, max(len(past) for past in pasts)))
@@ -89,7 +91,7 @@ class TowerModel:
             kinds[row, :count] = [codes.get(kind, 0) for kind in past.kinds[-count:]]
             liked[row, :count] = past.weights[-count:] > 0
             times[row, :count] = past.times[-count:]
-            asked[row, :count] = np.append(past.times[-count:][1:], past.times[-1] if now is None else now)
+            asked[row, :count] = np.append(past.times[-count:][1:], moments[row])
         arrays = (given, kinds, liked, times, asked)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
