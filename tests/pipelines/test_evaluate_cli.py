@@ -73,7 +73,8 @@ def test_every_split_gives_one_json_document(store, arguments, split):
     assert code == ExitCode.DONE
     found = json.loads(out)
     assert found["facts"]["split"] == split
-    assert set(found["models"]) == {"random", "popularity", "recent popularity", "item-kNN", "content mean"}
+    names = {"random", "popularity", "recent popularity", "item-kNN", "content mean", "interests"}
+    assert set(found["models"]) == names
     assert set(found["against_reference"]) == set(found["models"]) - {found["reference"]}
     one = found["models"]["item-kNN"]["metrics"]["ndcg@10"]
     assert 0 <= one["low"] <= one["mean"] <= one["high"] <= 1
@@ -107,3 +108,23 @@ def test_a_wrong_call_is_told(store, arguments, code, said, tmp_path, capfd):
     assert (found, out) == (code, "")
     assert said in " ".join(capfd.readouterr().err.split())
     assert not Layout(bare).events.exists()
+
+
+def test_towers_are_trained_on_the_split_and_told_beside_the_baselines(store, tmp_path, capfd):
+    config = tmp_path / "tower.toml"
+    sizes = "dim = 8\nwidth = 8\ninner = 8\nlayers = 1\nheads = 1\nwindow = 8"
+    config.write_text(f"device = 'cpu'\nepochs = 2\nevaluate_every = 1\n\n[tower]\n{sizes}\n")
+    page = tmp_path / "page.html"
+    code, out = run(store, "--quantile", "0.7", "--train", config, "--seeds", "2", "--report", page, "--json")
+    assert code == ExitCode.DONE
+    told = json.loads(out)
+    assert {"interests", "tower", "ID-only SASRec"} <= set(told["models"])
+    assert "seed 1, epoch 2" in capfd.readouterr().err
+    assert "epoch" in page.read_text()
+
+
+def test_a_configuration_that_is_none_is_told(store, tmp_path, capfd):
+    config = tmp_path / "tower.toml"
+    config.write_text("[tower]\nsize = 3\n")
+    assert run(store, "--train", config)[0] == ExitCode.USAGE
+    assert "tower.size" in capfd.readouterr().err
