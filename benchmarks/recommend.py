@@ -22,7 +22,6 @@ from benchmarks.report import WORK, arguments, show
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import EventLog, open_log
 from mmrec.catalog.media import content_hash
-from mmrec.fusion.blocks import unit
 from mmrec.generation.build import build_generation
 from mmrec.generation.recipe import Recipe
 from mmrec.modality import Modality
@@ -38,6 +37,7 @@ from mmrec.snapshot import open_snapshot
 from mmrec.spaces import Space
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import append_vectors
+from mmrec.unit import unit
 
 SPACE = Space("synthetic", 384, "synthetic-384-clusters-2000-seed-0")
 CLUSTERS = 2000

@@ -10,7 +10,7 @@ from mmrec.errors import UsageError
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 
-__all__ = ["Block", "block_weights", "unit"]
+__all__ = ["Block", "block_weights"]
 
 STAND_IN_SHARE = 0.1
 """Share of a modality's weight that goes to its stand-in space, where it has one.
@@ -59,9 +59,3 @@ def _share(block: Block, blocks: Sequence[Block]) -> float:
     if not stand_ins or not own:
         return 1 / len(peers)
     return STAND_IN_SHARE / len(stand_ins) if block in stand_ins else (1 - STAND_IN_SHARE) / len(own)
-
-
-def unit(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
-    """Scale rows to length one; a zero row stays zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)

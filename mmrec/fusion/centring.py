@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.fusion.blocks import unit
+from mmrec.unit import unit
 
 __all__ = ["centre", "shrunken_mean"]
 

@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from mmrec.errors import SpaceMismatchError
-from mmrec.fusion.blocks import Block, unit
+from mmrec.fusion.blocks import Block
 from mmrec.fusion.centring import centre, shrunken_mean
 from mmrec.fusion.projection import Rotation, allot, fit_rotation, settled
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.unit import unit
 
 __all__ = ["Fusion", "fit"]
 

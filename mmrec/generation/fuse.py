@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from mmrec.fusion.blocks import Block, unit
+from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion
 from mmrec.store.items import StoredField
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.unit import unit
 
 __all__ = ["FusedBatch", "block_contents", "fuse_batch", "open_tables"]
 

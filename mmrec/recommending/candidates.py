@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from indexers.ranking import NO_ROW
-from mmrec.fusion.blocks import unit
 from mmrec.ranking.blend import blend
 from mmrec.ranking.repel import losses
 from mmrec.recommending.popular_list import PopularList
 from mmrec.recommending.taste_space import TasteSpace
+from mmrec.unit import unit
 
 __all__ = ["Candidates", "Found", "Turned", "blended_candidates", "found_for", "lowered", "popular_found"]
 

@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.fusion.blocks import unit
 from mmrec.query import Hit
 from mmrec.ranking.diversify import diversify
 from mmrec.recommending.answer import Because, Recommended, Source
@@ -18,6 +17,7 @@ from mmrec.recommending.taste_space import TasteSpace
 from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot
 from mmrec.store.hits import hit_of
+from mmrec.unit import unit
 from mmrec.users.interests import turned_down
 from mmrec.users.model import Interests
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from mmrec.fusion.blocks import unit
 from mmrec.ranking.blend import blend
+from mmrec.unit import unit
 
 __all__ = ["CANDIDATES", "PopularList", "popular_list"]
 

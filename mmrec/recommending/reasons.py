@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.fusion.blocks import unit
 from mmrec.fusion.fusion import Fusion
 from mmrec.recommending.answer import Because
 from mmrec.recommending.person import Person
+from mmrec.unit import unit
 
 __all__ = ["reasons"]
 

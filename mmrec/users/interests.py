@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int64
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from mmrec.fusion.blocks import unit
+from mmrec.unit import unit
 from mmrec.users.model import Interests, Moments, Past, moments_of
 
 __all__ = ["DAY", "ContentInterests", "no_interests"]

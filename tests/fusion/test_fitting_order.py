@@ -5,11 +5,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mmrec.fusion.blocks import Block, block_weights, unit
+from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.fusion import fit
 from mmrec.fusion.projection import fit_rotation, settled
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.unit import unit
 
 ONE = Block(Space("words", 48, "fp-words"), Modality.TEXT)
 TWO = Block(Space("pixels", 64, "fp-pixels"), Modality.IMAGE)

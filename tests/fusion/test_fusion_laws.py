@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.fusion.blocks import Block, block_weights, unit
+from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion, load_fusion
 from mmrec.fusion.fusion import Fusion, fit
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.unit import unit
 
 TEXT = Space("words", 12, "fp-words")
 IMAGE = Space("pixels", 20, "fp-pixels")
