@@ -1,6 +1,6 @@
 """The job behind ``mmrec evaluate``: a store's events split, all models asked, a table and a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,22 +24,26 @@ from mmrec.evaluation.baselines.popularity import Popularity
 from mmrec.evaluation.baselines.random_order import RandomOrder
 from mmrec.evaluation.baselines.recent import RecentPopularity
 from mmrec.evaluation.candidates import Candidates
+from mmrec.evaluation.dial import turn
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Evaluation, Protocol
+from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UserModelScorer
 from mmrec.snapshot import open_snapshot
-from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout
 from mmrec.users.interests import ContentInterests
-from pipelines import console
 from pipelines.categories import category_shares
+from pipelines.evaluation_page import afforded, dial, write_page
 from pipelines.progress import progress
 
 if TYPE_CHECKING:
     import pipelines.evaluate_towers
 
 __all__ = ["EvaluateOptions", "run"]
+
+TOWER: Final = "tower"
 
 _SPLITS: Final = {"time": "by time", "last": "by time, last event only", "leave-one-out": "leave one out"}
 
@@ -107,7 +111,13 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:
-        _write(asked, found, facts, {} if towers is None else towers.losses)
+        name = "interests" if towers is None else TOWER
+        questions = Questions.of(split, kinds).answerable(candidates)
+        turned = turn(models[name][0], questions, candidates, seed=asked.seed)
+        facts[f"variety for 2% of the NDCG@10 of {name}"] = afforded(turned)
+        losses = {} if towers is None else towers.losses
+        title = f"How well {asked.store.resolve().name} serves people"
+        write_page(asked.report, Report(title, found, facts, losses, dial(name, turned)))
     return found, facts
 
 
@@ -160,19 +170,3 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     if split.cold_people is not None:
         facts["people held out"] = f"{len(split.cold_people):,}"
     return facts
-
-
-def _write(
-    asked: EvaluateOptions, found: Evaluation, facts: Mapping[str, str], losses: Mapping[str, Sequence[float]]
-) -> None:
-    from mmrec.evaluation.report import Report, render  # noqa: PLC0415 - only a page needs matplotlib
-
-    out = asked.report
-    assert out is not None  # noqa: S101 - asked for
-    page = render(Report(f"How well {asked.store.resolve().name} serves people", found, facts, losses=losses))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, page.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error
-    console.note(f"The page is {out}")
