@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mmrec.errors import StoreError, UsageError
 from mmrec.store.files import sync_directory, sync_file, write_atomically
@@ -74,8 +76,13 @@ class Manifest(BaseModel):
 
     def signed(self) -> "Manifest":
         """Return it with its digest."""
-        told = json.dumps(self.model_dump(exclude={"digest"}), sort_keys=True)
-        return self.model_copy(update={"digest": hashlib.sha256(told.encode()).hexdigest()})
+        return self.model_copy(update={"digest": _digest(self.model_dump())})
+
+
+def _digest(written: Mapping[str, Any]) -> str:
+    """Checksum of what a manifest says, as it was written: a field that came later is not among it."""
+    told = json.dumps({name: value for name, value in written.items() if name != "digest"}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def numbers(layout: Layout) -> list[int]:
@@ -99,14 +106,15 @@ def manifest(layout: Layout, number: int) -> Manifest:
     """Read a generation's manifest. Raises StoreError where it is missing, damaged or another generation's."""
     path = layout.generations / str(number) / "manifest.json"
     try:
-        found = Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        written = json.loads(path.read_bytes())
+        found = Manifest.model_validate(written)
+    except (OSError, ValueError) as error:
         msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg) from error
     if found.number != number:
         msg = f"{path} is the manifest of generation {found.number}; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg)
-    if found.digest and found != found.signed():
+    if found.digest and found.digest != _digest(written):
         msg = f"{path} is not the manifest that was published; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg)
     return found

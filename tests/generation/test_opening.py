@@ -102,3 +102,16 @@ def test_an_index_published_meanwhile_is_built_upon(layout):
     }
     assert made.number == 3
     assert manifests[3]["items"] == 60
+
+
+@pytest.mark.parametrize("later", ["index_tuned", "index_memory"])
+def test_a_manifest_that_was_written_before_a_field_came_is_still_what_was_published(layout, later):
+    path = layout.generations / "2" / "manifest.json"
+    written = json.loads(path.read_bytes())
+    del written[later], written["digest"]
+    digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(written | {"digest": digest}))
+    assert open_generation(layout, 2).manifest.number == 2
+    path.write_text(json.dumps(written | {"digest": digest, "items": 41}))
+    with pytest.raises(StoreError, match="not the manifest that was published"):
+        open_generation(layout, 2)
