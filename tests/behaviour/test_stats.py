@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from behaviour.made import events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def test_stats_are_what_can_be_counted(place, given_events):
     if rows:
         assert (found.first, found.last) == (min(r["time"] for r in rows), max(r["time"] for r in rows))
         assert found.unknown_share == len(unknown) / len(rows)
-        assert found.density == len(rows) / found.people / found.items
+        assert found.density == pytest.approx(len(rows) / (found.people * found.items))
         lengths = sorted(Counter(row["user"] for row in rows).values())
         assert found.history_lengths["100%"] == lengths[-1]
         assert found.history_lengths["50%"] == np.quantile(lengths, 0.5, method="inverted_cdf")
