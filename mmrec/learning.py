@@ -14,15 +14,16 @@ from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
 from mmrec.errors import StoreError, UsageError
 from mmrec.generation.build import build_generation
-from mmrec.generation.generation import Generation, open_generation
+from mmrec.generation.generation import FUSION, Generation, open_generation
 from mmrec.generation.recipe import recipe_like, spaces_of
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from mmrec.store.lock import job_lock
+from mmrec.store.lock import commit_lock, job_lock
 from mmrec.training.config import TrainingConfig
 from mmrec.training.loop import Epoch
 from mmrec.training.train import CHECKPOINT, Report, train
+from mmrec.users.tower_model import TowerModel
 
 __all__ = ["Learned", "Lessons", "learn", "lessons"]
 
@@ -85,6 +86,8 @@ def learn(
 ) -> Learned:
     """Train a tower on all that people did, and publish a generation with it; search goes on as before.
 
+    Catalogs may be taken in while it trains; only publishing waits for no other job.
+
     Args:
         layout: The store.
         log: Its events.
@@ -95,17 +98,30 @@ def learn(
 
     Raises:
         UsageError: There is nothing to learn from, or the folder holds another training.
-        StoreError: The new generation fails its checks; the one before then goes on serving.
-        StoreBusyError: Another job is at work on the store.
+        StoreError: The item vectors that it learned from were replaced meanwhile, or the new generation fails its
+            checks; the one before then goes on serving, and what was trained is kept in the folder.
+        StoreBusyError: Another training is at work in the folder, or another job on the store.
 
     """
     rules = Cleaning() if rules is None else rules
-    with job_lock(layout.job_lock):
+    folder.mkdir(parents=True, exist_ok=True)
+    with commit_lock(folder / "training.lock", 0):
         taught = lessons(layout, log, rules)
         trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, said)
-        before = taught.generation
-        recipe = recipe_like(before.manifest, spaces_of(before.fusion))
-        made = build_generation(layout, recipe, before, tower=trained.model)
+        with job_lock(layout.job_lock):
+            made = _published(layout, taught.generation, trained.model)
         # Others will have other events, and begin anew.
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return Learned(trained.report, made)
+
+
+def _published(layout: Layout, learned_from: Generation, tower: TowerModel) -> Manifest:
+    """Put a tower into the next generation, of the items as they are now."""
+    number = current(layout)
+    before = learned_from if number is None else open_generation(layout, number)
+    if before.manifest.sha256[FUSION] != learned_from.manifest.sha256[FUSION]:
+        raise StoreError(
+            f"the item vectors of {layout.root} were fitted anew while the tower was trained on those before; train "
+            "again: `mmrec train`"
+        )
+    return build_generation(layout, recipe_like(before.manifest, spaces_of(before.fusion)), before, tower=tower)

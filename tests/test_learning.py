@@ -10,7 +10,7 @@ from small_store import NAMES, Cheap, index, spaces
 import mmrec
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
-from mmrec.errors import UsageError
+from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.generation.generation import open_generation
 from mmrec.items import Field, Item
 from mmrec.learning import learn
@@ -131,6 +131,30 @@ def test_a_tower_goes_when_the_vectors_that_it_learned_from_do(taught):
     assert opened(layout).recommend(history=NAMES[20:26], k=3).model != "tower"
     assert np.isfinite(opened(layout).rollback())
     assert opened(layout).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_catalog_is_taken_in_while_a_tower_is_trained(tmp_path, refit):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    log = open_log(layout.events)
+    log.append(walks())
+    quick = CONFIG.model_copy(update={"epochs": 1, "evaluate_every": 1})
+
+    def meanwhile(_):
+        index(layout, (*NAMES, "late"), refit=refit)
+        with pytest.raises(StoreBusyError):
+            learn(layout, log, quick, tmp_path / "training")
+
+    if refit:
+        with pytest.raises(StoreError, match="train again"):
+            learn(layout, log, quick, tmp_path / "training", said=meanwhile)
+        assert open_generation(layout, current(layout)).taste is None
+    else:
+        made = learn(layout, log, quick, tmp_path / "training", said=meanwhile).manifest
+        assert made.number == current(layout) == 3
+        assert len(open_generation(layout, 3).taste.index) == len(NAMES) + 1
+    log.close()
 
 
 def test_nothing_to_learn_from(tmp_path):
