@@ -20,11 +20,10 @@ from mmrec.errors import MediaError
 from mmrec.heap import keep_freed_memory
 from mmrec.modality import Modality
 
-__all__ = ["STANDSTILL", "serve"]
+__all__ = ["serve", "standstill"]
 
-STANDSTILL: Final = 10
-"""How many times the processor time granted may pass on the clock before a decoder is held to stand still."""
-
+_STANDSTILL: Final = 10
+_LEAST_STANDSTILL: Final = 30.0
 _IDLE_SECONDS: Final = 60.0
 _NICE: Final = 5
 _LARGEST_REQUEST: Final = 1 << 40
@@ -48,6 +47,11 @@ def serve(descriptor: int) -> None:
             return  # idle, or the other side is gone
 
 
+def standstill(granted: float) -> float:
+    """How many seconds may pass on the clock before a decoder that is granted so much processor time stands still."""
+    return max(granted * _STANDSTILL, _LEAST_STANDSTILL)
+
+
 def _answer(head: Head, data: bytearray) -> tuple[Head, bytes | memoryview]:
     limits, modality = Limits(**head["limits"]), Modality(head["modality"])
     decoder_of(modality)
@@ -69,7 +73,7 @@ def _timed(seconds: float) -> Iterator[None]:
     The processor's time is what is limited, so that a content is not refused because the machine was busy.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, seconds * STANDSTILL)
+    signal.setitimer(signal.ITIMER_REAL, standstill(seconds))
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Final
 
 from mmrec.catalog.limits import Limits
-from mmrec.decoding.process import STANDSTILL
+from mmrec.decoding.process import standstill
 from mmrec.decoding.wire import content_of, receive, send
 from mmrec.errors import DecodingError, MediaError
 from mmrec.items import Content
@@ -72,7 +72,7 @@ class Worker:
     def decode(self, modality: Modality, data: bytes, limits: Limits) -> Content:
         """Have one content decoded. Raises MediaError where it is refused, Died where the process ends of it."""
         try:
-            self._link.settimeout(limits.max_decoding_seconds * STANDSTILL + _GRACE_SECONDS)
+            self._link.settimeout(standstill(limits.max_decoding_seconds) + _GRACE_SECONDS)
             send(self._link, {"modality": modality, "limits": asdict(limits)}, data)
             answer = receive(self._link, _largest_answer(limits))
             if answer is not None and answer[0].get("kind") != "refused":

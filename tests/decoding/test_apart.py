@@ -105,7 +105,8 @@ def test_a_content_without_end_is_refused_once_its_time_is_up(pool):
 
 
 def test_a_content_that_stands_still_is_to_be_tried_another_time(pool, monkeypatch):
-    asleep = "from mmrec.decoding import decode; import time; decode._DECODERS['image'] = ('time', 'sleep');"
+    asleep = "from mmrec.decoding import decode, process; import time; process._LEAST_STANDSTILL = 0.5;"
+    asleep += "decode._DECODERS['image'] = ('time', 'sleep');"
     asleep += "time.sleep = lambda data, limits, wait=time.sleep: wait(60);"
     monkeypatch.setattr(worker, "_PROGRAM", worker._PROGRAM.replace("from", asleep + "from", 1))
     with pytest.raises(DecoderLostError, match="made no headway"):
@@ -164,10 +165,11 @@ def test_a_content_whose_process_is_killed_twice_is_to_be_tried_another_time(poo
 
 def test_a_process_that_stands_still_is_ended(pool, monkeypatch):
     monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "standstill", lambda granted: 1.0)
     pool.decode(Modality.IMAGE, picture(), Limits())
     (stopped,) = pids(pool)
     os.kill(stopped, signal.SIGSTOP)
-    assert pool.decode(Modality.IMAGE, picture(), Limits(max_decoding_seconds=0.2)).size == (71, 64)
+    assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
     assert not is_running(stopped)
 
 
