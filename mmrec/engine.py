@@ -52,15 +52,14 @@ class Engine:
     ) -> None:
         """Take a store, how media are read, and what people did.
 
-        `load` gives the encoders, told what the store was made with.
+        `load` gives the encoders, told what a generation was made with, and keeps those that it gave last.
 
         The current generation is opened by the first call that needs it: a damaged one can still be rolled back.
         """
         self._layout = layout
         self._load = load
         self._media = media
-        self._lock = RLock()
-        self._loaded: Sequence[Encoder] | None = None
+        self._lock, self._loading = RLock(), RLock()
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
         self._events = events
@@ -180,7 +179,7 @@ class Engine:
         quarantine and is counted in the tally.
         """
         schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
-        encoders = self._encoders()
+        encoders = self._encoders(self._fresh_snapshot().generation.manifest.encoders)
         if not encoders:
             raise UsageError(
                 f"the vectors of {self._layout.root} were made elsewhere, so there is nothing to encode items with; "
@@ -250,8 +249,7 @@ class Engine:
                 self._snapshot = open_snapshot(self._layout, self._snapshot)
             return self._snapshot
 
-    def _encoders(self) -> Sequence[Encoder]:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load(self._fresh_snapshot().generation.manifest.encoders)
-            return self._loaded
+    def _encoders(self, made_with: str) -> Sequence[Encoder]:
+        """The encoders of a generation; while some are loaded, what needs none goes on."""
+        with self._loading:
+            return self._load(made_with)

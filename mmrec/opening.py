@@ -1,18 +1,23 @@
 """Opening a store: where it is, which encoders it may use, how media are read."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from mmrec.behaviour.kinds import Kinds
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.encoders.presets import PRESETS, load_encoders
+from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.trust import runs_only_own_code
 from mmrec.engine import Engine
 from mmrec.errors import StoreError
 from mmrec.recommending.store_events import StoreEvents
 from mmrec.store.layout import Layout
 
 __all__ = ["open_store"]
+
+_KEPT = 2
+"""Encoders that stay loaded: those of the current generation, and of the one before, to which a person may go back."""
 
 
 def open_store(
@@ -29,7 +34,8 @@ def open_store(
 
     Args:
         path: The store's directory.
-        encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
+        encoders: A preset, a folder of fine-tuned encoders, a TOML file, or loaded encoders. None takes what each
+            generation was made with, where that is a preset or a folder of fine-tuned encoders on this machine.
         device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         dtype: Their number format: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
@@ -44,22 +50,32 @@ def open_store(
     """
     layout = Layout(Path(path))
     layout.check()
+
+    @lru_cache(maxsize=_KEPT)
+    def load(chosen: str | Path) -> Sequence[Encoder]:
+        return load_encoders(chosen, device=device, dtype=dtype)
+
+    def encoders_of(made_with: str) -> Sequence[Encoder]:
+        chosen = _chosen(layout, encoders, made_with)
+        return load(chosen) if isinstance(chosen, str | Path) else chosen
+
     return Engine(
         layout,
-        lambda preset: _encoders_of(layout, encoders, preset, device, dtype),
+        encoders_of,
         media or MediaAccess(),
         StoreEvents(layout, events, kinds),
     )
 
 
-def _encoders_of(
-    layout: Layout, given: str | Path | Sequence[Encoder] | None, made_with: str, device: str, dtype: str
-) -> Sequence[Encoder]:
-    """The encoders a person gave, or the preset that the store was made with."""
-    if given is None and made_with not in PRESETS:
+def _chosen(
+    layout: Layout, given: str | Path | Sequence[Encoder] | None, made_with: str
+) -> str | Path | Sequence[Encoder]:
+    """The encoders a person gave, or what a generation was made with."""
+    if given is not None:
+        return given
+    if not runs_only_own_code(made_with):
         raise StoreError(
             f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
             f"so name them yourself: --encoders {made_with}"
         )
-    chosen = made_with if given is None else given
-    return load_encoders(chosen, device=device, dtype=dtype) if isinstance(chosen, str | Path) else chosen
+    return made_with

@@ -1,6 +1,6 @@
 """Parts of a query -> one vector in the item space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
 
@@ -13,7 +13,7 @@ from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.queries import prepare_query, query_spaces
-from mmrec.errors import UnknownIdError, UsageError
+from mmrec.errors import SpaceMismatchError, UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion
 from mmrec.modality import Modality
 from mmrec.query import Part
@@ -29,15 +29,18 @@ REMEMBERED_QUERIES = 1024
 
 
 class QueryMaker:
-    """Encodes the contents of queries. Encoders are loaded at the first query that needs one."""
+    """Encodes the contents of queries, with the encoders of the snapshot that is asked."""
 
-    def __init__(self, load: Callable[[], Sequence[Encoder]], media: MediaAccess) -> None:
-        """Take what gives the encoders, and how pictures and sounds of queries are read."""
+    def __init__(self, load: Callable[[str], Sequence[Encoder]], media: MediaAccess) -> None:
+        """Take how pictures and sounds of queries are read.
+
+        `load` gives the encoders, told what a generation was made with; it is asked at each query that needs some.
+        """
         self._load = load
         self._media = media
         self._one_at_a_time = Lock()
         self._encode_text = lru_cache(maxsize=REMEMBERED_QUERIES)(
-            lambda text: self._encode(Modality.TEXT, text.encode())
+            lambda text, made_with: self._encode(Modality.TEXT, text.encode(), self._load(made_with))
         )
 
     def make(
@@ -68,8 +71,9 @@ class QueryMaker:
             return _item(part.value, snapshot, fusion, against)
         if part.kind not in set(Modality):
             raise UsageError(f"a part of a query is text, image, audio or item, not {part.kind!r}")
-        modality = Modality(part.kind)
-        if not any(modality in query_spaces(encoder) for encoder in self._load()):
+        modality, made_with = Modality(part.kind), snapshot.generation.manifest.encoders
+        encoders = self._load(made_with)
+        if not any(modality in query_spaces(encoder) for encoder in encoders):
             there = ", ".join(block.name for block in fusion.blocks)
             raise UsageError(
                 f"no encoder in use takes {modality}, so this part cannot be compared with the store's vectors "
@@ -77,14 +81,16 @@ class QueryMaker:
                 "--encoders FILE.toml"
             )
         if modality is Modality.TEXT:
-            vectors = self._encode_text(part.value)
+            vectors = self._encode_text(part.value, made_with)
         else:
-            vectors = self._encode(modality, self._media.read(part.value))
+            vectors = self._encode(modality, self._media.read(part.value), encoders)
+        _check_spaces(fusion, vectors, made_with)
         return fusion.to_best_of_one(fusion.query(modality, vectors, against))
 
-    def _encode(self, modality: Modality, data: bytes) -> dict[Space, Float32[np.ndarray, "_"]]:
+    def _encode(
+        self, modality: Modality, data: bytes, encoders: Sequence[Encoder]
+    ) -> dict[Space, Float32[np.ndarray, "_"]]:
         """One content in all the spaces its encoders have."""
-        encoders = self._load()
         able = [encoder for encoder in encoders if modality in query_spaces(encoder)]
         content = decode_apart(modality, data, limits_for(encoders, Limits()))
         vectors = {}
@@ -94,6 +100,22 @@ class QueryMaker:
                 made = encoder.encode(modality, [sample])
             vectors.update({space: made[space.name][0] for space in query_spaces(encoder)[modality]})
         return vectors
+
+
+def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, "_"]], made_with: str) -> None:
+    """Raise SpaceMismatchError for vectors of an encoder that is not the one, but bears the name of one, of the items.
+
+    Other blocks could still be met, and the answer would be half of one.
+    """
+    own = {block.space.name: block.space for block in fusion.blocks}
+    for space in vectors:
+        there = own.get(space.name, space)
+        if there.fingerprint != space.fingerprint:
+            raise SpaceMismatchError(
+                f"the query is in the space {space.name} ({space.fingerprint[:12]}), and the items are in the space "
+                f"{there.name} ({there.fingerprint[:12]}), so that the two cannot be compared. Open the store with "
+                f"--encoders {made_with}, or move it: mmrec index STORE --encoders ..."
+            )
 
 
 def _item(

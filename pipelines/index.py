@@ -4,11 +4,13 @@ import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from indexers.types import IndexSpec
+from mmrec.adoption import adopt
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
-from mmrec.catalog.source import open_source
+from mmrec.catalog.source import Source, open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders
@@ -19,7 +21,7 @@ from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
-from pipelines.index_types import IndexOptions, IndexSummary
+from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
 from pipelines.progress import Reporter, progress
 
@@ -36,16 +38,17 @@ def run(options: IndexOptions) -> IndexSummary:
     if options.store.exists():
         layout.create()
     configure(options.storage)
-    columns = _columns(options)
-    _check_weights(options.weights, columns)
-    source = open_source(options.source, columns)
+    source = None if options.source is None else _opened(options, options.source)
+    if source is None:
+        _check_bare(options, layout)
     own_threads()
     had_tower = _has_tower(layout)
     chosen = encoders_of(options.encoders, layout)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
+    address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
-        opened_media(options.media_root, source.address, allow_fetch=options.allow_fetch) as media,
-        progress("indexing", source.count) as advance,
+        opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
+        progress("indexing", count) as advance,
     ):
         how = Indexing(
             encoder_source=chosen,
@@ -60,7 +63,10 @@ def run(options: IndexOptions) -> IndexSummary:
             media=media,
             report=Reporter(advance),
         )
-        tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
+        if source is None:
+            tally, made = adopt(layout, encoders, how)
+        else:
+            tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     if had_tower and not made.has_tower:
         console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
     return IndexSummary(
@@ -101,17 +107,38 @@ def _has_tower(layout: Layout) -> bool:
     return number is not None and manifest(layout, number).has_tower
 
 
-def _columns(options: IndexOptions) -> ColumnSpec:
+def _opened(options: IndexOptions, source: str | Path) -> Source:
+    """A catalog, with the columns that are given or agreed to."""
+    columns = _columns(options, source)
+    _check_weights(options.weights, columns)
+    return open_source(source, columns)
+
+
+def _check_bare(options: IndexOptions, layout: Layout) -> None:
+    """Raise UsageError for what says something of a source where there is none."""
+    if not options.store.exists():
+        raise UsageError(
+            f"There is no store {options.store} whose items could be encoded anew. To index a catalog, name both: "
+            f"mmrec index {options.store} STORE"
+        )
+    layout.check()
+    said = {"columns": options.columns != Columns(), "--keep-missing": options.keep_missing}
+    said |= {"--add": options.add, "--prune": options.prune}
+    if wrong := [name for name, is_said in said.items() if is_said]:
+        raise UsageError(f"{wrong[0]} was given without a SOURCE. Name it before the store.")
+
+
+def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
     """The columns as given, or as guessed and agreed to."""
     given = options.columns
     if given.named:
         if given.id is None:
             raise UsageError("Contents are named but not the ids: add --id COL.")
         return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
-    guessed = guess_columns(options.source, given.id)
+    guessed = guess_columns(source, given.id)
     kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
     chosen = replace(guessed, metadata=kept, deleted=given.deleted)
-    console.note(f"Guessed columns of {options.source}:")
+    console.note(f"Guessed columns of {source}:")
     console.notes.print(console.pairs(_shown(chosen)))
     console.note(f"To be asked no more: {_command(options, chosen)}")
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")

@@ -31,7 +31,7 @@ class IndexOptions:
     """One run of ``mmrec index``.
 
     Attributes:
-        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`.
+        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`. None: the store's own items.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
         encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
@@ -52,7 +52,7 @@ class IndexOptions:
 
     """
 
-    source: str | Path
+    source: str | Path | None
     store: Path
     columns: Columns = field(default_factory=Columns)
     encoders: str | None = None

@@ -76,10 +76,9 @@ def with_spec(options: IndexOptions, given: Collection[str]) -> IndexOptions:
         given: Names of the flags that a person wrote.
 
     """
-    path = Path(options.source)
-    if path.suffix.lower() != ".toml":
+    if options.source is None or Path(options.source).suffix.lower() != ".toml":
         return options
-    spec = read_spec(path)
+    spec = read_spec(Path(options.source))
     said = {name: getattr(spec, name) for name in spec.model_fields_set if name not in {*given, "columns", "source"}}
     if spec.weights is not None and "weights" in said:
         said["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}

@@ -18,8 +18,10 @@ commands = typer.Typer()
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
-    store: options.StoreArgument,
+    source: Annotated[str, typer.Argument(metavar="[SOURCE]", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
+    store: Annotated[
+        Path | None, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)
+    ] = None,
     *,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
     text: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Text columns, joined in order.")] = None,
@@ -29,7 +31,7 @@ def index(
     deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
         str | None,
-        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders.", show_default="packaged"),
+        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders.", show_default="packaged"),
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
@@ -53,12 +55,15 @@ def index(
     """Index a catalog, or bring its store up to date; only what is missing is computed.
 
     Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
+
+    Given the store alone, its own items are encoded anew, as with `--encoders DIR` after `mmrec finetune`; the
+    generation before serves until all is done.
     """
     texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
     columns = Columns(id_column, texts, images, sounds, kept, deleted)
     asked = IndexOptions(
-        source=source,
-        store=store,
+        source=None if store is None else source,
+        store=Path(source) if store is None else store,
         columns=columns,
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
@@ -85,7 +90,7 @@ def index(
     summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
-        console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {store}")
+        console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {asked.store}")
         if strict:
             raise typer.Exit(ExitCode.PARTLY)
 

@@ -1,0 +1,77 @@
+"""A store's own items as a source: what is encoded anew when a store moves to other encoders."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.errors import UsageError
+from mmrec.items import Field, Item
+from mmrec.modality import Modality
+from mmrec.store.declared import is_imported
+from mmrec.store.items import ItemTable, StoredField, StoredItem, as_item
+from mmrec.store.layout import Layout
+
+__all__ = ["check_within_reach", "stored_items"]
+
+
+def stored_items(layout: Layout) -> Iterator[Item]:
+    """All items of a store with the contents they have, in the order of the table; see `check_within_reach` first.
+
+    What could not be used before is among them, and is known by the job for what it is. Items that are nothing but
+    imported vectors are not: there is nothing to encode.
+    """
+    for batch in ItemTable(layout.items).scan():
+        for row in batch.to_pylist():
+            item = as_item(row)
+            if own := _own(item):
+                yield Item(item.id, tuple(_field(item, one) for one in own), item.metadata)
+
+
+def check_within_reach(layout: Layout, media: MediaAccess) -> None:
+    """See that all contents of a store can be read again, without reading them.
+
+    A content that cannot be would be lost to the space that the store moves to. Raises UsageError with the first that
+    is not, how many there are, and what to do.
+    """
+    lost: list[str] = []
+    items = contents = 0
+    with ThreadPoolExecutor(media.workers(4)) as threads:
+        for batch in ItemTable(layout.items).scan():
+            stored = [as_item(row) for row in batch.to_pylist()]
+            items += len(stored)
+            for item, faults in zip(stored, threads.map(lambda one: _faults(one, media), stored), strict=True):
+                contents += len(faults)
+                lost += [f"{item.id!r}: {fault}" for fault in faults if fault]
+    if not items:
+        raise UsageError(f"{layout.root} has no item to encode; index a catalog: mmrec index SOURCE {layout.root}")
+    if lost:
+        raise UsageError(
+            f"{len(lost):,} of {contents:,} contents cannot be had from the store alone, {lost[0]}. Put files back "
+            f"where they were, or index the catalog itself: mmrec index SOURCE {layout.root} --encoders ..."
+        )
+
+
+def _faults(item: StoredItem, media: MediaAccess) -> list[str]:
+    """For each content of an item that is of use, what keeps it from being read again; empty where nothing does."""
+    own = _own(item)
+    texts = sum(field.modality is Modality.TEXT and field.uri is None for field in own)
+    return [_fault(item, field, media, texts) for field in own if field.hash is not None]
+
+
+def _fault(item: StoredItem, field: StoredField, media: MediaAccess, texts: int) -> str:
+    if field.uri is not None:
+        return "" if media.stat(field.uri) is not None else f"{field.uri} is out of reach"
+    if field.modality is not Modality.TEXT:
+        return f"its {field.column} was given by itself, without an address"
+    if item.text is None or texts > 1:
+        return f"of its {texts} texts the store keeps only the first"
+    return ""
+
+
+def _own(item: StoredItem) -> list[StoredField]:
+    return [field for field in item.fields if not is_imported(field.column)]
+
+
+def _field(item: StoredItem, stored: StoredField) -> Field:
+    text = item.text or "" if stored.modality is Modality.TEXT and stored.uri is None else None
+    return Field(stored.modality, stored.column, text=text, uri=stored.uri)
