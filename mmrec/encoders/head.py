@@ -109,10 +109,10 @@ class Head(nn.Module):
         return unit_rows(made if self.config.residual is None else made + inputs[self.config.residual])
 
 
-def save_head(head: Head, path: Path) -> None:
-    """Write a head and its configuration as one safetensors file, whole or not at all."""
+def save_head(head: Head, path: Path, config: HeadConfig | None = None) -> None:
+    """Write a head as one safetensors file, whole or not at all, with its own configuration or a renamed one."""
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in head.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={_ABOUT: head.config.model_dump_json()}))
+    write_atomically(path, save(tensors, metadata={_ABOUT: (config or head.config).model_dump_json()}))
 
 
 def read_head_config(path: Path) -> HeadConfig:

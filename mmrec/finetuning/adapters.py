@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmrec.errors import UsageError
 
-__all__ = ["adaptable", "add_adapters", "merged", "merged_state"]
+__all__ = ["adaptable", "add_adapters", "merged"]
 
 
 def adaptable(network: nn.Module, called: Iterable[str], trained: frozenset[str]) -> list[str]:
@@ -53,15 +53,10 @@ def add_adapters(network: nn.Module, layers: Iterable[str], rank: int, alpha: in
     return frozenset(name for name, _ in network.named_parameters() if ".lora_" in f".{name}")
 
 
-def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's tensors with all additions merged into the weights; the network itself stays as it is."""
-    if not any(_is_adapted(module) for module in network.modules()):
-        return dict(network.state_dict())
-    return dict(merged(network).state_dict())
-
-
 def merged(network: nn.Module) -> nn.Module:
-    """Return a copy of a network whose layers are its own again, additions merged into their weights."""
+    """Return a copy of a network with all additions merged into the weights of its layers; itself if it has none."""
+    if not any(_is_adapted(module) for module in network.modules()):
+        return network
     plain = copy.deepcopy(network)
     for name, layer in [found for found in plain.named_modules() if _is_adapted(found[1])]:
         parent, _, own = name.rpartition(".")
