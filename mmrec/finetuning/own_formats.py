@@ -25,30 +25,32 @@ from mmrec.encoders.hub.open_clip import OpenClip
 from mmrec.encoders.hub.speech import SpeechBundle
 from mmrec.encoders.hub.text import HubText
 from mmrec.encoders.hub.timm_image import TimmImage
+from mmrec.encoders.protocol import Encoder
 
-__all__ = ["save_own"]
+__all__ = ["has_own_format", "save_own"]
 
 _Saver = Callable[[Any, Any, Path], dict[str, object]]
 """Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
 
 
-def save_own(encoder: object, spec: EncoderSpec, network: nn.Module, folder: Path, name: str) -> EncoderSpec | None:
-    """Write a trained network into a new folder. Returns how it is built from there; None for other encoders.
+def has_own_format(encoder: Encoder) -> bool:
+    """Return whether an encoder's network can be saved as its own library saves it."""
+    return type(encoder) in _SAVERS
+
+
+def save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
+    """Write an encoder with trained weights in its network into a new folder. Returns how it is built from there.
 
     Args:
-        encoder: The encoder, unchanged but for its network.
+        encoder: The encoder; `has_own_format`.
         spec: How it was built.
-        network: The trained network, additions merged.
         folder: Where to write; made here.
-        name: Of the space that it fills.
+        name: Of the space that it fills from now on.
 
     """
-    saver = _SAVERS.get(type(encoder))
-    if saver is None:
-        return None
     folder.mkdir(parents=True)
     with quiet():
-        placed = saver(encoder, network, folder)
+        placed = _SAVERS[type(encoder)](encoder, encoder.module, folder)
     kept = {key: value for key, value in spec.settings.items() if key not in ("model", "checkpoint", "revision")}
     return EncoderSpec(spec.factory, {**kept, **placed, "name": name})
 

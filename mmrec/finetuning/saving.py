@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from mmrec.encoders.factories import EncoderSpec, build_encoder
 from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.presets import ENCODERS_FILE
+from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tensors import changed_tensors, save_changed
 from mmrec.encoders.trusted import TUNED
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.errors import UsageError
-from mmrec.finetuning.adapters import merged
+from mmrec.finetuning.adapters import merged_state
 from mmrec.finetuning.encoder_tower import EncoderTower
 from mmrec.finetuning.model_card import ModelCard, write_card
-from mmrec.finetuning.own_formats import save_own
+from mmrec.finetuning.own_formats import has_own_format, save_own
 from mmrec.finetuning.sources import Source
 from mmrec.finetuning.tower_building import Tower
 from mmrec.modality import Modality
@@ -104,37 +104,39 @@ class _Saving:
 
     def save(self) -> tuple[EncoderSpec, dict[Modality, str]]:
         """Return how the saved encoder is built, and the name of the space of each tower."""
-        network, before = self._trained(), self._fresh()
-        changed = {} if network is None else changed_tensors(network.state_dict(), before.state_dict())
+        changed = self._changed()
         heads = {modality: tower.head for modality, tower in self.towers.items() if tower.head is not None}
-        names = {modality: self._space_name(modality, bool(changed)) for modality in self.towers}
+        names = {modality: self._space_name(modality, changed=bool(changed)) for modality in self.towers}
         spec = EncoderSpec(self.source.spec.factory, _absolute(self.source.spec.settings))
         if not changed and not heads:
             return spec, names
         place = self.root / _slug(self.source)
         kept = self._kept(changed=bool(changed), heads=heads)
-        if changed and network is not None and not kept:
-            own = save_own(
-                self.source.encoder, spec, network, place / "model" if heads else place, self._renamed_space()
-            )
+        if changed and not kept:
+            own = self._own_format(changed, spec, place / "model" if heads else place)
             if own is not None:
                 spec, changed = own, {}
         if changed or heads:
             spec = self._tuned(spec, changed, heads, names, kept)
         return spec, names
 
-    def _trained(self) -> nn.Module | None:
-        """The encoder's network with additions merged, where it was trained."""
+    def _changed(self) -> dict[str, torch.Tensor]:
+        """The tensors that are not as they were, additions merged."""
         for tower in self.towers.values():
             if isinstance(tower, EncoderTower):
-                return merged(tower.network.encoder)
-        return None
+                return changed_tensors(merged_state(tower.network.encoder), self._fresh().module.state_dict())
+        return {}
 
-    def _fresh(self) -> nn.Module:
-        """The network as it was; built only where one was trained."""
-        if not any(isinstance(tower, EncoderTower) for tower in self.towers.values()):
-            return nn.Identity()
-        return build_encoder(self.source.spec, torch.device("cpu"), torch.float32).module
+    def _fresh(self) -> Encoder:
+        """The encoder as it was."""
+        return build_encoder(self.source.spec, torch.device("cpu"), torch.float32)
+
+    def _own_format(self, changed: Mapping[str, torch.Tensor], spec: EncoderSpec, folder: Path) -> EncoderSpec | None:
+        fresh = self._fresh()
+        if not has_own_format(fresh):
+            return None
+        fresh.module.load_state_dict(changed, strict=False)
+        return save_own(fresh, spec, folder, f"{_slug(self.source)}-{_SUFFIX}")
 
     def _tuned(
         self,
@@ -174,15 +176,12 @@ class _Saving:
         )
         return EncoderSpec(TUNED, {"folder": str(place)})
 
-    def _space_name(self, modality: Modality, changed: bool) -> str:
+    def _space_name(self, modality: Modality, *, changed: bool) -> str:
         tower = self.towers[modality]
         if tower.head is None:
             return f"{tower.space.name}-{_SUFFIX}" if changed else tower.space.name
         given = tower.settings.wants_head
         return given.name if given is not None and given.name is not None else f"{tower.space.name}-aligned"
-
-    def _renamed_space(self) -> str:
-        return f"{next(iter(self.source.by_name()))}-{_SUFFIX}"
 
     def _kept(self, *, changed: bool, heads: Mapping[Modality, Head]) -> tuple[str, ...]:
         """Spaces of this encoder that others approximate, and that its items would no longer fill."""

@@ -24,8 +24,11 @@ def contents(modality: Modality) -> list[Any]:
     random = np.random.default_rng(0)
     if modality is Modality.IMAGE:
         return [Image.fromarray(random.integers(0, 256, (40 + 9 * n, 64, 3), dtype=np.uint8)) for n in range(4)]
-    times = np.arange(16_000) / 16_000
-    return [Waveform((0.3 * np.sin(2 * np.pi * pitch * times)).astype(np.float32), 16_000) for pitch in (200, 440, 900)]
+    # One longer than the ten seconds that some hear at once.
+    return [
+        Waveform((0.3 * np.sin(pitch * np.arange(int(seconds * 16_000)) / 2_500)).astype(np.float32), 16_000)
+        for pitch, seconds in ((200, 1), (440, 1), (900, 11))
+    ]
 
 
 @dataclass(frozen=True)
