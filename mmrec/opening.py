@@ -6,9 +6,8 @@ from pathlib import Path
 
 from mmrec.behaviour.kinds import Kinds
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.encoders.presets import load_encoders
+from mmrec.encoders.presets import load_encoders, may_reopen
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.trust import runs_only_own_code
 from mmrec.engine import Engine
 from mmrec.errors import StoreError
 from mmrec.recommending.store_events import StoreEvents
@@ -73,7 +72,7 @@ def _chosen(
     """The encoders a person gave, or what a generation was made with."""
     if given is not None:
         return given
-    if not runs_only_own_code(made_with):
+    if not may_reopen(made_with):
         raise StoreError(
             f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
             f"so name them yourself: --encoders {made_with}"
