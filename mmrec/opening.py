@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmrec.behaviour.kinds import Kinds
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.encoders.presets import PRESETS, load_encoders
+from mmrec.encoders.presets import load_encoders, may_reopen
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
 from mmrec.errors import StoreError
@@ -29,7 +29,8 @@ def open_store(
 
     Args:
         path: The store's directory.
-        encoders: A preset, a TOML file, or loaded encoders; None takes the preset that the store was made with.
+        encoders: A preset, a TOML file or folder, or loaded encoders; None takes the preset, or the folder of
+            fine-tuned encoders, that the store was made with.
         device: Where encoders run: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         dtype: Their number format: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
@@ -56,7 +57,7 @@ def _encoders_of(
     layout: Layout, given: str | Path | Sequence[Encoder] | None, made_with: str, device: str, dtype: str
 ) -> Sequence[Encoder]:
     """The encoders a person gave, or the preset that the store was made with."""
-    if given is None and made_with not in PRESETS:
+    if given is None and not may_reopen(made_with):
         raise StoreError(
             f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
             f"so name them yourself: --encoders {made_with}"

@@ -11,7 +11,7 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
-from mmrec.encoders.presets import PRESETS, load_encoders
+from mmrec.encoders.presets import PRESETS, load_encoders, may_reopen, recorded_source
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
 from mmrec.modality import Modality
@@ -48,7 +48,7 @@ def run(options: IndexOptions) -> IndexSummary:
         progress("indexing", source.count) as advance,
     ):
         how = Indexing(
-            encoder_source=chosen,
+            encoder_source=recorded_source(chosen),
             weights=options.weights,
             keep_missing=options.keep_missing,
             delta=options.add,
@@ -88,7 +88,7 @@ def encoders_of(given: str | None, layout: Layout) -> str:
             f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
             f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
         )
-    if made_with not in PRESETS:
+    if not may_reopen(made_with):
         raise UsageError(
             f"{layout.root} was made with the encoders of {made_with}; name them with --encoders {made_with}, or "
             f"move the store to others with --encoders {PACKAGED}"

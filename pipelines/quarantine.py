@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from mmrec.embedding.retry import can_be_retried, items_to_retry
-from mmrec.encoders.presets import load_encoders
+from mmrec.encoders.presets import load_encoders, recorded_source
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
 from mmrec.store.items import ItemTable
@@ -60,7 +60,7 @@ def retry(
         raise UsageError(f"{store} has no item yet; index its source again: mmrec index SOURCE {store}")
     chosen = encoders_of(encoders, layout)
     with opened_media(media_root, allow_fetch=allow_fetch) as media, progress("trying again") as advance:
-        how = Indexing(encoder_source=chosen, retry=True, media=media, report=Reporter(advance))
+        how = Indexing(encoder_source=recorded_source(chosen), retry=True, media=media, report=Reporter(advance))
         loaded = load_encoders(chosen, device=device, dtype=dtype)
         tally, made = index_items(items_to_retry(layout, media), table.metadata_schema, layout, loaded, how)
     left = count_quarantined(layout.quarantine)

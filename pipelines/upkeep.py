@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.encoders.presets import PRESETS, load_encoders
+from mmrec.encoders.presets import load_encoders, may_reopen
 from mmrec.errors import StoreError
 from mmrec.indexing import spaces_of
 from mmrec.modality import Modality
@@ -69,7 +69,7 @@ def _document(report: Report) -> dict[str, object]:
 
 def _spaces(store: Path, given: str | None, made_with: str) -> Mapping[Modality, tuple[Space, ...]]:
     """The spaces of the encoders a person gave, or of the preset that the store was made with."""
-    if given is None and made_with not in PRESETS:
+    if given is None and not may_reopen(made_with):
         msg = f"{store} was made with the encoders of {made_with}; name them: --encoders {made_with}"
         raise StoreError(msg)
     return spaces_of(load_encoders(made_with if given is None else given), Layout(store))

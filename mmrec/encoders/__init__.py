@@ -19,7 +19,7 @@ __all__ = [
 _HOMES = {
     "EfficientNetLite0": "mmrec.encoders.packaged.efficientnet_lite",
     "Encoder": "mmrec.encoders.protocol",
-    "EncoderSpec": "mmrec.encoders.presets",
+    "EncoderSpec": "mmrec.encoders.factories",
     "MiniLM": "mmrec.encoders.packaged.minilm",
     "Sample": "mmrec.encoders.protocol",
     "Vectors": "mmrec.encoders.protocol",

@@ -1,43 +1,43 @@
-"""Which encoders a catalog is read with: a preset's name, hub models by kind, or a TOML file of the person's own.
+"""Which encoders a catalog is read with: a preset's name, hub models by kind, a TOML file of one's own, or a folder.
 
     text=intfloat/multilingual-e5-small,image=facebook/dinov2-small
 
     [[encoders]]
     factory = "my_module.MyEncoder"   # dotted path; modules beside the file are found
     any_setting = 3                   # every other key is handed to the factory as a keyword
+    model = "./my-model"              # a text that begins with ./ or ../ is a path from the file's own folder
+
+A folder stands for its file ``encoders.toml``: so are encoders that were fine-tuned kept.
 
 A factory is called with the keywords `device` (torch.device), `dtype` (torch.dtype) and the settings of its table.
 """
 
-import inspect
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from mmrec.compute import pick_device, pick_dtype
+from mmrec.encoders.factories import EncoderSpec, build_encoder, placed_settings
 from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.trusted import runs_own_code_only
 from mmrec.errors import EncoderError, UsageError
 from mmrec.spaces import Space
 
-__all__ = ["HUB_KINDS", "PRESETS", "EncoderSpec", "load_encoders", "read_encoder_specs", "spaces_by_name"]
+__all__ = [
+    "ENCODERS_FILE",
+    "HUB_KINDS",
+    "PRESETS",
+    "load_encoders",
+    "may_reopen",
+    "read_encoder_specs",
+    "recorded_source",
+    "spaces_by_name",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class EncoderSpec:
-    """One encoder to build.
-
-    Attributes:
-        factory: Dotted path of a class or function. Only ever from this file or from a person's own configuration.
-        settings: Its keywords beside `device` and `dtype`.
-
-    """
-
-    factory: str
-    settings: Mapping[str, object] = field(default_factory=dict)
+ENCODERS_FILE: Final = "encoders.toml"
+"""What a folder of encoders is described by."""
 
 
 PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
@@ -87,7 +87,8 @@ def load_encoders(
     """Build encoders. The packaged ones read their weights at first use, so that their spaces are known at once.
 
     Args:
-        preset_or_path: Name of a preset, kinds and models as in ``text=owner/name,image=DIR``, or path of a TOML file.
+        preset_or_path: Name of a preset, kinds and models as in ``text=owner/name,image=DIR``, or path of a TOML file
+            or of a folder that holds one.
         device: As for `pick_device`.
         dtype: As for `pick_dtype`.
 
@@ -97,28 +98,46 @@ def load_encoders(
 
     """
     chosen = pick_device(device)
-    keywords = {"device": chosen, "dtype": pick_dtype(dtype, chosen)}
+    number_format = pick_dtype(dtype, chosen)
     specs = read_encoder_specs(preset_or_path)
-    if str(preset_or_path) not in PRESETS and Path(preset_or_path).is_file():
-        folder = str(Path(preset_or_path).resolve().parent)
+    file = _file(preset_or_path)
+    if file is not None and not runs_own_code_only(specs):
+        folder = str(file.resolve().parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides no installed module
-    encoders = tuple(_build(spec, keywords) for spec in specs)
+    encoders = tuple(build_encoder(spec, chosen, number_format) for spec in specs)
     spaces_by_name(encoders)
     return encoders
 
 
+def recorded_source(preset_or_path: str | Path) -> str:
+    """Return what a store's manifest keeps of where its encoders are: of a folder, its absolute path."""
+    given = str(preset_or_path)
+    return str(Path(given).resolve()) if given not in PRESETS and Path(given).is_dir() else given
+
+
+def may_reopen(recorded: str) -> bool:
+    """Return whether encoders may be loaded because a store's manifest names them, and no person does.
+
+    Presets may, and folders of encoders whose factories are all of this package: a store chooses no code to run.
+    """
+    if recorded in PRESETS:
+        return True
+    return Path(recorded).is_absolute() and Path(recorded).is_dir() and runs_own_code_only(read_encoder_specs(recorded))
+
+
 def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
-    """Return what a preset, named models or a TOML file ask for, without importing any of it. Raises UsageError."""
+    """Return what a preset, named models, a TOML file or a folder ask for, without importing any. Raises UsageError."""
     if str(preset_or_path) in PRESETS:
         return PRESETS[str(preset_or_path)]
-    path = Path(preset_or_path)
-    if not path.is_file():
+    path = _file(preset_or_path)
+    if path is None:
         if "=" in str(preset_or_path):
             return tuple(_hub_spec(part) for part in str(preset_or_path).split(","))
+        held = f" that holds {ENCODERS_FILE}" if Path(preset_or_path).is_dir() else ""
         raise UsageError(
-            f"There is no encoder preset or TOML file {str(path)!r}. Presets: {', '.join(PRESETS)}; or name a file, or "
-            "models of a hub as in text=owner/name."
+            f"There is no encoder preset or TOML file {str(preset_or_path)!r}{held}. Presets: {', '.join(PRESETS)}; or "
+            f"name a file, a folder with {ENCODERS_FILE}, or models of a hub as in text=owner/name."
         )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -147,6 +166,15 @@ def spaces_by_name(encoders: Iterable[Encoder]) -> dict[str, Space]:
     return found
 
 
+def _file(preset_or_path: str | Path) -> Path | None:
+    """The TOML file that is named, or that a named folder holds."""
+    path = Path(preset_or_path)
+    if str(preset_or_path) in PRESETS:
+        return None
+    found = path / ENCODERS_FILE if path.is_dir() else path
+    return found if found.is_file() else None
+
+
 def _hub_spec(part: str) -> EncoderSpec:
     kind, _, model = (word.strip() for word in part.partition("="))
     if kind not in HUB_KINDS or not model:
@@ -166,40 +194,4 @@ def _spec(table: object, path: Path) -> EncoderSpec:
         raise UsageError(f'{path}: an [[encoders]] table needs factory = "module.Name", and has {factory!r}.')
     if reserved := sorted(settings.keys() & {"device", "dtype"}):
         raise UsageError(f"{path}: {reserved[0]} is not set for each encoder but for all, by --{reserved[0]}.")
-    return EncoderSpec(factory, settings)
-
-
-def _build(spec: EncoderSpec, keywords: Mapping[str, object]) -> Encoder:
-    factory = _import(spec.factory)
-    arguments = {**keywords, **spec.settings}
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise UsageError(
-            f"{spec.factory} cannot be called with {', '.join(arguments)}: {error}. It takes {signature}."
-        ) from error
-    encoder: Encoder = factory(**arguments)
-    # Not isinstance: before Python 3.12 it would evaluate `module`, and so load the weights.
-    members = ("spaces", "batch_cost", "module", "prepare", "encode")
-    if missing := [name for name in members if inspect.getattr_static(encoder, name, None) is None]:
-        raise EncoderError(
-            f"{spec.factory} makes a {type(encoder).__name__}, which is no encoder: it lacks {', '.join(missing)}. "
-            "See mmrec.encoders.protocol.Encoder."
-        )
-    return encoder
-
-
-def _import(dotted: str) -> Callable[..., Any]:
-    module, _, name = dotted.rpartition(".")
-    try:
-        found: object = getattr(import_module(module), name)
-    except ImportError as error:
-        raise EncoderError(
-            f"{dotted} cannot be imported: {error}. Install its package, or put the module beside the TOML file."
-        ) from error
-    except AttributeError as error:
-        raise EncoderError(f"The module {module} has no {name!r}. Correct the factory {dotted!r}.") from error
-    if not callable(found):
-        raise EncoderError(f"{dotted} is a {type(found).__name__}; a factory must be a class or a function.")
-    return found
+    return EncoderSpec(factory, placed_settings(settings, path.resolve().parent))

@@ -11,8 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import mmrec
+from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.hub.image_text import HubImageText
-from mmrec.encoders.presets import EncoderSpec, load_encoders, read_encoder_specs
+from mmrec.encoders.presets import load_encoders, read_encoder_specs
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.modality import Modality
 from mmrec.query import Part

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import mmrec.encoders
-from mmrec.encoders.presets import EncoderSpec, load_encoders, read_encoder_specs, spaces_by_name
+from mmrec.encoders.factories import EncoderSpec
+from mmrec.encoders.presets import load_encoders, read_encoder_specs, spaces_by_name
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
 from mmrec.modality import Modality

@@ -8,7 +8,7 @@ from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.notes import noted
 from mmrec.errors import EncoderError
 
-__all__ = ["directory_digest", "file_digest"]
+__all__ = ["describing_files", "directory_digest", "file_digest"]
 
 _DESCRIBING = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm", ".vocab"}
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".npz"}
@@ -32,6 +32,11 @@ def directory_digest(folder: Path) -> str:
     if not files:
         raise EncoderError(f"{folder} holds no model: neither a configuration nor weights. Name a model's directory.")
     return fingerprint(files=files)
+
+
+def describing_files(folder: Path) -> list[Path]:
+    """Return a directory's files of configuration, tokenizer and preprocessor: all that decides but the weights."""
+    return [path for path in sorted(_deciding(folder)) if path.suffix in _DESCRIBING]
 
 
 def file_digest(path: Path) -> str:

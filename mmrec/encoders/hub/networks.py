@@ -70,6 +70,10 @@ def load_network(
             f"The weights in {folder} lack {len(missing)} of the network's tensors, {missing[0]} first. They belong to "
             "another kind of model, or are damaged: copy them again, or name the encoder that fits them."
         )
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name in found["missing_keys"]:
+                value.zero_()  # never asked, and drawn at random: a network that is saved again must not depend on it
     taken: torch.nn.Module = adapt(network)
     return taken.to(device, dtype).eval()
 

@@ -1,0 +1,77 @@
+"""One encoder, named by the dotted path of what makes it and by its settings, and built from that."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmrec.encoders.protocol import Encoder
+from mmrec.errors import EncoderError, UsageError
+
+__all__ = ["EncoderSpec", "build_encoder", "placed_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """One encoder to build.
+
+    Attributes:
+        factory: Dotted path of a class or function. Only ever from this file or from a person's own configuration.
+        settings: Its keywords beside `device` and `dtype`.
+
+    """
+
+    factory: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+def build_encoder(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> Encoder:
+    """Call a factory with `device`, `dtype` and its settings.
+
+    Raises UsageError where it does not take them, EncoderError where it cannot be imported or makes no encoder.
+    """
+    factory = _import(spec.factory)
+    arguments: dict[str, Any] = {"device": device, "dtype": dtype, **spec.settings}
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{spec.factory} cannot be called with {', '.join(arguments)}: {error}. It takes {signature}."
+        ) from error
+    encoder: Encoder = factory(**arguments)
+    # Not isinstance: before Python 3.12 it would evaluate `module`, and so load the weights.
+    members = ("spaces", "batch_cost", "module", "prepare", "encode")
+    if missing := [name for name in members if inspect.getattr_static(encoder, name, None) is None]:
+        raise EncoderError(
+            f"{spec.factory} makes a {type(encoder).__name__}, which is no encoder: it lacks {', '.join(missing)}. "
+            "See mmrec.encoders.protocol.Encoder."
+        )
+    return encoder
+
+
+def placed_settings(settings: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return the settings with texts that begin with ``./`` or ``../`` as absolute paths, taken from a folder."""
+    return {
+        key: str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+        for key, value in settings.items()
+    }
+
+
+def _import(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    try:
+        found: object = getattr(import_module(module), name)
+    except ImportError as error:
+        raise EncoderError(
+            f"{dotted} cannot be imported: {error}. Install its package, or put the module beside the TOML file."
+        ) from error
+    except AttributeError as error:
+        raise EncoderError(f"The module {module} has no {name!r}. Correct the factory {dotted!r}.") from error
+    if not callable(found):
+        raise EncoderError(f"{dotted} is a {type(found).__name__}; a factory must be a class or a function.")
+    return found

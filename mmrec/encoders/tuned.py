@@ -1,0 +1,225 @@
+"""An encoder that was fine-tuned: its parent, the tensors that differ from the parent's, and heads on its vectors.
+
+    [[encoders]]
+    factory = "mmrec.encoders.tuned.Tuned"
+    folder = "./efficientnet-lite0-aligned"
+
+Spaces. A head fills one more space; where weights differ, every space of the parent is another one, with another name.
+A space that was *replaced* is no longer filled for items. *Kept* ones are filled for queries still, by the parent as it
+was: stand-ins of other encoders (label bridges) were made for the parent's texts, and are met by no others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmrec.encoders.factories import build_encoder
+from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.head import Head, HeadConfig, load_head, read_head_config
+from mmrec.encoders.hub.digests import file_digest
+from mmrec.encoders.hub.once import once
+from mmrec.encoders.protocol import Encoder, Sample, Vectors
+from mmrec.encoders.queries import prepare_query, query_spaces
+from mmrec.encoders.tensors import load_changed
+from mmrec.encoders.tuned_config import TunedConfig, TunedHead, read_tuned_config
+from mmrec.encoders.vectors import CPU, arrays
+from mmrec.errors import EncoderError
+from mmrec.items import Content
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+
+__all__ = ["Tuned", "TunedNetwork"]
+
+
+@dataclass(frozen=True, slots=True)
+class _QuerySample(Sample):
+    """A content that is asked about, and so encoded into the kept spaces too."""
+
+
+class TunedNetwork(nn.Module):
+    """The parent's network and the heads, by the names of their spaces."""
+
+    def __init__(self, network: nn.Module, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = nn.ModuleDict(heads)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What `mmrec.finetuning.saving` wrote into a folder. Weights are read at first use.
+
+    Attributes:
+        folder: Where it lies.
+        device: Where the networks run.
+        dtype: The parent's number format; heads are of float32.
+
+    """
+
+    folder: str
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+
+    @once
+    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
+        """Spaces of items. Raises EncoderError where files are missing, or the parent is not the one it was made of."""
+        return self._laid_out(self._own_parent.spaces, of_queries=False)
+
+    @once
+    def query_spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
+        """Spaces of queries: those of items, those that queries of the parent have, and the kept ones."""
+        return self._laid_out(query_spaces(self._own_parent), of_queries=True)
+
+    @property
+    def batch_cost(self) -> int:
+        """The parent's."""
+        return self._own_parent.batch_cost
+
+    @property
+    def picture_side(self) -> int:
+        """The parent's. Raises AttributeError where it does not say."""
+        side: int = self._own_parent.picture_side
+        return side
+
+    @once
+    def module(self) -> TunedNetwork:
+        """The network and the heads. Raises EncoderError where files are missing, damaged or of other sizes."""
+        network = self._own_parent.module
+        if self._config.weights is not None:
+            load_changed(network, Path(self.folder) / self._config.weights)
+        heads = {head.space: load_head(Path(self.folder) / head.file).to(self.device) for head in self._config.heads}
+        return TunedNetwork(network, heads).eval()
+
+    def prepare(self, modality: Modality, content: Content) -> Sample:
+        """Preprocess one content as the parent does. Raises MediaError where it cannot be encoded."""
+        return self._own_parent.prepare(modality, content)
+
+    def prepare_query(self, modality: Modality, content: Content) -> Sample:
+        """Preprocess one content of a query as the parent does. Raises MediaError where it cannot be encoded."""
+        made = prepare_query(self._own_parent, modality, content)
+        return _QuerySample(made.tensor, made.cost, made.truncated)
+
+    def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
+        """Return unit vectors through which gradients flow. Same arguments as `encode`."""
+        asked = any(isinstance(sample, _QuerySample) for sample in samples)
+        network = self.module
+        plain = self._parent_vectors(self._own_parent, modality, samples)
+        made = {self._renamed[name]: rows for name, rows in plain.items()}
+        made |= {head.space: network.heads[head.space](plain) for head in self._heads(modality)}
+        if asked and self._config.weights is not None and self._kept_of(modality):
+            made |= self._parent_vectors(self._plain_parent, modality, samples)
+        wanted = (self.query_spaces if asked else self.spaces)[modality]
+        return {space.name: made[space.name] for space in wanted}
+
+    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
+        """Encode a batch of one modality into unit vectors of all its spaces."""
+        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
+            return arrays(self.embed(modality, samples))
+
+    @once
+    def _config(self) -> TunedConfig:
+        return read_tuned_config(Path(self.folder))
+
+    @once
+    def _own_parent(self) -> Encoder:
+        """The parent, into whose network the changed tensors go."""
+        parent = build_encoder(self._config.parent_spec, self.device, self.dtype)
+        _check(parent, self._config, self.folder)
+        return parent
+
+    @once
+    def _plain_parent(self) -> Encoder:
+        return build_encoder(self._config.parent_spec, self.device, self.dtype)
+
+    def _parent_vectors(
+        self,
+        parent: Any,  # noqa: ANN401 -- `embed` is beside the protocol
+        modality: Modality,
+        samples: Sequence[Sample],
+    ) -> dict[str, Float[Tensor, "n _"]]:
+        if hasattr(parent, "embed"):
+            found: dict[str, Tensor] = parent.embed(modality, samples)
+            return found
+        return {name: torch.from_numpy(rows).to(self.device) for name, rows in parent.encode(modality, samples).items()}
+
+    def _heads(self, modality: Modality) -> list[TunedHead]:
+        return [head for head in self._config.heads if head.modality is modality]
+
+    def _kept_of(self, modality: Modality) -> tuple[Space, ...]:
+        able = query_spaces(self._own_parent).get(modality, ())
+        return tuple(space for space in able if space.name in self._config.kept)
+
+    def _laid_out(
+        self, parents: Mapping[Modality, tuple[Space, ...]], *, of_queries: bool
+    ) -> Mapping[Modality, tuple[Space, ...]]:
+        found = {}
+        for modality, spaces in parents.items():
+            heads = self._heads(modality)
+            replaced = {name for head in heads for name in head.replaces}
+            own = [self._changed(space) for space in spaces if space.name not in replaced]
+            kept = self._kept_of(modality) if of_queries else ()
+            found[modality] = tuple(dict.fromkeys([*own, *(self._head_space(head) for head in heads), *kept]))
+        return found
+
+    @once
+    def _renamed(self) -> Mapping[str, str]:
+        return {name: self._changed(space).name for name, space in _by_name(self._own_parent).items()}
+
+    @once
+    def _weights_digest(self) -> str | None:
+        return None if self._config.weights is None else self._digest(self._config.weights)
+
+    def _changed(self, space: Space) -> Space:
+        """The space as it is with the changed tensors."""
+        if self._weights_digest is None:
+            return space
+        decided = fingerprint(parent=space.fingerprint, weights=self._weights_digest, version=1)
+        return Space(f"{space.name}-{self._config.suffix}", space.dim, decided, space.approximates)
+
+    def _head_space(self, head: TunedHead) -> Space:
+        spaces = _by_name(self._own_parent)
+        config = self._head_configs[head.space]
+        read = {name: self._changed(spaces[name]).fingerprint for name, _ in config.inputs}
+        decided = fingerprint(inputs=read, head=self._digest(head.file), version=1)
+        return Space(head.space, config.dim, decided, head.approximates)
+
+    @once
+    def _head_configs(self) -> Mapping[str, HeadConfig]:
+        found = {head.space: read_head_config(Path(self.folder) / head.file) for head in self._config.heads}
+        there = {name: space.dim for name, space in _by_name(self._own_parent).items()}
+        for space, config in found.items():
+            if unknown := [name for name, dim in config.inputs if there.get(name) != dim]:
+                raise EncoderError(
+                    f"The head {space} in {self.folder} reads {dict(config.inputs)}, and its parent fills {there}: "
+                    f"{unknown[0]} does not fit. Train anew."
+                )
+        return found
+
+    def _digest(self, name: str) -> str:
+        try:
+            return file_digest(Path(self.folder) / name)
+        except OSError as error:
+            raise EncoderError(
+                f"{Path(self.folder) / name} cannot be read ({error.strerror}). Copy the folder again."
+            ) from error
+
+
+def _by_name(encoder: Encoder) -> dict[str, Space]:
+    filled = [encoder.spaces, query_spaces(encoder)]
+    return {space.name: space for spaces in filled for some in spaces.values() for space in some}
+
+
+def _check(parent: Encoder, config: TunedConfig, folder: str) -> None:
+    found = {name: space.fingerprint for name, space in _by_name(parent).items()}
+    for name, expected in config.parent.fingerprints.items():
+        if found.get(name) != expected:
+            has = f"has the fingerprint {found[name]}" if name in found else f"is not there (but {', '.join(found)})"
+            raise EncoderError(
+                f"{folder} was made of {config.parent.factory} whose space {name} has the fingerprint {expected}; of "
+                f"the parent that is here it {has}. Bring the parent it was made of, or train anew."
+            )

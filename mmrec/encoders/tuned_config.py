@@ -1,0 +1,115 @@
+"""What the folder of a fine-tuned encoder says: whose child it is, and what was learned."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mmrec.encoders.factories import EncoderSpec, placed_settings
+from mmrec.errors import EncoderError
+from mmrec.modality import Modality
+from mmrec.store.files import write_atomically
+
+__all__ = ["ParentConfig", "TunedConfig", "TunedHead", "read_tuned_config", "write_tuned_config"]
+
+_FILE: Final = "config.json"
+_NAME: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
+_INSIDE: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # a file of the folder itself
+
+
+class ParentConfig(BaseModel):
+    """The encoder that was fine-tuned.
+
+    Attributes:
+        factory: Dotted path of what makes it.
+        settings: Its keywords beside `device` and `dtype`; texts that begin with ``./`` are paths from the folder.
+        fingerprints: Its spaces' fingerprints by name: no other parent is accepted.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factory: str = Field(pattern=r"^[\w.]+\.\w+$")
+    settings: dict[str, str | int | float | bool | list[str] | None] = {}
+    fingerprints: dict[str, str]
+
+
+class TunedHead(BaseModel):
+    """One head on the parent's vectors.
+
+    Attributes:
+        modality: Of the contents it places.
+        space: Name of the space it fills.
+        file: Its file in the folder.
+        approximates: Fingerprint of the space its vectors were taught to meet, if another.
+        replaces: Names of the parent's spaces that items are no longer encoded into.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modality: Modality
+    space: str = Field(pattern=f"^{_NAME}$")
+    file: str = Field(pattern=f"^{_INSIDE}$")
+    approximates: str | None = None
+    replaces: tuple[str, ...] = ()
+
+
+class TunedConfig(BaseModel):
+    """A fine-tuned encoder, its numbers apart.
+
+    Attributes:
+        version: Of this file.
+        parent: Whose child it is.
+        weights: File of the tensors that differ from the parent's; None where none does.
+        suffix: What is put behind the names of the parent's spaces, where weights differ.
+        heads: What else it fills.
+        kept: Names of the parent's spaces that queries are encoded into as well, by the parent as it was: those that
+            stand-ins of other encoders meet.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    parent: ParentConfig
+    weights: str | None = Field(default=None, pattern=f"^{_INSIDE}$")
+    suffix: str = Field(default="tuned", pattern=f"^{_NAME}$")
+    heads: tuple[TunedHead, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    @field_validator("heads")
+    @classmethod
+    def _names_differ(cls, heads: tuple[TunedHead, ...]) -> tuple[TunedHead, ...]:
+        if len({head.space for head in heads}) < len(heads):
+            raise ValueError(f"two heads fill one space: {[head.space for head in heads]}; name them differently")
+        return heads
+
+    @property
+    def parent_spec(self) -> EncoderSpec:
+        """How the parent is built."""
+        settings: Mapping[str, object] = self.parent.settings
+        return EncoderSpec(self.parent.factory, settings)
+
+
+def read_tuned_config(folder: Path) -> TunedConfig:
+    """Read the description in a folder, its paths made absolute. Raises EncoderError where there is none."""
+    path = folder / _FILE
+    try:
+        found = TunedConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise EncoderError(
+            f"{folder} holds no fine-tuned encoder: {path.name} cannot be read ({error.strerror})."
+        ) from error
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {said}.") from error
+    settings = placed_settings(found.parent.settings, folder.resolve())
+    return found.model_copy(update={"parent": found.parent.model_copy(update={"settings": settings})})
+
+
+def write_tuned_config(config: TunedConfig, folder: Path) -> None:
+    """Write the description of a folder."""
+    write_atomically(folder / _FILE, json.dumps(config.model_dump(mode="json"), indent=2).encode() + b"\n")

@@ -1,0 +1,237 @@
+"""Trained towers on disk: a folder that is a preset, ``--encoders DIR``.
+
+It holds ``encoders.toml``, which names all encoders, those too that were not trained, and one folder for each that was:
+its weights and heads as safetensors, what they are, and a model card. Written beside its place and renamed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mmrec.encoders.factories import EncoderSpec, build_encoder
+from mmrec.encoders.head import Head, save_head
+from mmrec.encoders.presets import ENCODERS_FILE
+from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.tensors import changed_tensors, save_changed
+from mmrec.encoders.trusted import TUNED
+from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
+from mmrec.errors import UsageError
+from mmrec.finetuning.adapters import merged_state
+from mmrec.finetuning.encoder_tower import EncoderTower
+from mmrec.finetuning.model_card import ModelCard, write_card
+from mmrec.finetuning.own_formats import has_own_format, save_own
+from mmrec.finetuning.sources import Source
+from mmrec.finetuning.tower_building import Tower
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+from mmrec.store.files import sync_directory, write_atomically
+
+__all__ = ["save_encoders"]
+
+_PATHS = ("model", "checkpoint", "folder")
+_WEIGHTS = "weights.safetensors"
+_SUFFIX = "tuned"
+
+
+def save_encoders(
+    towers: Mapping[Modality, Tower], sources: Sequence[Source], folder: Path, card: ModelCard
+) -> dict[str, Space]:
+    """Write a folder that `load_encoders` takes, in place of one that was there. The towers stay as they are.
+
+    Heads of other modalities are said to approximate the space of the text's tower (of the first, where texts have
+    none), so that its queries meet them. Returns all spaces that the saved encoders fill, by name.
+
+    Raises UsageError where something else lies at `folder`, or names are taken twice.
+    """
+    if folder.exists() and not (folder / ENCODERS_FILE).is_file():
+        raise UsageError(f"{folder} is there and holds no {ENCODERS_FILE}. Name a new folder.")
+    beside = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        spaces = _write(towers, sources, beside, card)
+        _swap(beside, folder.absolute())
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return spaces
+
+
+def _write(
+    towers: Mapping[Modality, Tower], sources: Sequence[Source], folder: Path, card: ModelCard
+) -> dict[str, Space]:
+    anchor = Modality.TEXT if Modality.TEXT in towers else next(iter(towers))
+    # The anchor's encoder first: the others' heads name its space.
+    ordered = sorted(sources, key=lambda source: source is not towers[anchor].source)
+    met: str | None = None
+    saved: dict[int, EncoderSpec] = {}
+    spaces: dict[str, Space] = {}
+    for source in ordered:
+        own = {modality: tower for modality, tower in towers.items() if tower.source is source}
+        spec, renamed = _Saving(source, own, folder, sources, anchor, met).save()
+        saved[id(source)] = spec
+        built = Source(spec, build_encoder(spec, torch.device("cpu"), torch.float32))
+        if taken := sorted(spaces.keys() & built.by_name().keys()):
+            raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
+        spaces |= built.by_name()
+        if source is towers[anchor].source:
+            met = spaces[renamed[anchor]].meeting_place
+        if spec is not source.spec and own:
+            place = folder / _slug(source)
+            parents = list(source.by_name().values())
+            text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])
+            write_atomically(place / "README.md", text.encode())
+    specs = [saved[id(source)] for source in sources]
+    write_atomically(folder / ENCODERS_FILE, _toml(specs, folder).encode())
+    return spaces
+
+
+@dataclass(frozen=True, eq=False)
+class _Saving:
+    """One encoder on its way into the folder."""
+
+    source: Source
+    towers: Mapping[Modality, Tower]
+    root: Path
+    sources: Sequence[Source]
+    anchor: Modality
+    met: str | None
+
+    def save(self) -> tuple[EncoderSpec, dict[Modality, str]]:
+        """Return how the saved encoder is built, and the name of the space of each tower."""
+        changed = self._changed()
+        heads = {modality: tower.head for modality, tower in self.towers.items() if tower.head is not None}
+        names = {modality: self._space_name(modality, changed=bool(changed)) for modality in self.towers}
+        spec = EncoderSpec(self.source.spec.factory, _absolute(self.source.spec.settings))
+        if not changed and not heads:
+            return spec, names
+        place = self.root / _slug(self.source)
+        kept = self._kept(changed=bool(changed), heads=heads)
+        if changed and not kept:
+            own = self._own_format(changed, spec, place / "model" if heads else place)
+            if own is not None:
+                spec, changed = own, {}
+        if changed or heads:
+            spec = self._tuned(spec, changed, heads, names, kept)
+        return spec, names
+
+    def _changed(self) -> dict[str, torch.Tensor]:
+        """The tensors that are not as they were, additions merged."""
+        for tower in self.towers.values():
+            if isinstance(tower, EncoderTower):
+                return changed_tensors(merged_state(tower.network.encoder), self._fresh().module.state_dict())
+        return {}
+
+    def _fresh(self) -> Encoder:
+        """The encoder as it was."""
+        return build_encoder(self.source.spec, torch.device("cpu"), torch.float32)
+
+    def _own_format(self, changed: Mapping[str, torch.Tensor], spec: EncoderSpec, folder: Path) -> EncoderSpec | None:
+        fresh = self._fresh()
+        if not has_own_format(fresh):
+            return None
+        fresh.module.load_state_dict(changed, strict=False)
+        return save_own(fresh, spec, folder, f"{_slug(self.source)}-{_SUFFIX}")
+
+    def _tuned(
+        self,
+        parent: EncoderSpec,
+        changed: Mapping[str, torch.Tensor],
+        heads: Mapping[Modality, Head],
+        names: Mapping[Modality, str],
+        kept: tuple[str, ...],
+    ) -> EncoderSpec:
+        place = self.root / _slug(self.source)
+        place.mkdir(exist_ok=True)
+        if changed:
+            save_changed(changed, place / _WEIGHTS)
+        described = []
+        built = Source(parent, build_encoder(parent, torch.device("cpu"), torch.float32))
+        renaming = dict(zip(self.source.by_name(), built.by_name(), strict=True))
+        for modality, head in heads.items():
+            file = f"{names[modality]}.safetensors"
+            inputs = tuple((renaming[name], dim) for name, dim in head.config.inputs)
+            residual = None if head.config.residual is None else renaming[head.config.residual]
+            config = head.config.model_copy(update={"inputs": inputs, "residual": residual})
+            save_head(head, place / file, config)
+            replaced = self.towers[modality].settings.wants_head
+            replaces = tuple(renaming[name] for name in (replaced.replaces if replaced else ()))
+            meets = None if modality is self.anchor else self.met
+            described.append(
+                TunedHead(modality=modality, space=names[modality], file=file, approximates=meets, replaces=replaces)
+            )
+        fingerprints = {name: space.fingerprint for name, space in built.by_name().items()}
+        settings = {key: _relative(value, place) for key, value in parent.settings.items()}
+        about = ParentConfig.model_validate(
+            {"factory": parent.factory, "settings": settings, "fingerprints": fingerprints}
+        )
+        weights = _WEIGHTS if changed else None
+        write_tuned_config(
+            TunedConfig(parent=about, weights=weights, suffix=_SUFFIX, heads=tuple(described), kept=kept), place
+        )
+        return EncoderSpec(TUNED, {"folder": str(place)})
+
+    def _space_name(self, modality: Modality, *, changed: bool) -> str:
+        tower = self.towers[modality]
+        if tower.head is None:
+            return f"{tower.space.name}-{_SUFFIX}" if changed else tower.space.name
+        given = tower.settings.wants_head
+        return given.name if given is not None and given.name is not None else f"{tower.space.name}-aligned"
+
+    def _kept(self, *, changed: bool, heads: Mapping[Modality, Head]) -> tuple[str, ...]:
+        """Spaces of this encoder that others approximate, and that its items would no longer fill."""
+        settings = [self.towers[modality].settings.wants_head for modality in heads]
+        replaced = {name for one in settings if one is not None for name in one.replaces}
+        met = {
+            space.approximates
+            for other in self.sources
+            for space in other.by_name().values()
+            if other is not self.source
+        }
+        own = self.source.by_name()
+        return tuple(name for name in own if own[name].fingerprint in met and (changed or name in replaced))
+
+
+def _slug(source: Source) -> str:
+    return next(iter(source.by_name()))
+
+
+def _absolute(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings whose paths hold in any working directory."""
+    return {
+        key: str(Path(value).expanduser().resolve())
+        if key in _PATHS and isinstance(value, str) and Path(value).expanduser().exists()
+        else value
+        for key, value in settings.items()
+    }
+
+
+def _relative(value: object, folder: Path) -> object:
+    """A path within a folder as it is written there."""
+    if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(folder):
+        return f"./{Path(value).relative_to(folder)}"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(specs: Sequence[EncoderSpec], folder: Path) -> str:
+    tables = []
+    for spec in specs:
+        settings = {key: _relative(value, folder) for key, value in spec.settings.items() if value is not None}
+        # Of texts, numbers and lists of them, JSON's way of writing is TOML's too.
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+        tables.append("\n".join(["[[encoders]]", f"factory = {json.dumps(spec.factory)}", *lines, ""]))
+    return "\n".join(tables)
+
+
+def _swap(beside: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    sync_directory(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
