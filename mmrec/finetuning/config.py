@@ -1,10 +1,12 @@
 """How encoders are fine-tuned; read from TOML."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mmrec.finetuning.tower_settings import TowerSettings
 from mmrec.modality import Modality
 from mmrec.training.config import read_settings
 
@@ -19,6 +21,11 @@ __all__ = [
 ]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
+_HEADS = {
+    Modality.TEXT: TowerSettings(how="frozen"),
+    Modality.IMAGE: TowerSettings(),
+    Modality.AUDIO: TowerSettings(),
+}
 
 
 class AlignConfig(BaseModel):
@@ -119,6 +126,8 @@ class FinetuneConfig(BaseModel):
     """How encoders are fine-tuned.
 
     Attributes:
+        towers: What is trained of each modality; a modality that is not named takes no part. By default heads on the
+            stored vectors of pictures and sounds, aligned with the texts as they are.
         align: Settings of that objective.
         coengage: Settings of that objective.
         label: Settings of that objective.
@@ -152,6 +161,7 @@ class FinetuneConfig(BaseModel):
 
     model_config = _FROZEN
 
+    towers: Mapping[Modality, TowerSettings] = _HEADS
     align: AlignConfig = AlignConfig()
     coengage: CoEngageConfig = CoEngageConfig()
     label: LabelConfig = LabelConfig()
@@ -182,4 +192,8 @@ class FinetuneConfig(BaseModel):
 
 def load_finetune_config(path: Path) -> FinetuneConfig:
     """Read a TOML file; what it does not name stays as it is by default. Raises UsageError."""
-    return read_settings(path, FinetuneConfig, "[align], [coengage], [label], [mining] and [held_out]")
+    return read_settings(
+        path,
+        FinetuneConfig,
+        "[towers.MODALITY], [align], [coengage], [label], [mining] and [held_out]",
+    )

@@ -1,5 +1,6 @@
 """The loss of pairs that a configuration names, with what it learns: temperature and bias."""
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from mmrec.finetuning.losses.infonce import Hard, infonce
 from mmrec.finetuning.losses.siglip import siglip
 from mmrec.finetuning.losses.temperature import Temperature
 
-__all__ = ["PairLoss"]
+__all__ = ["PairLoss", "beside"]
 
 
 class PairLoss(nn.Module):
@@ -39,6 +40,11 @@ class PairLoss(nn.Module):
             return infonce(left, right, scale, same, hard=hard, log_odds=log_odds).mean()
         return siglip(left, right, scale, bias, same, hard=hard).mean()
 
-    def tensor(self, mask: object) -> Tensor:
+    def tensor(self, array: np.ndarray) -> Tensor:
         """Put an array beside the weights."""
-        return torch.as_tensor(mask, device=self.temperature.log_scale.device)
+        return beside(array, self.temperature.log_scale)
+
+
+def beside(array: np.ndarray, weight: Tensor) -> Tensor:
+    """Put an array on the device of a weight."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(weight.device)
