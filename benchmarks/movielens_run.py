@@ -67,7 +67,7 @@ def main() -> None:
         "validation_ndcg": report.ndcg,
         "epoch_seconds": float(np.median([epoch.seconds for epoch in report.curve])),
         "losses": [epoch.loss for epoch in report.curve],
-        "ndcgs": [epoch.ndcg for epoch in report.curve],
+        "ndcgs": [epoch.score for epoch in report.curve],
     }
     beside = run.path.with_suffix(".tmp")
     beside.write_text(json.dumps(result))

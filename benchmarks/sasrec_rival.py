@@ -25,7 +25,7 @@ from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
 from mmrec.behaviour.splits import Split
 from mmrec.heap import keep_freed_memory
 from mmrec.training.config import TrainingConfig
-from mmrec.training.loop import Epoch
+from mmrec.training.course import Epoch
 from mmrec.training.ranking import Ranking
 from mmrec.training.train import train
 from mmrec.training.windows import Events
@@ -95,7 +95,7 @@ def ours(films: MovieLens, split: Split, epochs: int) -> tuple[float, float]:
         split, films.contents, films.rows, config, folder, said=lambda epoch: marks.append((epoch, process_time()))
     )
     # An epoch is timed from the end of the one before, where neither was validated in between.
-    spent = [mark - last for (_, last), (epoch, mark) in pairwise(marks) if epoch.ndcg is None]
+    spent = [mark - last for (_, last), (epoch, mark) in pairwise(marks) if epoch.score is None]
     spent = spent or [mark - last for (_, last), (_, mark) in pairwise(marks)]
     asked = Ranking(Events.of(split.live, films.rows, ("rate",), DEFAULT_WEIGHTS), split.targets, films.rows, None)
     return float(np.median(spent)), float(ndcgs(asked.ranks(trained.model.tower)).mean())

@@ -21,7 +21,7 @@ from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock, job_lock
 from mmrec.training.config import TrainingConfig
-from mmrec.training.loop import Epoch
+from mmrec.training.course import Epoch
 from mmrec.training.train import CHECKPOINT, Report, train
 from mmrec.users.tower_model import TowerModel
 

@@ -15,7 +15,7 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UserModelScorer
 from mmrec.training.config import TrainingConfig
-from mmrec.training.loop import Epoch
+from mmrec.training.course import Epoch
 from mmrec.training.train import train
 from mmrec.users.tower_model import TowerModel
 from pipelines import console
@@ -64,8 +64,8 @@ class Towers:
         config = self.config.model_copy(update={"tower": tower, "seed": seed})
 
         def said(epoch: Epoch) -> None:
-            if epoch.ndcg is not None:
-                console.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.ndcg:.4f} on validation")
+            if epoch.score is not None:
+                console.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
 
         vectors = np.asarray(candidates.vectors, dtype=np.float32)
         with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:

@@ -11,8 +11,8 @@ from mmrec.compute import own_threads
 from mmrec.learning import learn, lessons
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
+from mmrec.training.course import Epoch
 from mmrec.training.estimate import estimate
-from mmrec.training.loop import Epoch
 from pipelines import console
 
 __all__ = ["run", "run_dry"]
@@ -66,5 +66,5 @@ def _given(store: Path, config: Path | None, kinds: Path | None) -> tuple[Layout
 
 
 def _say(epoch: Epoch) -> None:
-    if epoch.ndcg is not None:
-        console.note(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, NDCG@10 {epoch.ndcg:.4f}, {epoch.seconds:.1f} s")
+    if epoch.score is not None:
+        console.note(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, NDCG@10 {epoch.score:.4f}, {epoch.seconds:.1f} s")

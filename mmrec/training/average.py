@@ -6,17 +6,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Average"]
+__all__ = ["Average", "trained"]
 
 _SETTLING = 10
 
 
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights that ask for gradients, by name, each once."""
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
 class Average:
-    """Exponential moving average of a module's parameters (Polyak and Juditsky, 1992)."""
+    """Exponential moving average of a module's trained parameters (Polyak and Juditsky, 1992)."""
 
     def __init__(self, module: nn.Module, keep: float) -> None:
         self.keep = keep
-        self.own = dict(module.named_parameters())
+        self.own = trained(module)
         self.mean = {name: weight.detach().clone() for name, weight in self.own.items()}
 
     @torch.no_grad()

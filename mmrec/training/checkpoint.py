@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmrec.errors import UsageError
-from mmrec.training.average import Average
+from mmrec.training.average import Average, trained
 
 __all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
 
@@ -33,7 +33,7 @@ class Checkpoint:
 
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> None:
         """Put all tensors back where they came from."""
-        own = dict(module.named_parameters())
+        own = trained(module)
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(self.tensors[f"weight.{name}"])
@@ -49,9 +49,10 @@ class Checkpoint:
                     "exp_avg_sq": self.tensors[f"square.{name}"].to(weight.device),
                 }
 
-    def best(self) -> dict[str, Tensor]:
-        """Weights of the best validation so far, by parameter."""
-        return {name.removeprefix("best."): tensor for name, tensor in self.tensors.items() if name.startswith("best.")}
+    def part(self, name: str) -> dict[str, Tensor]:
+        """What was written under ``name.``, without it: ``best`` has the weights of the best validation so far."""
+        start = f"{name}."
+        return {own.removeprefix(start): tensor for own, tensor in self.tensors.items() if own.startswith(start)}
 
 
 def write_checkpoint(
@@ -59,12 +60,12 @@ def write_checkpoint(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average | None,
-    best: Mapping[str, Tensor],
+    more: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Write everything that training goes on from."""
-    tensors = {f"best.{name}": tensor for name, tensor in best.items()}
-    for name, weight in module.named_parameters():
+    """Write everything that training goes on from; of the module, what is trained."""
+    tensors = dict(more)
+    for name, weight in trained(module).items():
         tensors[f"weight.{name}"] = weight.detach()
         if average is not None:
             tensors[f"mean.{name}"] = average.mean[name]

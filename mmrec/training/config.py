@@ -2,14 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmrec.errors import UsageError
 from mmrec.users.tower_config import TowerConfig
 
-__all__ = ["TrainingConfig", "load_config"]
+__all__ = ["TrainingConfig", "load_config", "read_settings"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class TrainingConfig(BaseModel):
@@ -77,13 +79,19 @@ class TrainingConfig(BaseModel):
 
 def load_config(path: Path) -> TrainingConfig:
     """Read a TOML file; what it does not name stays as it is by default. Raises UsageError."""
+    return read_settings(path, TrainingConfig, "[tower]")
+
+
+def read_settings(path: Path, kind: type[Settings], tables: str) -> Settings:
+    """Read settings of a kind from a TOML file, which may have some tables. Raises UsageError."""
     try:
-        return TrainingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        plural = "tables" if "," in tables else "a table"
         raise UsageError(
-            f"{path}: {place}: {first['msg']}. The settings are those of TrainingConfig, with a table [tower]."
+            f"{path}: {place}: {first['msg']}. The settings are those of {kind.__name__}, with {plural} {tables}."
         ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a TOML file that can be read: {error}.") from error

@@ -9,16 +9,19 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from mmrec.training.loop import Epoch
+from mmrec.training.course import Epoch
 
 __all__ = ["Board", "draw_curves"]
+
+_NDCG = "NDCG@10"
 
 
 class Board:
     """Writes each epoch for TensorBoard; a context that closes its file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder))
+    def __init__(self, folder: Path, score: str = _NDCG) -> None:
+        """Take the folder of its files, and the name of what validation measures."""
+        self._writer, self._score = SummaryWriter(str(folder)), score
 
     def __enter__(self) -> Self:
         return self
@@ -28,23 +31,23 @@ class Board:
 
     def add(self, epoch: Epoch) -> None:
         """Write one epoch."""
-        values = {"loss": epoch.loss, "scale": epoch.scale, "seconds": epoch.seconds, "validation/ndcg@10": epoch.ndcg}
+        values = {"loss": epoch.loss, "scale": epoch.scale, "seconds": epoch.seconds}
+        values |= {} if epoch.score is None else {f"validation/{self._score.lower()}": epoch.score}
         for name, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, epoch.epoch)
+            self._writer.add_scalar(name, value, epoch.epoch)
 
 
-def draw_curves(curve: Sequence[Epoch], path: Path) -> None:
-    """Draw loss and validation NDCG@10 over epochs into a PNG."""
+def draw_curves(curve: Sequence[Epoch], path: Path, score: str = _NDCG) -> None:
+    """Draw the loss, and what validation measures, over epochs into a PNG."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     left = figure.add_subplot()
     left.plot([point.epoch for point in curve], [point.loss for point in curve], color="tab:blue")
     left.set_xlabel("epoch")
     left.set_ylabel("training loss", color="tab:blue")
-    judged = [(point.epoch, point.ndcg) for point in curve if point.ndcg is not None]
+    judged = [(point.epoch, point.score) for point in curve if point.score is not None]
     right = left.twinx()
-    right.plot([epoch for epoch, _ in judged], [ndcg for _, ndcg in judged], color="tab:orange", marker=".")
-    right.set_ylabel("validation NDCG@10", color="tab:orange")
+    right.plot([epoch for epoch, _ in judged], [found for _, found in judged], color="tab:orange", marker=".")
+    right.set_ylabel(f"validation {score}", color="tab:orange")
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)

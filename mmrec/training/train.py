@@ -27,8 +27,9 @@ from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
 from mmrec.behaviour.splits import Split
 from mmrec.errors import UsageError
 from mmrec.training.config import TrainingConfig
+from mmrec.training.course import Epoch
 from mmrec.training.curves import Board, draw_curves
-from mmrec.training.loop import Epoch, Loop, accelerator_for
+from mmrec.training.loop import Loop, accelerator_for
 from mmrec.training.objective import Objective
 from mmrec.training.ranking import Ranking
 from mmrec.training.ranks import mean_ndcg

@@ -86,6 +86,6 @@ def test_processes_that_do_not_divide_the_shards_are_refused(monkeypatch):
     class Three:
         num_processes = 3
 
-    monkeypatch.setattr("mmrec.training.loop.Accelerator", lambda **_: Three())
+    monkeypatch.setattr("mmrec.training.processes.Accelerator", lambda **_: Three())
     with pytest.raises(UsageError, match="3 processes cannot share 2 shards"):
         accelerator_for(small_config(shards=2))

@@ -1,39 +1,19 @@
 """Two processes compute what one does: the same losses, dropout included, and the same weights."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import LAUNCHERS, launch
 from safetensors.numpy import load_file
 
 JOB = Path(__file__).parent / "train_job.py"
-LAUNCHERS = {
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    "accelerate": [
-        *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-    ],
-}
 
 
-def run(arguments, folder):
+def run(launcher, folder):
     folder.mkdir()
-    root = JOB.parents[2]
-    paths = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
-    settings = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [sys.executable, *arguments, str(JOB), str(folder)],
-        capture_output=True,
-        text=True,
-        env=settings,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch(launcher, JOB, str(folder))
     return json.loads((folder / "curve.json").read_text()), load_file(folder / "tower.safetensors")
 
 

@@ -13,5 +13,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     config = small_config(epochs=3, shards=2, tower={"interests": 2})
     trained = train(leave_one_out(random_histories(30)), contents(), ROWS, config, folder)
-    curve = [(epoch.loss, epoch.ndcg, epoch.scale) for epoch in trained.report.curve]
+    curve = [(epoch.loss, epoch.score, epoch.scale) for epoch in trained.report.curve]
     (folder / "curve.json").write_text(json.dumps(curve))

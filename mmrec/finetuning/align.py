@@ -1,0 +1,142 @@
+"""Align: modalities of one item attract each other, so that a text finds the picture and the sound of its item.
+
+Method. For each pair of modalities (text-picture, text-sound, picture-sound), the items that have both are gone through
+once an epoch, in an order and in batches that the epoch decides; the batches of all pairs are mixed. A step is of one
+pair alone: were it of items at large, few of them would have a sound, and each sound few to be told apart from. Of an
+item that has several contents of a modality, one is drawn each time, so that all of them come to attract. The two sides
+of a batch go into `infonce` or `siglip`; whose contents are the same on either side are no negatives to each other.
+
+Hard negatives, if asked for: before every few epochs the training items are placed by the weights as they are then, and
+for each item and direction the nearest strangers are kept (`mmrec.finetuning.mining`). A step draws of these as many as
+it is told for each of its items; all items of the batch are to refuse them all.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mmrec.errors import UsageError
+from mmrec.finetuning.config import FinetuneConfig
+from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.losses.infonce import Hard
+from mmrec.finetuning.mining import Strangers, mine
+from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
+from mmrec.finetuning.pair_loss import PairLoss
+from mmrec.modality import Modality
+from mmrec.unit import unit
+
+__all__ = ["Align"]
+
+Pair = tuple[Modality, Modality]
+_KEPT = 4
+"""Hard negatives kept for each that a step draws."""
+
+
+class Align:
+    """The objective; see the top of this file."""
+
+    def __init__(self, corpus: Corpus, items: Int64[np.ndarray, "n"], config: FinetuneConfig) -> None:
+        """Learn from some items of a corpus. Raises UsageError where no two of them have what a pair needs."""
+        self.corpus, self.config = corpus, config
+        self.module = PairLoss(config)
+        self.items: dict[Pair, Int64[np.ndarray, _]] = {}
+        for pair in config.align.pairs:
+            both = items[corpus.have(*pair)[items]]
+            if len(both) >= 2:
+                self.items[pair] = both
+        self._mined: dict[tuple[Pair, int], Int64[np.ndarray, "items kept"]] = {}
+        if not self.items:
+            named = ", ".join(f"{one}-{other}" for one, other in config.align.pairs)
+            raise UsageError(f"There is nothing to align: no two items have both of {named}.")
+
+    @property
+    def scale(self) -> float:
+        """The inverse temperature as it is now."""
+        return self.module.scale
+
+    def steps(self, epoch: int) -> Iterator[Step]:
+        """Yield the batches of an epoch, those of all pairs mixed."""
+        random = np.random.default_rng([self.config.seed, epoch])
+        batches = [
+            (pair, np.sort(part))
+            for pair, items in self.items.items()
+            for part in np.array_split(random.permutation(items), -(-len(items) // self.config.batch))
+        ]
+        for number, at in enumerate(random.permutation(len(batches)).tolist()):
+            pair, items = batches[at]
+            yield self._step(pair, items, random, number / len(batches))
+
+    @property
+    def mines(self) -> bool:
+        """Whether hard negatives are asked for."""
+        return self.config.mining.count > 0
+
+    def mine(self, vectors: ContentVectors) -> None:
+        """Find each item's nearest strangers, in both directions of each pair."""
+        for pair, items in self.items.items():
+            placed = [unit((self.corpus.matrix(side) @ vectors[side])[items].astype(np.float32)) for side in pair]
+            partners = np.einsum("nd,nd->n", *placed)
+            for direction in (0, 1):
+                found = mine(
+                    (items, placed[direction]),
+                    partners,
+                    (items, placed[1 - direction]),
+                    self._strangers(pair),
+                    self.config.mining.count * _KEPT,
+                    self.config.mining.margin,
+                )
+                whole = np.full((len(self.corpus), found.shape[1]), -1, dtype=np.int64)
+                whole[items] = found
+                self._mined[pair, direction] = whole
+
+    @property
+    def mined(self) -> Mapping[str, Tensor]:
+        """Items that were mined, by pair and direction."""
+        return {f"{one}-{other}.{way}": torch.from_numpy(found) for ((one, other), way), found in self._mined.items()}
+
+    def bring_back(self, mined: Mapping[str, Tensor]) -> None:
+        """Go on with what was mined before."""
+        for pair in self.items:
+            for way in (0, 1):
+                name = f"{pair[0]}-{pair[1]}.{way}"
+                if name in mined:
+                    self._mined[pair, way] = mined[name].numpy()
+
+    def _strangers(self, pair: Pair) -> Strangers:
+        shared = self._sharing(pair)
+        return lambda some, others: ~self.corpus.share_each(some, others, shared)
+
+    def _sharing(self, pair: Pair) -> tuple[Modality, ...]:
+        return () if self.config.align.alike == "any" else pair
+
+    def _step(self, pair: Pair, items: Int64[np.ndarray, "n"], random: np.random.Generator, behind: float) -> Step:
+        shared = self._sharing(pair)
+        drawn = [self.corpus.contents[side].drawn(items, random) for side in pair]
+        same = self.module.tensor(self.corpus.share(items, items, shared))
+        further = [self._hard(pair, way, items, random) for way in (0, 1)]
+        # What is refused in one direction is of the other side.
+        wanted = [np.concatenate([drawn[0], further[1][1]]), np.concatenate([drawn[1], further[0][1]])]
+        met = [np.unique(side, return_inverse=True) for side in wanted]
+        masks = [self.module.tensor(self.corpus.share(items, hard, shared)) for hard, _ in further]
+        count = len(items)
+
+        def loss(vectors: TowerVectors) -> Tensor:
+            left, right = (vectors[side][self.module.tensor(at)] for side, (_, at) in zip(pair, met, strict=True))
+            hard = (Hard(right[count:], masks[0]), Hard(left[count:], masks[1]))
+            return self.module(left[:count], right[:count], same, hard)
+
+        return Step({side: places for side, (places, _) in zip(pair, met, strict=True)}, loss, count, behind)
+
+    def _hard(
+        self, pair: Pair, way: int, items: Int64[np.ndarray, "n"], random: np.random.Generator
+    ) -> tuple[Int64[np.ndarray, "h"], Int64[np.ndarray, "h"]]:
+        """Mined items for some that ask, and a content of each."""
+        if (pair, way) not in self._mined:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        found = self._mined[pair, way][items]
+        picked = random.permuted(found, axis=1)[:, : self.config.mining.count]
+        hard = np.setdiff1d(picked[picked >= 0], items)
+        return hard, self.corpus.contents[pair[1 - way]].drawn(hard, random)

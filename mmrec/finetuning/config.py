@@ -1,0 +1,199 @@
+"""How encoders are fine-tuned; read from TOML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mmrec.finetuning.tower_settings import TowerSettings
+from mmrec.modality import Modality
+from mmrec.training.config import read_settings
+
+__all__ = [
+    "AlignConfig",
+    "CoEngageConfig",
+    "FinetuneConfig",
+    "HeldOutConfig",
+    "LabelConfig",
+    "MiningConfig",
+    "load_finetune_config",
+]
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_HEADS = {
+    Modality.TEXT: TowerSettings(how="frozen"),
+    Modality.IMAGE: TowerSettings(),
+    Modality.AUDIO: TowerSettings(),
+}
+
+
+class AlignConfig(BaseModel):
+    """Modalities of one item attract each other.
+
+    Attributes:
+        pairs: Which attract each other; those of which no item has both are left out.
+        alike: What may not be a negative: pairs that share a content of either side are none in any case; ``any`` adds
+            pairs of items that share any content at all.
+
+    """
+
+    model_config = _FROZEN
+
+    pairs: tuple[tuple[Modality, Modality], ...] = (
+        (Modality.TEXT, Modality.IMAGE),
+        (Modality.TEXT, Modality.AUDIO),
+        (Modality.IMAGE, Modality.AUDIO),
+    )
+    alike: Literal["side", "any"] = "side"
+
+
+class CoEngageConfig(BaseModel):
+    """Items that the same people take one after the other attract each other.
+
+    Attributes:
+        window: Events that two events of a pair may be apart, in the history of one person; 1 is one after the other.
+        hours: Hours that they may be apart; None for any time.
+        correct: Share of the popularity correction of the softmax: 1 is the full logQ correction, 0 is none.
+        subsample: Share of all events beyond which an item's events are thinned out, as frequent words are; 0 for none.
+        pairs: Most pairs an epoch, drawn anew each time; None for all.
+        before: Share of the events, oldest first, that is learned from; later ones judge.
+
+    """
+
+    model_config = _FROZEN
+
+    window: int = Field(default=5, ge=1)
+    hours: float | None = Field(default=None, gt=0)
+    correct: float = Field(default=1.0, ge=0, le=1)
+    subsample: float = Field(default=0.0, ge=0, lt=1)
+    pairs: int | None = Field(default=None, ge=1)
+    before: float = Field(default=0.9, gt=0, lt=1)
+
+
+class LabelConfig(BaseModel):
+    """Items of one value of a metadata column attract each other.
+
+    Attributes:
+        column: Name of the column.
+        each: Items of one value in a batch; the batch holds as many values as fit.
+
+    """
+
+    model_config = _FROZEN
+
+    column: str = "category"
+    each: int = Field(default=4, ge=2)
+
+
+class MiningConfig(BaseModel):
+    """Hard negatives.
+
+    Attributes:
+        count: Hard negatives of each item in a step; 0 for none.
+        every: Epochs between two searches; the first is before epoch `after`.
+        after: First epoch with hard negatives: vectors that know nothing find nothing hard.
+        margin: How much less like than its partner a stranger has to be, in cosine.
+
+    """
+
+    model_config = _FROZEN
+
+    count: int = Field(default=0, ge=0)
+    every: int = Field(default=1, ge=1)
+    after: int = Field(default=2, ge=1)
+    margin: float = Field(default=0.05, ge=0, le=2)
+
+
+class HeldOutConfig(BaseModel):
+    """Items that are never trained on.
+
+    Attributes:
+        validation: Share that says when to stop.
+        test: Share that says whether it helped.
+        together: Items that share a content of these modalities are held out together; none named: of any.
+
+    """
+
+    model_config = _FROZEN
+
+    validation: float = Field(default=0.1, gt=0, lt=0.5)
+    test: float = Field(default=0.1, gt=0, lt=0.5)
+    together: tuple[Modality, ...] = ()
+
+
+class FinetuneConfig(BaseModel):
+    """How encoders are fine-tuned.
+
+    Attributes:
+        towers: What is trained of each modality; a modality that is not named takes no part. By default heads on the
+            stored vectors of pictures and sounds, aligned with the texts as they are.
+        align: Settings of that objective.
+        coengage: Settings of that objective.
+        label: Settings of that objective.
+        mining: Hard negatives.
+        held_out: What is not trained on.
+        loss: ``infonce`` or ``siglip``, for pairs; labels have a loss of their own.
+        scale: The inverse temperature at the beginning; it is learned.
+        bias: The bias at the beginning, for ``siglip``; it is learned.
+        batch: Items or pairs a step, over all processes.
+        part_cost: How much of an encoder's work is embedded at once; 0 takes each encoder's own batch.
+        cached: Whether a batch that takes several parts is embedded twice, so that only one part is held at a time.
+        shards: Parts that a step's contents are cut into at the least. Any number of processes up to it computes the
+            same; more processes than parts wait.
+        rate: Learning rate of AdamW.
+        scale_rate: That of the temperature and the bias.
+        warmup: Steps over which it grows from 0.
+        anneal: Whether it falls to 0 over `epochs`, along a cosine.
+        decay: Weight decay of matrices.
+        clip: Norm that gradients are cut to.
+        average: How much of the running mean of the weights is kept a step, which is what is validated and kept; 0 for
+            none.
+        epochs: Most epochs.
+        evaluate_every: Epochs between two validations.
+        patience: Validations without a better score after which training ends.
+        seed: Decides all that is random.
+        device: Kind of device; which of several GPUs is for the launcher to say, or for CUDA_VISIBLE_DEVICES.
+        precision: ``no`` is float32; ``bf16`` is mixed.
+        memory: Bytes of prepared contents that are kept between epochs.
+
+    """
+
+    model_config = _FROZEN
+
+    towers: Mapping[Modality, TowerSettings] = _HEADS
+    align: AlignConfig = AlignConfig()
+    coengage: CoEngageConfig = CoEngageConfig()
+    label: LabelConfig = LabelConfig()
+    mining: MiningConfig = MiningConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
+    loss: Literal["infonce", "siglip"] = "infonce"
+    scale: float = Field(default=20.0, gt=0, le=100)
+    bias: float = -10.0
+    batch: int = Field(default=256, ge=2)
+    part_cost: int = Field(default=0, ge=0)
+    cached: bool = True
+    shards: int = Field(default=1, ge=1)
+    rate: float = Field(default=1e-3, gt=0)
+    scale_rate: float = Field(default=1e-2, gt=0)
+    warmup: int = Field(default=20, ge=0)
+    anneal: bool = False
+    decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
+    epochs: int = Field(default=50, ge=1)
+    evaluate_every: int = Field(default=1, ge=1)
+    patience: int = Field(default=5, ge=1)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["no", "bf16"] = "no"
+    memory: int = Field(default=2**30, ge=0)
+
+
+def load_finetune_config(path: Path) -> FinetuneConfig:
+    """Read a TOML file; what it does not name stays as it is by default. Raises UsageError."""
+    return read_settings(
+        path,
+        FinetuneConfig,
+        "[towers.MODALITY], [align], [coengage], [label], [mining] and [held_out]",
+    )

@@ -1,0 +1,77 @@
+"""Contents as vectors by the towers as they are now, shared out over the processes and without gradients."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.objective import ContentVectors
+from mmrec.finetuning.parts import Part, Parts
+from mmrec.modality import Modality
+
+__all__ = ["Embedder"]
+
+
+class Embedder:
+    """Embeds parts of batches, each by one of the processes."""
+
+    def __init__(self, parts: Parts, accelerator: Accelerator) -> None:
+        self.parts, self.accelerator = parts, accelerator
+        self.towers = parts.towers
+        self.networks = nn.ModuleDict({str(name): self.towers[name].network for name in sorted(self.towers)})
+
+    def own(self, parts: list[Part]) -> list[tuple[int, Part]]:
+        """The parts of this process, with their numbers."""
+        return list(enumerate(parts))[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def embed(self, part: Part) -> Tensor:
+        """Unit vectors of a part, in float32."""
+        tower = self.towers[part.modality]
+        with self.accelerator.autocast():
+            vectors = tower.embed(self.parts.samples.take(part.modality, part.places))
+        return vectors.float()
+
+    def empty(self, sizes: Mapping[Modality, int]) -> dict[Modality, Tensor]:
+        """Room for vectors."""
+        device = self.accelerator.device
+        return {name: torch.zeros(size, self.towers[name].dim, device=device) for name, size in sizes.items()}
+
+    def joined(self, vectors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """What each process filled in, put together: a row is zero everywhere but where it was embedded."""
+        return {name: self.accelerator.reduce(some, "sum") for name, some in vectors.items()}
+
+    @torch.no_grad()
+    def all(self, corpus: Corpus) -> ContentVectors:
+        """Vectors of all contents of a corpus, as a service would have them: nothing is dropped."""
+        vectors = self.empty({modality: len(own) for modality, own in corpus.contents.items()})
+        with self.judging():
+            parts = self.parts.of({modality: np.arange(len(own)) for modality, own in corpus.contents.items()})
+            mine = [part for _, part in self.own(parts)]
+            for part, following in zip(mine, [*mine[1:], None], strict=True):
+                if following is not None:
+                    self.parts.samples.expect(following.modality, following.places)
+                vectors[part.modality][torch.from_numpy(part.at).to(self.accelerator.device)] = self.embed(part)
+        return {name: some.cpu().numpy() for name, some in self.joined(vectors).items()}
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Have the networks as they are used for a while, and then again as they were."""
+        was = self.networks.training
+        self.networks.eval()
+        try:
+            yield
+        finally:
+            if was:
+                self.learning()
+
+    def learning(self) -> None:
+        """Let the networks learn; statistics of batches stay as they are, or contents would depend on their mates."""
+        self.networks.train()
+        for module in self.networks.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()

@@ -1,0 +1,147 @@
+"""What a store has to fine-tune on: its items' contents, as stored vectors where heads are trained, else as media."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mmrec.catalog.media import content_hash
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.errors import UsageError
+from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.media_samples import MediaSamples
+from mmrec.finetuning.objective import ContentVectors
+from mmrec.finetuning.samples import Samples, VectorSamples
+from mmrec.finetuning.sources import Source
+from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.vector_tower import VectorTower
+from mmrec.modality import Modality
+from mmrec.spaces import Space
+from mmrec.store.items import ItemTable, as_fields
+from mmrec.store.layout import Layout
+from mmrec.store.vectors import VectorTable
+
+__all__ = ["Material", "Place", "gather", "stored_spaces"]
+
+Place = str | tuple[str]
+"""A text itself, or in a tuple of one the URI of what is elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Items and where their contents are.
+
+    Attributes:
+        corpus: The items.
+        samples: Their contents, prepared for the towers, by modality.
+        labels: Value of a metadata column for each item, where one was asked for.
+        left_out: Contents that could not be used, by modality.
+
+    """
+
+    corpus: Corpus
+    samples: Mapping[Modality, Samples]
+    labels: Sequence[object]
+    left_out: Mapping[Modality, int]
+
+
+def gather(
+    layout: Layout,
+    towers: Mapping[Modality, Tower],
+    media: MediaAccess,
+    memory: int,
+    label: str | None = None,
+) -> Material:
+    """Collect what the towers can read of a store. Raises UsageError where a column or all contents are missing."""
+    whole, places, labels = _read(layout, frozenset(towers), label)
+    samples: dict[Modality, Samples] = {}
+    kept = {}
+    for modality, tower in towers.items():
+        hashes = whole.contents[modality].hashes
+        if isinstance(tower, VectorTower):
+            vectors, there = _inputs(layout, tower, hashes)
+            samples[modality] = VectorSamples({modality: vectors[there]})
+        else:
+            source = MediaSamples(tower, [places.get((modality, name)) for name in hashes], hashes, media, memory)
+            there = source.usable()
+            samples[modality] = source.only(there)
+        kept[modality] = there
+    corpus = whole.only(kept)
+    if not any(len(own) for own in corpus.contents.values()):
+        raise UsageError(
+            f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
+            "fine-tuned"
+        )
+    return Material(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()})
+
+
+def stored_spaces(
+    layout: Layout, sources: Sequence[Source], corpus: Corpus
+) -> dict[str, list[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]]:
+    """Vectors that a store has of all contents of a modality, by where they can be compared."""
+    found: dict[str, list[tuple[Space, Modality, np.ndarray]]] = {}
+    for source in sources:
+        for modality, own in corpus.contents.items():
+            for space in source.encoder.spaces.get(modality, ()):
+                there, vectors = VectorTable(layout.vectors(space), space).fetch(own.hashes)
+                if len(own) and there.all():
+                    found.setdefault(space.meeting_place, []).append((space, modality, vectors))
+    return found
+
+
+def comparable(
+    stored: Mapping[str, Sequence[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]],
+) -> list[ContentVectors]:
+    """For each meeting place of several modalities, the first space of each of them."""
+    met = []
+    for some in stored.values():
+        sides: dict[Modality, np.ndarray] = {}
+        for _, modality, vectors in some:
+            sides.setdefault(modality, vectors)
+        if len(sides) > 1:
+            met.append(sides)
+    return met
+
+
+def _inputs(
+    layout: Layout, tower: VectorTower, hashes: Sequence[bytes]
+) -> tuple[Float32[np.ndarray, "n dim"], np.ndarray]:
+    """Stored vectors of the spaces that a head reads, side by side, and where all of them are there."""
+    spaces = tower.source.by_name()
+    parts, there = [], np.ones(len(hashes), dtype=bool)
+    for name, _ in tower.inputs:
+        has, vectors = VectorTable(layout.vectors(spaces[name]), spaces[name]).fetch(hashes)
+        there &= has
+        parts.append(vectors)
+    return np.concatenate(parts, axis=1), there
+
+
+def _read(
+    layout: Layout, modalities: frozenset[Modality], label: str | None
+) -> tuple[Corpus, dict[tuple[Modality, bytes], Place], list[object]]:
+    table = ItemTable(layout.items)
+    if label is not None and label not in table.metadata_schema.names:
+        names = ", ".join(table.metadata_schema.names) or "none"
+        raise UsageError(f"there is no metadata column {label!r} in {layout.root}; columns: {names}")
+    rows: list[int] = []
+    hashes: dict[Modality, list[list[bytes]]] = {modality: [] for modality in sorted(modalities)}
+    places: dict[tuple[Modality, bytes], Place] = {}
+    values: list[object] = []
+    for batch in table.scan():
+        for row in batch.to_pylist():
+            rows.append(row["_rowid"])
+            values.append(None if label is None else row[label])
+            own: dict[Modality, list[bytes]] = {modality: [] for modality in hashes}
+            for field in as_fields(row["mmrec_fields"]):
+                if field.hash is None or field.modality not in hashes:
+                    continue
+                own[field.modality].append(field.hash)
+                if field.uri is not None:
+                    places.setdefault((field.modality, field.hash), (field.uri,))
+                elif row["mmrec_text"] and content_hash(row["mmrec_text"].encode("utf-8", "replace")) == field.hash:
+                    places[field.modality, field.hash] = row["mmrec_text"]
+            for modality, some in own.items():
+                hashes[modality].append(some)
+    order: Int64[np.ndarray, n] = np.argsort(np.array(rows, dtype=np.int64))
+    return Corpus.of(rows, hashes), places, [values[at] for at in order.tolist()]

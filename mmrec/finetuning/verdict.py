@@ -1,0 +1,104 @@
+"""Whether it helped: before and after on items that were never trained on, and a plain sentence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmrec.evaluation.bootstrap import Interval, compare, interval
+from mmrec.finetuning.retrieval import METRICS, Found, pooled
+
+__all__ = ["Line", "Verdict", "judge"]
+
+Word = Literal["helped", "no difference", "hurt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        asked: What was asked, or ``all``.
+        metric: ``r@1``, ``r@10``, ``mrr`` or ``median``.
+        questions: How many questions.
+        before: Before fine-tuning; the ends of a median's interval are NaN.
+        after: After it.
+        difference: After minus before, with its paired interval.
+
+    """
+
+    asked: str
+    metric: str
+    questions: int
+    before: Interval
+    after: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the table comes to.
+
+    Attributes:
+        word: ``helped``, ``no difference`` or ``hurt``.
+        sentence: The same with its numbers.
+        metric: What was judged by.
+        lines: The table.
+
+    """
+
+    word: Word
+    sentence: str
+    metric: str
+    lines: tuple[Line, ...]
+
+
+def judge(before: Mapping[str, Found], after: Mapping[str, Found], metric: str = "r@10", seed: int = 0) -> Verdict:
+    """Compare the answers to the same questions; units are drawn, so that questions of one group count as one witness.
+
+    It helped where the whole 95% interval of the difference lies above zero over all questions together, and hurt where
+    it lies below; where a kind of question alone was hurt, the sentence says so.
+    """
+    lines = [line for name in before for line in _lines(name, before[name], after[name], seed)]
+    whole = _lines("all", pooled(list(before.values())), pooled(list(after.values())), seed)
+    overall = next(line for line in whole if line.metric == metric)
+    word = _word(overall.difference)
+    worse = [line.asked for line in lines if line.metric == metric and _word(line.difference) == "hurt"]
+    aside = f" It hurt {', '.join(worse)}." if worse and word != "hurt" else ""
+    return Verdict(word, _sentence(word, overall) + aside, metric, tuple(lines + whole if len(before) > 1 else lines))
+
+
+def _lines(name: str, before: Found, after: Found, seed: int) -> list[Line]:
+    units, count = before.units, len(before.units)
+    lines = []
+    for metric in METRICS:
+        old, new = before.metric(metric)[None], after.metric(metric)[None]
+        difference = compare(("after", "before"), new, old, units, seed=seed).difference
+        was, now = interval(old, units, seed=seed), interval(new, units, seed=seed)
+        lines.append(Line(name, metric, count, was, now, difference))
+    alone = [_plain(value, count) for value in (before.median, after.median, after.median - before.median)]
+    return [*lines, Line(name, "median", count, *alone)]
+
+
+def _word(difference: Interval) -> Word:
+    if difference.low > 0:
+        return "helped"
+    return "hurt" if difference.high < 0 else "no difference"
+
+
+def _sentence(word: Word, line: Line) -> str:
+    said = {
+        "helped": "Fine-tuning helped",
+        "no difference": "Fine-tuning made no difference that can be told from chance",
+        "hurt": "Fine-tuning hurt",
+    }[word]
+    change, asked = line.difference, f"{line.questions:,} held-out question{'s' if line.questions != 1 else ''}"
+    return (
+        f"{said}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and {line.after.mean:.3f} after "
+        f"(difference {change.mean:+.3f}, 95% interval {change.low:+.3f} to {change.high:+.3f})."
+    )
+
+
+def _plain(value: float, questions: int) -> Interval:
+    return Interval(value, np.nan, np.nan, 0, questions)
