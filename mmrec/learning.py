@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
+from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems

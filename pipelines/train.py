@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.behaviour.clean import Cleaning
+from mmrec.behaviour.cleaning import Cleaning
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.log import open_log
 from mmrec.compute import own_threads

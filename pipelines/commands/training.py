@@ -13,7 +13,7 @@ __all__ = ["commands"]
 commands = typer.Typer()
 
 
-@commands.command(epilog="Example: mmrec train my-store --config pipelines/configs/tower.toml")
+@commands.command(epilog="Example: mmrec train my-store --config pipelines/configs/train-cpu.toml")
 def train(
     store: options.StoreArgument,
     *,
