@@ -31,7 +31,7 @@ from pipelines.progress import PlainProgress, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback", "export"]
-COMMANDS += ["import-vectors", "list"]
+COMMANDS += ["import-vectors", "list", "train"]
 
 
 @pytest.fixture
