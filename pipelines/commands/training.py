@@ -39,4 +39,5 @@ def train(
     from pipelines.train import run, run_dry
 
     found = run_dry(store, config, events, kinds) if dry_run else run(store, config, out, events, kinds)
-    answers.print_values(found, as_json=as_json)
+    if found is not None:
+        answers.print_values(found, as_json=as_json)
