@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.report import WORK
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems

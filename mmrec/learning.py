@@ -1,13 +1,14 @@
 """Behaviour into a store: train a tower on its events, then publish the generation that recommends by it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
+from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems
@@ -22,6 +23,7 @@ from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock, job_lock
 from mmrec.training.config import TrainingConfig
 from mmrec.training.course import Epoch
+from mmrec.training.loop import accelerator_for
 from mmrec.training.train import CHECKPOINT, Report, train
 from mmrec.users.tower_model import TowerModel
 
@@ -50,10 +52,18 @@ class Lessons:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What came of a training: how it went, and the generation that is now current."""
+    """What came of a training.
+
+    Attributes:
+        report: How it went.
+        manifest: The generation that is now current.
+        main: Whether this process published it; of several, one does.
+
+    """
 
     report: Report
     manifest: Manifest
+    main: bool = True
 
 
 def lessons(layout: Layout, log: EventLog, rules: Cleaning) -> Lessons:
@@ -86,7 +96,8 @@ def learn(
 ) -> Learned:
     """Train a tower on all that people did, and publish a generation with it; search goes on as before.
 
-    Catalogs may be taken in while it trains; only publishing waits for no other job.
+    Catalogs may be taken in while it trains; only publishing waits for no other job. Under ``torchrun`` or ``accelerate
+    launch`` every process makes this call; one of them holds the folder, is heard and publishes.
 
     Args:
         layout: The store.
@@ -105,14 +116,23 @@ def learn(
     """
     rules = Cleaning() if rules is None else rules
     folder.mkdir(parents=True, exist_ok=True)
-    with commit_lock(folder / "training.lock", 0):
+    accelerator = accelerator_for(config)
+    main = accelerator.is_main_process
+    with commit_lock(folder / "training.lock", 0) if main else nullcontext():
         taught = lessons(layout, log, rules)
-        trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, said)
-        with job_lock(layout.job_lock):
-            made = _published(layout, taught.generation, trained.model)
-        # Others will have other events, and begin anew.
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-    return Learned(trained.report, made)
+        heard = said if main else None
+        trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, heard)
+        made = None
+        if main:
+            with job_lock(layout.job_lock):
+                made = _published(layout, taught.generation, trained.model)
+            # Others will have other events, and begin anew.
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        accelerator.wait_for_everyone()
+    if made is None:
+        number = current(layout)
+        made = taught.generation.manifest if number is None else open_generation(layout, number).manifest
+    return Learned(trained.report, made, main)
 
 
 def _published(layout: Layout, learned_from: Generation, tower: TowerModel) -> Manifest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays, load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.kinds import Kinds, load_kinds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.event_columns import EventColumns
 from mmrec.behaviour.exporting import export_events

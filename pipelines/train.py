@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.behaviour.clean import Cleaning
+from mmrec.behaviour.cleaning import Cleaning
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.log import open_log
 from mmrec.compute import own_threads
@@ -20,8 +20,11 @@ __all__ = ["run", "run_dry"]
 
 def run(
     store: Path, config: Path | None, out: Path | None, events: str | None, kinds: Path | None
-) -> dict[str, object]:
-    """Train a store's tower. Returns what is told of it. Raises UsageError, StoreError, StoreBusyError."""
+) -> dict[str, object] | None:
+    """Train a store's tower. Returns what is told of it, None in all processes but one.
+
+    Raises UsageError, StoreError, StoreBusyError.
+    """
     started = time.perf_counter()
     own_threads()
     layout, settings, rules = _given(store, config, kinds)
@@ -31,6 +34,8 @@ def run(
         learned = learn(layout, log, settings, folder, rules, _say)
     finally:
         log.close()
+    if not learned.main:
+        return None
     report = learned.report
     return {
         "people": report.people,

@@ -14,8 +14,8 @@ LAUNCHERS = {
 }
 
 
-def launch(launcher, job: Path, *arguments: str) -> None:
-    """Run a script with a launcher's arguments before it."""
+def launch(launcher, job: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with a launcher's arguments before it; return what it said."""
     root = Path(__file__).resolve().parents[1]
     paths = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
     settings = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -28,3 +28,4 @@ def launch(launcher, job: Path, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    return done

@@ -35,3 +35,12 @@ def test_modules_list_their_names_sorted(path: Path) -> None:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
             names = ast.literal_eval(node.value)
             assert names == _order(names)
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_no_name_of_a_face_is_that_of_a_file(name: str) -> None:
+    """Importing the file would put the module in the place of what the face promises."""
+    face = import_module(name)
+    folder = ROOT.joinpath(*name.split("."))
+    files = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert not files & set(getattr(face, "__all__", []))

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
+    from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
     from mmrec.behaviour.event import Event
     from mmrec.behaviour.histories import Histories
     from mmrec.behaviour.kinds import Kinds
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["Cleaning", "CleaningReport", "Event", "EventLog", "Histories", "Kinds", "KnownItems", "clean", "open_log"]
 
 _HOMES = {
-    "Cleaning": "clean",
-    "CleaningReport": "clean",
+    "Cleaning": "cleaning",
+    "CleaningReport": "cleaning",
     "Event": "event",
     "EventLog": "log",
     "Histories": "histories",
     "Kinds": "kinds",
     "KnownItems": "known_items",
-    "clean": "clean",
+    "clean": "cleaning",
     "open_log": "log",
 }
 

@@ -1,5 +1,6 @@
 """The log of events: append, read, forget."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Engine, Select, delete, func, select
+from sqlalchemy import Engine, Select, delete, func, insert, select
 
 from mmrec.behaviour.database.open import open_database, told, writing
 from mmrec.behaviour.database.sqlite import erase_traces
-from mmrec.behaviour.database.tables import EVENTS, REFUSED
+from mmrec.behaviour.database.tables import EVENTS, FORGOTTEN, REFUSED
 from mmrec.behaviour.event import SCHEMA, Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log_writer import LogWriter
@@ -98,6 +99,10 @@ class EventLog:
         """Return the greatest number of arrival there is, 0 in an empty log."""
         return int(self._one(select(func.max(EVENTS.c.seq))) or 0)
 
+    def forgettings(self) -> int:
+        """Return how often someone was forgotten; whatever was counted of the log before is to be counted again."""
+        return int(self._one(select(func.max(FORGOTTEN.c.seq))) or 0)
+
     def __len__(self) -> int:
         """Number of events."""
         return int(self._one(select(func.count()).select_from(EVENTS)))
@@ -121,6 +126,7 @@ class EventLog:
             with writing(self._engine) as connection:
                 gone = connection.execute(delete(EVENTS).where(EVENTS.c.user == user)).rowcount
                 connection.execute(delete(REFUSED).where(REFUSED.c.user == user))
+                connection.execute(insert(FORGOTTEN), {"at": time.time_ns() // 1000})
             if self._engine.dialect.name == "sqlite":
                 erase_traces(self._engine)
         return int(gone)

@@ -36,8 +36,8 @@ class RecentPopularity:
     """Decayed sums of the weights of events by item. Holds no person; safe to use from several threads.
 
     On one day a person counts once for a kind and an item, however often they come back to it, as far as what arrives
-    between two calls goes. Events of the future do not count. What a person who is forgotten added stays until the
-    store is opened anew.
+    between two calls goes. Events of the future do not count. When someone is forgotten, in whatever process, all is
+    counted again without them.
     """
 
     def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000, patience: float = 1.0) -> None:
@@ -59,13 +59,18 @@ class RecentPopularity:
         self._sums: dict[str, float] = {}
         self._day: int | None = None
         self._now = Popular((), (), 0)
+        self._forgettings = 0
 
     def read(self, log: EventLog) -> Popular:
         """Count what has arrived since the last call, and return the most popular items."""
         with self._lock:
             if time.monotonic() - self._read_at < self._patience:
                 return self._now
-            newest = log.newest()
+            # In this order: who is forgotten between the two is then counted again the next time.
+            forgettings, newest = log.forgettings(), log.newest()
+            if forgettings != self._forgettings:
+                self._sums, self._day, self._now = {}, None, Popular((), (), 0)
+                self._forgettings = forgettings
             if newest != self._now.upto:
                 self._count(log, newest)
                 order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)

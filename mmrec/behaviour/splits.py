@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
-from mmrec.behaviour.clean import Cleaning, CleaningReport, clean
+from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import EventArrays
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems

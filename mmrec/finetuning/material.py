@@ -94,7 +94,7 @@ def comparable(
     stored: Mapping[str, Sequence[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]],
 ) -> list[ContentVectors]:
     """For each meeting place of several modalities, the first space of each of them."""
-    met = []
+    met: list[ContentVectors] = []
     for some in stored.values():
         sides: dict[Modality, np.ndarray] = {}
         for _, modality, vectors in some:

@@ -13,7 +13,7 @@ __all__ = ["commands"]
 commands = typer.Typer()
 
 
-@commands.command(epilog="Example: mmrec train my-store --config pipelines/configs/tower.toml")
+@commands.command(epilog="Example: mmrec train my-store --config pipelines/configs/train-cpu.toml")
 def train(
     store: options.StoreArgument,
     *,
@@ -39,4 +39,5 @@ def train(
     from pipelines.train import run, run_dry
 
     found = run_dry(store, config, events, kinds) if dry_run else run(store, config, out, events, kinds)
-    answers.print_values(found, as_json=as_json)
+    if found is not None:
+        answers.print_values(found, as_json=as_json)

@@ -10,7 +10,7 @@ from behaviour.made import arrays, at, events, micro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.known_items import KnownItems

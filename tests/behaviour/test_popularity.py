@@ -60,3 +60,19 @@ def test_a_count_is_kept_for_a_while(log) -> None:
     assert patient.read(log).ids == ()
     log.append([Event("a", "x", "like", at(0))])
     assert patient.read(log).ids == ()
+
+
+def test_who_is_forgotten_counts_no_more(log) -> None:
+    log.append([Event(person, item, "like", at(0)) for person, item in [("a", "x"), ("b", "x"), ("b", "y")]])
+    grown = impatient()
+    assert grown.read(log).scores == pytest.approx((8, 4))
+    log.forget("b")
+    assert grown.read(log).ids == ("x",)
+    assert grown.read(log).scores == pytest.approx((4,))
+    log.append([Event("c", "y", "purchase", at(0))])
+    assert grown.read(log).ids == ("y", "x")
+    log.forget("nobody")
+    assert grown.read(log).ids == ("y", "x")
+    log.forget("a")
+    log.forget("c")
+    assert grown.read(log).ids == ()

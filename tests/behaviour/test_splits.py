@@ -9,7 +9,7 @@ from behaviour.made import arrays, at, events, few, kinds, micro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems

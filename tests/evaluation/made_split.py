@@ -6,7 +6,7 @@ import numpy as np
 from behaviour.made import START, arrays, micro
 from hypothesis import strategies as st
 
-from mmrec.behaviour.clean import Cleaning
+from mmrec.behaviour.cleaning import Cleaning
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.splits import time_split

@@ -10,7 +10,7 @@ from evaluation.made_split import CUTOFF, ITEMS, KNOWN, NOW, candidates, events,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError

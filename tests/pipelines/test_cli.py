@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from datetime import date
@@ -28,8 +29,9 @@ from pipelines.outcome import ExitCode, run_app
 from pipelines.parts import parse_parts
 from pipelines.progress import PlainProgress, progress
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback", "export"]
-COMMANDS += ["import-vectors", "list"]
+COMMANDS += ["import-vectors", "list", "train"]
 
 
 @pytest.fixture
@@ -55,6 +57,9 @@ def test_help_has_an_example_and_json_and_fits_80_columns(command: str) -> None:
     assert f"Example: mmrec {command}" in shown.stdout
     assert "--json" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
+    wide = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).stdout
+    for named in re.findall(r"pipelines/\S+\.toml", wide):
+        assert (ROOT / named).is_file(), named
 
 
 def test_help_lists_every_command() -> None:

@@ -1,13 +1,22 @@
 """Two processes compute what one does: the same losses, dropout included, and the same weights."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from launching import LAUNCHERS, launch
 from safetensors.numpy import load_file
+from small_store import NAMES, index
 
+from mmrec.behaviour.event import Event
+from mmrec.behaviour.log import open_log
+from mmrec.store.generations import current
+from mmrec.store.layout import Layout
+from mmrec.verification.verify import verify_store
+
+HOUR = timedelta(hours=1)
 JOB = Path(__file__).parent / "train_job.py"
 
 
@@ -27,3 +36,22 @@ def test_two_processes_train_as_one_does(tmp_path):
         assert weights.keys() == other_weights.keys()
         for part, weight in weights.items():
             np.testing.assert_allclose(other_weights[part], weight, rtol=1e-3, atol=1e-4, err_msg=f"{name} {part}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_give_one_command_and_one_generation(tmp_path, launcher):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    log = open_log(layout.events)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for person in range(12):
+        log.append([Event(f"p{person}", NAMES[person * 3 + step], "like", start + step * HOUR) for step in range(8)])
+    log.close()
+    config = tmp_path / "config.toml"
+    config.write_text('device = "cpu"\nepochs = 2\nshards = 2\n[tower]\ndim = 16\nwidth = 16\ninner = 16\nwindow = 8\n')
+    job = JOB.with_name("learn_job.py")
+    done = launch(LAUNCHERS[launcher], job, "train", str(layout.root), "--config", str(config), "--json")
+    assert json.loads(done.stdout)["generation"] == current(layout) == 2
+    assert done.stderr.count("epoch 2:") == 1
+    assert verify_store(layout).sound

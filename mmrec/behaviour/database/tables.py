@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["EVENTS", "FORMAT", "FORMAT_VERSION", "METADATA", "REFUSED"]
+__all__ = ["EVENTS", "FORGOTTEN", "FORMAT", "FORMAT_VERSION", "METADATA", "REFUSED"]
 
 FORMAT_VERSION: Final = 1
 
@@ -57,3 +57,12 @@ REFUSED: Final = Table(
     Column("at", BigInteger, nullable=False),
 )
 """Rows of sources that are no events, with the reason of each."""
+
+FORGOTTEN: Final = Table(
+    "mmrec_events_forgotten",
+    METADATA,
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row for each time that someone was forgotten, without whom: what was counted before is to be counted again."""
