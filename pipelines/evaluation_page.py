@@ -9,7 +9,7 @@ from mmrec.evaluation.report import Report, render
 from mmrec.store.files import write_atomically
 from pipelines import console
 
-__all__ = ["afforded", "dial", "write_page"]
+__all__ = ["afforded", "dial", "write_file", "write_page"]
 
 _AFFORDED = 0.02
 
@@ -28,7 +28,11 @@ def dial(name: str, turned: Sequence[Turned]) -> Mapping[str, Sequence[tuple[flo
 
 def write_page(out: Path, told: Report) -> None:
     """Write the page. Raises UsageError where the file cannot be written."""
-    page = render(told)
+    write_file(out, render(told))
+
+
+def write_file(out: Path, page: str) -> None:
+    """Write a page as a file, whole or not at all. Raises UsageError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode("utf-8", "backslashreplace"))

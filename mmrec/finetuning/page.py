@@ -1,0 +1,68 @@
+"""The report of a fine-tuning: one page that needs no network and no script."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import mmrec.evaluation.report
+from mmrec.evaluation import charts
+from mmrec.evaluation.wording import figure, signed
+from mmrec.finetuning.finetune import Report
+from mmrec.finetuning.verdict import Line
+
+__all__ = ["render_page"]
+
+_FOLDERS = (Path(__file__).parent, Path(mmrec.evaluation.report.__file__).parent)
+
+
+def render_page(report: Report, title: str, facts: Mapping[str, str]) -> str:
+    """Return the page as HTML.
+
+    Args:
+        report: What was done and measured.
+        title: Its heading.
+        facts: What else a reader has to know, by name.
+
+    """
+    environment = Environment(
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in _FOLDERS]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "signed": signed}
+    judged = [line for line in report.verdict.lines if line.metric == report.verdict.metric]
+    return environment.get_template("finetuning.html.jinja").render(
+        report=report,
+        title=title,
+        facts={**{name: f"{count:,}" for name, count in report.counts.items()}, **facts},
+        difference=_svg(
+            charts.dots(
+                {line.asked: line.difference for line in judged},
+                {line.asked: number for number, line in enumerate(judged)},
+                f"{report.verdict.metric.upper()}, difference",
+                zero=True,
+            )
+        ),
+        curves=_svg(charts.trend(_curves(report), "epoch", "loss and validation R@10")),
+        is_whole=_is_whole,
+    )
+
+
+def _curves(report: Report) -> dict[str, list[float]]:
+    """Loss and validation over epochs, without the moment before the first."""
+    trained = [point for point in report.curve if point.epoch > 0]
+    judged = [point.score for point in trained if point.score is not None]
+    return {"loss": [point.loss for point in trained], "validation R@10": judged}
+
+
+def _is_whole(line: Line) -> bool:
+    """Whether the ends of a line's intervals are known; those of a median are not."""
+    return line.difference.low == line.difference.low  # noqa: PLR0124 - not a NaN
+
+
+def _svg(drawn: str) -> Markup:
+    return Markup(drawn)  # noqa: S704 - drawn here; matplotlib escapes the names in it

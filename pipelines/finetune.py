@@ -1,0 +1,130 @@
+"""The job behind ``mmrec finetune``; also ``accelerate launch -m pipelines.finetune align STORE --out DIR``."""
+
+import sys
+import time
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+
+from mmrec.behaviour.log import open_log
+from mmrec.compute import own_threads
+from mmrec.encoders.presets import read_encoder_specs
+from mmrec.errors import UsageError
+from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
+from mmrec.finetuning.finetune import Report, finetune
+from mmrec.finetuning.page import render_page
+from mmrec.finetuning.sources import load_sources
+from mmrec.finetuning.tasks import Kind
+from mmrec.store.layout import Layout
+from mmrec.store.lock import commit_lock
+from mmrec.training.course import Epoch
+from pipelines import console
+from pipelines.evaluation_page import write_file
+from pipelines.index import encoders_of
+
+__all__ = ["FinetuneOptions", "run"]
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """One run of ``mmrec finetune``.
+
+    Attributes:
+        objective: ``align``, ``coengage`` or ``label``.
+        store: What is learned from.
+        config: Settings; heads on stored vectors if None.
+        out: Where the encoders go; a folder beside the store if None.
+        encoders: What is fine-tuned; the store's own if None.
+        events: SQLAlchemy URL of the log of events; the store's own if None.
+        column: Metadata column of the labels; the configuration's if None.
+
+    """
+
+    objective: Kind
+    store: Path
+    config: Path | None = None
+    out: Path | None = None
+    encoders: str | None = None
+    events: str | None = None
+    column: str | None = None
+
+
+def run(options: FinetuneOptions) -> dict[str, object] | None:
+    """Fine-tune, and write encoders, curves and the page. Returns what is told of it, None in all processes but one.
+
+    Raises UsageError, StoreError, EncoderError, and StoreBusyError where another job is at work in the folder.
+    """
+    started = time.perf_counter()
+    own_threads()
+    layout, config = _given(options)
+    chosen = encoders_of(options.encoders, layout)
+    folder = options.out or layout.root.with_name(f"{layout.root.name}-{options.objective}")
+    if folder.resolve() in {layout.root.resolve(), *layout.root.resolve().parents}:
+        raise UsageError(f"--out {folder} is the store or holds it; name a folder of its own")
+    folder.mkdir(parents=True, exist_ok=True)
+    is_main = PartialState(cpu=config.device == "cpu").is_main_process
+    lock = commit_lock(folder / "training.lock", 0) if is_main else nullcontext()
+    log = open_log(layout.events if options.events is None else options.events) if _wants_events(options) else None
+    with lock, closing(log) if log is not None else nullcontext():
+        sources = load_sources(chosen, device=config.device)
+        done = finetune(layout, sources, options.objective, config, folder, log, _say if is_main else None)
+    if not is_main:
+        return None
+    report = done.report
+    title = f"{options.objective} on {layout.root.name}"
+    parents = ", ".join(spec.factory.rsplit(".", 1)[-1] for spec in read_encoder_specs(chosen))
+    write_file(folder / PAGE, render_page(report, title, {"encoders": parents, "seed": str(config.seed)}))
+    return _told(report, folder, time.perf_counter() - started)
+
+
+def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
+    layout = Layout(options.store)
+    layout.check()
+    config = FinetuneConfig() if options.config is None else load_finetune_config(options.config)
+    if options.column is not None:
+        label = config.label.model_copy(update={"column": options.column})
+        config = config.model_copy(update={"label": label})
+    return layout, config
+
+
+def _wants_events(options: FinetuneOptions) -> bool:
+    return options.objective == "coengage"
+
+
+def _told(report: Report, folder: Path, seconds: float) -> dict[str, object]:
+    console.note(report.verdict.sentence)
+    if report.verdict.word == "hurt":
+        console.warn("A worse model is not taken up by `mmrec index`, unless --force says so.")
+    else:
+        console.note(f"To move a store to it: mmrec index STORE --encoders {folder}")
+    return {
+        "objective": report.objective,
+        **report.counts,
+        "epochs": len([point for point in report.curve if point.epoch]),
+        "best_epoch": report.best_epoch,
+        "verdict": report.verdict.word,
+        **{
+            f"{line.asked} {line.metric}": {"before": line.before.mean, "after": line.after.mean}
+            for line in report.verdict.lines
+        },
+        "encoders": str(folder),
+        "page": str(folder / PAGE),
+        "seconds": seconds,
+    }
+
+
+def _say(epoch: Epoch) -> None:
+    if epoch.score is not None:
+        told = f"loss {epoch.loss:.4f}, " if epoch.epoch else ""
+        console.note(f"epoch {epoch.epoch}: {told}validation R@10 {epoch.score:.4f}, {epoch.seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    from pipelines.cli import app
+    from pipelines.outcome import run_app
+
+    sys.exit(run_app(app, ["finetune", *sys.argv[1:]]))
