@@ -22,7 +22,7 @@ from mmrec.store.items import ItemTable, as_fields
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["Material", "Place", "gather", "stored_spaces"]
+__all__ = ["Material", "Place", "comparable", "gather", "stored_spaces"]
 
 Place = str | tuple[str]
 """A text itself, or in a tuple of one the URI of what is elsewhere."""
@@ -94,7 +94,7 @@ def comparable(
     stored: Mapping[str, Sequence[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]],
 ) -> list[ContentVectors]:
     """For each meeting place of several modalities, the first space of each of them."""
-    met = []
+    met: list[ContentVectors] = []
     for some in stored.values():
         sides: dict[Modality, np.ndarray] = {}
         for _, modality, vectors in some:
