@@ -22,7 +22,7 @@ from mmrec.store.items import ItemTable, as_fields
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["Material", "Place", "gather", "stored_spaces"]
+__all__ = ["Material", "Place", "comparable", "gather", "stored_spaces"]
 
 Place = str | tuple[str]
 """A text itself, or in a tuple of one the URI of what is elsewhere."""
