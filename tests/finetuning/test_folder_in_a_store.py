@@ -28,4 +28,4 @@ def test_a_store_of_a_folder_is_asked_from_another_directory(tmp_path: Path, mon
     monkeypatch.chdir("/")
     engine = mmrec.open(tmp_path / "store")
     found = engine.search("a red boat", k=4)
-    assert {hit.id for hit in found} == {"0", "1", "2", "3"}
+    assert {hit.id for hit in found.hits} == {"0", "1", "2", "3"}
