@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from mmrec.behaviour.clean import Cleaning, clean
+from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems

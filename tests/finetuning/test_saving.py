@@ -112,6 +112,7 @@ def encoded_elsewhere(folder: Path, modalities: Sequence[Modality]) -> dict[str,
         return dict(found)
 
 
+@pytest.mark.slow
 def test_another_process_in_another_directory_gets_the_same_vectors(tmp_path: Path):
     saved(tmp_path / "out", WHOLE)
     elsewhere = encoded_elsewhere(tmp_path / "out", [TEXT, IMAGE])

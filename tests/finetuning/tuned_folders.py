@@ -28,7 +28,7 @@ def _folder() -> Path:
     with torch.no_grad():
         for value in towers[Modality.TEXT].network.parameters():
             if value.grad is not None:
-                value.sub_(0.05 * value.grad)
+                value.sub_(value.grad, alpha=0.05)
     card = ModelCard("Drawn at random.", {}, [], "Not measured.", 0)
     save_encoders(towers, sources, ROOT / "tuned", card)
     return ROOT / "tuned"
