@@ -78,7 +78,7 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
     title = f"{options.objective} on {layout.root.name}"
     parents = ", ".join(spec.factory.rsplit(".", 1)[-1] for spec in read_encoder_specs(chosen))
     write_file(folder / PAGE, render_page(report, title, {"encoders": parents, "seed": str(config.seed)}))
-    return _told(report, folder, time.perf_counter() - started)
+    return _told(report, done.folder, time.perf_counter() - started)
 
 
 def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
@@ -95,24 +95,23 @@ def _wants_events(options: FinetuneOptions) -> bool:
     return options.objective == "coengage"
 
 
-def _told(report: Report, folder: Path, seconds: float) -> dict[str, object]:
+def _told(report: Report, encoders: Path, seconds: float) -> dict[str, object]:
     console.note(report.verdict.sentence)
     if report.verdict.word == "hurt":
         console.warn("A worse model is not taken up by `mmrec index`, unless --force says so.")
     else:
-        console.note(f"To move a store to it: mmrec index STORE --encoders {folder}")
+        console.note(f"To move a store to it: mmrec index STORE --encoders {encoders}")
+    lines = [line for line in report.verdict.lines if line.metric == report.verdict.metric]
+    metric = report.verdict.metric.upper()
     return {
         "objective": report.objective,
         **report.counts,
-        "epochs": len([point for point in report.curve if point.epoch]),
+        "epochs": sum(point.epoch > 0 for point in report.curve),
         "best_epoch": report.best_epoch,
         "verdict": report.verdict.word,
-        **{
-            f"{line.asked} {line.metric}": {"before": line.before.mean, "after": line.after.mean}
-            for line in report.verdict.lines
-        },
-        "encoders": str(folder),
-        "page": str(folder / PAGE),
+        **{f"{metric} {line.asked}": f"{line.before.mean:.3f} before, {line.after.mean:.3f} after" for line in lines},
+        "encoders": str(encoders),
+        "page": str(encoders.parent / PAGE),
         "seconds": seconds,
     }
 

@@ -15,6 +15,7 @@ from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, may_reopen, recorded_source
 from mmrec.errors import UsageError
+from mmrec.finetuning.verdict import told_of
 from mmrec.indexing import Indexing, index_items
 from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
@@ -44,6 +45,7 @@ def run(options: IndexOptions) -> IndexSummary:
     own_threads()
     had_tower = _has_tower(layout)
     chosen = encoders_of(options.encoders, layout)
+    _check_verdict(chosen, force=options.force)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
@@ -112,6 +114,16 @@ def _opened(options: IndexOptions, source: str | Path) -> Source:
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
     return open_source(source, columns)
+
+
+def _check_verdict(encoders: str, *, force: bool) -> None:
+    """Raise UsageError for encoders that fine-tuning made worse, unless a person insists."""
+    told = told_of(Path(encoders))
+    if told is not None and told[0] == "hurt" and not force:
+        raise UsageError(
+            f"The encoders in {encoders} are worse than those they were made from. {told[1]} To take them "
+            "up all the same: --force."
+        )
 
 
 def _check_bare(options: IndexOptions, layout: Layout) -> None:

@@ -48,6 +48,7 @@ class IndexOptions:
         media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
         allow_fetch: Fetch pictures and sounds from public web addresses.
         yes: Consent to the guess beforehand.
+        force: Take up encoders that fine-tuning made worse.
         storage: Options of object stores, by scheme, s3 or gs.
 
     """
@@ -68,6 +69,7 @@ class IndexOptions:
     media_root: str | None = None
     allow_fetch: bool = False
     yes: bool = False
+    force: bool = False
     storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 

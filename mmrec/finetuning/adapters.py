@@ -47,7 +47,7 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 (an extra, and slow)
     except ImportError as error:
-        raise UsageError("LoRA needs an extra. Install it: pip install 'mmrec[finetune]'") from error
+        raise UsageError("LoRA needs the package peft. Install it: pip install peft") from error
     simple = []
     for name in layers:
         layer = network.get_submodule(name)

@@ -37,8 +37,9 @@ from mmrec.finetuning.sources import Source
 from mmrec.finetuning.tasks import SENTENCES, Kind, Task, task_of
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.finetuning.verdict import Verdict, judge
+from mmrec.finetuning.verdict import Verdict, judge, write_verdict
 from mmrec.modality import Modality
+from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout
 from mmrec.training.course import Epoch
 from mmrec.training.curves import Board, draw_curves
@@ -141,9 +142,8 @@ def finetune(
     if accelerator.is_main_process:
         save_encoders(towers, sources, folder / ENCODERS, _card(report, config))
         draw_curves(curve, folder / "curves.png", "R@10")
-        beside = folder / f"{REPORT}.tmp"
-        beside.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-        beside.replace(folder / REPORT)
+        write_atomically(folder / REPORT, json.dumps(asdict(report), indent=1).encode())
+        write_verdict(verdict, folder / ENCODERS)
     accelerator.wait_for_everyone()
     return Finetuned(report, folder / ENCODERS)
 

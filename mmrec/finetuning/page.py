@@ -1,5 +1,6 @@
 """The report of a fine-tuning: one page that needs no network and no script."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _curves(report: Report) -> dict[str, list[float]]:
 
 def _is_whole(line: Line) -> bool:
     """Whether the ends of a line's intervals are known; those of a median are not."""
-    return line.difference.low == line.difference.low  # noqa: PLR0124 - not a NaN
+    return not math.isnan(line.difference.low)
 
 
 def _svg(drawn: str) -> Markup:

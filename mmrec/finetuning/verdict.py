@@ -1,15 +1,20 @@
 """Whether it helped: before and after on items that were never trained on, and a plain sentence."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.finetuning.retrieval import METRICS, Found, pooled
+from mmrec.store.files import write_atomically
 
-__all__ = ["Line", "Verdict", "judge"]
+__all__ = ["Line", "Verdict", "judge", "told_of", "write_verdict"]
+
+_FILE = "verdict.json"
 
 Word = Literal["helped", "no difference", "hurt"]
 
@@ -67,6 +72,21 @@ def judge(before: Mapping[str, Found], after: Mapping[str, Found], metric: str =
     worse = [line.asked for line in lines if line.metric == metric and _word(line.difference) == "hurt"]
     aside = f" It hurt {', '.join(worse)}." if worse and word != "hurt" else ""
     return Verdict(word, _sentence(word, overall) + aside, metric, tuple(lines + whole if len(before) > 1 else lines))
+
+
+def write_verdict(verdict: Verdict, folder: Path) -> None:
+    """Write beside encoders whether they are better than what they were made from."""
+    told = {"word": verdict.word, "sentence": verdict.sentence}
+    write_atomically(folder / _FILE, json.dumps(told, indent=1).encode())
+
+
+def told_of(folder: Path) -> tuple[str, str] | None:
+    """Return the word and the sentence of a folder of encoders; None where nobody judged them."""
+    try:
+        told = json.loads((folder / _FILE).read_bytes())
+        return str(told["word"]), str(told["sentence"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _lines(name: str, before: Found, after: Found, seed: int) -> list[Line]:

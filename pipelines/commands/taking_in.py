@@ -49,6 +49,7 @@ def index(
     device: Annotated[str | None, options.DEVICE] = None,
     dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take up encoders that fine-tuning made worse.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -78,6 +79,7 @@ def index(
         media_root=media_root,
         allow_fetch=allow_fetch,
         yes=yes,
+        force=force,
     )
     from dataclasses import asdict
 
