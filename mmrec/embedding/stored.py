@@ -24,7 +24,8 @@ def stored_items(layout: Layout) -> Iterator[Item]:
         for row in batch.to_pylist():
             item = as_item(row)
             if own := _own(item):
-                yield Item(item.id, tuple(_field(item, one) for one in own), item.metadata)
+                known = {name: value for name, value in item.metadata.items() if value is not None}
+                yield Item(item.id, tuple(_field(item, one) for one in own), known)
 
 
 def check_within_reach(layout: Layout, media: MediaAccess) -> None:
