@@ -83,6 +83,8 @@ def _timm(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noq
     # Its classifier was never loaded, and would be of the old features.
     config |= {"num_classes": 0, "num_features": network.num_features}
     config.setdefault("pretrained_cfg", {})["num_classes"] = 0
+    if "num_classes" in config.get("model_args", {}):
+        config["model_args"]["num_classes"] = 0
     for stale in ("label_names", "label_descriptions"):
         config.pop(stale, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -81,8 +81,7 @@ def _write(
         spaces |= built.by_name()
         if source is towers[anchor].source:
             met = spaces[renamed[anchor]].meeting_place
-        if spec is not source.spec and own:
-            place = folder / _slug(source)
+        if (place := folder / _slug(source)).is_dir():
             parents = list(source.by_name().values())
             text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])
             write_atomically(place / "README.md", text.encode())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import small_models
+from finetuning.tuned_folders import tuned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -104,6 +105,9 @@ CASES = {
     "one model, text": Case(hub(HubMultimodal, small_models.three_in_one), Modality.TEXT, texts, 0.1),
     "one model, image": Case(hub(HubMultimodal, small_models.three_in_one), Modality.IMAGE, pictures, 0.1),
     "one model, audio": Case(hub(HubMultimodal, small_models.three_in_one), Modality.AUDIO, sounds, 0.1),
+    "tuned, text": Case(partial(tuned, "minilm"), Modality.TEXT, texts),
+    "tuned, image": Case(partial(tuned, "efficientnet-lite0"), Modality.IMAGE, pictures),
+    "tuned, audio": Case(partial(tuned, "yamnet"), Modality.AUDIO, sounds),
 }
 
 
