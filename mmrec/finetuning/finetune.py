@@ -114,7 +114,7 @@ def finetune(
         material = gather(layout, towers, MediaAccess(), config.memory, column)
         corpus = material.corpus
         # A head that nothing reached must not be saved as if it had been trained.
-        towers = {modality: tower for modality, tower in towers.items() if len(corpus.contents[modality])}
+        towers = {modality: tower for modality, tower in towers.items() if modality in corpus.contents}
         task = task_of(objective, layout, material, config, log)
         before = _stored(layout, sources, corpus, whole_items=task.whole_items)
         # What an encoder's own weights are trained away from is not there afterwards.

@@ -67,8 +67,9 @@ def gather(
             there = source.usable()
             samples[modality] = source.only(there)
         kept[modality] = there
-    corpus = whole.only(kept)
-    if not any(len(own) for own in corpus.contents.values()):
+    # A modality of which nothing is left takes no part.
+    corpus = whole.only({modality: there for modality, there in kept.items() if there.any()})
+    if not corpus.contents:
         raise UsageError(
             f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
             "fine-tuned"
