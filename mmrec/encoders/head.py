@@ -28,6 +28,8 @@ class HeadConfig(BaseModel):
         inputs: Spaces whose vectors it reads and their lengths, side by side in this order.
         dim: Length of its vectors.
         hidden: Width of a hidden layer with GELU; 0 for a linear map.
+        radial: Above 0 the hidden layer is Gaussians around `hidden` anchors instead: exp(-radial / 2 times the mean
+            squared difference from the anchor), of inputs as shifted and scaled.
         residual: The input, as long as `dim`, that its map is added to. The map then starts as zero, and so the head as
             the input itself.
         dropout: Share of the inputs' numbers, and of the hidden layer's, dropped while training.
@@ -39,6 +41,7 @@ class HeadConfig(BaseModel):
     inputs: tuple[tuple[str, int], ...] = Field(min_length=1)
     dim: int = Field(ge=1)
     hidden: int = Field(default=0, ge=0)
+    radial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     residual: str | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -56,6 +59,12 @@ class HeadConfig(BaseModel):
                 f"residual {self.residual!r} must be an input of {self.dim} numbers, as the head's own vectors; "
                 f"inputs: {dict(self.inputs)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _radial_has_anchors(self) -> "HeadConfig":
+        if self.radial and not self.hidden:
+            raise ValueError(f"radial = {self.radial:g} needs a hidden layer; give the number of its anchors as hidden")
         return self
 
     @property
@@ -104,9 +113,19 @@ class Head(nn.Module):
         joined = torch.cat([inputs[name] for name, _ in self.config.inputs], dim=1)
         states = self.dropout((joined - self.shift) * self.scale)
         if self.inner is not None:
-            states = self.dropout(nn.functional.gelu(self.inner(states)))
+            states = self.dropout(self._near(states) if self.config.radial else nn.functional.gelu(self.inner(states)))
         made: Tensor = self.outer(states)
         return unit_rows(made if self.config.residual is None else made + inputs[self.config.residual])
+
+    def _near(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
+        """How near each row is to each anchor; the anchors are the rows of the inner layer's weight."""
+        if self.inner is None:
+            raise EncoderError("A radial head needs anchors: give its configuration `hidden` above 0.")
+        anchors = self.inner.weight
+        squares = states.square().sum(dim=1, keepdim=True) + anchors.square().sum(dim=1)
+        # Of the sum and not of differences: those would need rows times anchors times width numbers.
+        apart = (squares - 2 * states @ anchors.T).clamp_min(0)
+        return torch.exp(-self.config.radial / 2 / self.config.width * apart)
 
 
 def save_head(head: Head, path: Path, config: HeadConfig | None = None) -> None:
