@@ -1,8 +1,8 @@
 """Contents of ml-100k that learn taste: ``python -m benchmarks.finetune_movielens``; ``--quick`` is one seed.
 
 A tenth of the films, others with each seed, is held out of everything. A linear head on the MiniLM vector of title,
-year and genres is trained by co-engagement: pairs of films that one person rated within a few events of each other, in the
-training part of leave-one-out. Then each person is placed by the mean of their newest warm films, with no ids, no
+year and genres is trained by co-engagement: pairs of films that one person rated within a few events of each other, in
+the training part of leave-one-out. Then each person is placed by the mean of their newest warm films, with no ids, no
 popularity and no user tower, and each held-out film that they rated last is ranked among all held-out films that they
 had not met, before (the MiniLM vectors) and after (the head's vectors beside them, weights equal). Intervals are 95%
 over people, who are the same before and after.

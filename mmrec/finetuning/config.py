@@ -21,11 +21,12 @@ __all__ = [
 ]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
-_HEADS = {
+_ALIGNED = {
     Modality.TEXT: TowerSettings(how="frozen"),
-    Modality.IMAGE: TowerSettings(),
-    Modality.AUDIO: TowerSettings(),
+    Modality.IMAGE: TowerSettings(how="fitted"),
+    Modality.AUDIO: TowerSettings(how="fitted"),
 }
+_TRAINED = {modality: TowerSettings() for modality in Modality}
 
 
 class AlignConfig(BaseModel):
@@ -126,8 +127,8 @@ class FinetuneConfig(BaseModel):
     """How encoders are fine-tuned.
 
     Attributes:
-        towers: What is trained of each modality; a modality that is not named takes no part. By default heads on the
-            stored vectors of pictures and sounds, aligned with the texts as they are.
+        towers: What is trained of each modality; a modality that is not named takes no part. Where none is: heads on
+            the stored vectors, for ``align`` fitted to the texts as they are, else trained for all modalities.
         align: Settings of that objective.
         coengage: Settings of that objective.
         label: Settings of that objective.
@@ -161,7 +162,7 @@ class FinetuneConfig(BaseModel):
 
     model_config = _FROZEN
 
-    towers: Mapping[Modality, TowerSettings] = _HEADS
+    towers: Mapping[Modality, TowerSettings] = {}
     align: AlignConfig = AlignConfig()
     coengage: CoEngageConfig = CoEngageConfig()
     label: LabelConfig = LabelConfig()
@@ -188,6 +189,11 @@ class FinetuneConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["no", "bf16"] = "no"
     memory: int = Field(default=2**30, ge=0)
+
+    def towers_for(self, objective: str, able: frozenset[Modality]) -> Mapping[Modality, TowerSettings]:
+        """Return the towers that are named, or else those of an objective, of the modalities that have an encoder."""
+        usual = _ALIGNED if objective == "align" else _TRAINED
+        return self.towers or {modality: tower for modality, tower in usual.items() if modality in able}
 
 
 def load_finetune_config(path: Path) -> FinetuneConfig:

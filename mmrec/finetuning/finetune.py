@@ -25,6 +25,7 @@ from mmrec.encoders.protocol import Sample
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.embedding import Embedder
+from mmrec.finetuning.fitting import fit_towers
 from mmrec.finetuning.loop import Loop
 from mmrec.finetuning.material import Material, comparable, gather, stored_spaces
 from mmrec.finetuning.model_card import Measure, ModelCard
@@ -109,7 +110,8 @@ def finetune(
     accelerator = make_accelerator(config.device, config.precision)
     with torch.random.fork_rng(enabled=True):
         torch.manual_seed(config.seed)
-        towers = build_towers(sources, config.towers)
+        able = frozenset(modality for modality in Modality for source in sources if source.spaces(modality))
+        towers = build_towers(sources, config.towers_for(objective, able))
         column = config.label.column if objective == "label" else None
         material = gather(layout, towers, MediaAccess(), config.memory, column)
         corpus = material.corpus
@@ -120,6 +122,7 @@ def finetune(
         # What an encoder's own weights are trained away from is not there afterwards.
         stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
         _standardise(towers, material)
+        towers = fit_towers(towers, material.samples, corpus, task.train, config.seed)
         embedder = Embedder(Parts(towers, _Each(material.samples), config.part_cost, config.shards), accelerator)
 
         def score(vectors: ContentVectors) -> float:
@@ -135,13 +138,16 @@ def finetune(
                 if said is not None:
                     said(epoch)
 
-            curve = loop.run(folder / CHECKPOINT, _fingerprint(objective, corpus, config, before), heard)
+            trains = any(weight.requires_grad for tower in towers.values() for weight in tower.network.parameters())
+            fingerprint = _fingerprint(objective, corpus, config, before)
+            curve = loop.run(folder / CHECKPOINT, fingerprint, heard) if trains else []
         after = [*stay, centred(embedder.all(corpus))]
     verdict = judge(task.test.ask(before), task.test.ask(after), _METRIC, config.seed)
     report = Report(objective, _counts(material, task), tuple(curve), loop.course.at.best_epoch, verdict)
     if accelerator.is_main_process:
         save_encoders(towers, sources, folder / ENCODERS, _card(report, config))
-        draw_curves(curve, folder / "curves.png", "R@10")
+        if curve:
+            draw_curves(curve, folder / "curves.png", "R@10")
         write_atomically(folder / REPORT, json.dumps(asdict(report), indent=1).encode())
         write_verdict(verdict, folder / ENCODERS)
     accelerator.wait_for_everyone()

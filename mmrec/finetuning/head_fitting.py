@@ -28,8 +28,8 @@ class HeadFit:
     """How a head is fitted.
 
     Attributes:
-        radial: How narrow the Gaussians are (see `HeadConfig`); 0 for a linear map. Measured on the stamps, 1 to 6 are
-            alike and 12 is too narrow.
+        radial: How narrow the Gaussians are (see `HeadConfig`); 0 for a linear map. On the stamps' pictures 1
+            to 12 find .58 to .64 of held-out texts within ten; for their few sounds 12 is too narrow.
         ridge: What is added to the diagonal; of inputs of squared length one on average where the map is linear.
 
     """

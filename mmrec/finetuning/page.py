@@ -48,7 +48,7 @@ def render_page(report: Report, title: str, facts: Mapping[str, str]) -> str:
                 zero=True,
             )
         ),
-        curves=_svg(charts.trend(_curves(report), "epoch", "loss and validation R@10")),
+        curves=_svg(charts.trend(_curves(report), "epoch", "loss and validation R@10")) if report.curve else "",
         is_whole=_is_whole,
     )
 

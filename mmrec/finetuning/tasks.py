@@ -41,6 +41,7 @@ class Task:
 
     Attributes:
         objective: The objective.
+        train: The items that are learned from.
         validation: Questions that say when to stop.
         test: Questions that say whether it helped.
         whole_items: Whether whole items are compared rather than single contents.
@@ -49,6 +50,7 @@ class Task:
     """
 
     objective: Objective
+    train: Int64[np.ndarray, "n"]
     validation: Questions
     test: Questions
     whole_items: bool
@@ -78,7 +80,7 @@ def _align(corpus: Corpus, config: FinetuneConfig) -> Task:
         some |= corpus.have(*pair)
     held = hold_out(corpus, np.flatnonzero(some), config.held_out, config.seed)
     checked, asked = (across(corpus, config.align.pairs, part, held.groups) for part in (held.validation, held.test))
-    return Task(Align(corpus, held.train, config), checked, asked, False, _sizes(held))
+    return Task(Align(corpus, held.train, config), held.train, checked, asked, False, _sizes(held))
 
 
 def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
@@ -89,7 +91,7 @@ def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
     counts = {**_sizes(held), "labels": len(values)}
-    return Task(Label(corpus, held.train, labels, config), checked, asked, True, counts)
+    return Task(Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts)
 
 
 def _label_questions(
@@ -129,7 +131,8 @@ def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, 
         kinds["the next item, later"] = later
     checked = {"the next item": (left[validation], right[validation], people[validation])}
     counts = {**_sizes(held), "pairs": int(learned.sum()), "people": len(histories)}
-    return Task(objective, _pair_questions(corpus, checked), _pair_questions(corpus, kinds), True, counts)
+    asked = _pair_questions(corpus, kinds)
+    return Task(objective, held.train, _pair_questions(corpus, checked), asked, True, counts)
 
 
 def _pair_questions(corpus: Corpus, kinds: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Questions:

@@ -4,7 +4,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["HeadSettings", "TowerSettings"]
+__all__ = ["FitSettings", "HeadSettings", "TowerSettings"]
+
+
+class FitSettings(BaseModel):
+    """A head in closed form; see `mmrec.finetuning.head_fitting.HeadFit`.
+
+    Attributes:
+        radial: How narrow its Gaussians are; 0 for a linear map.
+        ridge: How much it is held back.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    radial: float = Field(default=3.0, ge=0, allow_inf_nan=False)
+    ridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
 
 
 class HeadSettings(BaseModel):
@@ -36,12 +51,15 @@ class TowerSettings(BaseModel):
     """What is trained of one modality's encoder.
 
     Attributes:
-        how: ``frozen`` trains nothing: others are aligned with it. ``head`` trains a head alone, on stored vectors, in
+        how: ``frozen`` trains nothing: others are aligned with it. ``fitted`` solves for a head in closed form, which
+            takes stored contents to the frozen ones of their items; its file holds the vectors of what it was taught
+            by. ``head`` trains a head alone, on stored vectors, in
             seconds. ``lora`` trains low-rank additions to the encoder's layers, merged into them when saved. ``full``
             trains the encoder's own weights. The last two may have a head as well.
         space: Name of the space that it starts from, which also says which encoder; where None the first space of the
             first encoder that reads the modality.
         head: The head, if there is one. One for ``head`` where nothing is said.
+        fit: How a ``fitted`` head is.
         last_blocks: How many of the network's blocks train, counted from its end, with all that follows them; all
             blocks and what precedes them where None.
         rank: Rank of the additions of ``lora``.
@@ -57,9 +75,10 @@ class TowerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    how: Literal["frozen", "head", "lora", "full"] = "head"
+    how: Literal["frozen", "fitted", "head", "lora", "full"] = "head"
     space: str | None = None
     head: HeadSettings | None = None
+    fit: FitSettings = FitSettings()
     last_blocks: int | None = Field(default=None, ge=1)
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
@@ -75,4 +94,4 @@ class TowerSettings(BaseModel):
     @property
     def wants_head(self) -> HeadSettings | None:
         """The head's settings; the default ones where a head is trained of which nothing is said."""
-        return self.head or (HeadSettings() if self.how == "head" else None)
+        return self.head or (HeadSettings() if self.how in ("head", "fitted") else None)
