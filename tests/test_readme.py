@@ -92,6 +92,21 @@ def test_the_lines_about_recommending_run(answers, workplace, root):
     assert listed[0] != listed[1]
 
 
+def test_the_lines_about_fine_tuning_run(answers, workplace, root):
+    assert answers
+    (block,) = [block for block in blocks(root, "sh") if "mmrec finetune" in block]
+    printed = {}
+    with contextlib.chdir(workplace):
+        for line in block.splitlines():
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                assert run_app(app, shlex.split(line, comments=True)[1:]) == ExitCode.DONE, line
+            printed[line.split()[1]] = out.getvalue()
+    assert "verdict" in printed["finetune"]
+    assert "animals/birds/" in printed["search"]
+    assert (workplace / "shop-encoders" / "report.html").stat().st_size > 10_000
+
+
 def test_the_tree_names_what_is_there(root):
     (tree,) = re.findall(r"^```\n(pipelines/.*?)^```$", (root / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     top = ""
