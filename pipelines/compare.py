@@ -1,0 +1,163 @@
+"""The job behind ``mmrec compare``."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.comparing import Answering, Compared, compare_generations
+from mmrec.encoders.presets import load_encoders
+from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.queries import query_spaces
+from mmrec.evaluation.bootstrap import Interval
+from mmrec.evaluation.wording import figure, signed
+from mmrec.generation.generation import Generation
+from mmrec.judged_queries import read_judged_queries
+from mmrec.modality import Modality
+from mmrec.opening import check_may_reopen
+from mmrec.queries import QueryMaker
+from mmrec.store.layout import Layout
+from pipelines import console
+
+__all__ = ["CompareOptions", "compare", "print_comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """One run of ``mmrec compare``.
+
+    Attributes:
+        store: The store's directory.
+        generations: The two, of which the second is judged against the first.
+        queries: File of queries.
+        k: Length of the lists.
+        against: Which modalities of the items count; all if None.
+        encoders: What may have made the generations, beside what they name themselves and may be reopened.
+        device: Where encoders run.
+        dtype: Their number format.
+
+    """
+
+    store: Path
+    generations: tuple[int, int]
+    queries: Path
+    k: int = 10
+    against: frozenset[Modality] | None = None
+    encoders: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str = "fp32"
+
+
+def compare(asked: CompareOptions, media: MediaAccess) -> Compared:
+    """Compare two generations on a file of queries. Raises UsageError, StoreError; see `mmrec.errors`."""
+    layout = Layout(asked.store)
+    layout.check()
+    queries = read_judged_queries(asked.queries)
+    loaded: dict[str, Sequence[Encoder]] = {}
+
+    def load(source: str) -> Sequence[Encoder]:
+        if source not in loaded:
+            loaded[source] = load_encoders(source, device=asked.device, dtype=asked.dtype)
+        return loaded[source]
+
+    def maker_of(generation: Generation) -> QueryMaker:
+        def encoders(made_with: str) -> Sequence[Encoder]:
+            given = next((each for each in map(load, asked.encoders) if _made(generation, each)), None)
+            if given is not None:
+                return given
+            check_may_reopen(layout, made_with)
+            return load(made_with)
+
+        return QueryMaker(encoders, media)
+
+    return compare_generations(layout, asked.generations, queries, maker_of, k=asked.k, against=asked.against)
+
+
+def print_comparison(found: Compared, *, as_json: bool) -> None:
+    """Print both generations side by side, and say in a sentence what came of it."""
+    said = _sentences(found)
+    if as_json:
+        console.emit_json(_document(found, said))
+    else:
+        console.data.print(console.table(("", *_names(found), "difference (95%)"), _rows(found)))
+    for side in found.sides:
+        if side.unanswered:
+            console.warn(f"Generation {side.number} could not answer {side.unanswered:,} queries: {side.reasons[0]}")
+    if found.unknown:
+        console.warn(f"{found.unknown:,} of the ids that the queries name as right are not in the store.")
+    for sentence in said:
+        console.note(sentence)
+
+
+def _made(generation: Generation, encoders: Sequence[Encoder]) -> bool:
+    """Whether encoders are those of a generation: they share a space with it, and no name for unlike spaces."""
+    spaces = {s.name: s.fingerprint for each in encoders for several in query_spaces(each).values() for s in several}
+    own = {block.space.name: block.space.fingerprint for block in generation.fusion.blocks}
+    alike = [spaces[name] == own[name] for name in spaces.keys() & own.keys()]
+    return bool(alike) and all(alike)
+
+
+def _sentences(found: Compared) -> list[str]:
+    one, other = (side.number for side in found.sides)
+    asked = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
+    shared = f"Of the first {found.k} of {asked}, generations {one} and {other} share {found.overlap.mean:.1%}"
+    said = [f"{shared}{_between(found.overlap)}."]
+    if found.quality is None:
+        return [*said, "Which is better was not asked: name the right items of each query in the column 'relevant'."]
+    first = found.quality.measures[0]
+    verdict = {
+        "better": f"Generation {other} answers better than generation {one}",
+        "no difference": f"Between generations {one} and {other} there is no difference that can be told from chance",
+        "worse": f"Generation {other} answers worse than generation {one}",
+    }[found.quality.word]
+    judged = f"{found.judged:,} judged quer{'y' if found.judged == 1 else 'ies'}"
+    change = f"difference {first.difference.mean:+.3f}{_between(first.difference, '+.3f')}"
+    figures = f"{first.one.mean:.3f} and {first.other.mean:.3f}"
+    return [*said, f"{verdict}: {first.metric.upper()} of {judged} is {figures} ({change})."]
+
+
+def _between(one: Interval, form: str = ".1%") -> str:
+    if math.isnan(one.low):
+        return ", too few queries for an interval"
+    return f", 95% interval {one.low:{form}} to {one.high:{form}}"
+
+
+def _names(found: Compared) -> tuple[str, str]:
+    one, other = (f"generation {side.number}" for side in found.sides)
+    return (one, other) if one != other else (one, f"{other} again")
+
+
+def _rows(found: Compared) -> list[tuple[object, ...]]:
+    one, other = found.sides
+    rows: list[tuple[object, ...]] = [
+        ("encoders", one.encoders, other.encoders, ""),
+        ("items", one.items, other.items, ""),
+        ("not answered", one.unanswered, other.unanswered, ""),
+        ("recall of index", one.recall.recall, other.recall.recall, ""),
+    ]
+    for measure in found.quality.measures if found.quality else ():
+        change = measure.difference
+        told = f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"
+        rows.append((measure.metric.upper(), figure(measure.one.mean), figure(measure.other.mean), told))
+    return rows
+
+
+def _document(found: Compared, said: Sequence[str]) -> dict[str, object]:
+    quality = found.quality
+    return {
+        "k": found.k,
+        "queries": found.queries,
+        "answered": found.answered,
+        "generations": [_side(side) for side in found.sides],
+        "overlap": asdict(found.overlap),
+        "judged": found.judged,
+        "unknown_relevant": found.unknown,
+        "quality": None if quality is None else {one.metric: asdict(one) for one in quality.measures},
+        "verdict": None if quality is None else quality.word,
+        "sentences": list(said),
+    }
+
+
+def _side(side: Answering) -> dict[str, object]:
+    return {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query}
