@@ -201,11 +201,16 @@ def test_bad_files_of_queries(tmp_path, text, told):
 
 OWN = """
 import sys
+
+import torch
+
 sys.path.append({tests!r})
 from {module} import {name}
 
 def made(device, dtype):
-    return {name}()
+    encoder = {name}()
+    encoder.module = torch.nn.Identity()
+    return encoder
 """
 
 
