@@ -1,15 +1,16 @@
 """The job behind ``mmrec compare``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import Answering, Compared, compare_generations
-from mmrec.encoders.presets import load_encoders
+from mmrec.encoders.fitting import covers, fitting
+from mmrec.encoders.presets import load_encoders, may_reopen
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.queries import query_spaces
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.wording import figure, signed
 from mmrec.generation.generation import Generation
@@ -54,20 +55,15 @@ def compare(asked: CompareOptions, media: MediaAccess) -> Compared:
     layout = Layout(asked.store)
     layout.check()
     queries = read_judged_queries(asked.queries)
-    loaded: dict[str, Sequence[Encoder]] = {}
 
+    @cache
     def load(source: str) -> Sequence[Encoder]:
-        if source not in loaded:
-            loaded[source] = load_encoders(source, device=asked.device, dtype=asked.dtype)
-        return loaded[source]
+        return load_encoders(source, device=asked.device, dtype=asked.dtype)
 
     def maker_of(generation: Generation) -> QueryMaker:
+        @cache
         def encoders(made_with: str) -> Sequence[Encoder]:
-            given = next((each for each in map(load, asked.encoders) if _made(generation, each)), None)
-            if given is not None:
-                return given
-            check_may_reopen(layout, made_with)
-            return load(made_with)
+            return _encoders(layout, generation, made_with, asked.encoders, load)
 
         return QueryMaker(encoders, media)
 
@@ -83,19 +79,29 @@ def print_comparison(found: Compared, *, as_json: bool) -> None:
         console.data.print(console.table(("", *_names(found), "difference (95%)"), _rows(found)))
     for side in found.sides:
         if side.unanswered:
-            console.warn(f"Generation {side.number} could not answer {side.unanswered:,} queries: {side.reasons[0]}")
+            console.warn(
+                f"Generation {side.number} could not answer {side.unanswered:,} of the queries: {side.reasons[0]}"
+            )
     if found.unknown:
         console.warn(f"{found.unknown:,} of the ids that the queries name as right are not in the store.")
     for sentence in said:
         console.note(sentence)
 
 
-def _made(generation: Generation, encoders: Sequence[Encoder]) -> bool:
-    """Whether encoders are those of a generation: they share a space with it, and no name for unlike spaces."""
-    spaces = {s.name: s.fingerprint for each in encoders for several in query_spaces(each).values() for s in several}
-    own = {block.space.name: block.space.fingerprint for block in generation.fusion.blocks}
-    alike = [spaces[name] == own[name] for name in spaces.keys() & own.keys()]
-    return bool(alike) and all(alike)
+def _encoders(
+    layout: Layout,
+    generation: Generation,
+    made_with: str,
+    given: Sequence[str],
+    load: Callable[[str], Sequence[Encoder]],
+) -> Sequence[Encoder]:
+    """The encoders given that fill a generation's spaces, or else what it was made with where that may be reopened."""
+    spaces = [block.space for block in generation.fusion.blocks]
+    found = fitting(map(load, given), spaces)
+    if found is not None and (covers(found, spaces) or not may_reopen(made_with)):
+        return found
+    check_may_reopen(layout, made_with)
+    return load(made_with)
 
 
 def _sentences(found: Compared) -> list[str]:

@@ -14,6 +14,7 @@ import mmrec
 from mmrec.adoption import adopt
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import compare_generations
+from mmrec.encoders.fitting import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.items import Field, Item
 from mmrec.judged_queries import JudgedQuery, read_judged_queries
@@ -197,6 +198,24 @@ def test_bad_files_of_queries(tmp_path, text, told):
     (tmp_path / "q.csv").write_text(text)
     with pytest.raises(UsageError, match=told):
         read_judged_queries(tmp_path / "q.csv")
+
+
+def test_the_encoders_that_fill_most_of_a_generation_s_spaces_are_its_own():
+    class Both(Groups):
+        spaces = {Modality.TEXT: (*Groups.spaces[Modality.TEXT], *Cheap.spaces[Modality.TEXT])}  # noqa: RUF012
+
+    class Other(Groups):
+        spaces = {Modality.TEXT: (Space("groups", 16, "0" * 40),)}  # noqa: RUF012
+
+    (groups,), (cheap,) = Groups.spaces[Modality.TEXT], Cheap.spaces[Modality.TEXT]
+    sets = ([Other()], [Both()], [Groups()], [Cheap()])
+    assert fitting(sets, [groups]) is sets[2]
+    assert fitting(sets, [cheap]) is sets[3]
+    assert fitting(sets, [groups, cheap]) is sets[1]
+    assert fitting(sets[:1], [groups]) is fitting([], [groups]) is None
+    assert covers(sets[1], [groups, cheap])
+    assert not covers(sets[2], [groups, cheap])
+    assert not covers(sets[0], [groups])
 
 
 OWN = """
