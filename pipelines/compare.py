@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import Answering, Compared, compare_generations
@@ -22,6 +23,8 @@ from mmrec.store.layout import Layout
 from pipelines import console
 
 __all__ = ["CompareOptions", "compare", "print_comparison"]
+
+_CHANGE: Final = "difference (95%)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def print_comparison(found: Compared, *, as_json: bool) -> None:
     if as_json:
         console.emit_json(_document(found, said))
     else:
-        console.data.print(console.table(("", *_names(found), "difference (95%)"), _rows(found)))
+        console.data.print(console.table(("", *_names(found), _CHANGE), _rows(found), numbers=(_CHANGE,)))
     for side in found.sides:
         if side.unanswered:
             console.warn(
