@@ -13,7 +13,7 @@ from mmrec.errors import StoreError
 from mmrec.recommending.store_events import StoreEvents
 from mmrec.store.layout import Layout
 
-__all__ = ["open_store"]
+__all__ = ["check_may_reopen", "open_store"]
 
 _KEPT = 2
 """Encoders that stay loaded: those of the current generation, and of the one before, to which a person may go back."""
@@ -72,9 +72,14 @@ def _chosen(
     """The encoders a person gave, or what a generation was made with."""
     if given is not None:
         return given
+    check_may_reopen(layout, made_with)
+    return made_with
+
+
+def check_may_reopen(layout: Layout, made_with: str) -> None:
+    """Raise StoreError where a person has to name the encoders that a generation was made with."""
     if not may_reopen(made_with):
         raise StoreError(
             f"{layout.root} was made with the encoders of {made_with}; a store may not choose code to run, "
             f"so name them yourself: --encoders {made_with}"
         )
-    return made_with

@@ -17,7 +17,7 @@ from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
 from mmrec.store.quarantine import Quarantined
 
-__all__ = ["Snapshot", "open_snapshot"]
+__all__ = ["Snapshot", "open_snapshot", "snapshot_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,14 @@ def open_snapshot(layout: Layout, before: Snapshot | None = None) -> Snapshot:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
     known = before is not None and before.generation.manifest.number == number
     generation = before.generation if before is not None and known else open_generation(layout, number)
-    items = ItemTable(layout.items)
+    return snapshot_of(layout, generation, ItemTable(layout.items))
+
+
+def snapshot_of(layout: Layout, generation: Generation, items: ItemTable) -> Snapshot:
+    """Put any generation and the items together, and fuse what changed since it was built.
+
+    What has no vector in the generation's spaces, because it came after the store moved to others, is not found.
+    """
     fresh = items.changed_since(generation.manifest.items_version)
     gone = np.setdiff1d(generation.rows, items.rows(), assume_unique=True)
     stored = items.by_row(fresh.tolist())

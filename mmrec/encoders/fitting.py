@@ -1,0 +1,37 @@
+"""Which of several sets of encoders the vectors of a store were made with."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.queries import query_spaces
+from mmrec.spaces import Space
+
+__all__ = ["covers", "fitting"]
+
+
+def fitting(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
+    """Return the set that fills most of some spaces, and of equals the one that fills fewest others.
+
+    A set that fills another space of the same name is not it. None where no set fills any.
+    """
+    own = {space.name: space.fingerprint for space in spaces}
+    ranked = []
+    for encoders in sets:
+        filled = _filled(encoders)
+        shared = filled.keys() & own.keys()
+        if shared and all(filled[name] == own[name] for name in shared):
+            ranked.append((len(shared), len(shared) - len(filled), encoders))
+    return max(ranked, key=lambda one: one[:2], default=(0, 0, None))[2]
+
+
+def covers(encoders: Sequence[Encoder], spaces: Iterable[Space]) -> bool:
+    """Whether encoders fill all of some spaces."""
+    filled = _filled(encoders)
+    return all(filled.get(space.name) == space.fingerprint for space in spaces)
+
+
+def _filled(encoders: Sequence[Encoder]) -> dict[str, str]:
+    """The fingerprints of all spaces that items and queries are encoded into, by name."""
+    each = (chain(encoder.spaces.values(), query_spaces(encoder).values()) for encoder in encoders)
+    return {space.name: space.fingerprint for spaces in chain.from_iterable(each) for space in spaces}
