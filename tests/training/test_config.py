@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 import torch
 from training.made import ROWS, contents, random_histories, small_config
 
@@ -83,8 +84,11 @@ def test_a_split_without_validation_events_has_each_persons_last_event_held_out(
 
 
 def test_processes_that_do_not_divide_the_shards_are_refused(monkeypatch):
-    class Three:
+    class Three(Accelerator):
         num_processes = 3
+
+        def __init__(self):
+            """Start nothing."""
 
     monkeypatch.setattr("mmrec.training.processes.Accelerator", lambda **_: Three())
     with pytest.raises(UsageError, match="3 processes cannot share 2 shards"):
