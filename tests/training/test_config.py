@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from accelerate import Accelerator
 import torch
+from accelerate import Accelerator
 from training.made import ROWS, contents, random_histories, small_config
 
 from mmrec.behaviour.splits import leave_one_out
