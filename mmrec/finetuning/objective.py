@@ -15,7 +15,7 @@ __all__ = ["ContentVectors", "Objective", "Step", "TowerVectors"]
 TowerVectors: TypeAlias = Mapping[Modality, Float[Tensor, "_ dim"]]
 """Unit vectors of the contents of a step, by modality, in the order of `Step.contents`."""
 
-ContentVectors: TypeAlias = Mapping[Modality, Float32[np.ndarray, "_ dim"]]
+ContentVectors: TypeAlias = Mapping[Modality, Float32[np.ndarray, "_ _"]]
 """Unit vectors of all contents of a corpus, by modality, in the order of its contents."""
 
 

@@ -43,8 +43,9 @@ def stores(stamps_root, tmp_path_factory, packaged):
 
 def config(**settings):
     held = {"validation": 0.2, "test": 0.3, "together": ("text",)}
-    plain = {"device": "cpu", "batch": 64, "epochs": 30, "rate": 2e-3, "held_out": held, "patience": 10}
-    return FinetuneConfig(**{**plain, **settings})
+    towers = {"text": {"how": "frozen"}, "image": {"how": "head"}}
+    plain = {"device": "cpu", "towers": towers, "batch": 64, "epochs": 30, "rate": 2e-3, "patience": 10}
+    return FinetuneConfig(**{**plain, "held_out": held, **settings})
 
 
 def test_heads_of_a_store_are_trained_saved_and_told_of(stores, tmp_path):
