@@ -36,7 +36,7 @@ def run(options: IndexOptions) -> IndexSummary:
     """Index a source into a store. Raises UsageError, StoreError or EncoderError; see `mmrec.errors`."""
     started = time.perf_counter()
     layout = Layout(options.store)
-    if options.store.exists():
+    if options.source is not None and options.store.exists():
         layout.create()
     configure(options.storage)
     source = None if options.source is None else _opened(options, options.source)
@@ -128,7 +128,7 @@ def _check_verdict(encoders: str, *, force: bool) -> None:
 
 def _check_bare(options: IndexOptions, layout: Layout) -> None:
     """Raise UsageError for what says something of a source where there is none."""
-    if not options.store.exists():
+    if not options.store.is_dir():
         raise UsageError(
             f"There is no store {options.store} whose items could be encoded anew. To index a catalog, name both: "
             f"mmrec index {options.store} STORE"

@@ -12,6 +12,7 @@ from small_store import Cheap
 import mmrec
 from mmrec.adoption import adopt
 from mmrec.catalog.media_access import MediaAccess
+from mmrec.encoders.presets import read_encoder_specs
 from mmrec.engine import Engine
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.items import Field, Item
@@ -20,6 +21,8 @@ from mmrec.recommending.store_events import StoreEvents
 from mmrec.spaces import Space
 from mmrec.store.layout import Layout
 from mmrec.verification.verify import verify_store
+from pipelines.cli import app
+from pipelines.outcome import ExitCode, run_app
 
 NAMES = tuple(f"i{n}" for n in range(60))
 SCHEMA = pa.schema([("number", pa.int64())])
@@ -160,3 +163,13 @@ def test_a_query_of_another_space_is_refused_with_both_named(layout):
         plain.search("i1")
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in layout.generations.rglob("vectors.npy")}
     assert len(digests) == 2
+
+
+def test_a_forgotten_store_and_a_folder_too_high_are_told(tmp_path, capsys):
+    (tmp_path / "shop.csv").write_text("id,title\na,red shoes\n")
+    assert run_app(app, ["index", str(tmp_path / "shop.csv")]) == ExitCode.USAGE
+    assert "shop.csv STORE" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "tuned" / "encoders").mkdir(parents=True)
+    (tmp_path / "tuned" / "encoders" / "encoders.toml").write_text("")
+    with pytest.raises(UsageError, match="its folder encoders does"):
+        read_encoder_specs(tmp_path / "tuned")

@@ -135,6 +135,7 @@ def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
         if "=" in str(preset_or_path):
             return tuple(_hub_spec(part) for part in str(preset_or_path).split(","))
         held = f" that holds {ENCODERS_FILE}" if Path(preset_or_path).is_dir() else ""
+        held += ", but its folder encoders does" if (Path(preset_or_path) / "encoders" / ENCODERS_FILE).exists() else ""
         raise UsageError(
             f"There is no encoder preset or TOML file {str(preset_or_path)!r}{held}. Presets: {', '.join(PRESETS)}; or "
             f"name a file, a folder with {ENCODERS_FILE}, or models of a hub as in text=owner/name."
