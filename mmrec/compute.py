@@ -59,7 +59,8 @@ def own_threads(count: int | None = None) -> Threads:
     """Set how many threads compute in this process; best called before torch is loaded, and once.
 
     Args:
-        count: How many; by default the available cores, at most 16.
+        count: How many; by default what ``OMP_NUM_THREADS`` says, as launchers of several processes set it for each of
+            them, or else the available cores, at most 16.
 
     Returns:
         What was set, and why.
@@ -79,13 +80,14 @@ def own_threads(count: int | None = None) -> Threads:
         )
     late = not let_waiting_threads_sleep()
     cores = available_cores()
-    chosen = count or min(cores, _MOST_THREADS)
+    told = count or _told_by_variable()
+    chosen = told or min(cores, _MOST_THREADS)
     import torch  # noqa: PLC0415 (after the variable)
 
     torch.set_num_threads(chosen)
-    reason = (
-        f"as asked, of {cores} available cores" if count else f"{cores} available cores, at most {_MOST_THREADS} used"
-    )
+    reason = f"{cores} available cores, at most {_MOST_THREADS} used"
+    if told:
+        reason = f"as {'asked' if count else 'OMP_NUM_THREADS says'}, of {cores} available cores"
     waits = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     if late and not waits:
         reason += (
@@ -134,6 +136,12 @@ def pick_dtype(name: str, device: "torch.device") -> "torch.dtype":
     if name != "fp32" and device.type == "cpu":
         raise UsageError(f"{name} was asked for on the CPU, where only fp32 is allowed. Use --dtype fp32 or a GPU.")
     return formats[name]
+
+
+def _told_by_variable() -> int | None:
+    """Return what OMP_NUM_THREADS says; of a list, as nested teams have it, the first."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def _quota(root: Path) -> float | None:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError
+from mmrec.finetuning.companions import Companions
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
@@ -73,8 +73,7 @@ class CoEngage:
         if len(self.left) < 2:
             raise UsageError("There is nothing to learn from: no two items were taken one after the other by anyone.")
         size = len(corpus)
-        met = csr_matrix((np.ones(len(self.left), dtype=np.int32), pairs), shape=(size, size))
-        self._known = (met + met.T).tocsr()
+        self._known = Companions.of(*pairs, size)
         drawn = np.bincount(np.concatenate(pairs), minlength=size)
         self._share = drawn / drawn.sum()
 
@@ -128,5 +127,5 @@ class CoEngage:
     def _related(self, left: Int64[np.ndarray, "n"], right: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n n"]:
         """Which pairs are no strangers to each other."""
         alike = self.corpus.share(left, left) | self.corpus.share(right, right) | self.corpus.share(left, right)
-        alike |= np.asarray(self._known[left][:, right].toarray() > 0)
+        alike |= self._known.among(left, right)
         return np.asarray(alike | alike.T)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64
 from scipy.sparse import csr_matrix
 
 from mmrec.errors import UsageError
+from mmrec.finetuning.sharing import Sharing
 from mmrec.modality import Modality
 
 __all__ = ["Contents", "Corpus"]
@@ -106,11 +107,9 @@ class Corpus:
         self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"], modalities: tuple[Modality, ...] = ()
     ) -> Bool[np.ndarray, "n m"]:
         """Which items have a content in common with which; of some modalities, or of any. An item does with itself."""
-        chosen = modalities or tuple(self.contents)
         met = some[:, None] == others[None, :]
-        for modality in chosen:
-            matrix = self._matrices[modality]
-            met |= np.asarray((matrix[some] @ matrix[others].T).toarray() > 0)
+        for modality in modalities or tuple(self.contents):
+            self._sharing[modality].meet(some, others, met)
         return met
 
     def share_each(
@@ -119,13 +118,12 @@ class Corpus:
         """Whether each of some items has a content in common with the one beside it."""
         met = some == others
         for modality in modalities or tuple(self.contents):
-            matrix = self._matrices[modality]
-            met |= np.asarray(matrix[some].multiply(matrix[others]).sum(axis=1)).ravel() > 0
+            met |= self._sharing[modality].meet_each(some, others)
         return met
 
     @cached_property
-    def _matrices(self) -> Mapping[Modality, csr_matrix]:
-        return {modality: self.matrix(modality) for modality in self.contents}
+    def _sharing(self) -> Mapping[Modality, Sharing]:
+        return {modality: Sharing.of(own.offsets, own.places) for modality, own in self.contents.items()}
 
     def matrix(self, modality: Modality) -> csr_matrix:
         """Items by contents: how often each item has each."""

@@ -90,13 +90,24 @@ def ask(asked: Asked, blocks: Sequence[tuple[Float32[np.ndarray, "_ _"], Float32
             near += queries[asked.queries[part]] @ rows.T
         scores = np.maximum.reduceat(near, starts, axis=1)
         scores[asked.out[part, None] == items] = -np.inf
-        for line, answers in enumerate(asked.answers[part]):
-            right = np.searchsorted(items, answers)
-            best = scores[line, right].max()
-            wrong = np.delete(scores[line], right)
-            above[start + line] = (wrong > best).sum()
-            tied[start + line] = (wrong == best).sum() + 1
+        above[part], tied[part] = _standing(scores, items, asked.answers[part])
     return Found(above, tied, asked.units)
+
+
+def _standing(
+    scores: Float32[np.ndarray, "q items"], items: Int64[np.ndarray, "items"], answers: Sequence[np.ndarray]
+) -> tuple[Int64[np.ndarray, "q"], Int64[np.ndarray, "q"]]:
+    """How many wrong items are above the best answer of each question, and how many level with it, that one included.
+
+    Writes over the scores.
+    """
+    counts = np.array([len(some) for some in answers])
+    lines = np.repeat(np.arange(len(answers)), counts)
+    right = np.searchsorted(items, np.concatenate(answers))
+    best = np.maximum.reduceat(scores[lines, right], np.cumsum(counts) - counts)[:, None]
+    # Other answers are neither above nor level: nothing compares with what is no number.
+    scores[lines, right] = np.nan
+    return np.count_nonzero(scores > best, axis=1), np.count_nonzero(scores == best, axis=1) + 1
 
 
 def pooled(found: Sequence[Found]) -> Found:

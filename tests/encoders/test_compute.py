@@ -36,6 +36,14 @@ def test_threads_are_set_once_torch_is_there_and_sleep_while_they_wait():
     assert run(code, OMP_WAIT_POLICY="ACTIVE") == "3 3 ACTIVE"
 
 
+def test_a_number_of_threads_that_a_launcher_sets_is_kept():
+    code = "from mmrec.compute import own_threads; import torch; print(own_threads().count, torch.get_num_threads())"
+    cores = min(available_cores(), 16)
+    for said, expected in (("5", 5), ("3,2", 3), ("", cores), ("0", cores), ("many", cores)):
+        assert run(code, OMP_NUM_THREADS=said).splitlines()[-1] == f"{expected} {expected}"
+    assert run(code.replace("own_threads()", "own_threads(2)"), OMP_NUM_THREADS="5") == "2 2"
+
+
 def test_too_late_is_said():
     code = (
         "import os, torch; from mmrec.compute import own_threads; print('before' in own_threads().reason);"
