@@ -114,9 +114,12 @@ def _sentence(word: Word, line: Line) -> str:
         "hurt": "Fine-tuning hurt",
     }[word]
     change, asked = line.difference, f"{line.questions:,} held-out question{'s' if line.questions != 1 else ''}"
+    sure = f"95% interval {change.low:+.3f} to {change.high:+.3f}"
+    if np.isnan(change.low):
+        sure = "all of one group, so that nobody can tell how sure that is; hold out more"
     return (
         f"{said}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and {line.after.mean:.3f} after "
-        f"(difference {change.mean:+.3f}, 95% interval {change.low:+.3f} to {change.high:+.3f})."
+        f"(difference {change.mean:+.3f}, {sure})."
     )
 
 
