@@ -1,12 +1,13 @@
 """Label: items of one value of a metadata column attract each other, and all others are pushed away.
 
-Method. An epoch goes through all items once: those of each value are shuffled and dealt into hands of `each`, and the
-hands of all values are shuffled and laid together until a batch is full. So every item has partners in its batch,
-however many values there are. An item is the mean direction of one content of each modality; the loss is `supcon`.
+Method. An epoch goes through all items once: those of each value are shuffled and dealt into hands of `each` or a few
+more, and the hands of all values are shuffled and shared out evenly over the batches. So every item has partners in its
+batch, however many values there are. An item is the mean direction of one content of each modality; the loss is `supcon`.
 Values that only one item has are left out: they have no partner to teach with.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int64
@@ -65,10 +66,11 @@ class Label:
         """Yield the batches of an epoch."""
         random = np.random.default_rng([self.config.seed, epoch])
         hands = self._hands(random)
-        size = max(2, self.config.batch // self.config.label.each)
-        batches = [hands[start : start + size] for start in range(0, len(hands), size)]
-        for number, some in enumerate(batches):
-            yield self._step(np.sort(np.concatenate(some)), random, number / len(batches))
+        # No hand is left over for a batch of its own: it would be pushed away from nothing.
+        most = min(-(-len(self.items) // self.config.batch), len(hands) // 2)
+        bounds = np.linspace(0, len(hands), most + 1).astype(int).tolist()
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            yield self._step(np.sort(np.concatenate(hands[start:end])), random, number / most)
 
     def mine(self, vectors: ContentVectors) -> None:
         """Nothing: all values of a batch are each other's negatives."""
