@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmrec.finetuning.tower_settings import TowerSettings
 from mmrec.modality import Modality
@@ -20,7 +20,7 @@ __all__ = [
     "load_finetune_config",
 ]
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _ALIGNED = {
     Modality.TEXT: TowerSettings(how="frozen"),
     Modality.IMAGE: TowerSettings(how="fitted"),
@@ -41,12 +41,26 @@ class AlignConfig(BaseModel):
 
     model_config = _FROZEN
 
-    pairs: tuple[tuple[Modality, Modality], ...] = (
-        (Modality.TEXT, Modality.IMAGE),
-        (Modality.TEXT, Modality.AUDIO),
-        (Modality.IMAGE, Modality.AUDIO),
+    pairs: tuple[tuple[Modality, Modality], ...] = Field(
+        default=(
+            (Modality.TEXT, Modality.IMAGE),
+            (Modality.TEXT, Modality.AUDIO),
+            (Modality.IMAGE, Modality.AUDIO),
+        ),
+        min_length=1,
     )
     alike: Literal["side", "any"] = "side"
+
+    @field_validator("pairs")
+    @classmethod
+    def _unlike_and_once(cls, pairs: tuple[tuple[Modality, Modality], ...]) -> tuple[tuple[Modality, Modality], ...]:
+        for number, pair in enumerate(pairs):
+            named = " and ".join(pair)
+            if len(set(pair)) < 2:
+                raise ValueError(f"a pair is of two unlike modalities, and {named} was given")
+            if {*pair} in [{*other} for other in pairs[:number]]:
+                raise ValueError(f"{named} are named twice; each pair is learned both ways, so name it once")
+        return pairs
 
 
 class CoEngageConfig(BaseModel):

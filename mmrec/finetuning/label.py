@@ -2,8 +2,8 @@
 
 Method. An epoch goes through all items once: those of each value are shuffled and dealt into hands of `each` or a few
 more, and the hands of all values are shuffled and shared out evenly over the batches. So every item has partners in its
-batch, however many values there are. An item is the mean direction of one content of each modality; the loss is `supcon`.
-Values that only one item has are left out: they have no partner to teach with.
+batch, however many values there are. An item is the mean direction of one content of each modality; the loss is
+`supcon`. Values that only one item has are left out: they have no partner to teach with.
 """
 
 from collections.abc import Iterator, Mapping

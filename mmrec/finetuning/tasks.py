@@ -58,7 +58,20 @@ class Task:
 
 
 def task_of(kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None) -> Task:
-    """Hold items out and make the task of an objective. Raises UsageError where there is nothing to learn from."""
+    """Hold items out and make the task of an objective.
+
+    Raises UsageError where there is nothing to learn from, or nothing to ask of what is held out.
+    """
+    task = _task_of(kind, layout, material, config, log)
+    if not len(task.test):
+        raise UsageError(
+            f"Nothing can be asked of the {task.counts['test']} items that are held out for the verdict: none has a "
+            "partner that is right. Give held_out.test a larger share, another seed, or more data."
+        )
+    return task
+
+
+def _task_of(kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None) -> Task:
     corpus = material.corpus
     match kind:
         case "align":

@@ -1,0 +1,167 @@
+"""Tasks: nothing of what is held out, and nothing after the cutoff, is in what is learned; all of it is asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finetuning.made_histories import histories_of
+from finetuning.towers import AUDIO, IMAGE, TEXT, named, paired
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mmrec.errors import UsageError
+from mmrec.finetuning.config import FinetuneConfig
+from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.material import Material
+from mmrec.finetuning.samples import VectorSamples
+from mmrec.finetuning.tasks import co_engaged, task_of
+from mmrec.store.layout import Layout
+
+COUNT = 12
+NONE = Layout(Path("none"))
+ROWS = np.arange(100, 100 + COUNT)
+events = st.lists(
+    st.tuples(st.integers(0, 6), st.sampled_from(ROWS.tolist()), st.integers(0, 1000)), min_size=20, max_size=80
+)
+contents = st.lists(st.integers(0, 15), min_size=COUNT, max_size=COUNT)
+
+
+def catalog(numbers):
+    """Items of one text each, some of them of the same; the number 15 is no text at all."""
+    return Corpus.of(ROWS.tolist(), {TEXT: [[] if at == 15 else [named(TEXT, f"{at:02}")] for at in numbers]})
+
+
+def neighbours(histories, speaking, window):
+    """Pairs of places of events: the same person's, and not too far apart."""
+    for person in range(len(histories)):
+        span = histories.span(person)
+        told = [at for at in range(span.start, span.stop) if speaking[at]]
+        for place, one in enumerate(told):
+            yield from ((one, other, person) for other in told[place + 1 : place + 1 + window])
+
+
+@settings(deadline=None, max_examples=60)
+@given(events, contents, st.integers(0, 4), st.floats(0.3, 0.95), st.integers(1, 5))
+def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out(some, numbers, seed, before, window):
+    corpus, histories = catalog(numbers), histories_of(some)
+    config = FinetuneConfig(
+        device="cpu",
+        seed=seed,
+        coengage={"before": before, "window": window},
+        held_out={"validation": 0.2, "test": 0.2},
+    )
+    speaking = np.ones(len(histories.times), dtype=bool)
+    try:
+        task = co_engaged(corpus, histories, speaking, config)
+    except UsageError:
+        assume(False)
+    cutoff = np.quantile(histories.times, before)
+    early = histories.times < cutoff
+    places = histories.items - ROWS[0]
+    train = set(task.train.tolist())
+
+    def pairs(when):
+        return [
+            (int(places[one]), int(places[other]), person)
+            for one, other, person in neighbours(histories, speaking & when, window)
+            if places[one] != places[other] and numbers[places[one]] != 15 and numbers[places[other]] != 15
+        ]
+
+    learned = sorted((one, other) for one, other, _ in pairs(early) if {one, other} <= train)
+    objective = task.objective
+    assert sorted(zip(objective.left.tolist(), objective.right.tolist(), strict=True)) == learned
+    for step in objective.steps(1):
+        texts = {corpus.contents[TEXT].of(item)[0] for item in train}
+        assert set(step.contents[TEXT].tolist()) <= texts
+    held = set(range(COUNT)) - train
+    assert all(numbers[one] != numbers[other] for one in train for other in held if numbers[one] != 15)
+    assert task.counts["pairs"] == len(learned)
+
+    def asked(questions, name):
+        return sorted(
+            (query, int(answer[0]), unit)
+            for one, pair in questions.sides
+            if one.name == name and pair is None
+            for query, answer, unit in zip(one.queries.tolist(), one.answers, one.units.tolist(), strict=True)
+        )
+
+    validation = asked(task.validation, "the next item")
+    test = asked(task.test, "the next item, one held out")
+    assert {one for one, _, _ in validation} <= train
+    assert not {item for _, item, _ in validation} & train
+    assert not {item for _, item, _ in test} & (train | {item for _, item, _ in validation})
+    assert set(validation) | set(test) <= {pair for pair in pairs(early) if pair[1] in held}
+    assert asked(task.test, "the next item, later") == sorted(pairs(~early))
+    assert task.whole_items
+
+
+def material(corpus, vectors, labels=()):
+    return Material(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {})
+
+
+def test_align_learns_from_training_items_and_asks_both_ways():
+    corpus, vectors = paired(40, duplicates=6, modalities=(TEXT, IMAGE, AUDIO))
+    task = task_of("align", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    assert not task.whole_items
+    learned = np.unique(np.concatenate(list(task.objective.items.values())))
+    assert np.array_equal(learned, task.train)
+    assert sum(task.counts[part] for part in ("trained on", "validation", "test")) == 40
+    own = {
+        kind: {place for item in task.train.tolist() for place in corpus.contents[kind].of(item).tolist()}
+        for kind in vectors
+    }
+    for step in task.objective.steps(1):
+        assert all(set(places.tolist()) <= own[kind] for kind, places in step.contents.items())
+    for questions in (task.validation, task.test):
+        assert [asked.name for asked, _ in questions.sides] == [
+            f"{one} -> {other}"
+            for pair in ((TEXT, IMAGE), (TEXT, AUDIO), (IMAGE, AUDIO))
+            for one, other in (pair, pair[::-1])
+        ]
+        for asked, (asks, _) in questions.sides:
+            assert not set(asked.queries.tolist()) & own[asks]
+
+
+def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
+    corpus, vectors = paired(40)
+    labels = [None if at % 10 == 9 else ("even", "odd")[at % 2] for at in range(40)]
+    task = task_of("label", NONE, material(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
+    assert task.counts["labels"] == 2
+    given_ = [at for at in range(40) if labels[at] is not None]
+    assert set(task.objective.items.tolist()) == set(task.train.tolist()) <= set(given_)
+    ((asked, pair),) = task.test.sides
+    assert pair is None
+    for item, right in zip(asked.queries.tolist(), asked.answers, strict=True):
+        assert item not in task.train
+        assert right.tolist() == [at for at in given_ if labels[at] == labels[item] and at != item]
+
+
+def test_a_verdict_without_questions_is_refused_before_anything_is_trained():
+    corpus, vectors = paired(20)
+    # Only two values come twice; what is held out has a value of its own.
+    for seed in range(200):
+        config = FinetuneConfig(device="cpu", seed=seed)
+        labels = ["a", "a", "b", "b", *map(str, range(16))]
+        try:
+            task_of("label", NONE, material(corpus, vectors, labels), config, None)
+        except UsageError as error:
+            if "Nothing can be asked of the 2 items" in str(error):
+                return
+    raise AssertionError("no seed held out items without partners")
+
+
+def test_co_engagement_without_events_says_where_they_come_from():
+    corpus, vectors = paired(20)
+    with pytest.raises(UsageError, match="mmrec events import STORE"):
+        task_of("coengage", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    nobody = histories_of([])
+    with pytest.raises(UsageError, match="nothing to learn from"):
+        co_engaged(corpus, nobody, np.empty(0, dtype=bool), FinetuneConfig(device="cpu"))
+
+
+def test_what_learns_nothing_scores_what_chance_does():
+    corpus, vectors = paired(40)
+    task = task_of("align", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
+    for found in task.test.ask([same]).values():
+        np.testing.assert_allclose(found.metric("r@10"), 10 / 40)
