@@ -119,7 +119,7 @@ def _told(report: Report, encoders: Path, seconds: float) -> dict[str, object]:
 def _say(epoch: Epoch) -> None:
     if epoch.score is not None:
         told = f"loss {epoch.loss:.4f}, " if epoch.epoch else ""
-        console.note(f"epoch {epoch.epoch}: {told}validation R@10 {epoch.score:.4f}, {epoch.seconds:.1f} s")
+        console.note(f"epoch {epoch.epoch}: {told}validation {epoch.score:.4f}, {epoch.seconds:.1f} s")
 
 
 if __name__ == "__main__":

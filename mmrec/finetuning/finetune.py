@@ -51,7 +51,6 @@ __all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "Finetuned", "Report", "finetune"
 CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
 ENCODERS = "encoders"
-_METRIC = "r@10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +126,14 @@ def finetune(
 
         def score(vectors: ContentVectors) -> float:
             found = task.validation.ask([*stay, centred(vectors)])
-            return float(np.mean([one.metric(_METRIC).mean() for one in found.values()])) if found else 0.0
+            return float(np.mean([one.metric(task.metric).mean() for one in found.values()])) if found else 0.0
 
         loop = Loop(embedder, corpus, task.objective, score, config)
-        with Board(folder / "tensorboard", "R@10") if accelerator.is_main_process else nullcontext() as board:
+        with (
+            Board(folder / "tensorboard", task.metric.upper())
+            if accelerator.is_main_process
+            else nullcontext() as board
+        ):
 
             def heard(epoch: Epoch) -> None:
                 if board is not None:
@@ -142,12 +145,12 @@ def finetune(
             fingerprint = _fingerprint(objective, corpus, config, before)
             curve = loop.run(folder / CHECKPOINT, fingerprint, heard) if trains else []
         after = [*stay, centred(embedder.all(corpus))]
-    verdict = judge(task.test.ask(before), task.test.ask(after), _METRIC, config.seed)
+    verdict = judge(task.test.ask(before), task.test.ask(after), task.metric, config.seed)
     report = Report(objective, _counts(material, task), tuple(curve), loop.course.at.best_epoch, verdict)
     if accelerator.is_main_process:
         save_encoders(towers, sources, folder / ENCODERS, _card(report, config))
         if curve:
-            draw_curves(curve, folder / "curves.png", "R@10")
+            draw_curves(curve, folder / "curves.png", task.metric.upper())
         write_atomically(folder / REPORT, json.dumps(asdict(report), indent=1).encode())
         write_verdict(verdict, folder / ENCODERS)
     accelerator.wait_for_everyone()

@@ -48,7 +48,7 @@ def render_page(report: Report, title: str, facts: Mapping[str, str]) -> str:
                 zero=True,
             )
         ),
-        curves=_svg(charts.trend(_curves(report), "epoch", "loss and validation R@10")) if report.curve else "",
+        curves=_svg(charts.trend(_curves(report), "epoch", f"loss and {_validation(report)}")) if report.curve else "",
         is_whole=_is_whole,
     )
 
@@ -57,7 +57,11 @@ def _curves(report: Report) -> dict[str, list[float]]:
     """Loss and validation over epochs, without the moment before the first."""
     trained = [point for point in report.curve if point.epoch > 0]
     judged = [point.score for point in trained if point.score is not None]
-    return {"loss": [point.loss for point in trained], "validation R@10": judged}
+    return {"loss": [point.loss for point in trained], _validation(report): judged}
+
+
+def _validation(report: Report) -> str:
+    return f"validation {report.verdict.metric.upper()}"
 
 
 def _is_whole(line: Line) -> bool:

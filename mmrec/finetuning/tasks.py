@@ -46,6 +46,8 @@ class Task:
         test: Questions that say whether it helped.
         whole_items: Whether whole items are compared rather than single contents.
         counts: How much is learned from.
+        metric: What is judged by. Of one label there are many items: one of them is among the first ten in any case,
+            and only whether it is the first of all tells anything.
 
     """
 
@@ -55,6 +57,7 @@ class Task:
     test: Questions
     whole_items: bool
     counts: Mapping[str, int]
+    metric: str = "r@10"
 
 
 def task_of(kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None) -> Task:
@@ -104,7 +107,7 @@ def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
     counts = {**_sizes(held), "labels": len(values)}
-    return Task(Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts)
+    return Task(Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts, "r@1")
 
 
 def _label_questions(

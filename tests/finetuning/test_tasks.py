@@ -127,6 +127,7 @@ def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
     labels = [None if at % 10 == 9 else ("even", "odd")[at % 2] for at in range(40)]
     task = task_of("label", NONE, material(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
     assert task.counts["labels"] == 2
+    assert task.metric == "r@1"
     given_ = [at for at in range(40) if labels[at] is not None]
     assert set(task.objective.items.tolist()) == set(task.train.tolist()) <= set(given_)
     ((asked, pair),) = task.test.sides
