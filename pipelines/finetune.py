@@ -16,7 +16,7 @@ from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.finetune import Report, finetune
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.sources import load_sources
-from mmrec.finetuning.tasks import Kind
+from mmrec.finetuning.task import Kind
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.training.course import Epoch

@@ -35,7 +35,8 @@ from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tasks import SENTENCES, Kind, Task, task_of
+from mmrec.finetuning.task import SENTENCES, Kind, Task
+from mmrec.finetuning.tasks import task_of
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.vector_tower import VectorTower
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
@@ -121,7 +122,7 @@ def finetune(
         # What an encoder's own weights are trained away from is not there afterwards.
         stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
         _standardise(towers, material)
-        towers = fit_towers(towers, material.samples, corpus, task.train, config.seed)
+        towers = fit_towers(towers, material.samples, corpus, task.train, config.seed, task.targets)
         embedder = Embedder(Parts(towers, _Each(material.samples), config.part_cost, config.shards), accelerator)
 
         def score(vectors: ContentVectors) -> float:
