@@ -9,7 +9,9 @@ from jaxtyping import Int64
 
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.fit_choice import choose_pull
 from mmrec.finetuning.head_fitting import MOST, HeadFit, fit_head
+from mmrec.finetuning.held_out import groups_of
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.vector_tower import VectorTower
@@ -29,7 +31,8 @@ def fit_towers(
     """Return the towers with those heads fitted that are to be, on the contents of some items.
 
     The target of a content is the mean direction of what the frozen modality has of its items. Beyond
-    `mmrec.finetuning.head_fitting.MOST` contents, as many are drawn.
+    `mmrec.finetuning.head_fitting.MOST` contents, as many are drawn. A head starts from the first of its inputs that
+    can be compared with the frozen modality already, and goes from there as far as `fit_choice` finds good.
 
     Raises UsageError where no tower is frozen, or where too few items have both.
     """
@@ -45,7 +48,10 @@ def fit_towers(
     vectors = _stored(samples[teacher], teacher)
     targets = unit((corpus.matrix(teacher) @ vectors).astype(np.float32))
     taught = items[corpus.have(teacher)[items]]
-    return {m: _fitted(t, samples[m], corpus, taught, targets, seed) if m in wanted else t for m, t in towers.items()}
+    place = towers[teacher].space.meeting_place
+    return {
+        m: _fitted(t, samples[m], corpus, taught, targets, place, seed) if m in wanted else t for m, t in towers.items()
+    }
 
 
 def _fitted(
@@ -54,6 +60,7 @@ def _fitted(
     corpus: Corpus,
     taught: Int64[np.ndarray, "n"],
     targets: np.ndarray,
+    place: str,
     seed: int,
 ) -> Tower:
     modality = tower.modality
@@ -67,9 +74,30 @@ def _fitted(
     rows = torch.from_numpy(_stored(samples, modality)[places])
     parts = torch.split(rows, [dim for _, dim in tower.inputs], dim=1)
     inputs = {name: part for (name, _), part in zip(tower.inputs, parts, strict=True)}
-    fit = tower.settings.fit
-    head = fit_head(inputs, torch.from_numpy(aims[places]), HeadFit(fit.radial, fit.ridge))
+    fit, wanted = tower.settings.fit, torch.from_numpy(aims[places])
+    settings = HeadFit(fit.radial, fit.ridge, _start(tower, place, wanted.shape[1]))
+    if fit.pull is None:
+        groups = _groups(corpus, modality)[places]
+        settings = choose_pull(inputs, wanted, groups, settings)
+    else:
+        settings = replace(settings, pull=fit.pull)
+    head = fit_head(inputs, wanted, settings)
     return replace(tower, head=head.requires_grad_(requires_grad=False).eval())
+
+
+def _start(tower: VectorTower, place: str, dim: int) -> str | None:
+    """Name of the first input that lies among the targets already."""
+    spaces = tower.source.by_name()
+    able = [name for name, _ in tower.inputs if (spaces[name].meeting_place, spaces[name].dim) == (place, dim)]
+    return able[0] if able else None
+
+
+def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, "contents"]:
+    """Group of each content: that of its items, which by their sharing it are of one."""
+    own = corpus.contents[modality]
+    groups = np.empty(len(own), dtype=np.int64)
+    groups[own.places] = groups_of(corpus)[own.owners]
+    return groups
 
 
 def _stored(samples: Samples, modality: Modality) -> np.ndarray:
