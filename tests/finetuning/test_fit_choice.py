@@ -56,13 +56,17 @@ def test_what_can_be_learned_is_gone_for_and_what_cannot_changes_nothing(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_copies_do_not_vouch_for_each_other(seed):
-    """Each content twice: one by one, the other copy gives the answer away; together, noise is seen to be noise."""
-    targets = normalize(torch.randn(40, 6, generator=torch.Generator().manual_seed(seed)), dim=1)
-    once = {"features": made(seed, 40)[0]["features"], "start": targets + 0.1 * made(seed + 9, 40)[1]}
+    """Each content twice: alone, a copy gives the other's answer away; together they go no further than one would."""
+    random = torch.Generator().manual_seed(seed)
+    targets = normalize(torch.randn(40, 6, generator=random), dim=1)
+    start = normalize(targets + 2 * normalize(torch.randn(40, 6, generator=random), dim=1), dim=1)
+    once = {"features": made(seed + 50, 40)[0]["features"], "start": start}
     twice = {name: torch.cat([rows, rows]) for name, rows in once.items()}
-    both, groups = torch.cat([targets, targets]), np.tile(np.arange(40), 2)
-    fit = HeadFit(start="start")
-    assert choose_pull(twice, both, groups, fit).pull == choose_pull(once, targets, np.arange(40), fit).pull
+    both, fit = torch.cat([targets, targets]), HeadFit(start="start")
+    together = choose_pull(twice, both, np.tile(np.arange(40), 2), fit).pull
+    assert together <= 1
+    assert choose_pull(once, targets, np.arange(40), fit).pull <= 1
+    assert choose_pull(twice, both, np.arange(80), fit).pull > 1
 
 
 def test_the_rest_stays_and_without_a_start_there_is_nothing_to_choose():
