@@ -15,6 +15,7 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.finetune import Report, finetune
 from mmrec.finetuning.page import render_page
+from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.tasks import Kind
 from mmrec.store.layout import Layout
@@ -71,7 +72,7 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
     log = open_log(layout.events if options.events is None else options.events) if _wants_events(options) else None
     with lock, closing(log) if log is not None else nullcontext():
         sources = load_sources(chosen, device=config.device)
-        done = finetune(layout, sources, options.objective, config, folder, log, _say if is_main else None)
+        done = finetune(layout, sources, options.objective, config, folder, Access(log=log), _say if is_main else None)
     if not is_main:
         return None
     report = done.report
