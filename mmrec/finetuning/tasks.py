@@ -80,7 +80,9 @@ def _align(corpus: Corpus, config: FinetuneConfig) -> Task:
         some |= corpus.have(*pair)
     held = hold_out(corpus, np.flatnonzero(some), config.held_out, config.seed)
     checked, asked = (across(corpus, config.align.pairs, part, held.groups) for part in (held.validation, held.test))
-    return Task(Align(corpus, held.train, config), held.train, checked, asked, False, _sizes(held))
+    objective = Align(corpus, held.train, config)
+    pairs = {f"{one}-{other} pairs": len(items) for (one, other), items in objective.items.items()}
+    return Task(objective, held.train, checked, asked, False, {**_sizes(held), **pairs})
 
 
 def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
