@@ -116,6 +116,10 @@ def _opened(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
         media = opened.enter_context(opened_media(options.media_root, allow_fetch=options.allow_fetch))
         log = None
         if options.objective == "coengage":
+            if options.events is None and not layout.events.exists():
+                raise UsageError(
+                    f"{layout.root} has no events to learn from: import some with `mmrec events import STORE FILE`"
+                )
             log = opened.enter_context(closing(open_log(options.events or layout.events)))
         yield Access(media, log)
 

@@ -215,7 +215,7 @@ def _placings(ready: Prepared) -> int:
 
 def _memory(ready: Prepared, peak: int) -> Memory:
     module = ready.loop.module
-    trained = _bytes(weight for weight in module.parameters() if weight.requires_grad)
+    trained = _bytes(weight for weight in module.parameters() if weight.requires_grad) if ready.trains else 0
     own = ready.material.corpus.contents
     parts = {
         "weights": _bytes(itertools.chain(module.parameters(), module.buffers())),

@@ -111,7 +111,12 @@ class MediaSamples:
             self._kept.move_to_end(place)
             return self._kept[place]
         coming = self._coming.pop(place, None)
-        sample = self._prepare(place) if coming is None else coming.result()
+        try:
+            sample = self._prepare(place) if coming is None else coming.result()
+        except MediaError as error:
+            raise MediaError(
+                f"{self._named(place)}: {error} It could be used at first; put it back and give the same command again."
+            ) from error
         self._keep(place, sample)
         return sample
 

@@ -10,6 +10,7 @@ from pipelines.catalogs.stamps import write_catalog
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 
+KINDS = {"picture": "png", "sound": "ogg", "text": "."}
 CONFIG = """
 device = "cpu"
 batch = 12
@@ -34,21 +35,18 @@ def mmrec(*arguments: object) -> str:
 
 def shop(folder: Path, stamps_root: Path, count: int = 16) -> Path:
     """Index some stamps that have all three, copied, the catalog naming them by relative paths. Returns the store."""
-    rows = []
-    for row in map(json.loads, write_catalog(stamps_root.resolve(), folder / "all.jsonl").read_text().splitlines()):
-        if not all(str(row[name]).endswith(kind) for name, kind in (("picture", "png"), ("sound", "ogg"), ("text", "."))):
-            continue
+    lines = write_catalog(stamps_root.resolve(), folder / "all.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if all(str(row[name]).endswith(end) for name, end in KINDS.items())]
+    rows = rows[:: len(rows) // count][:count]
+    (folder / "media").mkdir()
+    for number, row in enumerate(rows):
         for name in ("picture", "sound"):
-            (folder / "media").mkdir(exist_ok=True)
-            kept = folder / "media" / f"{len(rows)}{Path(row[name]).suffix}"
+            kept = folder / "media" / f"{number}{Path(row[name]).suffix}"
             shutil.copy(row[name], kept)
             row[name] = str(kept.relative_to(folder))
-        rows.append({name: row[name] for name in ("id", "text", "picture", "sound", "category")})
-        if len(rows) == count:
-            break
-    assert len(rows) == count
+        del row["spoken"]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = ("--id", "id", "--text", "text", "--image", "picture", "--audio", "sound", "--metadata", "category")
+    columns = ("--id", "id", "--text", "text", "--image", "picture", "--audio", "sound", "--metadata", "subcategory")
     mmrec("index", folder / "items.jsonl", folder / "store", *columns)
     return folder / "store"
 
