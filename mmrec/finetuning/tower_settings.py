@@ -18,7 +18,8 @@ class FitSettings(BaseModel):
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An infinite pull is written as such: as null it would be one that is chosen.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     radial: float = Field(default=3.0, ge=0, allow_inf_nan=False)
     ridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
