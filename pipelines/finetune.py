@@ -19,7 +19,7 @@ from mmrec.finetuning.finetune import Report, finetune
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.sources import load_sources
-from mmrec.finetuning.tasks import Kind
+from mmrec.finetuning.task import Kind
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.training.course import Epoch

@@ -10,6 +10,8 @@ Popularity. An item is drawn as a side of a pair as often as people take it. `co
 log q(item) from its scores (logQ; Yi et al., 2019, equation 3), so that the popular are not pushed away merely for
 being everywhere. `subsample` drops a side whose item has share f of all sides with probability 1 - sqrt(subsample / f),
 as word2vec does with frequent words (Mikolov et al., 2013, arXiv 1310.4546, equation 5).
+
+Heads in closed form need no batches: `mmrec.finetuning.engagement` says where they are taken to.
 """
 
 from collections.abc import Iterator, Mapping

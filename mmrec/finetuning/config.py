@@ -26,7 +26,11 @@ _ALIGNED = {
     Modality.IMAGE: TowerSettings(how="fitted"),
     Modality.AUDIO: TowerSettings(how="fitted"),
 }
-_TRAINED = {modality: TowerSettings() for modality in Modality}
+_USUAL = {
+    "align": _ALIGNED,
+    "coengage": {modality: TowerSettings(how="fitted") for modality in Modality},
+    "label": {modality: TowerSettings() for modality in Modality},
+}
 
 
 class AlignConfig(BaseModel):
@@ -73,6 +77,8 @@ class CoEngageConfig(BaseModel):
         subsample: Share of all events beyond which an item's events are thinned out, as frequent words are; 0 for none.
         pairs: Most pairs an epoch, drawn anew each time; None for all.
         before: Share of the events, oldest first, that is learned from; later ones judge.
+        factors: Numbers of the vectors that heads in closed form are fitted to; see `mmrec.finetuning.engagement`.
+            Those are of whole histories, within `hours`; `window`, `correct`, `subsample` and `pairs` are for training.
 
     """
 
@@ -84,6 +90,7 @@ class CoEngageConfig(BaseModel):
     subsample: float = Field(default=0.0, ge=0, lt=1)
     pairs: int | None = Field(default=None, ge=1)
     before: float = Field(default=0.9, gt=0, lt=1)
+    factors: int = Field(default=128, ge=2)
 
 
 class LabelConfig(BaseModel):
@@ -206,7 +213,7 @@ class FinetuneConfig(BaseModel):
 
     def towers_for(self, objective: str, able: frozenset[Modality]) -> Mapping[Modality, TowerSettings]:
         """Return the towers that are named, or else those of an objective, of the modalities that have an encoder."""
-        usual = _ALIGNED if objective == "align" else _TRAINED
+        usual = _USUAL[objective]
         return self.towers or {modality: tower for modality, tower in usual.items() if modality in able}
 
 

@@ -99,6 +99,21 @@ class Corpus:
             there &= np.zeros(len(self), dtype=bool) if contents is None else contents.counts > 0
         return there
 
+    @cached_property
+    def placed(self) -> Bool[np.ndarray, "items"]:
+        """Which items have any content."""
+        some = np.zeros(len(self), dtype=bool)
+        for modality in self.contents:
+            some |= self.have(modality)
+        return some
+
+    def find(self, rows: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """Places of items by row number, and which are there at all; the place of one that is not means nothing."""
+        if not len(self):
+            return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
+        return places, self.rows[places] == rows
+
     def only(self, kept: Mapping[Modality, Bool[np.ndarray, "_"]]) -> "Corpus":
         """The same items with some of their contents, and of the modalities named alone."""
         return Corpus(self.rows, {modality: self.contents[modality].only(kept[modality]) for modality in sorted(kept)})

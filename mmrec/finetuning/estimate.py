@@ -22,7 +22,7 @@ from mmrec.finetuning.peak_memory import PeakMemory
 from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tasks import Kind
+from mmrec.finetuning.task import Kind
 from mmrec.finetuning.tower_building import Tower
 from mmrec.modality import Modality
 from mmrec.store.layout import Layout

@@ -25,7 +25,7 @@ from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tasks import SENTENCES, Kind
+from mmrec.finetuning.task import SENTENCES, Kind
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
 from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout

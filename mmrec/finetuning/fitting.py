@@ -1,11 +1,11 @@
-"""Heads that are fitted in closed form instead of being trained: each learned content to where its texts lie."""
+"""Heads that are fitted in closed form instead of being trained: each learned content to where its item should lie."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
@@ -27,31 +27,50 @@ def fit_towers(
     corpus: Corpus,
     items: Int64[np.ndarray, "n"],
     seed: int,
+    targets: Callable[[], Float64[np.ndarray, "items _"]] | None = None,
 ) -> dict[Modality, Tower]:
     """Return the towers with those heads fitted that are to be, on the contents of some items.
 
-    The target of a content is the mean direction of what the frozen modality has of its items. Beyond
+    The target of a content is the mean direction of the targets of its items: those that are given, a row for each item
+    of the corpus and zero where nothing is known of it, or else what the frozen modality has of them. Beyond
     `mmrec.finetuning.head_fitting.MOST` contents, as many are drawn. A head starts from the first of its inputs that
     can be compared with the frozen modality already, and goes from there as far as `fit_choice` finds good.
 
-    Raises UsageError where no tower is frozen, or where too few items have both.
+    Raises UsageError where no targets are given and no tower is frozen, where they are given and not all towers are
+    fitted, or where too few items have both.
     """
     wanted = [modality for modality, tower in towers.items() if tower.settings.how == "fitted"]
     if not wanted:
         return dict(towers)
-    teacher = next((m for m, t in towers.items() if t.settings.how == "frozen" and m in samples), None)
-    if teacher is None:
+    place = None
+    if targets is None:
+        teacher = _teacher(towers, samples)
+        place = teacher.space.meeting_place
+        known = _stored(samples[teacher.modality], teacher.modality)
+        aims = unit((corpus.matrix(teacher.modality) @ known).astype(np.float32))
+    elif len(wanted) < len(towers):
+        others = ", ".join(modality for modality in towers if modality not in wanted)
+        raise UsageError(
+            f"Of this objective, heads are fitted to vectors of its own, where those of {others} do not lie. Give all "
+            'towers how = "fitted", or none.'
+        )
+    else:
+        aims = unit(targets().astype(np.float32))
+    taught = items[aims[items].any(axis=1)]
+    return {
+        m: _fitted(t, samples[m], corpus, taught, aims, place, seed) if m in wanted else t for m, t in towers.items()
+    }
+
+
+def _teacher(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
+    """Return the frozen tower, whose contents say where others should lie."""
+    found = next((tower for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
+    if found is None:
         raise UsageError(
             'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this one '
             'how = "head".'
         )
-    vectors = _stored(samples[teacher], teacher)
-    targets = unit((corpus.matrix(teacher) @ vectors).astype(np.float32))
-    taught = items[corpus.have(teacher)[items]]
-    place = towers[teacher].space.meeting_place
-    return {
-        m: _fitted(t, samples[m], corpus, taught, targets, place, seed) if m in wanted else t for m, t in towers.items()
-    }
+    return found
 
 
 def _fitted(
@@ -60,7 +79,7 @@ def _fitted(
     corpus: Corpus,
     taught: Int64[np.ndarray, "n"],
     targets: np.ndarray,
-    place: str,
+    place: str | None,
     seed: int,
 ) -> Tower:
     modality = tower.modality
@@ -85,7 +104,7 @@ def _fitted(
     return replace(tower, head=head.requires_grad_(requires_grad=False).eval())
 
 
-def _start(tower: VectorTower, place: str, dim: int) -> str | None:
+def _start(tower: VectorTower, place: str | None, dim: int) -> str | None:
     """Name of the first input that lies among the targets already."""
     spaces = tower.source.by_name()
     able = [name for name, _ in tower.inputs if (spaces[name].meeting_place, spaces[name].dim) == (place, dim)]

@@ -36,6 +36,16 @@ class HeldOut:
     validation: Int64[np.ndarray, "_"]
     test: Int64[np.ndarray, "_"]
 
+    @property
+    def untaught(self) -> Int64[np.ndarray, "_"]:
+        """What is not learned from, ascending."""
+        return np.union1d(self.validation, self.test)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Items of each part."""
+        return {"trained on": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+
 
 def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.ndarray, "items"]:
     """Number the groups of items that share contents of some modalities, or of any if none is named."""

@@ -33,7 +33,8 @@ from mmrec.finetuning.parts import Parts
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tasks import Kind, Task, task_of
+from mmrec.finetuning.task import Kind, Task
+from mmrec.finetuning.tasks import task_of
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.vector_tower import VectorTower
 from mmrec.modality import Modality
@@ -128,7 +129,7 @@ def prepare(
     # What an encoder's own weights are trained away from is not there afterwards.
     stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
     _standardise(towers, material, task.train)
-    towers = fit_towers(towers, material.samples, corpus, task.train, config.seed)
+    towers = fit_towers(towers, material.samples, corpus, task.train, config.seed, task.targets)
     embedder = Embedder(Parts(towers, _Each(material.samples), config.part_cost, config.shards), accelerator)
 
     def score(vectors: ContentVectors) -> float:

@@ -56,10 +56,10 @@ class TowerSettings(BaseModel):
 
     Attributes:
         how: ``frozen`` trains nothing: others are aligned with it. ``fitted`` solves for a head in closed form, which
-            takes stored contents to the frozen ones of their items; its file holds the vectors of what it was taught
-            by. ``head`` trains a head alone, on stored vectors, in
-            seconds. ``lora`` trains low-rank additions to the encoder's layers, merged into them when saved. ``full``
-            trains the encoder's own weights. The last two may have a head as well.
+            takes stored contents to the frozen ones of their items, or by co-engagement to where those who take an item
+            place it; its file holds the vectors of what it was taught by. ``head`` trains a head alone, on stored
+            vectors, in seconds. ``lora`` trains low-rank additions to the encoder's layers, merged into them when
+            saved. ``full`` trains the encoder's own weights. The last two may have a head as well.
         space: Name of the space that it starts from, which also says which encoder; where None the first space of the
             first encoder that reads the modality.
         head: The head, if there is one. One for ``head`` where nothing is said.

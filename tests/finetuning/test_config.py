@@ -40,6 +40,7 @@ FIELDS = {
     "align.pairs": ('[["text", "image"]]', '[["text", "smell"]]'),
     "align.alike": ('"any"', '"none"'),
     "coengage.window": ("1", "0"),
+    "coengage.factors": ("2", "1"),
     "coengage.hours": ("2.5", "0.0"),
     "coengage.correct": ("0.0", "1.1"),
     "coengage.subsample": ("0.001", "1.0"),
@@ -193,10 +194,10 @@ def test_usual_towers_are_those_that_an_encoder_is_there_for(able):
     assert aligned.keys() == able
     assert aligned[Modality.TEXT].how == "frozen"
     assert {tower.how for kind, tower in aligned.items() if kind is not Modality.TEXT} <= {"fitted"}
-    for objective in ("coengage", "label"):
-        trained = usual.towers_for(objective, frozenset(able))
-        assert trained.keys() == able
-        assert {tower.how for tower in trained.values()} == {"head"}
+    for objective, how in (("coengage", "fitted"), ("label", "head")):
+        taught = usual.towers_for(objective, frozenset(able))
+        assert taught.keys() == able
+        assert {tower.how for tower in taught.values()} == {how}
     named = FinetuneConfig(towers={Modality.AUDIO: TowerSettings(how="full")})
     for objective in ("align", "coengage", "label"):
         assert named.towers_for(objective, frozenset(able)) == named.towers

@@ -28,10 +28,10 @@ def made(catalog, seed=0):
     return corpus, spaces
 
 
-def stands(corpus, spaces, query, asks, gives, answer):
+def stands(corpus, spaces, query, asks, gives, answer, among=range(COUNT)):
     """How many items are above an answer, and level with it: an item is as near as its nearest content."""
     scores = {}
-    for item in range(COUNT):
+    for item in among:
         own = corpus.contents[gives].of(item).tolist()
         if own:
             scores[item] = max(
@@ -42,17 +42,18 @@ def stands(corpus, spaces, query, asks, gives, answer):
 
 
 @settings(deadline=None)
-@given(catalogs, parts, st.integers(0, 1000))
-def test_each_content_of_a_held_out_item_asks_for_its_item_among_all(catalog, items, seed):
+@given(catalogs, parts, parts, st.integers(0, 1000))
+def test_each_content_of_a_held_out_item_asks_for_its_item_among_some(catalog, items, beside, seed):
     corpus, spaces = made(catalog, seed)
     groups = np.arange(100, 100 + COUNT)
-    questions = across(corpus, PAIRS, items, groups)
+    among = np.union1d(items, beside)
+    questions = across(corpus, PAIRS, items, groups, among)
     found = questions.ask(spaces)
     expected = {}
     for asks, gives in ((TEXT, IMAGE), (IMAGE, TEXT)):
         both = [item for item in items.tolist() if all(catalog[item])]
         lines = [
-            (*stands(corpus, spaces, query, asks, gives, item), groups[item])
+            (*stands(corpus, spaces, query, asks, gives, item, among.tolist()), groups[item])
             for item in both
             for query in corpus.contents[asks].of(item).tolist()
         ]
@@ -70,25 +71,30 @@ def test_each_content_of_a_held_out_item_asks_for_its_item_among_all(catalog, it
 def test_where_no_space_has_both_sides_the_answers_are_chance(catalog, items):
     corpus, spaces = made(catalog)
     alone = [{TEXT: spaces[0][TEXT]}, {IMAGE: spaces[0][IMAGE]}]
-    for name, one in across(corpus, PAIRS, items, np.arange(COUNT)).ask(alone).items():
+    for name, one in across(corpus, PAIRS, items, np.arange(COUNT), np.arange(COUNT)).ask(alone).items():
         gallery = corpus.have(IMAGE if name.endswith("image") else TEXT).sum()
         assert not one.above.any()
         assert (one.tied == gallery).all()
 
 
 @settings(deadline=None)
-@given(catalogs, st.lists(st.tuples(st.integers(0, COUNT - 1), st.sets(st.integers(0, COUNT - 1), min_size=1))))
-def test_whole_items_ask_for_whole_items_and_never_for_themselves(catalog, wanted):
+@given(
+    catalogs, st.lists(st.tuples(st.integers(0, COUNT - 1), st.sets(st.integers(0, COUNT - 1), min_size=1))), st.data()
+)
+def test_whole_items_ask_for_whole_items_and_never_for_themselves(catalog, wanted, data):
     corpus, spaces = made(catalog)
     pairs = [(item, sorted(right - {item})) for item, right in wanted if right - {item}]
     kinds = {"x": pairs} if pairs else {}
-    found = of_items(corpus, kinds, {"x": list(range(len(pairs)))}).ask(spaces)
+    beside = data.draw(parts | st.none())
+    every = set(range(COUNT)) if beside is None else {*beside.tolist(), *(at for _, right in pairs for at in right)}
+    among = {} if beside is None else {"x": np.array(sorted(every), dtype=np.int64)}
+    found = of_items(corpus, kinds, {"x": list(range(len(pairs)))}, among).ask(spaces)
     assert found.keys() == kinds.keys()
     placed = [item_vectors(corpus, space)[0] for space in spaces]
     for number, (item, right) in enumerate(pairs):
         scores = np.sum([some @ some[item] for some in placed], axis=0, dtype=np.float32)
         best = max(scores[at] for at in right)
-        wrong = [scores[at] for at in range(COUNT) if at != item and at not in right]
+        wrong = [scores[at] for at in sorted(every) if at != item and at not in right]
         one = found["x"]
         near = np.isclose(wrong, best, atol=1e-5)
         assert one.above[number] >= sum(np.array(wrong)[~near] > best)

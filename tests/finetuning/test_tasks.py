@@ -14,11 +14,13 @@ from small_store import index
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
+from mmrec.finetuning.coengage_task import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.engagement import engagement, engagement_vectors
 from mmrec.finetuning.material import Material
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.finetuning.tasks import co_engaged, task_of
+from mmrec.finetuning.tasks import task_of
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
@@ -95,9 +97,37 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     assert {one for one, _, _ in validation} <= train
     assert not {item for _, item, _ in validation} & train
     assert not {item for _, item, _ in test} & (train | {item for _, item, _ in validation})
+    galleries = {one.name: set(one.gallery.tolist()) for one, _ in (*task.validation.sides, *task.test.sides)}
+    rivals = {item for item in held if numbers[item] != 15}
+    assert all(galleries[name] == rivals for name in galleries if name != "the next item, later")
+    assert galleries.get("the next item, later", set(range(COUNT))) == set(range(COUNT))
     assert set(validation) | set(test) <= {pair for pair in pairs(early) if pair[1] in held}
     assert asked(task.test, "the next item, later") == sorted(pairs(~early))
     assert task.whole_items
+
+
+@settings(deadline=None, max_examples=60)
+@given(events, contents, st.integers(0, 4), st.floats(0.3, 0.95))
+def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed, before):
+    corpus, histories = catalog(numbers), histories_of(some)
+    held = {"validation": 0.2, "test": 0.2}
+    config = FinetuneConfig(device="cpu", seed=seed, coengage={"before": before}, held_out=held)
+    try:
+        task = co_engaged(corpus, histories, np.ones(len(histories.times), dtype=bool), config)
+    except UsageError:
+        assume(False)
+    places = histories.items - ROWS[0]
+    placed = np.array([number != 15 for number in numbers])[places]
+    own = (histories.times < np.quantile(histories.times, before)) & np.isin(places, task.train) & placed
+    mass = engagement(histories.owners[own].astype(np.int64), places[own], histories.times[own], COUNT)
+    try:
+        expected = engagement_vectors(mass, config.coengage.factors)
+    except UsageError:
+        with pytest.raises(UsageError, match="nothing to learn from"):
+            task.targets()
+        return
+    np.testing.assert_array_equal(task.targets(), expected)
+    assert not expected[np.setdiff1d(np.arange(COUNT), task.train)].any()
 
 
 def material(corpus, vectors, labels=()):
@@ -123,8 +153,11 @@ def test_align_learns_from_training_items_and_asks_both_ways():
             for pair in ((TEXT, IMAGE), (TEXT, AUDIO), (IMAGE, AUDIO))
             for one, other in (pair, pair[::-1])
         ]
-        for asked, (asks, _) in questions.sides:
+        for asked, (asks, gives) in questions.sides:
             assert not set(asked.queries.tolist()) & own[asks]
+            # What was learned from is not among the answers either: it moved, and to wherever.
+            rivals = corpus.contents[gives]
+            assert not {place for item in asked.gallery.tolist() for place in rivals.of(item).tolist()} & own[gives]
 
 
 def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
@@ -198,4 +231,5 @@ def test_what_learns_nothing_scores_what_chance_does():
     task = task_of("align", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
     same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
     for found in task.test.ask([same]).values():
-        np.testing.assert_allclose(found.metric("r@10"), 10 / 40)
+        rivals = 40 - task.counts["trained on"]
+        np.testing.assert_allclose(found.metric("r@1"), 1 / rivals)

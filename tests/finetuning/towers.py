@@ -76,7 +76,7 @@ def loop_of(corpus, vectors, config, items=None, asked=None, frozen=(), **sizes)
     samples = VectorSamples(vectors)
     items = np.arange(len(corpus)) if items is None else items
     asked = items if asked is None else asked
-    questions = across(corpus, config.align.pairs, asked, np.arange(len(corpus)))
+    questions = across(corpus, config.align.pairs, asked, np.arange(len(corpus)), np.arange(len(corpus)))
     embedder = Embedder(Parts(towers, samples, config.part_cost, config.shards), accelerator)
 
     def judge(found):
