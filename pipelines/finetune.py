@@ -2,19 +2,22 @@
 
 import sys
 import time
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 
 from mmrec.behaviour.log import open_log
-from mmrec.compute import own_threads
+from mmrec.compute import own_threads, pick_device
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
+from mmrec.finetuning.estimate import estimate
 from mmrec.finetuning.finetune import Report, finetune
 from mmrec.finetuning.page import render_page
+from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.task import Kind
 from mmrec.store.layout import Layout
@@ -23,8 +26,9 @@ from mmrec.training.course import Epoch
 from pipelines import console
 from pipelines.evaluation_page import write_file
 from pipelines.index import encoders_of
+from pipelines.media import opened_media
 
-__all__ = ["FinetuneOptions", "run"]
+__all__ = ["FinetuneOptions", "run", "run_dry"]
 
 PAGE = "report.html"
 
@@ -41,6 +45,8 @@ class FinetuneOptions:
         encoders: What is fine-tuned; the store's own if None.
         events: SQLAlchemy URL of the log of events; the store's own if None.
         column: Metadata column of the labels; the configuration's if None.
+        media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
+        allow_fetch: Fetch pictures and sounds from public web addresses.
 
     """
 
@@ -51,6 +57,8 @@ class FinetuneOptions:
     encoders: str | None = None
     events: str | None = None
     column: str | None = None
+    media_root: str | None = None
+    allow_fetch: bool = False
 
 
 def run(options: FinetuneOptions) -> dict[str, object] | None:
@@ -61,17 +69,15 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
     started = time.perf_counter()
     own_threads()
     layout, config = _given(options)
-    chosen = encoders_of(options.encoders, layout)
     folder = options.out or layout.root.with_name(f"{layout.root.name}-{options.objective}")
     if folder.resolve() in {layout.root.resolve(), *layout.root.resolve().parents}:
         raise UsageError(f"--out {folder} is the store or holds it; name a folder of its own")
+    chosen = encoders_of(options.encoders, layout)
     folder.mkdir(parents=True, exist_ok=True)
-    is_main = PartialState(cpu=config.device == "cpu").is_main_process
-    lock = commit_lock(folder / "training.lock", 0) if is_main else nullcontext()
-    log = open_log(layout.events if options.events is None else options.events) if _wants_events(options) else None
-    with lock, closing(log) if log is not None else nullcontext():
+    is_main = _is_main(config)
+    with commit_lock(folder / "training.lock", 0) if is_main else nullcontext(), _opened(options, layout) as access:
         sources = load_sources(chosen, device=config.device)
-        done = finetune(layout, sources, options.objective, config, folder, log, _say if is_main else None)
+        done = finetune(layout, sources, options.objective, config, folder, access, _say if is_main else None)
     if not is_main:
         return None
     report = done.report
@@ -79,6 +85,43 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
     parents = ", ".join(spec.factory.rsplit(".", 1)[-1] for spec in read_encoder_specs(chosen))
     write_file(folder / PAGE, render_page(report, title, {"encoders": parents, "seed": str(config.seed)}))
     return _told(report, done.folder, time.perf_counter() - started)
+
+
+def run_dry(options: FinetuneOptions) -> dict[str, object] | None:
+    """Say what a fine-tuning would learn from and cost, and write nothing.
+
+    Returns what is told of it, None in all processes but one. Errors are those of `run`.
+    """
+    own_threads()
+    layout, config = _given(options)
+    chosen = encoders_of(options.encoders, layout)
+    is_main = _is_main(config)
+    with _opened(options, layout) as access:
+        sources = load_sources(chosen, device=config.device)
+        cost = estimate(layout, sources, options.objective, config, access)
+    if not is_main:
+        return None
+    console.note("Memory is in bytes; `step` is what a step was seen to hold at its worst, the others are counted.")
+    return asdict(cost)
+
+
+def _is_main(config: FinetuneConfig) -> bool:
+    return bool(PartialState(cpu=pick_device(config.device).type == "cpu").is_main_process)
+
+
+@contextmanager
+def _opened(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
+    """What is read beside the store, for as long as it is."""
+    with ExitStack() as opened:
+        media = opened.enter_context(opened_media(options.media_root, allow_fetch=options.allow_fetch))
+        log = None
+        if options.objective == "coengage":
+            if options.events is None and not layout.events.exists():
+                raise UsageError(
+                    f"{layout.root} has no events to learn from: import some with `mmrec events import STORE FILE`"
+                )
+            log = opened.enter_context(closing(open_log(options.events or layout.events)))
+        yield Access(media, log)
 
 
 def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
@@ -89,10 +132,6 @@ def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
         label = config.label.model_copy(update={"column": options.column})
         config = config.model_copy(update={"label": label})
     return layout, config
-
-
-def _wants_events(options: FinetuneOptions) -> bool:
-    return options.objective == "coengage"
 
 
 def _told(report: Report, encoders: Path, seconds: float) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
@@ -37,6 +37,7 @@ class Material:
         samples: Their contents, prepared for the towers, by modality.
         labels: Value of a metadata column for each item, where one was asked for.
         left_out: Contents that could not be used, by modality.
+        why: Why the first of them could not be, by modality, where media were read.
 
     """
 
@@ -44,6 +45,7 @@ class Material:
     samples: Mapping[Modality, Samples]
     labels: Sequence[object]
     left_out: Mapping[Modality, int]
+    why: Mapping[Modality, str]
 
 
 def gather(
@@ -53,10 +55,13 @@ def gather(
     memory: int,
     label: str | None = None,
 ) -> Material:
-    """Collect what the towers can read of a store. Raises UsageError where a column or all contents are missing."""
+    """Collect what the towers can read of a store.
+
+    Raises UsageError where a column or all contents are missing, or all media of a modality whose encoder is to run.
+    """
     whole, places, labels = _read(layout, frozenset(towers), label)
     samples: dict[Modality, Samples] = {}
-    kept = {}
+    kept, why = {}, {}
     for modality, tower in towers.items():
         hashes = whole.contents[modality].hashes
         if isinstance(tower, VectorTower):
@@ -65,6 +70,9 @@ def gather(
         else:
             source = MediaSamples(tower, [places.get((modality, name)) for name in hashes], hashes, media, memory)
             there = source.usable()
+            if source.fault is not None:
+                why[modality] = source.fault
+            _check_some(modality, there, why)
             samples[modality] = source.only(there)
         kept[modality] = there
     # A modality of which nothing is left takes no part.
@@ -74,7 +82,7 @@ def gather(
             f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
             "fine-tuned"
         )
-    return Material(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()})
+    return Material(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()}, why)
 
 
 def stored_spaces(
@@ -103,6 +111,15 @@ def comparable(
         if len(sides) > 1:
             met.append(sides)
     return met
+
+
+def _check_some(modality: Modality, there: Bool[np.ndarray, "n"], why: Mapping[Modality, str]) -> None:
+    if len(there) and not there.any():
+        raise UsageError(
+            f"None of the {len(there):,} {modality} contents can be read; the first is {why[modality]} Put files back "
+            "where they were, see that --media-root holds them, or train a head on the stored vectors "
+            '(how = "head").'
+        )
 
 
 def _inputs(

@@ -49,23 +49,32 @@ class MediaSamples:
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(media.workers(decoding_workers()), thread_name_prefix="mmrec-prepare")
         self._coming: dict[int, Future[Sample]] = {}
+        self.fault: str | None = None
+        """Why the first that cannot be used cannot be."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of prepared contents that are in memory."""
+        return self._size
 
     def usable(self) -> Bool[np.ndarray, "contents"]:
         """Read all once, and say which can be used."""
 
-        def tried(place: int) -> tuple[tuple[int, Sample | None], int]:
+        def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
             try:
                 sample = self._prepare(place)
-            except MediaError:
-                return (place, None), 0
+            except MediaError as error:
+                return (place, error), 0
             return (place, sample), sample.tensor.nbytes
 
         found = np.zeros(len(self._places), dtype=bool)
         tasks = ((place, 0) for place in range(len(self._places)))
         for place, sample in ahead(tasks, tried, self._media.workers(decoding_workers())):
-            if sample is not None:
-                found[place], self._costs[place] = True, sample.cost
-                self._keep(place, sample)
+            if isinstance(sample, MediaError):
+                self.fault = self.fault or f"{self._named(place)}: {sample}"
+                continue
+            found[place], self._costs[place] = True, sample.cost
+            self._keep(place, sample)
         return found
 
     def only(self, kept: Bool[np.ndarray, "contents"]) -> "MediaSamples":
@@ -102,7 +111,12 @@ class MediaSamples:
             self._kept.move_to_end(place)
             return self._kept[place]
         coming = self._coming.pop(place, None)
-        sample = self._prepare(place) if coming is None else coming.result()
+        try:
+            sample = self._prepare(place) if coming is None else coming.result()
+        except MediaError as error:
+            raise MediaError(
+                f"{self._named(place)}: {error} It could be used at first; put it back and give the same command again."
+            ) from error
         self._keep(place, sample)
         return sample
 
@@ -112,6 +126,11 @@ class MediaSamples:
             self._size += sample.tensor.nbytes
             while self._size > self._memory and self._kept:
                 self._size -= self._kept.popitem(last=False)[1].tensor.nbytes
+
+    def _named(self, place: int) -> str:
+        """What a person knows a content by."""
+        where = self._places[place]
+        return where[0] if isinstance(where, tuple) else f"the {self._tower.modality} {self._hashes[place].hex()}"
 
     def _prepare(self, place: int) -> Sample:
         where = self._places[place]

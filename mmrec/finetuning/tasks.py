@@ -62,7 +62,9 @@ def _align(corpus: Corpus, config: FinetuneConfig) -> Task:
     checked, asked = (
         across(corpus, config.align.pairs, part, held.groups, held.untaught) for part in (held.validation, held.test)
     )
-    return Task(Align(corpus, held.train, config), held.train, checked, asked, False, held.sizes)
+    objective = Align(corpus, held.train, config)
+    pairs = {f"{one}-{other} pairs": len(items) for (one, other), items in objective.items.items()}
+    return Task(objective, held.train, checked, asked, False, {**held.sizes, **pairs})
 
 
 def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
@@ -70,6 +72,8 @@ def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
     numbers = {value: number for number, value in enumerate(values)}
     labels = np.array([-1 if value is None else numbers[str(value)] for value in material.labels], dtype=np.int64)
     items = np.flatnonzero((labels >= 0) & corpus.placed)
+    # What is alone with its value can neither teach nor be asked for.
+    items = items[np.bincount(labels[items], minlength=len(values))[labels[items]] > 1]
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
     counts = {**held.sizes, "labels": len(values)}

@@ -13,13 +13,17 @@ class FitSettings(BaseModel):
     Attributes:
         radial: How narrow its Gaussians are; 0 for a linear map.
         ridge: How much it is held back.
+        pull: How far it may go from the label bridge, or whatever else of the content lies among the texts already: 0
+            not at all, and infinity wherever it is taught to. None chooses, by leaving out what is taught in turn.
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An infinite pull is written as such: as null it would be one that is chosen.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     radial: float = Field(default=3.0, ge=0, allow_inf_nan=False)
     ridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    pull: float | None = Field(default=None, ge=0)
 
 
 class HeadSettings(BaseModel):

@@ -1,8 +1,8 @@
 """What a training will cost, before it is begun."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from mmrec.training.config import TrainingConfig
 from mmrec.training.loop import Loop, accelerator_for
 from mmrec.training.objective import loss_name
 from mmrec.training.task import task_of
+from mmrec.training.timing import seconds_for
 from mmrec.training.train import prepare
 from mmrec.training.windows import Windows
 
 __all__ = ["Estimate", "estimate"]
 
-_STEPS = 3
 # Weights, gradients, the optimiser's two moments, the running mean and the best so far.
 _COPIES = 6
 # Scores, their odds and the gradient of these.
@@ -92,15 +92,14 @@ def estimate(
 
 
 def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, "_"]]) -> float:
-    """Time some steps, the first of which does not count, and share it out by padded events."""
-    loop.step(windows, taken[0])
-    timed = taken[1 : 1 + _STEPS] or taken[:1]
-    began = perf_counter()
-    for which in timed:
-        loop.step(windows, which).item()
-    spent = perf_counter() - began
-    events = [int(np.prod(_padded(windows, which))) for which in taken]
-    return spent * sum(events) / sum(int(np.prod(_padded(windows, which))) for which in timed)
+    """Time some steps, and share it out by padded events."""
+    sizes = [math.prod(_padded(windows, which)) for which in taken]
+    return seconds_for(
+        sum(sizes),
+        taken,
+        lambda which: math.prod(_padded(windows, which)),
+        lambda which: loop.step(windows, which).item(),
+    )
 
 
 def _padded(windows: Windows, which: Int64[np.ndarray, "_"]) -> tuple[int, int]:

@@ -48,6 +48,11 @@ def finetune(
     ] = None,
     column: Annotated[str | None, typer.Option(metavar="COL", help="Metadata column of the labels.")] = None,
     events: EventsOption = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say counts, sizes, memory and time, and write nothing.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Adapt a store's encoders to its items, and say whether that helped; the store itself is not changed.
@@ -55,8 +60,11 @@ def finetune(
     A fine-tuning that was interrupted goes on where it was when the same command is given again.
     """
     from pipelines import answers
-    from pipelines.finetune import FinetuneOptions, run
+    from pipelines.finetune import FinetuneOptions, run, run_dry
 
-    found = run(FinetuneOptions(objective.value, store, config, out, encoders, events, column))
+    asked = FinetuneOptions(
+        objective.value, store, config, out, encoders, events, column, media_root=media_root, allow_fetch=allow_fetch
+    )
+    found = run_dry(asked) if dry_run else run(asked)
     if found is not None:
         answers.print_values(found, as_json=as_json)

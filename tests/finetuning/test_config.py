@@ -65,6 +65,7 @@ FIELDS = {
     "towers.text.batch_statistics": ("true", '"some"'),
     "towers.text.fit.radial": ("0.0", "-1.0"),
     "towers.text.fit.ridge": ("1.0", "0.0"),
+    "towers.text.fit.pull": ("2.0", "-1.0"),
     "towers.text.head.name": ('"mine"', '"not a name"'),
     "towers.text.head.inputs": ('["minilm"]', "[1]"),
     "towers.text.head.dim": ("32", "0"),
@@ -122,7 +123,12 @@ def test_no_field_is_left_out_above():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (good, _) in FIELDS.items() if isinstance(tomllib.loads(f"x = {good}")["x"], float)]
+    "name",
+    [
+        name
+        for name, (good, _) in FIELDS.items()
+        if isinstance(tomllib.loads(f"x = {good}")["x"], float) and not name.endswith("pull")
+    ],
 )
 @pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
 def test_what_is_no_number_is_refused(tmp_path, name, number):
@@ -147,6 +153,10 @@ def test_what_is_no_number_is_refused(tmp_path, name, number):
 def test_what_cannot_be_meant_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         read(tmp_path, text)
+
+
+def test_a_pull_without_end_is_meant(tmp_path):
+    assert read(tmp_path, "[towers.image.fit]\npull = inf").towers[Modality.IMAGE].fit.pull == float("inf")
 
 
 def test_files_that_are_none_are_refused(tmp_path):

@@ -74,3 +74,20 @@ def test_labels_are_learned(stores, tmp_path):
     done = finetune(stores["true"], load_sources(device="cpu"), "label", settings, tmp_path / "out")
     assert done.report.counts["labels"] > 2
     assert np.isfinite(done.report.verdict.lines[0].difference.mean)
+
+
+def judged(layout, folder, seed):
+    """R@10 over all questions before and after, with the heads that are fitted where nothing is said."""
+    done = finetune(layout, load_sources(device="cpu"), "align", config(towers={}, seed=seed), folder)
+    line = next(one for one in done.report.verdict.lines if (one.asked, one.metric) == ("all", "r@10"))
+    return done.report, line
+
+
+@pytest.mark.parametrize("name", ["true", "shuffled"])
+def test_heads_that_are_fitted_on_little_do_not_hurt(stores, tmp_path, name):
+    """45 items are taught; of these seeds, two were hurt by heads that started from nothing."""
+    reports = [judged(stores[name], tmp_path / str(seed), seed) for seed in (0, 1, 7)]
+    assert all(report.counts["trained on"] == 45 for report, _ in reports)
+    assert all(report.verdict.word != "hurt" for report, _ in reports)
+    if name == "true":
+        assert np.mean([line.difference.mean for _, line in reports]) > 0

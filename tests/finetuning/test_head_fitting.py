@@ -52,6 +52,46 @@ def test_the_head_is_kernel_ridge_and_comes_back_from_its_file(radial: float, tm
     assert torch.equal(load_head(tmp_path / "head.safetensors")(NEW), head(NEW))
 
 
+@pytest.mark.parametrize("pull", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("radial", [0.0, 3.0])
+def test_from_a_start_what_is_missing_is_fitted(radial: float, pull: float, tmp_path: Path) -> None:
+    """The likeness of what is new to what was taught, times the missing part solved for, beside the start."""
+    old, start = {**INPUTS, "three": drawn(40, 5, 7)}, drawn(9, 5, 8)
+    new = {**NEW, "three": start}
+    head = fit_head(old, TARGETS, HeadFit(radial, 0.1, "three", pull))
+    plain = fit_head(old, TARGETS, HeadFit(radial, 0.1))
+    mean = old["three"].double().mean(dim=0)
+    states = [(torch.cat(list(rows.values()), dim=1) - plain.shift) * plain.scale for rows in (old, new)]
+    taught, asked = (rows.double().numpy() for rows in states)
+    if radial:
+        near = [np.exp(-radial / 2 * ((some[:, None] - taught) ** 2).mean(axis=2)) for some in (taught, asked)]
+    else:
+        near = [some @ taught.T / taught.shape[1] for some in (taught, asked)]
+    wanted = normalize(TARGETS.double() - TARGETS.double().mean(dim=0), dim=1)
+    missing = (pull * wanted - (old["three"].double() - mean)).numpy()
+    fitted = near[1] @ np.linalg.inv(near[0] + 0.1 * np.eye(40)) @ missing if pull else 0
+    made = (start.double() - mean).numpy() + fitted
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    np.testing.assert_allclose(head(new).detach().numpy(), made, atol=5e-5)
+    save_head(head, tmp_path / "head.safetensors")
+    assert torch.equal(load_head(tmp_path / "head.safetensors")(new), head(new))
+
+
+def test_infinity_forgets_the_start() -> None:
+    head, plain = (fit_head(INPUTS, drawn(40, 7, 2), HeadFit(start=start)) for start in ("two", None))
+    assert head.config == plain.config
+    assert torch.equal(head(NEW), plain(NEW))
+
+
+def test_far_from_all_that_was_taught_the_start_remains() -> None:
+    targets = drawn(40, 7, 2)
+    head = fit_head(INPUTS, targets, HeadFit(200.0, 0.1, "two", 2.0))
+    stays = normalize(NEW["two"] - INPUTS["two"].mean(dim=0), dim=1)
+    torch.testing.assert_close(head(NEW), stays, atol=1e-4, rtol=0)
+    moved = normalize(targets - targets.mean(dim=0), dim=1)
+    assert (head(INPUTS) * moved).sum(dim=1).min() > 0.9
+
+
 def test_what_is_taught_lies_at_its_target() -> None:
     head = fit_head(INPUTS, TARGETS, HeadFit(6.0, 0.001))
     wanted = normalize(TARGETS - TARGETS.mean(dim=0), dim=1)
@@ -63,5 +103,7 @@ def test_what_fits_nothing_is_refused() -> None:
         fit_head({"one": INPUTS["one"][:1]}, TARGETS[:1], HeadFit())
     with pytest.raises(UsageError, match="ridge above 0"):
         HeadFit(ridge=0.0)
+    with pytest.raises(UsageError, match="0 or more; infinity"):
+        HeadFit(pull=-1.0)
     with pytest.raises(ValueError, match="hidden"):
         HeadConfig(inputs=(("one", 12),), dim=5, radial=3.0)

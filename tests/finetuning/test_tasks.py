@@ -1,5 +1,6 @@
 """Tasks: nothing of what is held out, and nothing after the cutoff, is in what is learned; all of it is asked for."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ from finetuning.made_histories import histories_of
 from finetuning.towers import AUDIO, IMAGE, TEXT, named, paired
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from small_store import index
 
+from mmrec.behaviour.event import Event
+from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
 from mmrec.finetuning.coengage_task import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
@@ -17,6 +21,7 @@ from mmrec.finetuning.engagement import engagement, engagement_vectors
 from mmrec.finetuning.material import Material
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.tasks import task_of
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
 COUNT = 12
@@ -126,7 +131,7 @@ def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed,
 
 
 def material(corpus, vectors, labels=()):
-    return Material(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {})
+    return Material(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {}, {})
 
 
 def test_align_learns_from_training_items_and_asks_both_ways():
@@ -170,18 +175,46 @@ def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
         assert right.tolist() == [at for at in given_ if labels[at] == labels[item] and at != item]
 
 
-def test_a_verdict_without_questions_is_refused_before_anything_is_trained():
-    corpus, vectors = paired(20)
-    # Only two values come twice; what is held out has a value of its own.
-    for seed in range(200):
+def test_labels_of_one_item_alone_are_neither_learned_nor_asked_for():
+    corpus, vectors = paired(30)
+    labels = ["a", "b"] * 10 + [f"own {at}" for at in range(10)]
+    for seed in range(10):
         config = FinetuneConfig(device="cpu", seed=seed)
-        labels = ["a", "a", "b", "b", *map(str, range(16))]
+        task = task_of("label", NONE, material(corpus, vectors, labels), config, None)
+        assert sum(task.counts[part] for part in ("trained on", "validation", "test")) == 20
+        assert len(task.test) == task.counts["test"] == 2
+
+
+def test_a_verdict_without_questions_is_refused_before_anything_is_trained(tmp_path):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    log = open_log(layout.events)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    # All goes on between four of sixty items, and none of them is held out by this seed.
+    log.append([Event(f"p{who}", f"i{at}", "like", start + timedelta(days=at)) for who in range(9) for at in range(4)])
+    rows = {
+        name: row
+        for batch in ItemTable(layout.items).id_rows()
+        for name, row in zip(*batch.select(["id", "_rowid"]).to_pydict().values(), strict=True)
+    }
+    names = list(rows)
+    corpus = Corpus.of(list(rows.values()), {TEXT: [[named(TEXT, name)] for name in names]})
+    vectors = {TEXT: np.eye(len(names), dtype=np.float32)}
+
+    def task(seed):
+        settings = FinetuneConfig(device="cpu", seed=seed, coengage={"before": 0.99})
+        return task_of("coengage", layout, material(corpus, vectors), settings, log)
+
+    said = []
+    for seed in range(12):
         try:
-            task_of("label", NONE, material(corpus, vectors, labels), config, None)
+            assert len(task(seed).test)
         except UsageError as error:
-            if "Nothing can be asked of the 2 items" in str(error):
-                return
-    raise AssertionError("no seed held out items without partners")
+            said.append(str(error))
+    log.close()
+    assert said
+    assert all("Nothing can be asked of the 6 items that are held out" in one for one in said)
+    assert len(said) < 12
 
 
 def test_co_engagement_without_events_says_where_they_come_from():

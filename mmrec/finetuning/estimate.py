@@ -1,0 +1,246 @@
+"""What a fine-tuning will cost, before it is begun; nothing is written.
+
+All is prepared as for the fine-tuning itself: contents are read, and heads that have a closed form are fitted. Then a
+few steps are taken, and thrown away.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mmrec.finetuning.config import FinetuneConfig
+from mmrec.finetuning.media_samples import MediaSamples
+from mmrec.finetuning.objective import Step
+from mmrec.finetuning.parts import Part
+from mmrec.finetuning.peak_memory import PeakMemory
+from mmrec.finetuning.preparing import Access, Prepared, prepare
+from mmrec.finetuning.samples import Samples, VectorSamples
+from mmrec.finetuning.sources import Source
+from mmrec.finetuning.task import Kind
+from mmrec.finetuning.tower_building import Tower
+from mmrec.modality import Modality
+from mmrec.store.layout import Layout
+from mmrec.training.timing import FEW, seconds_for
+
+__all__ = ["Estimate", "Memory", "TowerSize", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class TowerSize:
+    """One modality's tower, in numbers. Two towers of a joint model both count what they share.
+
+    Attributes:
+        how: What is trained of it.
+        trained: Weights that steps change.
+        fitted: Weights of a head that was solved for in closed form.
+        frozen: Weights that are used as they are; those of an encoder whose stored vectors are read are not.
+
+    """
+
+    how: str
+    trained: int
+    fitted: int
+    frozen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, on one process.
+
+    Attributes:
+        weights: All weights and buffers that are used, each once. Counted, as the next three are.
+        gradients: One for each weight that is trained.
+        optimiser: Two moments for each.
+        best: The best weights so far, and the running mean where there is one.
+        vectors: A vector of each content, as validation makes them.
+        step: What a step held beyond all these at its worst moment: activations above all. Measured, on the most
+            costly of the steps that were taken.
+        contents: In main memory: prepared contents or stored vectors to learn from, and the vectors to compare with.
+        device: All on the device together; `contents` come on top where that is the CPU.
+
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    best: int
+    vectors: int
+    step: int
+    contents: int
+    device: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Sizes, memory and time of a fine-tuning.
+
+    Attributes:
+        objective: ``align``, ``coengage`` or ``label``.
+        counts: Items, contents, pairs or labels, what is trained on and held out, and questions.
+        left_out: Why the first content of a modality that is left out is.
+        towers: What is trained.
+        memory: What that takes.
+        steps: Steps an epoch; 0 where heads in closed form are all there is.
+        preparing_seconds: What reading, and fitting such heads, took here and now.
+        epoch_seconds: One epoch without validation, from a few steps of each kind taken here and now.
+        validation_seconds: Vectors of all contents, from a few batches.
+        most_seconds: All of it, if validation never ends it early.
+
+    """
+
+    objective: Kind
+    counts: Mapping[str, int]
+    left_out: Mapping[Modality, str]
+    towers: Mapping[Modality, TowerSize]
+    memory: Memory
+    steps: int
+    preparing_seconds: float
+    epoch_seconds: float
+    validation_seconds: float
+    most_seconds: float
+
+
+def estimate(
+    layout: Layout, sources: Sequence[Source], objective: Kind, config: FinetuneConfig, access: Access | None = None
+) -> Estimate:
+    """Prepare, take a few steps and throw them away.
+
+    Arguments and errors are those of `mmrec.finetuning.finetune.finetune`.
+    """
+    with torch.random.fork_rng(enabled=True):
+        torch.manual_seed(config.seed)
+        began = perf_counter()
+        ready = prepare(layout, sources, objective, config, access)
+        prepared = perf_counter() - began
+        sizes = {modality: _size(tower) for modality, tower in ready.towers.items()}
+        steps, seconds, peak = _epoch(ready) if ready.trains else (0, 0.0, 0)
+        validated = _validation_seconds(ready)
+    return Estimate(
+        objective=objective,
+        counts=ready.counts(),
+        left_out=ready.material.why,
+        towers=sizes,
+        memory=_memory(ready, peak),
+        steps=steps,
+        preparing_seconds=prepared,
+        epoch_seconds=seconds,
+        validation_seconds=validated,
+        most_seconds=prepared + (config.epochs * seconds if ready.trains else 0) + _placings(ready) * validated,
+    )
+
+
+def _size(tower: Tower) -> TowerSize:
+    weights = list(tower.network.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    rest = sum(weight.numel() for weight in weights) - trained
+    is_fitted = tower.settings.how == "fitted"
+    return TowerSize(tower.settings.how, trained, rest if is_fitted else 0, 0 if is_fitted else rest)
+
+
+def _epoch(ready: Prepared) -> tuple[int, float, int]:
+    """Steps of the first epoch, the seconds it would take, and the most memory that a step held."""
+    few: dict[tuple[Modality, ...], list[Step]] = {}
+    costs: dict[tuple[Modality, ...], float] = {}
+    steps = 0
+    began = perf_counter()
+    # All are drawn, which is a part of what an epoch takes, and few are kept: each has masks as large as its batch.
+    for step in ready.task.objective.steps(1):
+        kind = tuple(sorted(step.contents))
+        costs[kind] = costs.get(kind, 0.0) + _cost(ready, step.contents)
+        steps += 1
+        if len(some := few.setdefault(kind, [])) < FEW:
+            some.append(step)
+    seconds = perf_counter() - began
+    ready.loop.embedder.learning()
+
+    def take(step: Step) -> None:
+        ready.loop.step(step, 0.0)
+        _settle(ready)
+
+    for kind, some in few.items():
+        seconds += seconds_for(costs[kind], some, lambda step: _cost(ready, step.contents), take)
+    worst = [max(some, key=lambda step: _cost(ready, step.contents)) for some in few.values()]
+    return steps, seconds, _peak(ready, worst, take)
+
+
+def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, "_"]]) -> float:
+    """How many of their encoders' batches some contents make."""
+    costs = ready.loop.embedder.parts.samples.costs
+    return sum(float(costs(name)[places].sum()) / ready.towers[name].batch_cost for name, places in contents.items())
+
+
+def _peak(ready: Prepared, steps: Sequence[Step], take: Callable[[Step], None]) -> int:
+    """Bytes of the worst of some steps, without the gradients of weights."""
+    most = 0
+    for step in steps:
+        with PeakMemory(ready.accelerator.device) as seen:
+            take(step)
+        most = max(most, seen.most)
+    return max(0, most - _bytes(weight for weight in ready.loop.module.parameters() if weight.requires_grad))
+
+
+def _validation_seconds(ready: Prepared) -> float:
+    embedder = ready.loop.embedder
+
+    def cost(part: Part) -> float:
+        return _cost(ready, {part.modality: part.places})
+
+    def take(part: Part) -> None:
+        embedder.embed(part)
+        _settle(ready)
+
+    seconds = 0.0
+    with torch.no_grad(), embedder.judging():
+        for modality, own in ready.material.corpus.contents.items():
+            parts = [part for _, part in embedder.own(embedder.parts.of({modality: np.arange(len(own))}))]
+            few = parts[:: max(1, len(parts) // FEW)]
+            seconds += seconds_for(sum(cost(part) for part in parts), few, cost, take)
+    return seconds
+
+
+def _placings(ready: Prepared) -> int:
+    """How often all contents are embedded, if validation never ends it early."""
+    config, mining = ready.config, ready.config.mining
+    if not ready.trains:
+        return 1
+    mined = -(-max(0, config.epochs + 1 - mining.after) // mining.every) if ready.task.objective.mines else 0
+    return 2 + -(-config.epochs // config.evaluate_every) + mined
+
+
+def _memory(ready: Prepared, peak: int) -> Memory:
+    module = ready.loop.module
+    trained = _bytes(weight for weight in module.parameters() if weight.requires_grad) if ready.trains else 0
+    own = ready.material.corpus.contents
+    parts = {
+        "weights": _bytes(itertools.chain(module.parameters(), module.buffers())),
+        "gradients": trained,
+        "optimiser": 2 * trained,
+        "best": trained * (2 if ready.config.average else 1),
+        "vectors": sum(4 * len(some) * ready.towers[modality].dim for modality, some in own.items()),
+        "step": peak,
+    }
+    held = sum(_held(samples) for samples in ready.material.samples.values())
+    compared = sum(vectors.nbytes for space in ready.before for vectors in space.values())
+    return Memory(**parts, contents=held + compared, device=sum(parts.values()))
+
+
+def _held(samples: Samples) -> int:
+    if isinstance(samples, VectorSamples):
+        return sum(vectors.nbytes for vectors in samples.vectors.values())
+    return samples.held if isinstance(samples, MediaSamples) else 0
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _settle(ready: Prepared) -> None:
+    """Wait for a device that works by itself."""
+    if ready.accelerator.device.type == "cuda":
+        torch.cuda.synchronize(ready.accelerator.device)

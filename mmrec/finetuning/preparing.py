@@ -1,0 +1,208 @@
+"""All that a fine-tuning needs before its first step, from a store and its encoders.
+
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        ready = prepare(layout, load_sources("packaged"), "align", config)
+
+Heads and additions are drawn by torch's random numbers, so the caller seeds them. Nothing is written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from jaxtyping import Int64
+
+from mmrec.behaviour.log import EventLog
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.encoders.pictures import limits_for
+from mmrec.encoders.protocol import Sample
+from mmrec.errors import UsageError
+from mmrec.finetuning.config import FinetuneConfig
+from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.embedding import Embedder
+from mmrec.finetuning.fitting import fit_towers
+from mmrec.finetuning.loop import Loop
+from mmrec.finetuning.material import Material, comparable, gather, stored_spaces
+from mmrec.finetuning.objective import ContentVectors
+from mmrec.finetuning.parts import Parts
+from mmrec.finetuning.questions import centred
+from mmrec.finetuning.samples import Samples, VectorSamples
+from mmrec.finetuning.sources import Source
+from mmrec.finetuning.task import Kind, Task
+from mmrec.finetuning.tasks import task_of
+from mmrec.finetuning.tower_building import Tower, build_towers
+from mmrec.finetuning.vector_tower import VectorTower
+from mmrec.modality import Modality
+from mmrec.store.layout import Layout
+from mmrec.training.processes import make_accelerator
+
+__all__ = ["Access", "Prepared", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is read beside the store.
+
+    Attributes:
+        media: How pictures and sounds are read where an encoder runs on them.
+        log: What people did, for ``coengage``.
+
+    """
+
+    media: MediaAccess = field(default_factory=MediaAccess)
+    log: EventLog | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What is trained, on what, and how it is judged.
+
+    Attributes:
+        kind: What is learned.
+        config: How.
+        sources: The encoders.
+        towers: What is trained of each modality that takes part; heads in closed form are fitted already.
+        material: The store's items and their contents.
+        task: The objective and the questions.
+        before: The vectors that the store compares by as it is.
+        stay: Those of `before` that are still there afterwards.
+        loop: What takes the steps.
+        fingerprint: Of everything that decides each step.
+
+    """
+
+    kind: Kind
+    config: FinetuneConfig
+    sources: Sequence[Source]
+    towers: Mapping[Modality, Tower]
+    material: Material
+    task: Task
+    before: Sequence[ContentVectors]
+    stay: Sequence[ContentVectors]
+    loop: Loop
+    fingerprint: str
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What joins the processes."""
+        return self.loop.accelerator
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is left to train once heads are fitted."""
+        return any(weight.requires_grad for tower in self.towers.values() for weight in tower.network.parameters())
+
+    def counts(self) -> dict[str, int]:
+        """How much there is, by what it is."""
+        corpus, task = self.material.corpus, self.task
+        counts = {f"{modality} contents": len(own) for modality, own in corpus.contents.items()}
+        counts |= {f"{name} contents left out": count for name, count in self.material.left_out.items() if count}
+        return {"items": len(corpus), **counts, **task.counts, "held-out questions": len(task.test)}
+
+
+def prepare(
+    layout: Layout, sources: Sequence[Source], kind: Kind, config: FinetuneConfig, access: Access | None = None
+) -> Prepared:
+    """Build towers, read what they learn from, hold items out, and fit the heads that have a closed form.
+
+    Raises UsageError where there is nothing to learn from, or where processes see different contents.
+    """
+    access = access or Access()
+    accelerator = make_accelerator(config.device, config.precision)
+    able = frozenset(modality for modality in Modality for source in sources if source.spaces(modality))
+    towers = build_towers(sources, config.towers_for(kind, able))
+    column = config.label.column if kind == "label" else None
+    limits = limits_for([source.encoder for source in sources], access.media.limits)
+    material = gather(layout, towers, replace(access.media, limits=limits), config.memory, column)
+    corpus = material.corpus
+    # A head that nothing reached must not be saved as if it had been trained.
+    towers = {modality: tower for modality, tower in towers.items() if modality in corpus.contents}
+    task = task_of(kind, layout, material, config, access.log)
+    before = _stored(layout, sources, corpus, whole_items=task.whole_items)
+    fingerprint = _fingerprint(kind, corpus, config, before)
+    _check_alike(accelerator, fingerprint)
+    # What an encoder's own weights are trained away from is not there afterwards.
+    stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
+    _standardise(towers, material, task.train)
+    towers = fit_towers(towers, material.samples, corpus, task.train, config.seed, task.targets)
+    embedder = Embedder(Parts(towers, _Each(material.samples), config.part_cost, config.shards), accelerator)
+
+    def score(vectors: ContentVectors) -> float:
+        found = task.validation.ask([*stay, centred(vectors)])
+        return float(np.mean([one.metric(task.metric).mean() for one in found.values()])) if found else 0.0
+
+    loop = Loop(embedder, corpus, task.objective, score, config)
+    return Prepared(kind, config, sources, towers, material, task, before, stay, loop, fingerprint)
+
+
+class _Each:
+    """Samples of all modalities."""
+
+    def __init__(self, samples: Mapping[Modality, Samples]) -> None:
+        self._samples = samples
+
+    def costs(self, modality: Modality) -> np.ndarray:
+        return self._samples[modality].costs(modality)
+
+    def take(self, modality: Modality, places: np.ndarray) -> Sequence[Sample]:
+        return self._samples[modality].take(modality, places)
+
+    def expect(self, modality: Modality, places: np.ndarray) -> None:
+        self._samples[modality].expect(modality, places)
+
+
+def _stored(layout: Layout, sources: Sequence[Source], corpus: Corpus, *, whole_items: bool) -> list[ContentVectors]:
+    """What the store compares by as it is."""
+    stored = stored_spaces(layout, sources, corpus)
+    if not whole_items:
+        return [centred(space) for space in comparable(stored)]
+    return [centred({modality: vectors}) for some in stored.values() for _, modality, vectors in some]
+
+
+def _standardise(towers: Mapping[Modality, Tower], material: Material, items: Int64[np.ndarray, "n"]) -> None:
+    """Fix how heads shift and scale what they read, by what some items have.
+
+    Heads that begin as what they read leave it alone.
+    """
+    for modality, tower in towers.items():
+        samples = material.samples[modality]
+        if not isinstance(tower, VectorTower) or not isinstance(samples, VectorSamples):
+            continue
+        own = material.corpus.matrix(modality)[items]
+        rows = samples.vectors[modality][np.asarray(own.sum(axis=0)).ravel() > 0]
+        if tower.head is None or tower.head.config.residual is not None or not len(rows):
+            continue
+        ends = np.cumsum([dim for _, dim in tower.inputs])[:-1]
+        parts = np.split(rows, ends, axis=1)
+        device = tower.head.shift.device
+        tower.head.standardise(
+            {name: torch.from_numpy(part).to(device) for (name, _), part in zip(tower.inputs, parts, strict=True)}
+        )
+
+
+def _fingerprint(kind: str, corpus: Corpus, config: FinetuneConfig, before: Sequence[ContentVectors]) -> str:
+    """Everything that decides each step; how long to go on does not, unless the rate falls towards the end."""
+    free = {"patience", "device", "memory"} | (set() if config.anneal else {"epochs"})
+    seen = sha256((kind + config.model_dump_json(exclude=free)).encode())
+    seen.update(np.ascontiguousarray(corpus.rows).tobytes())
+    for modality, own in corpus.contents.items():
+        seen.update(modality.encode() + b"".join(own.hashes))
+        seen.update(own.offsets.tobytes() + own.places.tobytes())
+    for space in before:
+        for modality, vectors in space.items():
+            seen.update(modality.encode() + np.ascontiguousarray(vectors).tobytes())
+    return seen.hexdigest()
+
+
+def _check_alike(accelerator: Accelerator, fingerprint: str) -> None:
+    """Stop where one process could read what another could not: they would wait for each other for ever."""
+    if accelerator.num_processes > 1 and len(set(gather_object([fingerprint]))) > 1:
+        raise UsageError(
+            "The processes do not see the same items and contents. Put the store, and the pictures and sounds that it "
+            "names, where every machine can read them, and start again when nothing is taken in."
+        )

@@ -1,0 +1,85 @@
+"""How far a head may go: leaving out against fitting again, and a choice that knows what can be learned."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from mmrec.finetuning import fit_choice
+from mmrec.finetuning.fit_choice import PULLS, choose_pull, left_out
+from mmrec.finetuning.head_fitting import HeadFit, likeness
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.lists(st.integers(0, 5), min_size=2, max_size=12),
+    st.sampled_from([0.0, 3.0]),
+    st.sampled_from([0.05, 0.5]),
+)
+def test_a_group_that_is_left_out_lies_where_a_fit_without_it_puts_it(seed, groups, radial, ridge):
+    random = np.random.default_rng(seed)
+    rows, targets = random.normal(size=(len(groups), 4)), random.normal(size=(len(groups), 3))
+    alike = likeness(torch.from_numpy(rows), radial)
+    unseen, taught = left_out(alike, torch.from_numpy(targets), np.array(groups), ridge)
+    table = alike.numpy()
+    for group in set(groups):
+        own = np.array(groups) == group
+        solved = np.linalg.solve(table[~own][:, ~own] + ridge * np.eye(int((~own).sum())), targets[~own])
+        np.testing.assert_allclose(unseen[torch.from_numpy(own)], table[own][:, ~own] @ solved, atol=1e-8)
+    whole = table @ np.linalg.solve(table + ridge * np.eye(len(groups)), targets)
+    np.testing.assert_allclose(taught, whole, atol=1e-8)
+
+
+def made(seed, count=80, noise=0.3):
+    """Contents whose features tell their targets, and a start that tells little of them."""
+    random = np.random.default_rng(seed)
+    targets = random.normal(size=(count, 6))
+    features = np.tanh(targets @ random.normal(size=(6, 16)) / 2) + noise * random.normal(size=(count, 16))
+    start = targets + 2 * random.normal(size=(count, 6))
+    unit = [normalize(torch.from_numpy(some.astype(np.float32)), dim=1) for some in (features, start, targets)]
+    return {"features": unit[0], "start": unit[1]}, unit[2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_can_be_learned_is_gone_for_and_what_cannot_changes_nothing(seed):
+    inputs, targets = made(seed)
+    alone = np.arange(len(targets))
+    fit = HeadFit(start="start")
+    assert choose_pull(inputs, targets, alone, fit).pull >= 1
+    # A start that is right already, and features that say nothing: any step away is a loss.
+    noise = {"features": made(seed + 50)[0]["features"], "start": targets}
+    assert choose_pull(noise, targets, alone, fit).pull == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_do_not_vouch_for_each_other(seed):
+    """Each content twice: alone, a copy gives the other's answer away; together they go no further than one would."""
+    random = torch.Generator().manual_seed(seed)
+    targets = normalize(torch.randn(40, 6, generator=random), dim=1)
+    start = normalize(targets + 2 * normalize(torch.randn(40, 6, generator=random), dim=1), dim=1)
+    once = {"features": made(seed + 50, 40)[0]["features"], "start": start}
+    twice = {name: torch.cat([rows, rows]) for name, rows in once.items()}
+    both, fit = torch.cat([targets, targets]), HeadFit(start="start")
+    together = choose_pull(twice, both, np.tile(np.arange(40), 2), fit).pull
+    assert together <= 1
+    assert choose_pull(once, targets, np.arange(40), fit).pull <= 1
+    assert choose_pull(twice, both, np.arange(80), fit).pull > 1
+
+
+def test_the_rest_stays_and_without_a_start_there_is_nothing_to_choose():
+    inputs, targets = made(0)
+    alone = np.arange(len(targets))
+    plain = HeadFit(2.0, 0.3)
+    assert choose_pull(inputs, targets, alone, plain) == plain
+    chosen = choose_pull(inputs, targets, alone, HeadFit(2.0, 0.3, "start"))
+    assert (chosen.radial, chosen.ridge, chosen.start) == (2.0, 0.3, "start")
+    assert chosen.pull in PULLS
+
+
+def test_of_many_some_are_looked_at(monkeypatch):
+    monkeypatch.setattr(fit_choice, "_MOST", 50)
+    inputs, targets = made(0)
+    assert choose_pull(inputs, targets, np.arange(len(targets)), HeadFit(start="start")).pull >= 1
