@@ -93,3 +93,9 @@ def test_processes_that_do_not_divide_the_shards_are_refused(monkeypatch):
     monkeypatch.setattr("mmrec.training.processes.Accelerator", lambda **_: Three())
     with pytest.raises(UsageError, match="3 processes cannot share 2 shards"):
         accelerator_for(small_config(shards=2))
+
+
+def test_a_second_precision_in_one_process_is_refused():
+    accelerator_for(small_config())
+    with pytest.raises(UsageError, match=r"'bf16' was asked for, and this process has trained with 'no'"):
+        accelerator_for(small_config(precision="bf16"))
