@@ -29,6 +29,8 @@ from mmrec.modality import Modality
 
 FOLDS, SEED = 5, 0
 BEYOND = 10_000
+BEST = "bridge and radial head that starts from it"
+"""What `mmrec finetune align` fits where nothing else is said."""
 LANGUAGES = ("de", "fr", "es", "it", "nl", "pt")
 Model: TypeAlias = Callable[[Seen, np.ndarray], np.ndarray]
 """Items and the rows to be taught -> the vectors of all rows."""
@@ -60,7 +62,7 @@ def main() -> None:
         scope = "ONE FOLD ONLY" if given.quick else f"{FOLDS} folds"
         title = f"Text to {modality}, {len(items.asked)} in the gallery, {items.lost} more cannot be encoded, {scope}"
         show(title, rows + [(name, *_row(ranks)) for name, ranks in found.items()], {})
-        figures |= _figures(modality, found["bridge and radial head"])
+        figures |= _figures(modality, found[BEST])
     show("Fine-tuning on the stamps", [("seconds", "folds"), (time.monotonic() - started, len(folds))], figures)
 
 
@@ -71,7 +73,7 @@ def _models() -> dict[str, tuple[Model, float]]:
         "bridge and linear ridge": (_taught(HeadFit(0.0, 0.3)), 0.5),
         "radial head alone": (_taught(HeadFit()), 1.0),
         "bridge and radial head": (_taught(HeadFit()), 0.5),
-        "bridge and radial head that starts from it": (_started, 0.5),
+        BEST: (_started, 0.5),
     }
 
 
@@ -105,7 +107,7 @@ def _taught(settings: HeadFit, inputs: int = 2, further: list[np.ndarray] | None
 
 
 def _started(items: Seen, rows: np.ndarray) -> np.ndarray:
-    """What `mmrec finetune align` fits: the head adds to the bridge, as far as what is taught, left out, says."""
+    """The head adds to the bridge, as far as what is taught, left out in turn, says that it should."""
     vectors = {name: torch.from_numpy(one) for name, one in items.vectors.items()}
     inputs = {name: one[rows] for name, one in vectors.items()}
     targets = torch.from_numpy(items.targets[rows])

@@ -107,8 +107,10 @@ def finetune(
 
 
 def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) -> list[Epoch]:
-    """Train, and leave the best weights in the towers."""
+    """Train what asks for it, and leave the best weights in the towers."""
     folder.mkdir(parents=True, exist_ok=True)
+    if not ready.trains:
+        return []
     is_main = ready.accelerator.is_main_process
     with Board(folder / "tensorboard", ready.task.metric.upper()) if is_main else nullcontext() as board:
 
@@ -118,7 +120,7 @@ def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) ->
             if said is not None:
                 said(epoch)
 
-        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, heard) if ready.trains else []
+        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, heard)
 
 
 def _write(ready: Prepared, report: Report, folder: Path) -> None:
