@@ -30,12 +30,12 @@ from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot, open_snapshot
 from mmrec.store.generations import Manifest, manifest, numbers, roll_back
 from mmrec.store.hits import hit_of
-from mmrec.store.items import StoredItem, as_item
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.near_ids import near_ids
 from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
 from mmrec.store.staging import remove_items
+from mmrec.store.stored_item import StoredItem, as_item
 
 __all__ = ["Engine"]
 

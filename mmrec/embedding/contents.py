@@ -18,8 +18,8 @@ from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.earlier import KnownBad
-from mmrec.store.items import StoredField, StoredItem
 from mmrec.store.quarantine import Quarantined
+from mmrec.store.stored_item import StoredField, StoredItem
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["HOPELESS", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]

@@ -27,7 +27,8 @@ from mmrec.items import Item, Reject, Removal
 from mmrec.modality import Modality
 from mmrec.store.declared import declared_spaces, is_imported
 from mmrec.store.earlier import Earlier, KnownBad
-from mmrec.store.items import ItemTable, item_schema
+from mmrec.store.item_schema import item_schema
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.quarantine import Quarantined, StagedQuarantine
 from mmrec.store.scratch import scratch_folder

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from mmrec.items import Item, Reject, Removal
 from mmrec.store.earlier import Earlier
-from mmrec.store.items import ItemTable, StoredField, StoredItem
+from mmrec.store.items import ItemTable
 from mmrec.store.quarantine import Quarantined
+from mmrec.store.stored_item import StoredField, StoredItem
 
 __all__ = ["Known", "Lookup", "chunks"]
 

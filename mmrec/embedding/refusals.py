@@ -6,8 +6,8 @@ from dataclasses import replace
 from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.contents import Fresh, content_key, key_of
 from mmrec.items import Scalar
-from mmrec.store.items import StoredField, StoredItem
 from mmrec.store.quarantine import Quarantined, StagedQuarantine, dump_item
+from mmrec.store.stored_item import StoredField, StoredItem
 
 __all__ = ["Ailing", "Refusals"]
 

@@ -13,9 +13,10 @@ from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.store.declared import is_imported
 from mmrec.store.earlier import Earlier
-from mmrec.store.items import ItemTable, StoredItem
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.quarantine import Quarantined, read_quarantine
+from mmrec.store.stored_item import StoredItem
 
 __all__ = ["can_be_retried", "items_to_retry"]
 

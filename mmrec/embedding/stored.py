@@ -8,8 +8,9 @@ from mmrec.errors import UsageError
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
 from mmrec.store.declared import is_imported
-from mmrec.store.items import ItemTable, StoredField, StoredItem, as_item
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import StoredField, StoredItem, as_item
 
 __all__ = ["check_within_reach", "stored_items"]
 

@@ -14,7 +14,8 @@ from mmrec.exchange.places import placed
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
 from mmrec.exchange.writers import write_dataset, write_parquet_directory, write_parquet_file
 from mmrec.generation.generation import FUSION
-from mmrec.store.items import RESERVED, ItemTable
+from mmrec.store.item_schema import RESERVED
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.tables import writing
 

@@ -21,7 +21,8 @@ from mmrec.embedding.writer import VectorWriter
 from mmrec.exchange.vector_files import VectorFile, VectorRow
 from mmrec.items import Scalar
 from mmrec.store.declared import VECTOR_FIELD, Declared, is_imported
-from mmrec.store.items import ItemTable, StoredField, StoredItem, item_schema
+from mmrec.store.item_schema import item_schema
+from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
@@ -29,6 +30,7 @@ from mmrec.store.quarantine import Quarantined, StagedQuarantine, replace_column
 from mmrec.store.retype import common_type
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items
+from mmrec.store.stored_item import StoredField, StoredItem
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["ImportTally", "VectorImport"]

@@ -16,8 +16,9 @@ from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, current, manifest
-from mmrec.store.items import ItemTable, as_fields
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import as_fields
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["ContentVectors", "ItemVectors", "fused_by", "read_fusion"]

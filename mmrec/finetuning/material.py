@@ -18,8 +18,9 @@ from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.vector_tower import VectorTower
 from mmrec.modality import Modality
 from mmrec.spaces import Space
-from mmrec.store.items import ItemTable, as_fields
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import as_fields
 from mmrec.store.vectors import VectorTable
 
 __all__ = ["Material", "Place", "comparable", "gather", "stored_spaces"]

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float32
 
 from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion
-from mmrec.store.items import StoredField
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import StoredField
 from mmrec.store.vectors import VectorTable
 from mmrec.unit import unit
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mmrec.query import Hit
-from mmrec.store.items import StoredItem
+from mmrec.store.stored_item import StoredItem
 
 __all__ = ["hit_of"]
 

@@ -1,8 +1,7 @@
 """The table of items. A row's Lance row id is the row number that indexes see; it stays for the item's life."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,78 +11,15 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import UsageError
-from mmrec.items import Scalar
 from mmrec.modality import Modality
+from mmrec.store.item_schema import RESERVED
 from mmrec.store.keys import words_of
+from mmrec.store.stored_item import StoredField, StoredItem, as_fields, as_item
 from mmrec.store.tables import open_table, quoted
 
-__all__ = ["RESERVED", "ItemTable", "StoredField", "StoredItem", "as_fields", "as_item", "item_schema"]
-
-FIELD_TYPE = pa.struct(
-    [
-        ("modality", pa.string()),
-        ("column", pa.string()),
-        ("hash", pa.binary(16)),
-        ("uri", pa.string()),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-    ]
-)
-OWN_COLUMNS = [
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("mmrec_digest", pa.binary(16)),
-    pa.field("mmrec_text", pa.string()),
-    pa.field("mmrec_fields", pa.list_(FIELD_TYPE)),
-]
-RESERVED = frozenset(column.name for column in OWN_COLUMNS)
-"""Column names that metadata cannot have."""
+__all__ = ["ItemTable"]
 
 IDS_PER_QUERY = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredField:
-    """One content of a stored item.
-
-    Attributes:
-        modality: What it is.
-        column: Where in the source it came from.
-        hash: Content hash, the key of its vectors; None where the content is in quarantine.
-        uri: Where the bytes are; None for text.
-        size: Bytes of the file when it was read; None for text and for bytes inside a table.
-        mtime_ns: Modification time of the file when it was read.
-
-    """
-
-    modality: Modality
-    column: str
-    hash: bytes | None
-    uri: str | None = None
-    size: int | None = None
-    mtime_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """One row of the table; `row` is -1 before it is committed."""
-
-    id: str
-    digest: bytes
-    text: str | None
-    fields: tuple[StoredField, ...]
-    metadata: Mapping[str, Scalar]
-    row: int = -1
-
-
-def item_schema(metadata: pa.Schema) -> pa.Schema:
-    """Columns of the table for a catalog's metadata. Raises UsageError for a name that the table cannot have."""
-    odd = [name for name in metadata.names if not _is_fit(name)]
-    if odd:
-        raise UsageError(
-            f"metadata column {odd[0]!r} cannot be stored: a name must not be 'id' or blank, begin with _row or mmrec_,"
-            " or have a dot, a backtick or a control character in it; rename it in the source or leave it out"
-        )
-    return pa.schema([*OWN_COLUMNS, *metadata])
 
 
 class ItemTable:
@@ -262,40 +198,5 @@ class ItemTable:
         )
 
 
-def _is_fit(name: str) -> bool:
-    reserved = name in RESERVED or name.startswith(("_row", "mmrec_"))
-    return bool(name.strip()) and name.isprintable() and not reserved and not set(name) & {".", "`"}
-
-
 def _after(version: int) -> str:
     return f"_row_last_updated_at_version > {int(version)}"
-
-
-def as_item(row: dict[str, Any]) -> StoredItem:
-    """An item from its row, which is used up."""
-    return StoredItem(
-        id=row.pop("id"),
-        digest=row.pop("mmrec_digest"),
-        text=row.pop("mmrec_text"),
-        fields=as_fields(row.pop("mmrec_fields")),
-        row=row.pop("_rowid", -1),
-        metadata=row,
-    )
-
-
-_MODALITIES = {str(modality): modality for modality in Modality}
-
-
-def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
-    """Fields as they lie in the column ``mmrec_fields``."""
-    return tuple(
-        StoredField(
-            _MODALITIES[entry["modality"]],
-            entry["column"],
-            entry["hash"],
-            entry["uri"],
-            entry["size"],
-            entry["mtime_ns"],
-        )
-        for entry in entries or ()
-    )

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
-from mmrec.store.items import IDS_PER_QUERY, OWN_COLUMNS, RESERVED, StoredItem, as_item
+from mmrec.store.item_schema import OWN_COLUMNS, RESERVED
+from mmrec.store.items import IDS_PER_QUERY
 from mmrec.store.retype import common_type, mend, retype
+from mmrec.store.stored_item import StoredItem, as_item
 from mmrec.store.tables import compact, create, open_table, quoted, writing
 
 __all__ = ["StagedItems", "commit_items", "remove_items"]

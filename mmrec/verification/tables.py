@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.modality import Modality
-from mmrec.store.items import OWN_COLUMNS
+from mmrec.store.item_schema import OWN_COLUMNS
 from mmrec.store.keys import as_words, words_of
 from mmrec.store.layout import Layout
 from mmrec.store.ledger import altered
