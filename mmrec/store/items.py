@@ -31,21 +31,21 @@ class ItemTable:
     @property
     def version(self) -> int:
         """Version of the snapshot, 0 before the first commit."""
-        return self._table.version if self._table else 0
+        return self._table.version if self._table is not None else 0
 
     @property
     def latest_version(self) -> int:
         """Version of the newest commit by anyone."""
-        return self._table.latest_version if self._table else 0
+        return self._table.latest_version if self._table is not None else 0
 
     def __len__(self) -> int:
         """Number of items."""
-        return self._table.count_rows() if self._table else 0
+        return self._table.count_rows() if self._table is not None else 0
 
     @property
     def metadata_schema(self) -> pa.Schema:
         """The columns that `where` can name beside ``id``."""
-        return pa.schema([f for f in self._table.schema if f.name not in RESERVED] if self._table else [])
+        return pa.schema([f for f in self._table.schema if f.name not in RESERVED] if self._table is not None else [])
 
     def rows(self, where: str | None = None) -> Int64[np.ndarray, "n"]:
         """Row numbers, ascending, of all items or of those a SQL expression lets pass.

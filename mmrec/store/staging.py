@@ -119,7 +119,9 @@ def commit_items(path: Path, staged: StagedItems) -> None:
     if not staged.count:
         return
     with writing(path):
-        table = open_table(path) or create(path, staged.schema)
+        table = open_table(path)
+        if table is None:
+            table = create(path, staged.schema)
         schema = _reconcile(table, staged)
         batches = _cast(staged.batches(), schema)
         if table.count_rows() == 0:

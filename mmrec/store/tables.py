@@ -1,5 +1,6 @@
 """The one place that opens Lance tables."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import lance
 import pyarrow as pa
 
 from mmrec.errors import StoreError
+from mmrec.store.files import sync_directory
 
 __all__ = ["SMALL_ROWS", "append", "compact", "create", "drop_rows", "open_table", "quoted", "writing"]
 
@@ -20,6 +22,8 @@ SMALL_ROWS = 65_536
 
 def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | None:
     """Open a table at its latest or a given version; None where it was never written.
+
+    Compare it with None: a table without rows is false.
 
     Raises StoreError where it cannot be read.
     """
@@ -44,11 +48,17 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
-    """Make an empty table whose rows keep their row id for life."""
+    """Make an empty table whose rows keep their row id for life: whole or not at all, even where the process is killed.
+
+    Hold a lock where others may make the same table.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return lance.write_dataset(
-        schema.empty_table(), str(path), schema=schema, mode="create", enable_stable_row_ids=True
-    )
+    beside = path.with_name(f".{path.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)  # of one that was killed
+    lance.write_dataset(schema.empty_table(), str(beside), schema=schema, mode="create", enable_stable_row_ids=True)
+    beside.replace(path)
+    sync_directory(path.parent)
+    return lance.dataset(str(path))
 
 
 def append(path: Path, rows: pa.Table) -> lance.LanceDataset:

@@ -32,7 +32,7 @@ class VectorTable:
     @property
     def version(self) -> int | None:
         """The table version seen, None where no vector was ever written."""
-        return self._table.version if self._table else None
+        return self._table.version if self._table is not None else None
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
         """Which contents have a vector here."""

@@ -19,7 +19,13 @@ crash_job = importlib.util.module_from_spec(_SPEC)
 sys.modules["crash_job"] = crash_job
 _SPEC.loader.exec_module(crash_job)
 
-BIRTH = ["mmrec.store.files:Path.replace:1:before", "mmrec.store.layout:write_atomically:1:after"]
+BIRTH = [
+    "mmrec.store.files:Path.replace:1:before",
+    "mmrec.store.layout:write_atomically:1:after",
+    "mmrec.store.tables:lance.write_dataset:1:after",  # a table of vectors is there, under another name
+    "mmrec.store.tables:create:1:after",  # and without a row
+    "mmrec.store.staging:create:1:after",  # so is that of the items
+]
 STEPS = [
     "mmrec.store.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
     "mmrec.embedding.writer:append_vectors:1:before",

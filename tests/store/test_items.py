@@ -14,6 +14,7 @@ from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
 from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.store.tables import create
 
 METADATA = pa.schema([("category", pa.string()), ("price", pa.int64())])
 
@@ -159,3 +160,15 @@ def test_a_store_of_another_format_is_refused(layout):
     (layout.root / "store.json").write_text("{}")
     with pytest.raises(StoreError, match="cannot be read"):
         layout.check()
+
+
+def test_a_table_without_rows_is_there(tmp_path):
+    path = tmp_path / "items.lance"
+    leftover = tmp_path / ".items.lance.new"
+    leftover.mkdir()
+    (leftover / "of one that was killed").touch()
+    create(path, item_schema(pa.schema([("shelf", pa.string())])))
+    table = ItemTable(path)
+    assert (table.version, table.latest_version, len(table)) == (1, 1, 0)
+    assert table.metadata_schema.names == ["shelf"]
+    assert not leftover.exists()
