@@ -30,7 +30,8 @@ def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, 
     early = histories.times < cutoff
     left, right, people = _places(corpus, histories, speaking & early, config)
     learned = np.isin(left, held.train) & np.isin(right, held.train)
-    objective = CoEngage(corpus, (left[learned], right[learned]), config)
+    pairs = (left[learned], right[learned])
+    objective = CoEngage(corpus, pairs, config)
     validation = np.isin(left, held.train) & np.isin(right, held.validation)
     new = ~np.isin(left, held.test) & np.isin(right, held.test)
     kinds = {_HELD_OUT: (left[new], right[new], people[new])}
@@ -45,7 +46,7 @@ def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, 
 
     asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.untaught})
     checks = _pair_questions(corpus, checked, {"the next item": held.untaught})
-    return Task(objective, held.train, checks, asked, True, counts, targets=targets)
+    return Task(objective, held.train, checks, asked, True, counts, learned=pairs, targets=targets)
 
 
 def _targets(

@@ -124,7 +124,7 @@ def prepare(
     towers = {modality: tower for modality, tower in towers.items() if modality in corpus.contents}
     task = task_of(kind, layout, material, config, access.log)
     before = _stored(layout, sources, corpus, whole_items=task.whole_items)
-    fingerprint = _fingerprint(kind, corpus, config, before)
+    fingerprint = _fingerprint(kind, corpus, config, task.learned, before)
     _check_alike(accelerator, fingerprint)
     # What an encoder's own weights are trained away from is not there afterwards.
     stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
@@ -185,7 +185,13 @@ def _standardise(towers: Mapping[Modality, Tower], material: Material, items: In
         )
 
 
-def _fingerprint(kind: str, corpus: Corpus, config: FinetuneConfig, before: Sequence[ContentVectors]) -> str:
+def _fingerprint(
+    kind: str,
+    corpus: Corpus,
+    config: FinetuneConfig,
+    learned: Sequence[Int64[np.ndarray, "_"]],
+    before: Sequence[ContentVectors],
+) -> str:
     """Everything that decides each step; how long to go on does not, unless the rate falls towards the end."""
     free = {"patience", "device", "memory"} | (set() if config.anneal else {"epochs"})
     seen = sha256((kind + config.model_dump_json(exclude=free)).encode())
@@ -193,6 +199,8 @@ def _fingerprint(kind: str, corpus: Corpus, config: FinetuneConfig, before: Sequ
     for modality, own in corpus.contents.items():
         seen.update(modality.encode() + b"".join(own.hashes))
         seen.update(own.offsets.tobytes() + own.places.tobytes())
+    for numbers in learned:
+        seen.update(np.ascontiguousarray(numbers).tobytes())
     for space in before:
         for modality, vectors in space.items():
             seen.update(modality.encode() + np.ascontiguousarray(vectors).tobytes())

@@ -34,6 +34,7 @@ class Task:
         metric: What is judged by. Of one label there are many items: one of them is near the top in any case, and only
             whether it is the first of all tells anything. Held-out items may be few, so that R@10 would be reached by
             chance; the reciprocal rank tells apart wherever the answer stands.
+        learned: What of a store or a log, beside its contents, decides the steps: pairs of items, or labels.
         targets: Where items should lie for heads in closed form, a row each, zero for those of which nothing is known;
             None where a frozen modality says so.
 
@@ -46,4 +47,5 @@ class Task:
     whole_items: bool
     counts: Mapping[str, int]
     metric: str = "mrr"
+    learned: tuple[Int64[np.ndarray, "_"], ...] = ()
     targets: Callable[[], Float64[np.ndarray, "items _"]] | None = None

@@ -77,7 +77,7 @@ def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
     counts = {**held.sizes, "labels": len(values)}
-    return Task(Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts, "r@1")
+    return Task(Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts, "r@1", (labels,))
 
 
 def _label_questions(

@@ -157,6 +157,13 @@ def test_a_run_that_is_killed_ends_with_the_same_weights(shop, taught):
         assert np.array_equal(weight, heads[1][name]), name
 
 
+def test_a_training_does_not_go_on_with_other_behaviour(shop, taught):
+    out, _ = taught
+    elsewhere = ["--events", f"sqlite:///{shop}/shuffled.db"]
+    command = ["finetune", "coengage", shop / "store", "--config", shop / "tune.toml", "--out", out, *elsewhere]
+    assert run_app(app, [str(argument) for argument in command]) == ExitCode.USAGE
+
+
 def test_behaviour_by_chance_teaches_nothing(shop):
     told = tuned(shop, "coengage", shop / "chance", "--events", f"sqlite:///{shop}/shuffled.db")
     assert told["verdict"] in {"no difference", "hurt"}
