@@ -66,8 +66,13 @@ def hold_out(corpus: Corpus, items: Int64[np.ndarray, "n"], config: HeldOutConfi
     """Split some items, group by group, in an order that the seed decides.
 
     A share is filled until the next group would exceed it; one that is larger than that is trained on.
-    Raises UsageError where either part would be empty, as where all items hang together.
+    Raises UsageError where there are none, or either part would be empty, as where all items hang together.
     """
+    if not len(items):
+        raise UsageError(
+            "There is nothing to learn from: no item has what is wanted. For align that is contents of two modalities "
+            "that attract each other, for label a value in the column, and always a content that an encoder reads."
+        )
     groups = groups_of(corpus, config.together)
     sizes = np.bincount(groups[items], minlength=int(groups.max(initial=-1)) + 1)
     order = np.random.default_rng([seed, len(corpus)]).permutation(np.flatnonzero(sizes))

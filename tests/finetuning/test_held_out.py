@@ -93,8 +93,14 @@ def test_a_group_that_is_larger_than_a_share_is_trained_on():
     assert len(held.validation) == len(held.test) == 4
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 12])
+@pytest.mark.parametrize("count", [1, 2, 12])
 def test_what_cannot_be_split_is_refused(count):
-    corpus = corpus_of([([b"shared"], []) for _ in range(max(1, count))])
+    corpus = corpus_of([([b"shared"], []) for _ in range(count)])
     with pytest.raises(UsageError, match=rf"{count} items cannot be split.* largest\s.*group has {count}"):
         hold_out(corpus, np.arange(count), HeldOutConfig(), 0)
+
+
+def test_no_items_at_all_are_told_as_that():
+    corpus = Corpus.of([1, 2], {Modality.TEXT: [[b"a"], [b"b"]]})
+    with pytest.raises(UsageError, match="nothing to learn from"):
+        hold_out(corpus, np.empty(0, dtype=np.int64), HeldOutConfig(), 0)
