@@ -23,6 +23,7 @@ from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import job_lock
+from mmrec.trust import remember
 
 __all__ = ["Indexing", "index_items", "spaces_of"]
 
@@ -32,7 +33,8 @@ class Indexing:
     """How a catalog is taken in.
 
     Attributes:
-        encoder_source: Preset or config file of the encoders, written into the manifest for the reader.
+        encoder_source: Preset, models, folder or config file of the encoders, written into the manifest. That this user
+            named a folder for this store is kept, so that it opens with it.
         weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
         keep_missing: Keep items that the source no longer has.
         delta: Take the source for changes alone: what it does not name stays as it is.
@@ -74,9 +76,11 @@ def index_items(
 
     A generation is published only where something changed. What others change while the source is read is newer than
     it and stays until the next run. Raises StoreBusyError where another job is at work on the store, StoreError where
-    the store or a check of the new generation fails, UsageError where metadata or weights do not fit.
+    the store or a check of the new generation fails, UsageError where metadata or weights do not fit, or the
+    encoders lie inside the store.
     """
     layout.create()
+    remember(layout, how.encoder_source)
     with job_lock(layout.job_lock):
         return _index_locked(source, metadata, layout, encoders, how)
 

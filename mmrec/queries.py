@@ -113,8 +113,8 @@ def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, "_
         if there.fingerprint != space.fingerprint:
             raise SpaceMismatchError(
                 f"the query is in the space {space.name} ({space.fingerprint[:12]}), and the items are in the space "
-                f"{there.name} ({there.fingerprint[:12]}), so that the two cannot be compared. Open the store with "
-                f"--encoders {made_with}, or move it: mmrec index STORE --encoders ..."
+                f"{there.name} ({there.fingerprint[:12]}), so that the two cannot be compared. The items were encoded "
+                f"with {made_with!r}: name those encoders with --encoders, or move the store to others with mmrec index."
             )
 
 

@@ -10,16 +10,16 @@ from typing import Final
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import Answering, Compared, compare_generations
 from mmrec.encoders.fitting import covers, fitting
-from mmrec.encoders.presets import load_encoders, may_reopen
+from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.wording import figure, signed
 from mmrec.generation.generation import Generation
 from mmrec.judged_queries import read_judged_queries
 from mmrec.modality import Modality
-from mmrec.opening import check_may_reopen
 from mmrec.queries import QueryMaker
 from mmrec.store.layout import Layout
+from mmrec.trust import check_encoders, check_named, may_reopen
 from pipelines import console
 
 __all__ = ["CompareOptions", "compare", "print_comparison"]
@@ -40,6 +40,7 @@ class CompareOptions:
         encoders: What may have made the generations, beside what they name themselves and may be reopened.
         device: Where encoders run.
         dtype: Their number format.
+        trust_code: Run code that is not this package's own where a folder in `encoders` names it.
 
     """
 
@@ -51,17 +52,20 @@ class CompareOptions:
     encoders: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "fp32"
+    trust_code: bool = False
 
 
 def compare(asked: CompareOptions, media: MediaAccess) -> Compared:
     """Compare two generations on a file of queries. Raises UsageError, StoreError; see `mmrec.errors`."""
     layout = Layout(asked.store)
     layout.check()
+    for given in asked.encoders:
+        check_named(layout, given)
     queries = read_judged_queries(asked.queries)
 
     @cache
     def load(source: str) -> Sequence[Encoder]:
-        return load_encoders(source, device=asked.device, dtype=asked.dtype)
+        return load_encoders(source, device=asked.device, dtype=asked.dtype, trust_code=asked.trust_code)
 
     def maker_of(generation: Generation) -> QueryMaker:
         @cache
@@ -101,9 +105,9 @@ def _encoders(
     """The encoders given that fill a generation's spaces, or else what it was made with where that may be reopened."""
     spaces = [block.space for block in generation.fusion.blocks]
     found = fitting(map(load, given), spaces)
-    if found is not None and (covers(found, spaces) or not may_reopen(made_with)):
+    if found is not None and (covers(found, spaces) or not may_reopen(layout, made_with)):
         return found
-    check_may_reopen(layout, made_with)
+    check_encoders(layout, made_with, console.confirmed)
     return load(made_with)
 
 

@@ -15,7 +15,19 @@ from rich.text import Text
 
 from mmrec.errors import UsageError
 
-__all__ = ["agree", "clean", "data", "emit_json", "emit_json_rows", "note", "notes", "pairs", "table", "warn"]
+__all__ = [
+    "agree",
+    "clean",
+    "confirmed",
+    "data",
+    "emit_json",
+    "emit_json_rows",
+    "note",
+    "notes",
+    "pairs",
+    "table",
+    "warn",
+]
 
 data = Console(highlight=False)
 """Answers: the tables."""
@@ -74,6 +86,11 @@ def agree(question: str, *, yes: bool, instead: str) -> None:
         raise UsageError(f"{question}? There is no terminal to ask: add --yes to agree. {instead}")
     if not typer.confirm(question, default=True, err=True):
         raise UsageError(f"Nothing was done. {instead}")
+
+
+def confirmed(question: str) -> bool:
+    """Return whether the person at the terminal says yes; without a terminal nobody does."""
+    return sys.stdin.isatty() and typer.confirm(clean(question), default=False, err=True)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> Table:

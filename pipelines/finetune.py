@@ -12,6 +12,7 @@ from accelerate import PartialState
 from mmrec.behaviour.log import open_log
 from mmrec.compute import own_threads, pick_device
 from mmrec.encoders.presets import read_encoder_specs
+from mmrec.encoders.trusted import foreign_factories
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.estimate import estimate
@@ -47,6 +48,7 @@ class FinetuneOptions:
         column: Metadata column of the labels; the configuration's if None.
         media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
         allow_fetch: Fetch pictures and sounds from public web addresses.
+        trust_code: Run code that is not this package's own where a folder of encoders names it.
 
     """
 
@@ -59,6 +61,7 @@ class FinetuneOptions:
     column: str | None = None
     media_root: str | None = None
     allow_fetch: bool = False
+    trust_code: bool = False
 
 
 def run(options: FinetuneOptions) -> dict[str, object] | None:
@@ -70,13 +73,14 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
     own_threads()
     layout, config = _given(options)
     folder = options.out or layout.root.with_name(f"{layout.root.name}-{options.objective}")
-    if folder.resolve() in {layout.root.resolve(), *layout.root.resolve().parents}:
-        raise UsageError(f"--out {folder} is the store or holds it; name a folder of its own")
+    root = layout.root.resolve()
+    if folder.resolve() in {root, *root.parents} or folder.resolve().is_relative_to(root):
+        raise UsageError(f"--out {folder} is the store, in it, or holds it; name a folder of its own")
     chosen = encoders_of(options.encoders, layout)
     folder.mkdir(parents=True, exist_ok=True)
     is_main = _is_main(config)
     with commit_lock(folder / "training.lock", 0) if is_main else nullcontext(), _opened(options, layout) as access:
-        sources = load_sources(chosen, device=config.device)
+        sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
         done = finetune(layout, sources, options.objective, config, folder, access, _say if is_main else None)
     if not is_main:
         return None
@@ -97,7 +101,7 @@ def run_dry(options: FinetuneOptions) -> dict[str, object] | None:
     chosen = encoders_of(options.encoders, layout)
     is_main = _is_main(config)
     with _opened(options, layout) as access:
-        sources = load_sources(chosen, device=config.device)
+        sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
         cost = estimate(layout, sources, options.objective, config, access)
     if not is_main:
         return None
@@ -139,7 +143,8 @@ def _told(report: Report, encoders: Path, seconds: float) -> dict[str, object]:
     if report.verdict.word == "hurt":
         console.warn("A worse model is not taken up by `mmrec index`, unless --force says so.")
     else:
-        console.note(f"To move a store to it: mmrec index STORE --encoders {encoders}")
+        trust = " --trust-code" if foreign_factories(read_encoder_specs(encoders)) else ""
+        console.note(f"To move a store to it: mmrec index STORE --encoders {encoders}{trust}")
     lines = [line for line in report.verdict.lines if line.metric == report.verdict.metric]
     metric = report.verdict.metric.upper()
     return {

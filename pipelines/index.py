@@ -13,7 +13,7 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import Source, open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
-from mmrec.encoders.presets import PRESETS, load_encoders, may_reopen, recorded_source
+from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
 from mmrec.finetuning.verdict import told_of
 from mmrec.indexing import Indexing, index_items
@@ -21,6 +21,7 @@ from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.trust import check_encoders, check_named
 from pipelines import console
 from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
@@ -46,7 +47,13 @@ def run(options: IndexOptions) -> IndexSummary:
     had_tower = _has_tower(layout)
     chosen = encoders_of(options.encoders, layout)
     _check_verdict(chosen, force=options.force)
-    encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
+    encoders = load_encoders(
+        chosen,
+        device=options.device,
+        dtype=options.dtype,
+        trust_code=options.trust_code,
+        own_file=not options.encoders_from_file,
+    )
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
         opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
@@ -86,8 +93,9 @@ def run(options: IndexOptions) -> IndexSummary:
 
 
 def encoders_of(given: str | None, layout: Layout) -> str:
-    """The encoders as given, or those of the store. Raises UsageError where those are a person's own."""
+    """The encoders as given, or those of the store. Raises UsageError and StoreError where they may not be used."""
     if given is not None:
+        check_named(layout, given)
         return given
     number = current(layout)
     made_with = PACKAGED if number is None else manifest(layout, number).encoders
@@ -96,11 +104,7 @@ def encoders_of(given: str | None, layout: Layout) -> str:
             f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
             f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
         )
-    if not may_reopen(made_with):
-        raise UsageError(
-            f"{layout.root} was made with the encoders of {made_with}; name them with --encoders {made_with}, or "
-            f"move the store to others with --encoders {PACKAGED}"
-        )
+    check_encoders(layout, made_with, console.confirmed)
     return made_with
 
 

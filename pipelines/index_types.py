@@ -49,6 +49,8 @@ class IndexOptions:
         allow_fetch: Fetch pictures and sounds from public web addresses.
         yes: Consent to the guess beforehand.
         force: Take up encoders that fine-tuning made worse.
+        trust_code: Run code that is not this package's own where a folder of encoders names it.
+        encoders_from_file: Whether it was a catalog's file that named the encoders: it may come from anyone.
         storage: Options of object stores, by scheme, s3 or gs.
 
     """
@@ -70,6 +72,8 @@ class IndexOptions:
     allow_fetch: bool = False
     yes: bool = False
     force: bool = False
+    trust_code: bool = False
+    encoders_from_file: bool = False
     storage: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 

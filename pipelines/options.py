@@ -21,6 +21,7 @@ __all__ = [
     "MediaRootOption",
     "SheetOption",
     "StoreArgument",
+    "TrustCodeOption",
     "WhereOption",
 ]
 
@@ -47,7 +48,11 @@ DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
 DtypeOption = Annotated[str, DTYPE]
 
 EncodersOption = Annotated[
-    str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE", help="Encoders, if the store needs your own.")
+    str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders, if the store needs your own.")
+]
+
+TrustCodeOption = Annotated[
+    bool, typer.Option("--trust-code", help="Run code that is not mmrec's own where a folder of --encoders names it.")
 ]
 
 HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many items to find.")]

@@ -41,7 +41,14 @@ def show(store: Path, limit: int | None, *, as_json: bool) -> None:
 
 
 def retry(
-    store: Path, encoders: str | None, device: str, dtype: str, *, media_root: str | None, allow_fetch: bool
+    store: Path,
+    encoders: str | None,
+    device: str,
+    dtype: str,
+    *,
+    trust_code: bool,
+    media_root: str | None,
+    allow_fetch: bool,
 ) -> dict[str, object]:
     """Try again what was left out, from where it lies. Returns what is told of it.
 
@@ -61,7 +68,7 @@ def retry(
     chosen = encoders_of(encoders, layout)
     with opened_media(media_root, allow_fetch=allow_fetch) as media, progress("trying again") as advance:
         how = Indexing(encoder_source=recorded_source(chosen), retry=True, media=media, report=Reporter(advance))
-        loaded = load_encoders(chosen, device=device, dtype=dtype)
+        loaded = load_encoders(chosen, device=device, dtype=dtype, trust_code=trust_code)
         tally, made = index_items(items_to_retry(layout, media), table.metadata_schema, layout, loaded, how)
     left = count_quarantined(layout.quarantine)
     return told | {

@@ -55,6 +55,7 @@ class RecommendOptions:
     encoders: str | None
     device: str
     dtype: str
+    trust_code: bool = False
 
 
 def run_recommend(asked: RecommendOptions) -> Recommendations:
@@ -66,6 +67,8 @@ def run_recommend(asked: RecommendOptions) -> Recommendations:
         dtype=asked.dtype,
         events=asked.events,
         kinds=None if asked.kinds is None else load_kinds(asked.kinds),
+        confirm=console.confirmed,
+        trust_code=asked.trust_code,
     )
     with closing(opened) as engine:
         return engine.recommend(

@@ -13,7 +13,8 @@
     [storage.s3]                           # handed to s3fs; credentials are better kept in the environment
     endpoint_url = "http://localhost:9000"
 
-What concerns a single run, such as ``--prune``, is no part of it. Flags win over the file.
+What concerns a single run, such as ``--prune``, is no part of it. Flags win over the file. Code that is not mmrec's own
+is run for encoders that the file names only with ``--trust-code``: a catalog may come from anyone.
 """
 
 import tomllib
@@ -82,6 +83,7 @@ def with_spec(options: IndexOptions, given: Collection[str]) -> IndexOptions:
     said = {name: getattr(spec, name) for name in spec.model_fields_set if name not in {*given, "columns", "source"}}
     if spec.weights is not None and "weights" in said:
         said["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}
+    said["encoders_from_file"] = "encoders" in said
     columns = {
         part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name) for part in fields(Columns)
     }

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.encoders.presets import load_encoders, may_reopen
-from mmrec.errors import StoreError
+from mmrec.encoders.presets import load_encoders
 from mmrec.indexing import spaces_of
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.collect import Policy, collect
 from mmrec.store.layout import Layout
+from mmrec.trust import check_encoders, check_named
 from mmrec.verification.findings import Report
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
@@ -38,9 +38,9 @@ def verify(store: Path, *, full: bool, as_json: bool) -> bool:
     return report.sound
 
 
-def mend(store: Path, *, encoders: str | None, as_json: bool) -> None:
+def mend(store: Path, *, encoders: str | None, trust_code: bool, as_json: bool) -> None:
     """Put right what needs no source, and print what was done. Raises StoreError."""
-    mended = mend_store(Layout(store), lambda made_with: _spaces(store, encoders, made_with))
+    mended = mend_store(Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code))
     if as_json:
         console.emit_json(asdict(mended))
     for action in mended.actions or ["found nothing that can be mended without the source"]:
@@ -67,9 +67,12 @@ def _document(report: Report) -> dict[str, object]:
     }
 
 
-def _spaces(store: Path, given: str | None, made_with: str) -> Mapping[Modality, tuple[Space, ...]]:
-    """The spaces of the encoders a person gave, or of the preset that the store was made with."""
-    if given is None and not may_reopen(made_with):
-        msg = f"{store} was made with the encoders of {made_with}; name them: --encoders {made_with}"
-        raise StoreError(msg)
-    return spaces_of(load_encoders(made_with if given is None else given), Layout(store))
+def _spaces(
+    store: Path, given: str | None, made_with: str, *, trust_code: bool
+) -> Mapping[Modality, tuple[Space, ...]]:
+    """The spaces of the encoders a person gave, or of those that the store was made with."""
+    if given is None:
+        check_encoders(Layout(store), made_with, console.confirmed)
+    else:
+        check_named(Layout(store), given)
+    return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))

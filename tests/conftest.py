@@ -1,7 +1,9 @@
 """What all tests share: no network, one thread, the stamps, and a reason for each test left out."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
+    XDG_STATE_HOME=tempfile.mkdtemp(prefix="mmrec-state-"),  # which encoders a user named: not the real user's
 )
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,14 +5,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
 
-__all__ = ["EncoderSpec", "build_encoder", "placed_settings"]
+__all__ = ["OWN_FACTORIES", "TUNED", "EncoderSpec", "build_encoder", "placed_settings"]
+
+TUNED: Final = "mmrec.encoders.tuned.Tuned"
+
+OWN_FACTORIES: Final = frozenset(
+    {
+        "mmrec.encoders.hub.audio_text.HubAudioText",
+        "mmrec.encoders.hub.image.HubImage",
+        "mmrec.encoders.hub.image_text.HubImageText",
+        "mmrec.encoders.hub.multimodal.HubMultimodal",
+        "mmrec.encoders.hub.open_clip.OpenClip",
+        "mmrec.encoders.hub.speech.SpeechBundle",
+        "mmrec.encoders.hub.text.HubText",
+        "mmrec.encoders.hub.timm_image.TimmImage",
+        "mmrec.encoders.packaged.efficientnet_lite.EfficientNetLite0",
+        "mmrec.encoders.packaged.minilm.MiniLM",
+        "mmrec.encoders.packaged.yamnet.YamNet",
+        TUNED,
+    }
+)
+"""The encoders of this package. Every other factory is someone's code, imported only where a person says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +40,7 @@ class EncoderSpec:
     """One encoder to build.
 
     Attributes:
-        factory: Dotted path of a class or function. Only ever from this file or from a person's own configuration.
+        factory: Dotted path of a class or function: one of `OWN_FACTORIES`, or from a person's own configuration.
         settings: Its keywords beside `device` and `dtype`.
 
     """
@@ -29,13 +49,30 @@ class EncoderSpec:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def build_encoder(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> Encoder:
+def build_encoder(spec: EncoderSpec, device: torch.device, dtype: torch.dtype, *, trust_code: bool = False) -> Encoder:
     """Call a factory with `device`, `dtype` and its settings.
 
-    Raises UsageError where it does not take them, EncoderError where it cannot be imported or makes no encoder.
+    Args:
+        spec: The factory and its settings.
+        device: Where the encoder runs.
+        dtype: Its number format.
+        trust_code: Import a factory that is not this package's own too; also of the encoder it was fine-tuned from.
+
+    Raises:
+        UsageError: The factory does not take the settings.
+        EncoderError: It may not or cannot be imported, or makes no encoder.
+
     """
+    if not trust_code and spec.factory not in OWN_FACTORIES:
+        raise EncoderError(
+            f"The factory {spec.factory!r} is code that is not mmrec's own, and is not run. If you know that code, "
+            "allow it with --trust-code (trust_code=True in Python)."
+        )
     factory = _import(spec.factory)
-    arguments: dict[str, Any] = {"device": device, "dtype": dtype, **spec.settings}
+    # What a file sets does not go before what the caller says.
+    arguments: dict[str, Any] = {**spec.settings, "device": device, "dtype": dtype}
+    if spec.factory == TUNED:
+        arguments["trust_code"] = trust_code
     signature = inspect.signature(factory)
     try:
         signature.bind(**arguments)

@@ -7,7 +7,9 @@
     any_setting = 3                   # every other key is handed to the factory as a keyword
     model = "./my-model"              # a text that begins with ./ or ../ is a path from the file's own folder
 
-A folder stands for its file ``encoders.toml``: so are encoders that were fine-tuned kept.
+A folder stands for its file ``encoders.toml``: so are encoders that were fine-tuned kept. A folder may come from
+anyone, so it may name this package's own factories alone, unless its reader says that its code is trusted; a TOML file
+that a person names is their own, and may name any code.
 
 A factory is called with the keywords `device` (torch.device), `dtype` (torch.dtype) and the settings of its table.
 """
@@ -19,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.compute import pick_device, pick_dtype
-from mmrec.encoders.factories import EncoderSpec, build_encoder, placed_settings
+from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder, placed_settings
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.trusted import runs_own_code_only
+from mmrec.encoders.trusted import foreign_factories
 from mmrec.errors import EncoderError, UsageError
 from mmrec.spaces import Space
 
@@ -30,7 +32,6 @@ __all__ = [
     "HUB_KINDS",
     "PRESETS",
     "load_encoders",
-    "may_reopen",
     "read_encoder_specs",
     "recorded_source",
     "spaces_by_name",
@@ -82,7 +83,12 @@ HUB_KINDS: Mapping[str, tuple[str, str]] = {
 
 
 def load_encoders(
-    preset_or_path: str | Path = "packaged", *, device: str = "auto", dtype: str = "fp32"
+    preset_or_path: str | Path = "packaged",
+    *,
+    device: str = "auto",
+    dtype: str = "fp32",
+    trust_code: bool = False,
+    own_file: bool = True,
 ) -> tuple[Encoder, ...]:
     """Build encoders. The packaged ones read their weights at first use, so that their spaces are known at once.
 
@@ -91,9 +97,13 @@ def load_encoders(
             or of a folder that holds one.
         device: As for `pick_device`.
         dtype: As for `pick_dtype`.
+        trust_code: Import factories that are not this package's own also where a folder names them, or the folder of
+            an encoder that was fine-tuned.
+        own_file: Whether it was the person who named a TOML file, and not another file: such a one is trusted.
 
     Raises:
-        UsageError: No such preset or file, a file that is not as described above, or a device that is not there.
+        UsageError: No such preset or file, a file that is not as described above, code that is not trusted, or a
+            device that is not there.
         EncoderError: A factory that cannot be imported or makes no encoder, or two encoders that fill one space.
 
     """
@@ -101,29 +111,30 @@ def load_encoders(
     number_format = pick_dtype(dtype, chosen)
     specs = read_encoder_specs(preset_or_path)
     file = _file(preset_or_path)
-    if file is not None and not runs_own_code_only(specs):
+    trusts_file = trust_code or (own_file and file is not None and file == Path(preset_or_path))
+    for spec in specs:
+        _check_code(spec, trusted=trust_code or (trusts_file and spec.factory != TUNED))
+    if file is not None and foreign_factories(specs):
         folder = str(file.resolve().parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides no installed module
-    encoders = tuple(build_encoder(spec, chosen, number_format) for spec in specs)
+    encoders = tuple(
+        build_encoder(spec, chosen, number_format, trust_code=trust_code or (trusts_file and spec.factory != TUNED))
+        for spec in specs
+    )
     spaces_by_name(encoders)
     return encoders
 
 
 def recorded_source(preset_or_path: str | Path) -> str:
-    """Return what a store's manifest keeps of where its encoders are: of a folder, its absolute path."""
+    """Return what a store's manifest keeps of where its encoders are: of folders, their absolute paths."""
     given = str(preset_or_path)
-    return str(Path(given).resolve()) if given not in PRESETS and Path(given).is_dir() else given
-
-
-def may_reopen(recorded: str) -> bool:
-    """Return whether encoders may be loaded because a store's manifest names them, and no person does.
-
-    Presets may, and folders of encoders whose factories are all of this package: a store chooses no code to run.
-    """
-    if recorded in PRESETS:
-        return True
-    return Path(recorded).is_absolute() and Path(recorded).is_dir() and runs_own_code_only(read_encoder_specs(recorded))
+    if given in PRESETS or Path(given).is_file():
+        return given
+    if Path(given).is_dir():
+        return str(Path(given).resolve())
+    parts = [part.partition("=") for part in given.split(",")]
+    return ",".join(f"{kind}{equals}{_placed(model)}" for kind, equals, model in parts)
 
 
 def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
@@ -176,6 +187,19 @@ def _file(preset_or_path: str | Path) -> Path | None:
     return found if found.is_file() else None
 
 
+def _check_code(spec: EncoderSpec, *, trusted: bool) -> None:
+    if not trusted and (foreign := foreign_factories([spec])):
+        raise UsageError(
+            f"The factory {foreign[0]!r} is code that is not mmrec's own, and a folder of encoders does not choose "
+            "code to run. If you know that code, allow it with --trust-code (trust_code=True in Python)."
+        )
+
+
+def _placed(model: str) -> str:
+    folder = Path(model.strip()).expanduser()
+    return str(folder.resolve()) if model.strip() and folder.is_dir() else model
+
+
 def _hub_spec(part: str) -> EncoderSpec:
     kind, _, model = (word.strip() for word in part.partition("="))
     if kind not in HUB_KINDS or not model:
@@ -193,6 +217,7 @@ def _spec(table: object, path: Path) -> EncoderSpec:
     factory, settings = table.get("factory"), {key: value for key, value in table.items() if key != "factory"}
     if not isinstance(factory, str) or "." not in factory:
         raise UsageError(f'{path}: an [[encoders]] table needs factory = "module.Name", and has {factory!r}.')
-    if reserved := sorted(settings.keys() & {"device", "dtype"}):
-        raise UsageError(f"{path}: {reserved[0]} is not set for each encoder but for all, by --{reserved[0]}.")
+    if reserved := sorted(settings.keys() & {"device", "dtype", "trust_code"}):
+        flag = reserved[0].replace("_", "-")
+        raise UsageError(f"{path}: {reserved[0]} is not set for each encoder but for all, by --{flag}.")
     return EncoderSpec(factory, placed_settings(settings, path.resolve().parent))

@@ -1,27 +1,37 @@
-"""Whether encoders run code of this package alone, told without importing or building any of them."""
+"""Which code and which files encoders are made of, told without importing or building any of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
 
-from mmrec.encoders.factories import EncoderSpec
+from mmrec.encoders.factories import OWN_FACTORIES, TUNED, EncoderSpec
 from mmrec.encoders.tuned_config import read_tuned_config
+from mmrec.errors import EncoderError
 
-__all__ = ["TUNED", "runs_own_code_only"]
+__all__ = ["foreign_factories", "local_paths", "with_parents"]
 
-TUNED: Final = "mmrec.encoders.tuned.Tuned"
-_OWN: Final = ("mmrec.encoders.packaged.", "mmrec.encoders.hub.")
+_PATHS = ("model", "checkpoint", "folder")
+_DEEPEST = 8
 
 
-def runs_own_code_only(specs: Iterable[EncoderSpec]) -> bool:
-    """Return whether all factories are encoders of this package, and so are the parents of those that were fine-tuned.
+def with_parents(spec: EncoderSpec) -> Iterator[EncoderSpec]:
+    """Return an encoder, the one that it was fine-tuned from, and so on.
 
-    Raises EncoderError for a fine-tuned encoder whose folder cannot be read.
+    Raises EncoderError for a folder that cannot be read, or that is fine-tuned from itself.
     """
-    return all(_is_own(spec) for spec in specs)
+    for _ in range(_DEEPEST):
+        yield spec
+        if spec.factory != TUNED:
+            return
+        spec = read_tuned_config(Path(str(spec.settings.get("folder")))).parent_spec
+    raise EncoderError(f"{spec.settings.get('folder')} was fine-tuned more than {_DEEPEST} times over. Train anew.")
 
 
-def _is_own(spec: EncoderSpec) -> bool:
-    if spec.factory == TUNED:
-        return _is_own(read_tuned_config(Path(str(spec.settings.get("folder")))).parent_spec)
-    return spec.factory.startswith(_OWN)
+def foreign_factories(specs: Iterable[EncoderSpec]) -> list[str]:
+    """Return the factories that are no encoders of this package, parents included. Raises as `with_parents`."""
+    return [one.factory for spec in specs for one in with_parents(spec) if one.factory not in OWN_FACTORIES]
+
+
+def local_paths(specs: Iterable[EncoderSpec]) -> list[Path]:
+    """Return the files and folders on this machine that encoders are read from, as written. As `with_parents`."""
+    named = [one.settings.get(key) for spec in specs for one in with_parents(spec) for key in _PATHS]
+    return [path for value in named if isinstance(value, str) and (path := Path(value).expanduser()).exists()]

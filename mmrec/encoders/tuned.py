@@ -58,12 +58,14 @@ class Tuned:
         folder: Where it lies.
         device: Where the networks run.
         dtype: The parent's number format; heads are of float32.
+        trust_code: Whether the parent may be code that is not this package's own. Never read from a file.
 
     """
 
     folder: str
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
+    trust_code: bool = False
 
     @once
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
@@ -128,13 +130,16 @@ class Tuned:
     @once
     def _own_parent(self) -> Encoder:
         """The parent, into whose network the changed tensors go."""
-        parent = build_encoder(self._config.parent_spec, self.device, self.dtype)
+        parent = self._build_parent()
         _check(parent, self._config, self.folder)
         return parent
 
     @once
     def _plain_parent(self) -> Encoder:
-        return build_encoder(self._config.parent_spec, self.device, self.dtype)
+        return self._build_parent()
+
+    def _build_parent(self) -> Encoder:
+        return build_encoder(self._config.parent_spec, self.device, self.dtype, trust_code=self.trust_code)
 
     def _parent_vectors(
         self,

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 
-from mmrec.encoders.factories import EncoderSpec, build_encoder
+from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder
 from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.presets import ENCODERS_FILE
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tensors import changed_tensors, save_changed
-from mmrec.encoders.trusted import TUNED
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.errors import UsageError
 from mmrec.finetuning.adapters import merged_state
@@ -75,7 +74,7 @@ def _write(
         own = {modality: tower for modality, tower in towers.items() if tower.source is source}
         spec, renamed = _Saving(source, own, folder, sources, anchor, met).save()
         saved[id(source)] = spec
-        built = Source(spec, build_encoder(spec, torch.device("cpu"), torch.float32))
+        built = Source(spec, _built(spec))
         if taken := sorted(spaces.keys() & built.by_name().keys()):
             raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
         spaces |= built.by_name()
@@ -128,7 +127,7 @@ class _Saving:
 
     def _fresh(self) -> Encoder:
         """The encoder as it was."""
-        return build_encoder(self.source.spec, torch.device("cpu"), torch.float32)
+        return _built(self.source.spec)
 
     def _own_format(self, changed: Mapping[str, torch.Tensor], spec: EncoderSpec, folder: Path) -> EncoderSpec | None:
         fresh = self._fresh()
@@ -150,7 +149,7 @@ class _Saving:
         if changed:
             save_changed(changed, place / _WEIGHTS)
         described = []
-        built = Source(parent, build_encoder(parent, torch.device("cpu"), torch.float32))
+        built = Source(parent, _built(parent))
         renaming = dict(zip(self.source.by_name(), built.by_name(), strict=True))
         for modality, head in heads.items():
             file = f"{names[modality]}.safetensors"
@@ -194,6 +193,11 @@ class _Saving:
         }
         own = self.source.by_name()
         return tuple(name for name in own if own[name].fingerprint in met and (changed or name in replaced))
+
+
+def _built(spec: EncoderSpec) -> Encoder:
+    """An encoder anew, on the CPU. Its code is trusted: to be fine-tuned, it was loaded by who may say so."""
+    return build_encoder(spec, torch.device("cpu"), torch.float32, trust_code=True)
 
 
 def _slug(source: Source) -> str:

@@ -37,8 +37,10 @@ class Source:
         return {space.name: space for modality in Modality for space in self.spaces(modality)}
 
 
-def load_sources(preset_or_path: str | Path = "packaged", *, device: str = "auto") -> tuple[Source, ...]:
-    """Build the encoders of a preset, a TOML file or a folder for training, in float32. Raises as `load_encoders`."""
+def load_sources(
+    preset_or_path: str | Path = "packaged", *, device: str = "auto", trust_code: bool = False
+) -> tuple[Source, ...]:
+    """Build the encoders of a preset, a TOML file or a folder for training, in float32. As `load_encoders`."""
     specs = read_encoder_specs(preset_or_path)
-    encoders = load_encoders(preset_or_path, device=device)
+    encoders = load_encoders(preset_or_path, device=device, trust_code=trust_code)
     return tuple(Source(spec, encoder) for spec, encoder in zip(specs, encoders, strict=True))

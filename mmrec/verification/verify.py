@@ -1,8 +1,10 @@
 """Whether a store is sound: everything that can be checked without its sources and encoders."""
 
 import time
+from contextlib import suppress
 
 from mmrec.errors import StoreError
+from mmrec.store.generations import current, manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_others
@@ -10,6 +12,8 @@ from mmrec.verification.pairing import check_pairing
 from mmrec.verification.tables import check_items, check_quarantine, check_sums, check_vectors
 
 __all__ = ["verify_store"]
+
+PACKAGED = "packaged"
 
 
 def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report:
@@ -39,6 +43,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
         check_vectors(report, path)
     generation = check_current(report, layout, seed)
     check_others(report, layout)
+    _check_encoders(report, layout)
     if generation is not None and readable:
         check_pairing(report, layout, generation, bad, full=full, seed=seed)
     _note_leftovers(report, layout)
@@ -53,6 +58,27 @@ def _check_root(report: Report, layout: Layout) -> None:
         if not (layout.items.exists() or layout.generations.exists()):
             raise
         report.add("store", layout.root / "store.json", str(error))
+
+
+def _check_encoders(report: Report, layout: Layout) -> None:
+    """Note manifests that name encoders where a store's own never are: they were forged, or copied with the store."""
+    named = {}
+    for number in numbers(layout):
+        with suppress(StoreError):  # damage is a finding of `check_current` or `check_others`
+            named[number] = manifest(layout, number).encoders
+    if set(named.values()) <= {PACKAGED}:
+        return
+    from mmrec.trust import misplaced  # noqa: PLC0415 - loads torch, which most stores need not be checked with
+
+    now = None
+    with suppress(StoreError):
+        now = current(layout)
+    move, drop = f"mmrec index {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
+    for number, made_with in named.items():
+        if (reason := misplaced(layout, made_with)) is not None:
+            what = f"names encoders that are never loaded for this store: {made_with[:200]!r}. {reason}"
+            where = layout.generations / str(number) / "manifest.json"
+            report.add("manifest", where, what, move if number == now else drop)
 
 
 def _note_leftovers(report: Report, layout: Layout) -> None:

@@ -21,6 +21,7 @@ def search(
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE[^W]", help="A sound.")] = None,
     item: Annotated[list[str] | None, typer.Option(metavar="ID[^W]", help="An item of the store.")] = None,
     encoders: options.EncodersOption = None,
+    trust_code: options.TrustCodeOption = False,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
     against: options.AgainstOption = None,
@@ -37,14 +38,22 @@ def search(
     Parts may be repeated. A number after the last ^ is a part's weight (1 without it); a negative one pushes away.
     """
     counting = grammar.parse_against(against)
-    from pipelines import answers
+    from pipelines import answers, console
     from pipelines.media import opened_media
     from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
     display = options.Display(as_json, explain, sheet, bool(counting or where))
     with opened_media(media_root, allow_fetch=allow_fetch) as media:
-        engine = mmrec.open(store, encoders=encoders, device=grammar.parse_device(device), dtype=dtype, media=media)
+        engine = mmrec.open(
+            store,
+            encoders=encoders,
+            device=grammar.parse_device(device),
+            dtype=dtype,
+            media=media,
+            confirm=console.confirmed,
+            trust_code=trust_code,
+        )
         results = engine.search(parts, against=counting, where=where, k=k)
         answers.deliver(parts, results, display, engine.show, media)
 

@@ -33,6 +33,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="DIR|FILE", help="Encoders of either generation, if it needs your own; repeatable."),
     ] = None,
+    trust_code: options.TrustCodeOption = False,
     media_root: options.MediaRootOption = None,
     allow_fetch: options.AllowFetchOption = False,
     device: options.DeviceOption = "auto",
@@ -49,6 +50,7 @@ def compare(
     from pipelines import compare as job
     from pipelines.media import opened_media
 
-    asked = job.CompareOptions(store, generations, queries, k, counting, tuple(encoders or ()), chosen, dtype)
+    named = tuple(encoders or ())
+    asked = job.CompareOptions(store, generations, queries, k, counting, named, chosen, dtype, trust_code)
     with opened_media(media_root, allow_fetch=allow_fetch) as media:
         job.print_comparison(job.compare(asked, media), as_json=as_json)

@@ -46,6 +46,7 @@ def finetune(
         str | None,
         typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="What is tuned.", show_default="the store's own"),
     ] = None,
+    trust_code: options.TrustCodeOption = False,
     column: Annotated[str | None, typer.Option(metavar="COL", help="Metadata column of the labels.")] = None,
     events: EventsOption = None,
     media_root: options.MediaRootOption = None,
@@ -63,7 +64,16 @@ def finetune(
     from pipelines.finetune import FinetuneOptions, run, run_dry
 
     asked = FinetuneOptions(
-        objective.value, store, config, out, encoders, events, column, media_root=media_root, allow_fetch=allow_fetch
+        objective.value,
+        store,
+        config,
+        out,
+        encoders,
+        events,
+        column,
+        media_root=media_root,
+        allow_fetch=allow_fetch,
+        trust_code=trust_code,
     )
     found = run_dry(asked) if dry_run else run(asked)
     if found is not None:

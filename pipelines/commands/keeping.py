@@ -30,6 +30,7 @@ def quarantine(
         int | None, typer.Option(metavar="N", min=0, help="Most that are listed; 0 for all.", show_default="50")
     ] = None,
     encoders: options.EncodersOption = None,
+    trust_code: options.TrustCodeOption = False,
     media_root: options.MediaRootOption = None,
     allow_fetch: options.AllowFetchOption = False,
     device: options.DeviceOption = "auto",
@@ -45,7 +46,9 @@ def quarantine(
 
     if retry:
         chosen = grammar.parse_device(device)
-        told = job.retry(store, encoders, chosen, dtype, media_root=media_root, allow_fetch=allow_fetch)
+        told = job.retry(
+            store, encoders, chosen, dtype, trust_code=trust_code, media_root=media_root, allow_fetch=allow_fetch
+        )
         answers.print_values(told, as_json=as_json)
     else:
         job.show(store, limit, as_json=as_json)
@@ -115,9 +118,8 @@ def verify(
 def mend(
     store: options.StoreArgument,
     *,
-    encoders: Annotated[
-        str | None, typer.Option(metavar="packaged|FILE.toml", help="Encoders, if the store needs your own.")
-    ] = None,
+    encoders: options.EncodersOption = None,
+    trust_code: options.TrustCodeOption = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Put right what is damaged in a store, as far as that needs no source.
@@ -127,7 +129,7 @@ def mend(
     """
     from pipelines import upkeep
 
-    upkeep.mend(store, encoders=encoders, as_json=as_json)
+    upkeep.mend(store, encoders=encoders, trust_code=trust_code, as_json=as_json)
 
 
 @commands.command(epilog="Example: mmrec gc my-store --keep 2 --dry-run")

@@ -37,6 +37,7 @@ def recommend(
         Path | None, typer.Option(metavar="FILE.toml", help="Weights of kinds of events.", dir_okay=False)
     ] = None,
     encoders: options.EncodersOption = None,
+    trust_code: options.TrustCodeOption = False,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "fp32",
     as_json: options.AsJson = False,
@@ -64,5 +65,6 @@ def recommend(
         encoders,
         grammar.parse_device(device),
         dtype,
+        trust_code,
     )
     print_recommendations(run_recommend(asked), asked, as_json=as_json)

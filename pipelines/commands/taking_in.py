@@ -50,6 +50,7 @@ def index(
     dtype: Annotated[str | None, options.DTYPE] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Take up encoders that fine-tuning made worse.")] = False,
+    trust_code: options.TrustCodeOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the columns that are guessed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -80,6 +81,7 @@ def index(
         allow_fetch=allow_fetch,
         yes=yes,
         force=force,
+        trust_code=trust_code,
     )
     from dataclasses import asdict
 

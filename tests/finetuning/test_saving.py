@@ -13,7 +13,7 @@ import torch
 from finetuning.test_towers import CARD, learn
 from finetuning.tower_cases import contents
 
-from mmrec.encoders.presets import load_encoders, may_reopen, recorded_source, spaces_by_name
+from mmrec.encoders.presets import load_encoders, recorded_source, spaces_by_name
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.encoders.tuned import Tuned
 from mmrec.errors import EncoderError, UsageError
@@ -23,6 +23,8 @@ from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
 from mmrec.modality import Modality
 from mmrec.spaces import Space
+from mmrec.store.layout import Layout
+from mmrec.trust import may_reopen, remember
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 HEADS = {TEXT: TowerSettings(how="frozen"), IMAGE: TowerSettings(), AUDIO: TowerSettings()}
@@ -129,8 +131,12 @@ def test_a_folder_may_be_moved_and_is_recorded_by_its_absolute_path(tmp_path: Pa
     (tmp_path / "out").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     assert recorded_source("moved") == str(tmp_path / "moved")
-    assert may_reopen(recorded_source("moved"))
-    assert not may_reopen("moved")
+    store = Layout(tmp_path / "store")
+    assert not may_reopen(store, recorded_source("moved"))
+    remember(store, "moved")
+    assert may_reopen(store, recorded_source("moved"))
+    assert not may_reopen(Layout(tmp_path / "other"), recorded_source("moved"))
+    assert not may_reopen(store, "moved")
     monkeypatch.chdir("/")
     found = load_encoders(str(tmp_path / "moved"), device="cpu")
     assert {s for encoder in found for s in query_spaces(encoder).get(TEXT, ())} <= set(spaces.values())
@@ -142,7 +148,9 @@ def test_a_store_reopens_no_folder_that_names_other_code(tmp_path: Path):
     said = json.loads(about.read_text())
     said["parent"]["factory"] = "os.path.join"
     about.write_text(json.dumps(said))
-    assert not may_reopen(str(tmp_path / "out"))
+    store = Layout(tmp_path / "store")
+    remember(store, tmp_path / "out")
+    assert not may_reopen(store, str(tmp_path / "out"))
 
 
 def test_another_parent_is_refused_with_both_fingerprints(tmp_path: Path):

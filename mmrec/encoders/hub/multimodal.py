@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.joint import check_items, shared_space
 from mmrec.encoders.hub.notes import noted
 from mmrec.encoders.hub.once import once
@@ -137,7 +138,9 @@ class HubMultimodal:
         task = "query" if kind == _QUERY else "document"
         prompt = model.prompts.get(task) or None if modality is Modality.TEXT else None
         contents = [self._unpacked(modality, sample.tensor) for sample in samples]
-        features = to_device(model.preprocess(contents, prompt=prompt, task=task), self.device, self.dtype)
+        with explained(f"A {modality} for the model {self.model}", "See that its processor and templates are whole."):
+            made = model.preprocess(contents, prompt=prompt, task=task)
+        features = to_device(made, self.device, self.dtype)
         vectors: Tensor = model(features, task=task)["sentence_embedding"]
         return vectors
 

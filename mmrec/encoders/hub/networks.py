@@ -27,11 +27,6 @@ def load_config(folder: Path) -> Any:  # noqa: ANN401
     """Return the transformers configuration of a model. Raises EncoderError where it cannot be used."""
     from transformers import AutoConfig  # noqa: PLC0415 (takes seconds)
 
-    if (folder / "adapter_config.json").exists():
-        raise EncoderError(
-            f"{folder} holds an adapter, not a model. Merge it into its base model (peft's merge_and_unload), save "
-            "that, and name its directory."
-        )
     found = read_json(folder / "config.json")
     if not found:
         raise EncoderError(f"{folder} has no config.json, so it is no transformers model. Name another encoder for it.")
@@ -41,7 +36,7 @@ def load_config(folder: Path) -> Any:  # noqa: ANN401
 def load_part(kind: Any, folder: Path, **settings: object) -> Any:  # noqa: ANN401
     """Return what `kind` (AutoTokenizer, AutoImageProcessor) reads from a folder. Raises EncoderError."""
     with _reading(folder):
-        return kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **settings)
+        return kind.from_pretrained(folder, **{**settings, "trust_remote_code": False, "local_files_only": True})
 
 
 def load_network(
@@ -61,6 +56,7 @@ def load_network(
             folder,
             trust_remote_code=False,
             local_files_only=True,
+            weights_only=True,
             dtype=torch.float32,
             output_loading_info=True,
         )

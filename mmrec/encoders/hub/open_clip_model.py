@@ -13,6 +13,7 @@ from mmrec.encoders.hub.digests import file_digest
 from mmrec.encoders.hub.explained import explained
 from mmrec.encoders.hub.networks import load_config, quiet
 from mmrec.encoders.hub.source import ModelFiles, find_model, read_json
+from mmrec.encoders.hub.vetting import check_keywords
 from mmrec.errors import EncoderError, UsageError
 
 __all__ = ["Architecture", "find_architecture"]
@@ -25,6 +26,25 @@ _WEIGHTS = (
     ("*.bin", "*.pt", "*.pth"),
 )
 _CONTEXT = 77
+_FILE = "open_clip_config.json"
+_TOKENIZER = frozenset({"additional_special_tokens", "clean", "language", "reduction_mask", "strip_sep_token"})
+_MODEL = frozenset(
+    {
+        "custom_text",
+        "embed_dim",
+        "init_logit_bias",
+        "init_logit_scale",
+        "multimodal_cfg",
+        "nonscalar_logit_scale",
+        "output_dict",
+        "pad_id",
+        "quick_gelu",
+        "text_cfg",
+        "vision_cfg",
+    }
+)
+# Models and tokenizers that are found and loaded here and not by open_clip; the name of one of timm's architectures.
+_CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +115,17 @@ class Architecture:
         import open_clip  # noqa: PLC0415
 
         text = self.model["text_cfg"]
-        settings = dict(text.get("tokenizer_kwargs", {}))
+        settings = check_keywords(Path(_FILE), text.get("tokenizer_kwargs"), _TOKENIZER)
         length = int(text.get("context_length", _CONTEXT))
         if not text.get("hf_tokenizer_name"):
             return open_clip.SimpleTokenizer(context_length=length, **settings)
         folder = self.files.folder if self.files else find_model(str(text["hf_tokenizer_name"]), None).folder
         with explained(f"The tokenizer in {folder}", "Copy its files there."):
             return open_clip.tokenizer.HFTokenizer(
-                str(folder), context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **settings
+                str(folder),
+                context_length=length,
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **{**settings, "trust_remote_code": False, "local_files_only": True},
             )
 
     @property
@@ -131,14 +154,28 @@ def find_architecture(model: str, checkpoint: str | None, revision: str | None) 
             "model's directory or its id on the hub."
         )
     files = find_model(model, revision)
-    found = read_json(files.folder / "open_clip_config.json")
+    found = read_json(files.folder / _FILE)
     config, preprocess = found.get("model_cfg"), found.get("preprocess_cfg", {})
     if not _is_whole(config) or not isinstance(preprocess, dict):
         raise EncoderError(
             f"{files.folder} has no open_clip_config.json that describes a model of pictures and texts. Read models of "
             "transformers with mmrec.encoders.hub.image_text.HubImageText."
         )
+    _check_config(files.folder / _FILE, cast("Mapping[str, Any]", config))
     return Architecture(cast("Mapping[str, Any]", config), preprocess, files.pin, files)
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise EncoderError for keywords that open_clip's networks do not have, and for values that are not plain."""
+    towers = {"vision_cfg", "text_cfg", "multimodal_cfg"}
+    check_keywords(path, {key: value for key, value in config.items() if key not in towers}, _MODEL)
+    for name in sorted(towers & config.keys()):
+        tower = config[name]
+        if not isinstance(tower, Mapping):
+            raise EncoderError(f"{path}: {name} is no table. Copy or download the model again.")
+        found = {key: value for key, value in tower.items() if key not in _CHECKED_APART}
+        check_keywords(path, found, frozenset(found))  # what they may be called, open_clip's own classes say
+    check_keywords(path, config["text_cfg"].get("tokenizer_kwargs"), _TOKENIZER)
 
 
 def _with_checkpoint(model: str, built_in: Mapping[str, Any], checkpoint: Path, revision: str | None) -> Architecture:

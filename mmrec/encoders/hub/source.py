@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mmrec.encoders.hub.digests import directory_digest
+from mmrec.encoders.hub.vetting import vet_model_files
 from mmrec.errors import EncoderError, UsageError
 
 __all__ = ["ModelFiles", "find_model", "read_json", "space_name"]
@@ -62,7 +63,8 @@ def find_model(model: str, revision: str | None) -> ModelFiles:
     """Return the files of a model: `model` is a directory, or a repository's id on the hub, as in ``owner/name``.
 
     Raises:
-        EncoderError: There is no such directory, or the hub does not give the model.
+        EncoderError: There is no such directory, the hub does not give the model, or its files ask for what they may
+            not; see `mmrec.encoders.hub.vetting`.
         UsageError: A revision of a directory, or a name that can be neither.
 
     """
@@ -70,10 +72,12 @@ def find_model(model: str, revision: str | None) -> ModelFiles:
     if folder.is_dir():
         if revision is not None:
             raise UsageError(f"{model} is a directory, which has no revision {revision!r}. Leave revision out.")
+        vet_model_files(folder.resolve())
         return ModelFiles(folder.resolve(), directory_digest(folder.resolve()))
     if not _REPOSITORY.fullmatch(model) or model.startswith("."):
         raise EncoderError(f"There is no directory {model!r}. Name a model's directory, or a hub's id as owner/name.")
     found = _on_this_machine(model, revision) or _download(model, revision, _DESCRIBING)
+    vet_model_files(found)
     return ModelFiles(found, found.name, model)
 
 
