@@ -93,7 +93,10 @@ def misplaced(layout: Layout, made_with: str) -> str | None:
 
 def _misplaced(layout: Layout, made_with: str) -> str | None:
     for path in (*_as_paths(made_with), *_inner_paths(made_with)):
-        places = [path] if path.is_absolute() else [path.absolute(), layout.root / path, layout.root.parent / path]
+        places = [path]
+        if not path.is_absolute():
+            near = (path.absolute(), layout.root / path, layout.root.parent / path)
+            places = [place for place in near if place.exists()]
         if any(_is_within(place, layout.root) for place in places):
             return "They lie inside the store; encoders are never loaded from there. Keep them elsewhere."
         if path.is_absolute() and path.parts[1:2] and path.parts[1] in _SYSTEM:
@@ -150,10 +153,8 @@ def _inner_paths(made_with: str) -> list[Path]:
 
 def _is_within(path: Path, root: Path) -> bool:
     """Whether a path, links resolved, is a folder or in it. By file numbers: a folder can have several names."""
-    if not path.exists() or not root.exists():
-        return False
     real = Path(os.path.realpath(path))
-    return any(place.samefile(root) for place in (real, *real.parents))
+    return root.exists() and any(place.samefile(root) for place in (real, *real.parents) if place.exists())
 
 
 def _digest(specs: Sequence[EncoderSpec], paths: Sequence[Path]) -> str:

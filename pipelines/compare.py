@@ -19,7 +19,7 @@ from mmrec.judged_queries import read_judged_queries
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
 from mmrec.store.layout import Layout
-from mmrec.trust import check_encoders, check_named, may_reopen
+from mmrec.trust import check_encoders, may_reopen, remember
 from pipelines import console
 
 __all__ = ["CompareOptions", "compare", "print_comparison"]
@@ -60,7 +60,7 @@ def compare(asked: CompareOptions, media: MediaAccess) -> Compared:
     layout = Layout(asked.store)
     layout.check()
     for given in asked.encoders:
-        check_named(layout, given)
+        remember(layout, given)
     queries = read_judged_queries(asked.queries)
 
     @cache

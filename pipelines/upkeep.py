@@ -10,7 +10,7 @@ from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.collect import Policy, collect
 from mmrec.store.layout import Layout
-from mmrec.trust import check_encoders, check_named
+from mmrec.trust import check_encoders, remember
 from mmrec.verification.findings import Report
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
@@ -74,5 +74,5 @@ def _spaces(
     if given is None:
         check_encoders(Layout(store), made_with, console.confirmed)
     else:
-        check_named(Layout(store), given)
+        remember(Layout(store), given)
     return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))

@@ -258,6 +258,6 @@ def test_the_command(layout, tmp_path, root, capsys):
     assert "recall of index" in printed.out
 
     assert run_app(app, line) != ExitCode.DONE
-    assert "--encoders plain" in " ".join(capsys.readouterr().err.split())
+    assert "the encoders of 'plain'" in " ".join(capsys.readouterr().err.split())
     assert run_app(app, [*line[:3], "1", "9", *line[5:], *given_encoders]) != ExitCode.DONE
     assert "no generation 9; there are [1, 2]" in " ".join(capsys.readouterr().err.split())

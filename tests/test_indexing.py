@@ -281,7 +281,7 @@ def test_readers_are_undisturbed_while_a_job_publishes(shop):
 
 def test_a_store_may_not_name_code_to_run(shop):
     shop.index(encoder_source="mine.toml")
-    with pytest.raises(StoreError, match=r"--encoders mine\.toml"):
+    with pytest.raises(StoreError, match=r"'mine\.toml'.*may not choose code to run.*--encoders"):
         mmrec.open(shop.layout.root).search("a boat")
 
 

@@ -99,8 +99,10 @@ def linked(folder: Path) -> Path:
     return link
 
 
-@pytest.mark.parametrize("lay_down", [evil_encoders, evil_code])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "lay_down"),
+    [*((way, evil_encoders) for way in WAYS), ("by the process", evil_code), ("absolute", evil_code)],
+)
 def test_no_command_runs_what_lies_in_a_copied_store(
     way: str, lay_down: Callable[[Path, Path], Path], shop: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

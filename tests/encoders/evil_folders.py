@@ -46,7 +46,7 @@ class Evil:
             "    def __init__(self, *given, **named): pass",
             "    @classmethod",
             "    def from_pretrained(cls, *given, **named): return cls()",
-            "    load = from_pretrained",
+            "    load = register_for_auto_class = from_pretrained",
         ]
         (folder / f"{HANDLE}.py").write_text("\n".join(lines) + "\n")
         self.spoil(folder, sentinel)

@@ -104,7 +104,7 @@ def listed(folder: Path, *lines: str) -> Path:
     return folder
 
 
-def tuned(folder: Path, factory: str, **settings: str) -> Path:
+def tuned(folder: Path, factory: str, /, **settings: str) -> Path:
     listed(folder, 'factory = "mmrec.encoders.tuned.Tuned"', 'folder = "./child"')
     (folder / "child").mkdir()
     parent = ParentConfig(factory=factory, settings=settings, fingerprints={})

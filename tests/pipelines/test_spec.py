@@ -59,6 +59,7 @@ def test_a_whole_file(write):
         weights={Modality.TEXT: 2.0, Modality.IMAGE: 1.0, Modality.AUDIO: 1.0},
         keep_missing=True,
         device="cpu",
+        encoders_from_file=True,
         storage={"s3": {"endpoint_url": "http://localhost:9000", "client_kwargs": {"region_name": "eu-west-1"}}},
     )
 
@@ -67,6 +68,7 @@ def test_flags_win_even_where_they_equal_the_defaults(write):
     flags = IndexOptions(write(WHOLE), Path("store"), Columns(text=("name",)), encoders="packaged", device="auto")
     made = with_spec(flags, {"encoders", "device"})
     assert (made.encoders, made.device, made.keep_missing) == ("packaged", "auto", True)
+    assert not made.encoders_from_file
     assert made.columns == Columns("sku", ("name",), ("front",), deleted="gone")
 
 

@@ -124,7 +124,7 @@ _KEYWORD_TABLES: Final = frozenset(
     f"{of}_{what}" for of in ("config", "model", "processor", "processing", "tokenizer") for what in ("args", "kwargs")
 )
 
-# What sentence-transformers hands on as keywords, whole, from the file of its first module.
+# What sentence-transformers hands on as keywords, whole, from the file of its first module; numbers beside them.
 _SENTENCE_FILE: Final = re.compile(r"sentence_\w+_config\.json", re.ASCII)
 _SENTENCE_KEYS: Final = _KEYWORD_TABLES | {
     "do_lower_case",
@@ -151,7 +151,8 @@ def vet_model_files(folder: Path) -> None:
         if path.name == "modules.json":
             _check_modules(path, content)
         if isinstance(content, Mapping) and _SENTENCE_FILE.fullmatch(path.name):
-            _check_known(path, content, _SENTENCE_KEYS)
+            named = {key: value for key, value in content.items() if isinstance(value, str | list | Mapping)}
+            _check_known(path, named, _SENTENCE_KEYS)
         _check(path, content)
 
 
