@@ -120,6 +120,7 @@ def test_no_command_runs_what_lies_in_a_copied_store(
         (["index", "shop"], 1),
         (["finetune", "align", "shop", "--out", str(tmp_path / "out"), "--dry-run"], 1),
         (["quarantine", "shop", "--retry"], 1),
+        (["finetune", "align", "shop", "--out", "shop/out"], 2),
         (["similar", "shop", "boat"], 0),
         (["status", "shop"], 0),
         (["search", "shop", "--text", "boat", "--encoders", str(folder)], 2),
