@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mmrec.errors import UsageError
 
-__all__ = ["agree", "clean", "data", "emit_json", "emit_json_rows", "note", "notes", "pairs", "table", "warn"]
+__all__ = ["agree", "clean", "data", "emit_json", "emit_json_rows", "note", "notes", "pairs", "shown", "table", "warn", "written"]
 
 data = Console(highlight=False)
 """Answers: the tables."""
@@ -92,7 +92,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
         else:
             laid.add_column(header, overflow="fold", min_width=4)
     for row in rows:
-        laid.add_row(*(Text(_short(_shown(value))) for value in row))
+        laid.add_row(*(Text(_short(shown(value))) for value in row))
     return laid
 
 
@@ -102,7 +102,7 @@ def pairs(values: Mapping[str, object]) -> Table:
     laid.add_column(style="bold", no_wrap=True, max_width=44)
     laid.add_column(overflow="fold")
     for name, value in _flat(values):
-        laid.add_row(Text(clean(name).replace("_", " ")), Text(_shown(value)))
+        laid.add_row(Text(clean(name).replace("_", " ")), Text(shown(value)))
     return laid
 
 
@@ -114,7 +114,8 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str,
             yield f"{prefix}{name}", value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as tables show it, on one line and safe to print."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -123,11 +124,26 @@ def _shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case Mapping():
-            return ", ".join(f"{clean(name)} {_shown(inner)}" for name, inner in value.items()) or "none"
+            return ", ".join(f"{clean(name)} {shown(inner)}" for name, inner in value.items()) or "none"
         case list() | tuple():
-            return ", ".join(map(_shown, value)) or "none"
+            return ", ".join(map(shown, value)) or "none"
         case _:
             return clean(value)
+
+
+def written(value: object) -> object:
+    """A value of a catalog with numbers as they are written there: a year has no comma in it."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return str(value)
+        case float():
+            return f"{value:.10g}"
+        case list():
+            return [written(one) for one in value]
+        case _:
+            return value
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -7,6 +7,7 @@ from mmrec.compute import own_threads
 from mmrec.exchange.importing import Import, import_vectors
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from pipelines import answers
 
 __all__ = ["run"]
 
@@ -17,6 +18,7 @@ def run(store: Path, file: Path, how: Import) -> dict[str, object]:
     own_threads()
     layout = Layout(store)
     tally, space, made = import_vectors(layout, file, how)
+    answers.warn_of(made)
     return {
         "items": len(ItemTable(layout.items)),
         "rows": tally.seen,

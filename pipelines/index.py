@@ -10,18 +10,20 @@ from indexers.types import IndexSpec
 from mmrec.adoption import adopt
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
+from mmrec.catalog.openers import single_tables
+from mmrec.catalog.places import place
 from mmrec.catalog.source import Source, open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, may_reopen, recorded_source
-from mmrec.errors import UsageError
+from mmrec.errors import MissingStoreError, UsageError
 from mmrec.finetuning.verdict import told_of
 from mmrec.indexing import Indexing, index_items
 from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from pipelines import console
+from pipelines import answers, console
 from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
 from pipelines.progress import Reporter, progress
@@ -30,6 +32,7 @@ __all__ = ["encoders_of", "run"]
 
 PACKAGED = "packaged"
 AUTO = "auto"
+_NAMED = 5
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -71,6 +74,7 @@ def run(options: IndexOptions) -> IndexSummary:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     if had_tower and not made.has_tower:
         console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
+    answers.warn_of(made)
     return IndexSummary(
         items=len(ItemTable(layout.items)),
         added=tally.added,
@@ -110,10 +114,15 @@ def _has_tower(layout: Layout) -> bool:
 
 
 def _opened(options: IndexOptions, source: str | Path) -> Source:
-    """A catalog, with the columns that are given or agreed to."""
+    """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
-    return open_source(source, columns)
+    opened = open_source(source, columns)
+    if opened.count == 0 and not options.add:
+        raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
+    if not options.columns.named:
+        _agree_to_guess(options, columns)
+    return opened
 
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
@@ -133,15 +142,29 @@ def _check_bare(options: IndexOptions, layout: Layout) -> None:
             f"There is no store {options.store} whose items could be encoded anew. To index a catalog, name both: "
             f"mmrec index {options.store} STORE"
         )
-    layout.check()
+    _check_is_store(layout)
     said = {"columns": options.columns != Columns(), "--keep-missing": options.keep_missing}
     said |= {"--add": options.add, "--prune": options.prune}
     if wrong := [name for name, is_said in said.items() if is_said]:
         raise UsageError(f"{wrong[0]} was given without a SOURCE. Name it before the store.")
 
 
+def _check_is_store(layout: Layout) -> None:
+    """Raise MissingStoreError where a folder given alone is a catalog and no store, naming how it is indexed."""
+    try:
+        layout.check()
+    except MissingStoreError as error:
+        tables = single_tables(place(layout.root))
+        what = layout.root / tables[0] if tables else layout.root
+        held = f" It holds tables ({', '.join(tables[:_NAMED])}); index one of them." if tables else ""
+        raise MissingStoreError(
+            f"{layout.root} is given alone and is not a mmrec store.{held} To index a catalog, name it and the store: "
+            f"mmrec index {what} STORE"
+        ) from error
+
+
 def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
-    """The columns as given, or as guessed and agreed to."""
+    """The columns as given, or as guessed."""
     given = options.columns
     if given.named:
         if given.id is None:
@@ -149,12 +172,15 @@ def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
         return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
     guessed = guess_columns(source, given.id)
     kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
-    chosen = replace(guessed, metadata=kept, deleted=given.deleted)
-    console.note(f"Guessed columns of {source}:")
-    console.notes.print(console.pairs(_shown(chosen)))
-    console.note(f"To be asked no more: {_command(options, chosen)}")
+    return replace(guessed, metadata=kept, deleted=given.deleted)
+
+
+def _agree_to_guess(options: IndexOptions, columns: ColumnSpec) -> None:
+    """Show what was guessed, and ask. Raises UsageError where the answer is no."""
+    console.note(f"Guessed columns of {options.source}:")
+    console.notes.print(console.pairs(_shown(columns)))
+    console.note(f"To be asked no more: {_command(options, columns)}")
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
-    return chosen
 
 
 def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec) -> None:
