@@ -15,7 +15,20 @@ from rich.text import Text
 
 from mmrec.errors import UsageError
 
-__all__ = ["agree", "clean", "data", "emit_json", "emit_json_rows", "note", "notes", "pairs", "shown", "table", "warn", "written"]
+__all__ = [
+    "agree",
+    "clean",
+    "data",
+    "emit_json",
+    "emit_json_rows",
+    "note",
+    "notes",
+    "pairs",
+    "shown",
+    "table",
+    "warn",
+    "written",
+]
 
 data = Console(highlight=False)
 """Answers: the tables."""
@@ -124,11 +137,16 @@ def shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case Mapping():
-            return ", ".join(f"{clean(name)} {shown(inner)}" for name, inner in value.items()) or "none"
+            return ", ".join(f"{clean(name)} {_inner(inner)}" for name, inner in value.items()) or "none"
         case list() | tuple():
             return ", ".join(map(shown, value)) or "none"
         case _:
             return clean(value)
+
+
+def _inner(value: object) -> str:
+    """A list inside a list of named values, whose commas are not theirs."""
+    return f"[{shown(value)}]" if isinstance(value, list | tuple) and value else shown(value)
 
 
 def written(value: object) -> object:

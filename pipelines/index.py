@@ -1,13 +1,17 @@
 """The job behind ``mmrec index``."""
 
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from indexers.types import IndexSpec
 from mmrec.adoption import adopt
+from mmrec.catalog.column_types import CHOICES, named_type
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.openers import single_tables
@@ -18,11 +22,12 @@ from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, may_reopen, recorded_source
 from mmrec.errors import MissingStoreError, UsageError
 from mmrec.finetuning.verdict import told_of
-from mmrec.indexing import Indexing, index_items
+from mmrec.indexing import Indexing, index_items, loses_tower
 from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.retype import retypings
 from pipelines import answers, console
 from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
@@ -50,29 +55,21 @@ def run(options: IndexOptions) -> IndexSummary:
     chosen = encoders_of(options.encoders, layout)
     _check_verdict(chosen, force=options.force)
     encoders = load_encoders(chosen, device=options.device, dtype=options.dtype)
+    how = _how(options, chosen)
+    warned = loses_tower(layout, encoders, how)
+    if warned:
+        _ask_about_tower(options)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
         opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
         progress("indexing", count) as advance,
     ):
-        how = Indexing(
-            encoder_source=recorded_source(chosen),
-            weights=options.weights,
-            keep_missing=options.keep_missing,
-            delta=options.add,
-            prune=options.prune,
-            refit=options.refit,
-            index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
-            index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
-            choose_index=options.index == AUTO,
-            media=media,
-            report=Reporter(advance),
-        )
+        how = replace(how, media=media, report=Reporter(advance))
         if source is None:
             tally, made = adopt(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
-    if had_tower and not made.has_tower:
+    if had_tower and not made.has_tower and not warned:
         console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
     answers.warn_of(made)
     return IndexSummary(
@@ -108,6 +105,30 @@ def encoders_of(given: str | None, layout: Layout) -> str:
     return made_with
 
 
+def _how(options: IndexOptions, chosen: str) -> Indexing:
+    return Indexing(
+        encoder_source=recorded_source(chosen),
+        weights=options.weights,
+        keep_missing=options.keep_missing,
+        delta=options.add,
+        prune=options.prune,
+        refit=options.refit,
+        index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
+        index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
+        choose_index=options.index == AUTO,
+    )
+
+
+def _ask_about_tower(options: IndexOptions) -> None:
+    """Say beforehand that what was learned of behaviour will be lost, and at a terminal ask. Raises UsageError."""
+    console.warn(
+        "The store moves to other vectors. Its trained tower has learned from those it has now, and will not be in the "
+        f"next generation: recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
+        f"`mmrec rollback {options.store}`."
+    )
+    console.agree("Go on", yes=options.yes or not sys.stdin.isatty(), instead="The store is as it was.")
+
+
 def _has_tower(layout: Layout) -> bool:
     number = current(layout)
     return number is not None and manifest(layout, number).has_tower
@@ -117,12 +138,42 @@ def _opened(options: IndexOptions, source: str | Path) -> Source:
     """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
-    opened = open_source(source, columns)
+    opened = open_source(source, columns, _types(options))
     if opened.count == 0 and not options.add:
         raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
     if not options.columns.named:
         _agree_to_guess(options, columns)
+    _tell_types(options, opened)
     return opened
+
+
+def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
+    """The types that are given. Raises UsageError for one that there is not."""
+    for column, kind in options.types.items():
+        if kind not in CHOICES:
+            raise UsageError(f"Column {column!r} cannot be {kind!r}: choose among {', '.join(CHOICES)}.")
+    return {column: CHOICES[kind] for column, kind in options.types.items()}
+
+
+def _tell_types(options: IndexOptions, source: Source) -> None:
+    """Say which columns are text because of a few values, and which have another type in the store."""
+    few = {one.column: one for one in source.text_by_few}
+    for one in few.values():
+        way_out = f"--types {one.column}={one.mostly} leaves such values out" if one.mostly in CHOICES else "mend it"
+        console.warn(
+            f"column {one.column!r} is text, as {one.few:,} of its {one.values:,} values "
+            f"{'is' if one.few == 1 else 'are'} no {one.mostly}: {one.example!r} in {one.where}. Filters compare it as "
+            f"text; {way_out}."
+        )
+    for change in retypings(ItemTable(Layout(options.store).items).metadata_schema, source.metadata_schema):
+        if change.becomes == pa.string() and not source.is_empty(change.column):
+            stored, given = named_type(change.stored), named_type(change.given)
+            stays = "stays text" if change.stored == pa.string() else "becomes text, the items before included"
+            lists = ", lists as JSON" if "list" in {stored, given} else ""
+            console.warn(
+                f"column {change.column!r} holds {stored} in {options.store} and {given} in the source: it {stays}"
+                f"{lists}, and filters compare it as text. A new store would keep it as {given}."
+            )
 
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
@@ -143,7 +194,11 @@ def _check_bare(options: IndexOptions, layout: Layout) -> None:
             f"mmrec index {options.store} STORE"
         )
     _check_is_store(layout)
-    said = {"columns": options.columns != Columns(), "--keep-missing": options.keep_missing}
+    said = {
+        "columns": options.columns != Columns(),
+        "--types": bool(options.types),
+        "--keep-missing": options.keep_missing,
+    }
     said |= {"--add": options.add, "--prune": options.prune}
     if wrong := [name for name, is_said in said.items() if is_said]:
         raise UsageError(f"{wrong[0]} was given without a SOURCE. Name it before the store.")

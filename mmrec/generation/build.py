@@ -37,7 +37,7 @@ from mmrec.store.vectors import VectorTable
 if TYPE_CHECKING:
     import mmrec.users.tower_model
 
-__all__ = ["build_generation", "follows"]
+__all__ = ["build_generation", "follows", "keeps_fusion"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
@@ -158,6 +158,12 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and _same_index(
         generation.manifest, recipe
     )
+
+
+def keeps_fusion(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
+    """Whether a generation of the recipe and of the items would have the fusion of one, and so keep its tower."""
+    blocks = _blocks(recipe, items)
+    return bool(blocks) and _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights))
 
 
 def _same_index(made: Manifest, recipe: Recipe) -> bool:

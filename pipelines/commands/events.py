@@ -47,7 +47,9 @@ def import_(
         Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
     ] = None,
     events: EventsOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a row was refused or names no item.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if a row was refused or names no item.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Add a file of events to the log; what is there already is not taken twice.

@@ -81,7 +81,9 @@ def _card(hit: Hit, most: float, media: MediaAccess) -> Card:
         more_pictures=max(len(pictures) - 1, 0),
         sounds=tuple(embed_sound(sound, media) for sound in sounds[:_PLAYERS]),
         more_sounds=max(len(sounds) - _PLAYERS, 0),
-        metadata=tuple((clean(name), shown(written(value))) for name, value in hit.metadata.items() if value is not None),
+        metadata=tuple(
+            (clean(name), shown(written(value))) for name, value in hit.metadata.items() if value is not None
+        ),
         score=hit.score,
         bars=tuple(Bar(name, share, 100 * abs(share) / most) for name, share in hit.shares.items()),
     )
