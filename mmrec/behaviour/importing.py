@@ -57,8 +57,8 @@ def import_events(
     """Append a source's events to a log, some hundred thousand a commit.
 
     When `report` is called, all that it counts is durable. A run that was killed is repeated as a whole: what the log
-    has already is recognised and not taken twice. What is refused of a source replaces what was refused of it before. Events of items
-    that are not among `items` are taken, and counted.
+    has already is recognised and not taken twice. What is refused of a source replaces what was refused of it before.
+    Events of items that are not among `items` are taken, and counted.
     """
     tally = ImportTally()
     name = str(source.path)

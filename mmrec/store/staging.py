@@ -195,8 +195,11 @@ def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.R
 
 
 def _cast_column(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    is_text_of_lists = pa.types.is_list(column.type) and pa.types.is_string(wanted)
-    return as_json(column) if is_text_of_lists else column.cast(wanted)
+    if column.null_count == len(column):
+        return pa.nulls(len(column), wanted)  # texts cannot be cast to lists, not even where there are none
+    if pa.types.is_list(column.type) and pa.types.is_string(wanted):
+        return as_json(column)
+    return column.cast(wanted)
 
 
 def _index_ids(table: lance.LanceDataset) -> None:
