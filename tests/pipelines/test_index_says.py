@@ -1,9 +1,12 @@
-"""What ``mmrec index`` and ``mmrec list`` say of columns, folders and stores that are not what they seem."""
+"""What commands say of columns, folders, stores, vectors and events that are not what they seem."""
 
 import contextlib
 import io
 import json
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_store import Cheap
 
@@ -141,3 +144,44 @@ def test_what_is_named_but_not_there_ends_with_2(films, arguments):
     run("index", films / "films.csv", store, *NAMED, "price")
     named = [one.format(none=films / "none", store=store, file=films / "films.csv") for one in arguments]
     assert run(*named)[0] == ExitCode.USAGE
+
+
+def test_vectors_of_equal_contents_are_counted(films):
+    (films / "films.csv").write_text("id,title\na,same\nb,same\nc,other\nd,same\n")
+    run("index", films / "films.csv", films / "store", "--id", "id", "--text", "title")
+    vectors = np.eye(8)[[0, 0, 1, 0]].tolist()
+    pq.write_table(pa.table({"id": ["a", "b", "c", "d"], "vector": vectors}), films / "in.parquet")
+    call = ["import-vectors", films / "store", films / "in.parquet", "--space", "mine", "--modality", "text"]
+    code, out, said = run(*call)
+    assert code == ExitCode.DONE
+    assert "rows 4 vectors 2 known 0 shared 2" in out
+    assert "2 of 4 vectors are of text contents equal to that of an earlier row" in said
+    assert "vectors 0 known 4 shared 0" in run(*call)[1]
+
+
+def test_events_of_items_that_are_not_there_are_counted_and_named(films):
+    store, log = films / "store", films / "log.csv"
+    run("index", films / "films.csv", store, *NAMED, "price")
+    log.write_text("user,item,kind,time\nann,a,like,1700000000\nann,x1,like,1700000001\nbob,x2,like,1700000002\n")
+    code, out, said = run("events", "import", store, log)
+    assert code == ExitCode.DONE
+    assert "added 3" in out
+    assert "without item 2" in out
+    assert f"2 of 3 events are of items that {store} does not have, such as 'x1', 'x2'" in said
+    assert run("events", "import", store, log, "--strict")[0] == ExitCode.PARTLY
+    log.write_text("user,item,kind,time\nann,b,like,1700000000\n")
+    assert run("events", "import", store, log, "--strict")[0] == ExitCode.DONE
+
+
+def test_at_a_terminal_one_is_asked_before_such_events_are_added(films, monkeypatch):
+    store, log = films / "store", films / "log.csv"
+    run("index", films / "films.csv", store, *NAMED, "price")
+    log.write_text("user,item,kind,time\nann,x1,like,1700000000\nbob,x2,like,1700000002\n")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    code, _, said = run("events", "import", store, log)
+    assert code == ExitCode.USAGE
+    assert "2 of the first 2 events are of items" in said
+    assert "it has ids such as 'a', 'b', 'c'" in said
+    assert "--item" in said
+    assert not (store / "events.db").exists()
