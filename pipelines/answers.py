@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 
+_SHARES = (
+    "A score is the sum of what each modality gives: its weight times the cosine of query and item (1 is the same, 0 "
+    "has nothing in common)."
+)
+
+
 def warn_of(made: Manifest) -> None:
     """Say what a person should know of a generation that was just published, or still serves."""
     for warning in made.warnings:
@@ -86,6 +92,8 @@ def print_results(results: Results, display: Display) -> None:
         console.note(f"Nothing found. {wider}")
     elif not display.as_json:
         console.note(f"{len(results.hits)} found in {results.seconds * 1000:.0f} ms, generation {results.generation}")
+        if display.explain:
+            console.note(_SHARES)
 
 
 def print_hit(hit: Hit, *, as_json: bool) -> None:

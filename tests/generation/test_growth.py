@@ -17,6 +17,7 @@ from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import append_vectors
+from mmrec.verification import generations as verification_of_generations
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
 from pipelines.outcome import run_app
@@ -79,6 +80,10 @@ def test_an_index_below_the_target_is_published_with_a_warning(tmp_path, monkeyp
     assert "warnings" in shown
     assert "--index" in shown
     assert mmrec.open(layout.root).status()["warnings"] == [said]
+    monkeypatch.setattr(verification_of_generations, "measure_search", lambda *_: measured)
+    report = verify_store(layout)
+    assert report.sound
+    assert any(f"{measured.recall:.1%} of what exact search finds" in note for note in report.notes)
     # The way out that it names ends the warning.
     monkeypatch.undo()
     again = index(layout, index=IndexSpec("Exact", "ip"))[1]

@@ -98,6 +98,10 @@ def test_lists_and_years_are_printed_as_they_are(films):
     assert json.loads(run("show", films / "store", "a", "--json")[1])["metadata"]["genres"] == ["Animation", "Comedy"]
     table = run("search", films / "store", "--item", "a")[1]
     assert "year 1975" in table
+    assert (
+        "A score is the sum of what each modality gives"
+        in run("search", films / "store", "--item", "a", "--explain")[2]
+    )
     page = films / "page.html"
     run("search", films / "store", "--item", "b", "--sheet", page)
     assert "Animation, Comedy" in page.read_text()
