@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -30,6 +31,7 @@ from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot, open_snapshot
 from mmrec.store.generations import Manifest, manifest, numbers, roll_back
 from mmrec.store.hits import hit_of
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.near_ids import near_ids
@@ -125,7 +127,8 @@ class Engine:
     ) -> Recommendations:
         """Find items for a person: by what they did, by what the call says they did, by a text, or by all of these.
 
-        Someone of whom nothing is known gets what is popular. Ids that no item has are reported, and fail nothing.
+        Someone of whom nothing is known gets what is popular. A user without events and ids that no item has are
+        reported, and fail nothing.
 
         Args:
             user: Whose events the log is asked for.
@@ -149,9 +152,14 @@ class Engine:
     def record(self, events: Iterable[Event]) -> Appended:
         """Record what people did; it is on the disk when this returns, and counts in the next list of any process.
 
+        An event of an item that the store lacks is recorded too, and counts once there is one: the answer names them.
         Raises UsageError where one is no event or its kind has no weight; then none is recorded.
         """
-        return self._events.record(as_events(events))
+        given = as_events(events)
+        ids = list(dict.fromkeys(str(event.item) for event in given))
+        rows = self._items().rows_of(ids)
+        unknown = tuple(item_id for item_id in ids if item_id not in rows)
+        return replace(self._events.record(given), unknown_items=unknown)
 
     def show(self, item_id: str) -> Hit:
         """One item as it is stored; its score is 0. Raises UnknownIdError."""
@@ -227,6 +235,7 @@ class Engine:
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
             "index": made.index_factory,
             "checks": made.checks,
+            "warnings": list(made.warnings),
         }
 
     def close(self) -> None:
@@ -242,6 +251,12 @@ class Engine:
             hint = f"did you mean {near}?" if near else f"list those there are with `mmrec list {self._layout.root}`"
             raise UnknownIdError(f"there is no item {missing!r} in {self._layout.root}; {hint}")
         return found
+
+    def _items(self) -> ItemTable:
+        """The items as they are now, whether there is a generation yet or not."""
+        with self._lock:
+            known = self._snapshot.items if self._snapshot is not None else None
+        return known if known is not None and known.version == known.latest_version else ItemTable(self._layout.items)
 
     def _fresh_snapshot(self) -> Snapshot:
         with self._lock:

@@ -11,6 +11,7 @@ MmrecError
 ├── DecodingError          no process that decodes can be started
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
+    ├── MissingStoreError  there is no store of that name; a UsageError too, as an unknown id is
     └── StoreBusyError     another process holds the commit lock
 
 Each message says what was given, what is allowed, and what to do next.
@@ -21,6 +22,7 @@ __all__ = [
     "DecodingError",
     "EncoderError",
     "MediaError",
+    "MissingStoreError",
     "MmrecError",
     "SourceError",
     "SpaceMismatchError",
@@ -74,6 +76,10 @@ class EncoderError(MmrecError):
 
 class StoreError(MmrecError):
     """The store is missing, damaged, or of another format version."""
+
+
+class MissingStoreError(StoreError, UsageError):
+    """There is no store where one was named."""
 
 
 class StoreBusyError(StoreError):

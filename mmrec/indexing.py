@@ -11,7 +11,7 @@ from mmrec.compute import decoding_workers
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
-from mmrec.generation.build import build_generation, follows
+from mmrec.generation.build import build_generation, follows, keeps_fusion
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.generation.index_choice import check_choice, chosen_before
 from mmrec.generation.recipe import Recipe
@@ -25,7 +25,7 @@ from mmrec.store.layout import Layout
 from mmrec.store.lock import job_lock
 from mmrec.trust import remember
 
-__all__ = ["Indexing", "index_items", "spaces_of"]
+__all__ = ["Indexing", "index_items", "loses_tower", "spaces_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,18 @@ def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec |
     if how.index is not None or how.index_memory is not None or how.choose_index:
         return how.index, how.index_memory
     return chosen_before(None if before is None else before.manifest)
+
+
+def loses_tower(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> bool:
+    """Whether what was learned of behaviour will be lost: it is of vectors that these encoders do not make.
+
+    It is told from the items as they are; a modality that only the catalog to come has is not foreseen.
+    """
+    before = _current_generation(layout)
+    if before is None or not before.manifest.has_tower:
+        return False
+    recipe = Recipe(spaces_of(encoders, layout), _weights(how, before), how.encoder_source, how.dim)
+    return how.refit or not keeps_fusion(before, recipe, ItemTable(layout.items))
 
 
 def spaces_of(encoders: Sequence[Encoder], layout: Layout) -> dict[Modality, tuple[Space, ...]]:

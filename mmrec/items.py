@@ -11,9 +11,12 @@ from PIL import Image
 
 from mmrec.modality import Modality
 
-__all__ = ["Content", "Field", "Item", "Reject", "Removal", "Scalar", "Waveform"]
+__all__ = ["Content", "Field", "Item", "Reject", "Removal", "Scalar", "Value", "Waveform"]
 
 Scalar: TypeAlias = str | int | float | bool | date | datetime | None
+
+Value: TypeAlias = Scalar | list[Scalar]
+"""What a metadata column holds: a scalar, or a list of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +66,7 @@ class Item:
     Attributes:
         id: Unique, not empty.
         fields: Its contents, in column order; none is null or empty.
-        metadata: Named scalars for filters and display.
+        metadata: Named values for filters and display.
         row: Number of the source row, from 1, for messages only.
         where: File and line, row or member that the row is, for messages only: ``catalog.csv line 5``.
 
@@ -71,7 +74,7 @@ class Item:
 
     id: str
     fields: tuple[Field, ...]
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Mapping[str, Value] = field(default_factory=dict)
     row: int = -1
     where: str = ""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from mmrec.items import Scalar
+from mmrec.items import Value
 
 __all__ = ["Hit", "Part", "PartKind", "Results"]
 
@@ -38,7 +38,7 @@ class Hit:
         shares: Name of a modality of the item -> what it adds to `score`; the shares add up to the score.
         text: The item's text, if it has one.
         media: Name of a modality -> URIs of the item's media.
-        metadata: The item's named scalars.
+        metadata: The item's named values.
 
     """
 
@@ -47,7 +47,7 @@ class Hit:
     shares: Mapping[str, float] = field(default_factory=dict)
     text: str | None = None
     media: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

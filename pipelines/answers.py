@@ -25,7 +25,20 @@ __all__ = [
     "quarantine_rows",
     "results_document",
     "text_of",
+    "warn_of",
 ]
+
+
+_SHARES = (
+    "A score is the sum of what each modality gives: its weight times the cosine of query and item (1 is the same, 0 "
+    "has nothing in common)."
+)
+
+
+def warn_of(made: Manifest) -> None:
+    """Say what a person should know of a generation that was just published, or still serves."""
+    for warning in made.warnings:
+        console.warn(f"generation {made.number}: {warning}.")
 
 
 def results_document(results: Results) -> dict[str, object]:
@@ -48,8 +61,8 @@ def text_of(hit: Hit) -> str:
 
 
 def known_of(hit: Hit) -> dict[str, object]:
-    """An item's metadata without what is not known."""
-    return {name: value for name, value in hit.metadata.items() if value is not None}
+    """An item's metadata without what is not known, numbers as they are written: a year has no comma in it."""
+    return {name: console.written(value) for name, value in hit.metadata.items() if value is not None}
 
 
 def deliver(
@@ -79,6 +92,8 @@ def print_results(results: Results, display: Display) -> None:
         console.note(f"Nothing found. {wider}")
     elif not display.as_json:
         console.note(f"{len(results.hits)} found in {results.seconds * 1000:.0f} ms, generation {results.generation}")
+        if display.explain:
+            console.note(_SHARES)
 
 
 def print_hit(hit: Hit, *, as_json: bool) -> None:
@@ -86,7 +101,7 @@ def print_hit(hit: Hit, *, as_json: bool) -> None:
     if as_json:
         console.emit_json({"id": hit.id, **_contents(hit)})
         return
-    values = {"id": hit.id, "text": hit.text, **hit.media, **hit.metadata}
+    values = {"id": hit.id, "text": hit.text, **hit.media, **known_of(hit)}
     console.data.print(console.pairs({name: value for name, value in values.items() if value is not None}))
 
 

@@ -25,8 +25,10 @@ __all__ = [
     "note",
     "notes",
     "pairs",
+    "shown",
     "table",
     "warn",
+    "written",
 ]
 
 data = Console(highlight=False)
@@ -109,7 +111,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
         else:
             laid.add_column(header, overflow="fold", min_width=4)
     for row in rows:
-        laid.add_row(*(Text(_short(_shown(value))) for value in row))
+        laid.add_row(*(Text(_short(shown(value))) for value in row))
     return laid
 
 
@@ -119,7 +121,7 @@ def pairs(values: Mapping[str, object]) -> Table:
     laid.add_column(style="bold", no_wrap=True, max_width=44)
     laid.add_column(overflow="fold")
     for name, value in _flat(values):
-        laid.add_row(Text(clean(name).replace("_", " ")), Text(_shown(value)))
+        laid.add_row(Text(clean(name).replace("_", " ")), Text(shown(value)))
     return laid
 
 
@@ -131,7 +133,8 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str,
             yield f"{prefix}{name}", value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as tables show it, on one line and safe to print."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -140,11 +143,31 @@ def _shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case Mapping():
-            return ", ".join(f"{clean(name)} {_shown(inner)}" for name, inner in value.items()) or "none"
+            return ", ".join(f"{clean(name)} {_inner(inner)}" for name, inner in value.items()) or "none"
         case list() | tuple():
-            return ", ".join(map(_shown, value)) or "none"
+            return ", ".join(map(shown, value)) or "none"
         case _:
             return clean(value)
+
+
+def _inner(value: object) -> str:
+    """A list inside a list of named values, whose commas are not theirs."""
+    return f"[{shown(value)}]" if isinstance(value, list | tuple) and value else shown(value)
+
+
+def written(value: object) -> object:
+    """A value of a catalog with numbers as they are written there: a year has no comma in it."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return str(value)
+        case float():
+            return f"{value:.10g}"
+        case list():
+            return [written(one) for one in value]
+        case _:
+            return value
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -30,7 +30,7 @@ from mmrec.evaluation.evaluation import Evaluation, Protocol
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
-from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
 from mmrec.snapshot import open_snapshot
 from mmrec.store.layout import Layout
 from mmrec.users.interests import ContentInterests
@@ -135,7 +135,7 @@ def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.
     from pipelines.evaluate_towers import Towers  # noqa: PLC0415 - as above
 
     own_threads()
-    return Towers(load_config(asked.train), asked.seeds, kinds)
+    return Towers(load_config(asked.train), asked.seeds, kinds, untimed=asked.split == "leave-one-out")
 
 
 def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
@@ -161,7 +161,9 @@ def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules
 
 
 def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
-    facts = {"split": _SPLITS[asked.split]}
+    facts = {"split": _SPLITS[asked.split], "time of the request": "known to the models"}
+    if asked.split == "leave-one-out" and asked.train is not None:
+        facts["time of the request"] += f", but not to {TOWER}{UNTIMED}"
     if split.cutoff is not None:
         moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"

@@ -1,7 +1,7 @@
 """Towers for ``mmrec evaluate``, trained on what its split lets them see, beside the same tower without content."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +13,7 @@ from mmrec.errors import UsageError
 from mmrec.evaluation.baselines.recent import RecentPopularity
 from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.scorer import Scorer
-from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
 from mmrec.training.config import TrainingConfig
 from mmrec.training.course import Epoch
 from mmrec.training.train import train
@@ -33,6 +33,7 @@ class Towers:
         config: Sizes and settings.
         seeds: How many times each is trained, with seeds from that of the configuration on.
         kinds: Weights of the kinds of events.
+        untimed: Whether each tower is also asked without being told the time of the request, as most papers do.
         losses: Loss of each epoch, by tower and seed; filled by the call.
 
     """
@@ -40,6 +41,7 @@ class Towers:
     config: TrainingConfig
     seeds: int = 1
     kinds: Kinds = field(default_factory=Kinds)
+    untimed: bool = False
     losses: dict[str, Sequence[float]] = field(default_factory=dict)
 
     def __call__(self, split: Split, candidates: Candidates) -> Mapping[str, Sequence[Scorer]]:
@@ -49,13 +51,16 @@ class Towers:
         """
         cold = RecentPopularity(kinds=self.kinds).fit(split.train, candidates)
         variants = {"tower": True, WITHOUT_CONTENT: False}
-        return {
+        found = {
             name: [
                 UserModelScorer(self._trained(name, seed, split, candidates, content=content), candidates, cold=cold)
                 for seed in range(self.config.seed, self.config.seed + self.seeds)
             ]
             for name, content in variants.items()
         }
+        if self.untimed:
+            found |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in found.items()}
+        return found
 
     def _trained(self, name: str, seed: int, split: Split, candidates: Candidates, *, content: bool) -> TowerModel:
         if candidates.vectors is None:

@@ -1,7 +1,8 @@
 """The jobs behind ``mmrec events``."""
 
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.event_columns import EventColumns
 from mmrec.behaviour.exporting import export_events
-from mmrec.behaviour.importing import ImportTally, import_events
+from mmrec.behaviour.importing import ImportTally, import_events, lacking
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog, open_log
@@ -25,6 +26,8 @@ from pipelines import console
 from pipelines.progress import Advance, progress
 
 __all__ = ["ImportOptions", "refused_rows", "run_export", "run_forget", "run_import", "run_stats"]
+
+_SOME = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,38 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
     source = open_events(asked.source, asked.columns, asked.context, asked.as_kind)
     Layout(asked.store).create()
     console.note(f"Columns of {asked.source}: {_shown(source.columns)}")
+    known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
+    _ask_about_lacking(asked, lacking(source, kinds, times, known), known)
     with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
-        tally = import_events(source, log, kinds, times, _Reporter(advance))
+        tally = import_events(source, log, kinds, times, _Reporter(advance), known)
         total = len(log)
     for refusal in tally.examples:
         console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
-    counts = {name: count for name, count in asdict(tally).items() if name != "examples"}
+    if tally.without_item:
+        console.warn(
+            f"{tally.without_item:,} of {tally.read - tally.refused:,} events are of items that {asked.store} does not "
+            f"have, such as {_some(tally.lacking)}. They are kept, and count once there are such items."
+        )
+    counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "lacking"}}
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
+
+
+def _ask_about_lacking(asked: ImportOptions, seen: ImportTally, known: KnownItems) -> None:
+    """At a terminal, ask before events are added most of which are of items that there are not.
+
+    That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
+    """
+    if not len(known) or 2 * seen.without_item <= seen.read or not sys.stdin.isatty():
+        return
+    console.warn(
+        f"{seen.without_item:,} of the first {seen.read:,} events are of items that {asked.store} does not have, such "
+        f"as {_some(seen.lacking)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
+    )
+    console.agree("Add the events all the same", yes=False, instead="Name the column of the items' ids with --item.")
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, ids[:_SOME]))
 
 
 def run_export(store: Path, out: Path, events: str | None) -> int:

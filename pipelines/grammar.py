@@ -15,6 +15,7 @@ __all__ = [
     "parse_device",
     "parse_ids",
     "parse_modality",
+    "parse_types",
     "parse_vector_format",
     "parse_weighted",
     "parse_weights",
@@ -94,6 +95,19 @@ def parse_ids(given: Sequence[str]) -> tuple[str, ...]:
 def parse_modality(given: str | None) -> Modality | None:
     """Read one modality; None where none is given. Raises UsageError."""
     return None if given is None else _modality(given.strip(), given)
+
+
+def parse_types(given: Sequence[str]) -> Mapping[str, str]:
+    """Read ``year=integer,price=number``: the type of each column. Raises UsageError."""
+    types: dict[str, str] = {}
+    for entry in (one for several in given for one in several.split(",")):
+        column, _, kind = (part.strip() for part in entry.rpartition("="))
+        if not column or not kind:
+            raise UsageError(f"{entry!r} gives no column a type: write --types year=integer,price=number.")
+        if column in types:
+            raise UsageError(f"Column {column!r} has two types: give it one.")
+        types[column] = kind
+    return types
 
 
 def parse_vector_format(given: str) -> Literal["float16", "float32"]:

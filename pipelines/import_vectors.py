@@ -7,6 +7,7 @@ from mmrec.compute import own_threads
 from mmrec.exchange.importing import Import, import_vectors
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from pipelines import answers, console
 
 __all__ = ["run"]
 
@@ -17,10 +18,18 @@ def run(store: Path, file: Path, how: Import) -> dict[str, object]:
     own_threads()
     layout = Layout(store)
     tally, space, made = import_vectors(layout, file, how)
+    answers.warn_of(made)
+    if tally.shared:
+        console.note(
+            f"{tally.shared:,} of {tally.seen:,} vectors are of {space.modality} contents equal to that of an earlier "
+            "row; equal contents have one vector, and the first was kept."
+        )
     return {
         "items": len(ItemTable(layout.items)),
         "rows": tally.seen,
         "vectors": tally.vectors,
+        "known": tally.known,
+        "shared": tally.shared,
         "added": tally.added,
         "changed": tally.changed,
         "quarantined": tally.quarantined,

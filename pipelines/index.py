@@ -1,28 +1,35 @@
 """The job behind ``mmrec index``."""
 
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from indexers.types import IndexSpec
 from mmrec.adoption import adopt
+from mmrec.catalog.column_types import CHOICES, named_type
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
+from mmrec.catalog.openers import single_tables
+from mmrec.catalog.places import place
 from mmrec.catalog.source import Source, open_source
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
-from mmrec.errors import UsageError
+from mmrec.errors import MissingStoreError, UsageError
 from mmrec.finetuning.verdict import told_of
-from mmrec.indexing import Indexing, index_items
+from mmrec.indexing import Indexing, index_items, loses_tower
 from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.retype import retypings
 from mmrec.trust import check_encoders, check_named
-from pipelines import console
+from pipelines import answers, console
 from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
 from pipelines.progress import Reporter, progress
@@ -31,6 +38,7 @@ __all__ = ["encoders_of", "run"]
 
 PACKAGED = "packaged"
 AUTO = "auto"
+_NAMED = 5
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -54,30 +62,23 @@ def run(options: IndexOptions) -> IndexSummary:
         trust_code=options.trust_code,
         own_file=not options.encoders_from_file,
     )
+    how = _how(options, chosen)
+    warned = loses_tower(layout, encoders, how)
+    if warned:
+        _ask_about_tower(options)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
         opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
         progress("indexing", count) as advance,
     ):
-        how = Indexing(
-            encoder_source=recorded_source(chosen),
-            weights=options.weights,
-            keep_missing=options.keep_missing,
-            delta=options.add,
-            prune=options.prune,
-            refit=options.refit,
-            index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
-            index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
-            choose_index=options.index == AUTO,
-            media=media,
-            report=Reporter(advance),
-        )
+        how = replace(how, media=media, report=Reporter(advance))
         if source is None:
             tally, made = adopt(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
-    if had_tower and not made.has_tower:
+    if had_tower and not made.has_tower and not warned:
         console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
+    answers.warn_of(made)
     return IndexSummary(
         items=len(ItemTable(layout.items)),
         added=tally.added,
@@ -108,16 +109,75 @@ def encoders_of(given: str | None, layout: Layout) -> str:
     return made_with
 
 
+def _how(options: IndexOptions, chosen: str) -> Indexing:
+    return Indexing(
+        encoder_source=recorded_source(chosen),
+        weights=options.weights,
+        keep_missing=options.keep_missing,
+        delta=options.add,
+        prune=options.prune,
+        refit=options.refit,
+        index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),
+        index_memory=None if options.index_memory is None else int(options.index_memory * 1e9),
+        choose_index=options.index == AUTO,
+    )
+
+
+def _ask_about_tower(options: IndexOptions) -> None:
+    """Say beforehand that what was learned of behaviour will be lost, and at a terminal ask. Raises UsageError."""
+    console.warn(
+        "The store moves to other vectors. Its trained tower has learned from those it has now, and will not be in the "
+        f"next generation: recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
+        f"`mmrec rollback {options.store}`."
+    )
+    console.agree("Go on", yes=options.yes or not sys.stdin.isatty(), instead="The store is as it was.")
+
+
 def _has_tower(layout: Layout) -> bool:
     number = current(layout)
     return number is not None and manifest(layout, number).has_tower
 
 
 def _opened(options: IndexOptions, source: str | Path) -> Source:
-    """A catalog, with the columns that are given or agreed to."""
+    """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
-    return open_source(source, columns)
+    opened = open_source(source, columns, _types(options))
+    if opened.count == 0 and not options.add:
+        raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
+    if not options.columns.named:
+        _agree_to_guess(options, columns)
+    _tell_types(options, opened)
+    return opened
+
+
+def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
+    """The types that are given. Raises UsageError for one that there is not."""
+    for column, kind in options.types.items():
+        if kind not in CHOICES:
+            raise UsageError(f"Column {column!r} cannot be {kind!r}: choose among {', '.join(CHOICES)}.")
+    return {column: CHOICES[kind] for column, kind in options.types.items()}
+
+
+def _tell_types(options: IndexOptions, source: Source) -> None:
+    """Say which columns are text because of a few values, and which have another type in the store."""
+    few = {one.column: one for one in source.text_by_few}
+    for one in few.values():
+        way_out = f"--types {one.column}={one.mostly} leaves such values out" if one.mostly in CHOICES else "mend it"
+        console.warn(
+            f"column {one.column!r} is text, as {one.few:,} of its {one.values:,} values "
+            f"{'is' if one.few == 1 else 'are'} no {one.mostly}: {one.example!r} in {one.where}. Filters compare it as "
+            f"text; {way_out}."
+        )
+    for change in retypings(ItemTable(Layout(options.store).items).metadata_schema, source.metadata_schema):
+        if change.becomes == pa.string() and not source.is_empty(change.column):
+            stored, given = named_type(change.stored), named_type(change.given)
+            stays = "stays text" if change.stored == pa.string() else "becomes text, the items before included"
+            lists = ", lists as JSON" if "list" in {stored, given} else ""
+            console.warn(
+                f"column {change.column!r} holds {stored} in {options.store} and {given} in the source: it {stays}"
+                f"{lists}, and filters compare it as text. A new store would keep it as {given}."
+            )
 
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
@@ -137,15 +197,33 @@ def _check_bare(options: IndexOptions, layout: Layout) -> None:
             f"There is no store {options.store} whose items could be encoded anew. To index a catalog, name both: "
             f"mmrec index {options.store} STORE"
         )
-    layout.check()
-    said = {"columns": options.columns != Columns(), "--keep-missing": options.keep_missing}
+    _check_is_store(layout)
+    said = {
+        "columns": options.columns != Columns(),
+        "--types": bool(options.types),
+        "--keep-missing": options.keep_missing,
+    }
     said |= {"--add": options.add, "--prune": options.prune}
     if wrong := [name for name, is_said in said.items() if is_said]:
         raise UsageError(f"{wrong[0]} was given without a SOURCE. Name it before the store.")
 
 
+def _check_is_store(layout: Layout) -> None:
+    """Raise MissingStoreError where a folder given alone is a catalog and no store, naming how it is indexed."""
+    try:
+        layout.check()
+    except MissingStoreError as error:
+        tables = single_tables(place(layout.root))
+        what = layout.root / tables[0] if tables else layout.root
+        held = f" It holds tables ({', '.join(tables[:_NAMED])}); index one of them." if tables else ""
+        raise MissingStoreError(
+            f"{layout.root} is given alone and is not a mmrec store.{held} To index a catalog, name it and the store: "
+            f"mmrec index {what} STORE"
+        ) from error
+
+
 def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
-    """The columns as given, or as guessed and agreed to."""
+    """The columns as given, or as guessed."""
     given = options.columns
     if given.named:
         if given.id is None:
@@ -153,12 +231,15 @@ def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
         return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
     guessed = guess_columns(source, given.id)
     kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
-    chosen = replace(guessed, metadata=kept, deleted=given.deleted)
-    console.note(f"Guessed columns of {source}:")
-    console.notes.print(console.pairs(_shown(chosen)))
-    console.note(f"To be asked no more: {_command(options, chosen)}")
+    return replace(guessed, metadata=kept, deleted=given.deleted)
+
+
+def _agree_to_guess(options: IndexOptions, columns: ColumnSpec) -> None:
+    """Show what was guessed, and ask. Raises UsageError where the answer is no."""
+    console.note(f"Guessed columns of {options.source}:")
+    console.notes.print(console.pairs(_shown(columns)))
+    console.note(f"To be asked no more: {_command(options, columns)}")
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
-    return chosen
 
 
 def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec) -> None:

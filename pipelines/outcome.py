@@ -1,6 +1,9 @@
 """How a command ends: an exit code, one clear line, and with ``--json`` one JSON document.
 
 0 done · 1 failure · 2 usage · 3 partly done (``--strict``) · 4 internal · 130 interrupted
+
+What is named but not there (a store, an item, a file, a column) is usage; what is there but cannot be used (a damaged
+store, an object store that does not answer) is failure.
 """
 
 import errno

@@ -70,6 +70,7 @@ def retry(
         how = Indexing(encoder_source=recorded_source(chosen), retry=True, media=media, report=Reporter(advance))
         loaded = load_encoders(chosen, device=device, dtype=dtype, trust_code=trust_code)
         tally, made = index_items(items_to_retry(layout, media), table.metadata_schema, layout, loaded, how)
+    answers.warn_of(made)
     left = count_quarantined(layout.quarantine)
     return told | {
         "tried": tally.seen,

@@ -9,12 +9,16 @@ from rich.table import Table
 
 import mmrec
 from mmrec.behaviour.kinds import load_kinds
-from mmrec.recommending.answer import Recommendations, Recommended
+from mmrec.recommending.answer import Because, Recommendations, Recommended
 from pipelines import answers, console
 
 __all__ = ["RecommendOptions", "print_recommendations", "run_recommend"]
 
 _SHOWN = 5
+_LIKENESS = (
+    "Because of: what was done with which item of the past, and how like it is by its contents (cosine: 1 is the same, "
+    "0 has nothing in common), by modality."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ def print_recommendations(found: Recommendations, asked: RecommendOptions, *, as
         console.emit_json(_document(found))
     elif found.hits:
         console.data.print(_explained(found.hits) if asked.explain else _plain(found.hits))
+    if found.unknown_user:
+        rest = "what else was given" if asked.history or asked.hidden or asked.text else "what is popular"
+        console.warn(f"There is no event of user {asked.user!r}; the list is made of {rest}.")
     if found.unknown:
         shown = ", ".join(found.unknown[:_SHOWN]) + (", ..." if len(found.unknown) > _SHOWN else "")
         console.warn(f"No item is called {shown}; that part of the past was left aside.")
@@ -97,6 +104,8 @@ def print_recommendations(found: Recommendations, asked: RecommendOptions, *, as
         console.note(f"Nothing found. {wider}")
     elif not as_json:
         console.note(_rests_on(found))
+        if asked.explain and any(hit.because for hit in found.hits):
+            console.note(_LIKENESS)
 
 
 def _rests_on(found: Recommendations) -> str:
@@ -145,7 +154,13 @@ def _brought_by(hit: Recommended) -> str:
 
 
 def _reasons(hit: Recommended) -> str:
-    return "; ".join(
-        f"{one.kind} {one.id} ({', '.join(f'{name} {share:.2f}' for name, share in one.shares.items())})"
-        for one in hit.because
-    )
+    return "; ".join(f"{one.kind} {_named(one)} {one.likeness:.2f}{_parts(one)}" for one in hit.because)
+
+
+def _named(one: Because) -> str:
+    return f"{one.title} [{one.id}]" if one.title not in {"", one.id} else one.id
+
+
+def _parts(one: Because) -> str:
+    """What each modality gives of a likeness, where there are several."""
+    return f" ({', '.join(f'{name} {share:.2f}' for name, share in one.shares.items())})" if len(one.shares) > 1 else ""

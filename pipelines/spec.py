@@ -7,6 +7,9 @@
     text = ["title", "description"]
     image = "front"
 
+    [types]                                # what metadata columns hold; values that are none of it are left out
+    year = "integer"
+
     [weights]
     text = 2
 
@@ -58,6 +61,7 @@ class CatalogSpec(_Strict):
 
     source: Name
     columns: ColumnTable = ColumnTable()
+    types: Mapping[Name, Name] = {}
     encoders: Name | None = None
     weights: Mapping[Modality, Weight] | None = None
     keep_missing: bool = False

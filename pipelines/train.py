@@ -13,7 +13,7 @@ from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.course import Epoch
 from mmrec.training.estimate import estimate
-from pipelines import console
+from pipelines import answers, console
 
 __all__ = ["run", "run_dry"]
 
@@ -36,6 +36,7 @@ def run(
         log.close()
     if not learned.main:
         return None
+    answers.warn_of(learned.manifest)
     report = learned.report
     return {
         "people": report.people,

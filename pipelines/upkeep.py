@@ -9,6 +9,7 @@ from mmrec.indexing import spaces_of
 from mmrec.modality import Modality
 from mmrec.spaces import Space
 from mmrec.store.collect import Policy, collect
+from mmrec.store.generations import manifest
 from mmrec.store.layout import Layout
 from mmrec.trust import check_encoders, remember
 from mmrec.verification.findings import Report
@@ -45,6 +46,8 @@ def mend(store: Path, *, encoders: str | None, trust_code: bool, as_json: bool) 
         console.emit_json(asdict(mended))
     for action in mended.actions or ["found nothing that can be mended without the source"]:
         console.note(f"{action[:1].upper()}{action[1:]}.")
+    if mended.generation is not None:
+        answers.warn_of(manifest(Layout(store), mended.generation))
     console.note(f"Check it with: mmrec verify {store}")
 
 

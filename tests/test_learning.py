@@ -8,6 +8,7 @@ import pytest
 from small_store import NAMES, Cheap, index, spaces
 
 import mmrec
+import pipelines.index
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
 from mmrec.errors import StoreBusyError, StoreError, UsageError
@@ -15,12 +16,15 @@ from mmrec.generation.generation import open_generation
 from mmrec.items import Field, Item
 from mmrec.learning import learn
 from mmrec.modality import Modality
+from mmrec.spaces import Space
 from mmrec.store.generations import current
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
+from pipelines.cli import app
+from pipelines.outcome import run_app
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = TrainingConfig(
@@ -131,6 +135,27 @@ def test_a_tower_goes_when_the_vectors_that_it_learned_from_do(taught):
     assert opened(layout).recommend(history=NAMES[20:26], k=3).model != "tower"
     assert np.isfinite(opened(layout).rollback())
     assert opened(layout).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monkeypatch, capfd, moves):
+    layout, _, _ = taught
+    other = Cheap()
+    if moves:
+        other.spaces = {Modality.TEXT: (Space("cheaper", 16, "d" * 40),)}
+    monkeypatch.setattr(pipelines.index, "load_encoders", lambda *_, **__: [other])
+    said = []
+
+    def instead(*_):
+        said.append(capfd.readouterr().err)
+        raise UsageError("not in this test")
+
+    monkeypatch.setattr(pipelines.index, "adopt", instead)
+    number = current(layout)
+    assert run_app(app, ["index", str(layout.root), "--encoders", "packaged"]) == 2
+    assert ("trained tower" in said[0]) == moves
+    assert (f"mmrec train {layout.root}" in said[0]) == moves
+    assert current(layout) == number
 
 
 @pytest.mark.parametrize("refit", [False, True])

@@ -35,11 +35,14 @@ class Appended:
     Attributes:
         added: Events that are new, and durable now.
         known: Events that the log had already.
+        unknown_items: Ids of those events that the store has no item for, each once, in order; they count from the
+            moment that it has one. Always empty where events are recorded without a store.
 
     """
 
     added: int
     known: int
+    unknown_items: tuple[str, ...] = ()
 
 
 def open_log(place: str | Path) -> "EventLog":

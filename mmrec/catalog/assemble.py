@@ -6,13 +6,14 @@ from typing import Final, TypeAlias
 
 import pyarrow as pa
 
+from mmrec.catalog.column_types import named_type
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.locations import table_uri
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Blob, Row, Unreadable
-from mmrec.catalog.scalars import to_scalar
+from mmrec.catalog.scalars import to_value
 from mmrec.errors import MmrecError, UsageError
-from mmrec.items import Field, Item, Reject, Removal, Scalar
+from mmrec.items import Field, Item, Reject, Removal, Value
 from mmrec.modality import Modality
 
 __all__ = ["BadValueError", "assemble", "id_of"]
@@ -42,7 +43,7 @@ def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) ->
     except BadValueError as error:
         yield Reject(row.number, item_id, columns.deleted or "", str(error), row.where)
     fields: list[Field] = []
-    metadata: dict[str, Scalar] = {}
+    metadata: dict[str, Value] = {}
     for found in _parts(row, columns, schema, folder):
         match found:
             case Field():
@@ -57,7 +58,7 @@ def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) ->
         yield Reject(row.number, item_id, "", "The item has no usable text, image or audio.", row.where)
 
 
-_Part: TypeAlias = Field | tuple[str, "BadValueError | Scalar"]
+_Part: TypeAlias = Field | tuple[str, "BadValueError | Value"]
 
 
 def _parts(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[_Part]:
@@ -72,7 +73,7 @@ def _parts(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> I
         yield from _media(row, name, modality, folder)
     for column in schema:
         try:
-            yield column.name, _scalar(row.values.get(column.name), column.type)
+            yield column.name, _metadata(row.values.get(column.name), column.type)
         except BadValueError as error:
             yield column.name, error
 
@@ -186,10 +187,10 @@ def _resolved(path: str, folder: Place) -> str:
         raise BadValueError(str(error)) from error
 
 
-def _scalar(value: object, dtype: pa.DataType) -> Scalar:
+def _metadata(value: object, dtype: pa.DataType) -> Value:
     if isinstance(value, Unreadable):
         raise BadValueError(value.reason)
     try:
-        return to_scalar(value, dtype)
+        return to_value(value, dtype)
     except (ValueError, OverflowError) as error:
-        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {dtype}.") from error
+        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {named_type(dtype)}.") from error

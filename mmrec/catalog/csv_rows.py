@@ -9,9 +9,10 @@ from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 
+from mmrec.catalog.column_types import ColumnTypes
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
-from mmrec.catalog.scalars import type_of_cell, widen
+from mmrec.catalog.scalars import type_of_cell
 from mmrec.errors import UsageError
 from mmrec.items import Reject
 
@@ -25,8 +26,12 @@ class _Csv:
     path: Place
     header: tuple[str, ...]
     delimiter: str
-    types: Mapping[str, pa.DataType]
+    found: ColumnTypes
     count: int
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        return self.found.types
 
     @property
     def folder(self) -> Place:
@@ -50,15 +55,16 @@ def open_csv(path: Place) -> _Csv:
     such as 00123 keeps its zeros. Raises UsageError where the header is missing, not UTF-8, or names a column twice.
     """
     delimiter, header = _header(path)
-    types: dict[str, pa.DataType] = {name: pa.null() for name in header}
+    found = ColumnTypes({name: pa.null() for name in header})
     count = 0
     for record in _records(path, delimiter, len(header)):
         count += 1
         if not isinstance(record, Reject):
-            widen(
-                types, ((n, type_of_cell(c)) for n, c in zip(header, record[2], strict=True) if types[n] != pa.string())
-            )
-    return _Csv(path, header, delimiter, types, count)
+            _, line, cells = record
+            named = zip(header, cells, strict=True)
+            typed = ((name, cell, type_of_cell(cell)) for name, cell in named if not found.is_settled(name))
+            found.take(typed, f"{path.name} line {line}")
+    return _Csv(path, header, delimiter, found, count)
 
 
 def _header(path: Place) -> tuple[str, tuple[str, ...]]:

@@ -14,9 +14,10 @@ from typing import Final
 
 import pyarrow as pa
 
+from mmrec.catalog.column_types import ColumnTypes
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row, Unreadable
-from mmrec.catalog.scalars import type_of_value, widen
+from mmrec.catalog.scalars import type_of_value
 from mmrec.catalog.sidecars import read_json, read_text, renamed
 from mmrec.catalog.storage import first_line
 from mmrec.catalog.suffixes import modality_of_name
@@ -35,8 +36,13 @@ class FolderReader:
     """Rows of a folder: columns id, text, image, audio, the top-level sub-folder, and the keys of JSON files."""
 
     folder: Place
-    types: Mapping[str, pa.DataType]
+    found: ColumnTypes
     count: int
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        """Columns in order, with the type that holds all their values."""
+        return self.found.types
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
         """Walk the folder, reading text and JSON files alone."""
@@ -76,7 +82,7 @@ def open_folder(folder: Place) -> FolderReader:
     All of these are read for that; in an object store, those of the first 1,000 items that have one. Raises UsageError
     where no file in it is a text, picture, sound or JSON object.
     """
-    types: dict[str, pa.DataType] = dict(_TYPES)
+    types = ColumnTypes(dict(_TYPES))
     count = 0
     left = _SAMPLE if folder.is_remote else None
     for _, files in _groups(folder):
@@ -85,7 +91,8 @@ def open_folder(folder: Place) -> FolderReader:
             left = None if left is None else left - 1
             found = _json_of(folder, name)
             if not isinstance(found, Unreadable):
-                widen(types, ((key, type_of_value(value)) for key, value in renamed(found, _TYPES.__contains__)))
+                typed = ((key, one, type_of_value(one)) for key, one in renamed(found, _TYPES.__contains__))
+                types.take(typed, name)
     if not count:
         raise UsageError(f"{folder.name} has no pictures, sounds, .txt, .json, .tar or .parquet files in it.")
     return FolderReader(folder, types, count)

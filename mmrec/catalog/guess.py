@@ -76,6 +76,10 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     text = sorted((n for n in plain if _plain(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(_plain(n)))
     text = [name for name in text if _holds_text(name, sample)]
     listed = ", ".join(f"'{name}'" for name in names)
+    if not sample and (item_id is None or not (text or media)):
+        raise UsageError(
+            f"The source has no rows to guess from, only the columns {listed}. Give one with rows, or name the columns."
+        )
     if item_id is None:
         hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." * isinstance(
             reader, HubReader

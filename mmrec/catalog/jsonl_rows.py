@@ -6,10 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
+from mmrec.catalog.column_types import ColumnTypes
 from mmrec.catalog.json_objects import parse_object
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
-from mmrec.catalog.scalars import type_of_value, widen
+from mmrec.catalog.scalars import type_of_value
 from mmrec.errors import UsageError
 from mmrec.items import Reject
 
@@ -21,8 +22,12 @@ _LONGEST_LINE: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class _JsonLines:
     path: Place
-    types: Mapping[str, pa.DataType]
+    found: ColumnTypes
     count: int
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        return self.found.types
 
     @property
     def folder(self) -> Place:
@@ -42,15 +47,17 @@ def open_jsonl(path: Place) -> _JsonLines:
 
     Rows are numbered by line, from 1; blank lines are skipped. Raises UsageError where no line is an object.
     """
-    types: dict[str, pa.DataType] = {}
+    found = ColumnTypes()
     count = 0
     for record in _records(path):
         count += 1
         if not isinstance(record, Reject):
-            widen(types, ((name, type_of_value(value)) for name, value in record[1].items()))
-    if not types:
+            number, values = record
+            typed = ((name, value, type_of_value(value)) for name, value in values.items())
+            found.take(typed, _where(path, number))
+    if not found.types:
         raise UsageError(f"{path.name} has no JSON object in it: write one object a line, such as {{'id': 1, ...}}.")
-    return _JsonLines(path, types, count)
+    return _JsonLines(path, found, count)
 
 
 def _records(path: Place) -> Iterator[tuple[int, dict[str, object]] | Reject]:

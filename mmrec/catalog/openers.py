@@ -19,10 +19,13 @@ from mmrec.catalog.suffixes import modality_of_name
 from mmrec.catalog.tar_members import SUFFIXES as TARS
 from mmrec.catalog.tar_rows import open_tars
 from mmrec.errors import UsageError
+from mmrec.modality import Modality
 
-__all__ = ["open_reader"]
+__all__ = ["open_reader", "single_tables"]
 
 _PARQUET: Final = (".parquet", ".pq")
+_SINGLE: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
+_NAMED: Final = 5
 _OPENERS: Final[dict[str, Callable[[Place], Reader]]] = {
     **dict.fromkeys(_PARQUET, open_parquet),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), open_jsonl),
@@ -80,7 +83,28 @@ def _open_folder(folder: Place) -> Reader:
             f"{folder.name} has archives in it, such as {archives[0].inside(folder)}, and loose files, such as "
             f"{loose}; name the archives alone, as {folder}/*.tar, or index the loose files from a folder of their own."
         )
-    return open_tars(folder, archives) if archives else open_folder(folder)
+    if archives:
+        return open_tars(folder, archives)
+    single = single_tables(folder)
+    if single:
+        raise UsageError(
+            f"{folder.name or folder} is no folder of pictures and sounds; it holds tables, and a table is indexed by "
+            f"its own name. Name one of {', '.join(single[:_NAMED])}{', ...' if len(single) > _NAMED else ''}."
+        )
+    return open_folder(folder)
+
+
+def single_tables(folder: Place) -> list[str]:
+    """Return the CSV and JSON Lines files right in a folder that has no media beside them; texts may be notes."""
+    tables: list[str] = []
+    texts = 0
+    for inside, names in folder.walk():
+        modalities = [modality_of_name(name) for name in names]
+        if Modality.IMAGE in modalities or Modality.AUDIO in modalities:
+            return []
+        texts += modalities.count(Modality.TEXT)
+        tables += [] if inside else [name for name in names if name.lower().endswith(_SINGLE)]
+    return tables if len(tables) >= texts else []
 
 
 def _contents(folder: Place) -> tuple[Sequence[Place], Sequence[Place], str | None]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mmrec.catalog.arrow_rows import BATCH, rows_of_batch
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
-from mmrec.catalog.scalars import metadata_type, widen
+from mmrec.catalog.scalars import common_type, metadata_type
 from mmrec.catalog.storage import first_line
 from mmrec.errors import UsageError
 from mmrec.items import Reject
@@ -102,5 +102,4 @@ def _unite(types: dict[str, pa.DataType], schema: pa.Schema) -> None:
         if types.get(column.name, column.type) == column.type:
             types[column.name] = column.type
         else:
-            types[column.name] = metadata_type(types[column.name])
-            widen(types, [(column.name, metadata_type(column.type))])
+            types[column.name] = common_type(metadata_type(types[column.name]), metadata_type(column.type))

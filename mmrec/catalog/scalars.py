@@ -1,7 +1,8 @@
-"""The types of metadata: bool, int64, float64, string, date32, and timestamp in microseconds (UTC where zoned).
+"""The types of metadata: bool, int64, float64, string, date32, timestamp in microseconds (UTC where zoned), and lists.
 
 Sources without types of their own (JSON Lines, CSV) get, for each column, the narrowest type that holds every value of
-the whole source, so the order of rows does not matter. Lists and structs become JSON in a string.
+the whole source, so the order of rows does not matter. Structs, lists of lists and lists of structs become JSON in a
+string, and so does a column of which some values are lists and some are not.
 """
 
 import json
@@ -9,13 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Final
 
 import pyarrow as pa
 
-from mmrec.items import Scalar
+from mmrec.items import Scalar, Value
 
-__all__ = ["common_type", "metadata_type", "schema_of", "to_scalar", "type_of_cell", "type_of_value", "widen"]
+__all__ = ["common_type", "metadata_type", "schema_of", "to_scalar", "to_value", "type_of_cell", "type_of_value"]
 
 _WHOLE: Final = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
 _DECIMAL: Final = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE)
@@ -33,20 +35,22 @@ def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return second
     if {first, second} == {pa.int64(), pa.float64()}:
         return pa.float64()
+    if pa.types.is_list(first) and pa.types.is_list(second):
+        return pa.list_(common_type(first.value_type, second.value_type))
     return pa.string()
-
-
-def widen(types: dict[str, pa.DataType], found: Iterable[tuple[str, pa.DataType]]) -> None:
-    """Take one more row's types into account, in place."""
-    for name, dtype in found:
-        known = types.get(name)
-        types[name] = dtype if known is None else common_type(known, dtype)
 
 
 def metadata_type(dtype: pa.DataType) -> pa.DataType:
     """Return the metadata type that values of an Arrow type become."""
     if pa.types.is_dictionary(dtype):
         return metadata_type(dtype.value_type)
+    if _is_list(dtype):
+        plain = not (pa.types.is_nested(dtype.value_type) or _is_bytes(dtype.value_type))
+        return pa.list_(metadata_type(dtype.value_type)) if plain else pa.string()
+    return _scalar_type(dtype)
+
+
+def _scalar_type(dtype: pa.DataType) -> pa.DataType:
     if pa.types.is_boolean(dtype) or pa.types.is_date(dtype):
         return pa.bool_() if pa.types.is_boolean(dtype) else pa.date32()
     if pa.types.is_integer(dtype) and dtype != pa.uint64():
@@ -56,6 +60,16 @@ def metadata_type(dtype: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(dtype):
         return _UTC if dtype.tz else _NAIVE
     return pa.string()
+
+
+def _is_list(dtype: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(dtype) for test in tests)
+
+
+def _is_bytes(dtype: pa.DataType) -> bool:
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(dtype) for test in tests)
 
 
 def type_of_value(value: object) -> pa.DataType:
@@ -68,7 +82,15 @@ def type_of_value(value: object) -> pa.DataType:
         return pa.int64() if -(2**63) <= value < 2**63 else pa.string()
     if isinstance(value, float):
         return pa.float64()
+    if isinstance(value, list):
+        return _type_of_list(value)
     return _type_of_moment(value) if isinstance(value, str) else pa.string()
+
+
+def _type_of_list(values: list[object]) -> pa.DataType:
+    if any(isinstance(value, list | dict) for value in values):
+        return pa.string()
+    return pa.list_(reduce(common_type, {type_of_value(value) for value in values}, pa.null()))
 
 
 def type_of_cell(cell: str) -> pa.DataType:
@@ -97,6 +119,17 @@ def _type_of_moment(text: str) -> pa.DataType:
     return pa.string()
 
 
+def to_value(value: object, dtype: pa.DataType) -> Value:
+    """Return a value as metadata of `dtype`, a list where that is one; see `to_scalar`."""
+    if not pa.types.is_list(dtype):
+        return to_scalar(value, dtype)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, list):
+        raise ValueError("it is no list")  # noqa: TRY004 - of its column, not of the call
+    return [to_scalar(one, dtype.value_type) for one in value]
+
+
 def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
     """Return a value as a metadata scalar of `dtype`, or None where it is null, empty or not a number.
 
@@ -105,7 +138,7 @@ def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if pa.types.is_boolean(dtype):
-        return value.lower() == "true" if isinstance(value, str) else bool(value)
+        return _as_truth(value)
     if pa.types.is_date(dtype):
         return date.fromisoformat(value) if isinstance(value, str) else _as_date(value)
     if pa.types.is_timestamp(dtype):
@@ -115,9 +148,16 @@ def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
     return _as_text(value)
 
 
+def _as_truth(value: object) -> bool:
+    word = str(value).lower()
+    if word not in {"true", "false", "1", "0"}:
+        raise ValueError("it is neither true nor false")
+    return word in {"true", "1"}
+
+
 def _as_number(value: object, dtype: pa.DataType) -> int | float | None:
     if pa.types.is_integer(dtype):
-        return int(str(value))
+        return int(value) if isinstance(value, float) and value.is_integer() else int(str(value))
     number = float(str(value))
     return None if math.isnan(number) else number
 
@@ -128,16 +168,16 @@ def _as_text(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def _as_date(value: object) -> date | None:
-    if isinstance(value, datetime):
-        return value.date()
-    return value if isinstance(value, date) else None
+def _as_date(value: object) -> date:
+    if not isinstance(value, date):
+        raise ValueError("it is no date")  # noqa: TRY004 - of its column, not of the call
+    return value.date() if isinstance(value, datetime) else value
 
 
-def _as_moment(value: object) -> datetime | None:
+def _as_moment(value: object) -> datetime:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     if not isinstance(moment, datetime):
-        return None
+        raise ValueError("it is no point in time")  # noqa: TRY004 - of its column, not of the call
     return _utc(moment)
 
 

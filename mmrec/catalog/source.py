@@ -1,12 +1,13 @@
 """A catalog, wherever it lies, as a stream of items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from mmrec.catalog.assemble import assemble
+from mmrec.catalog.column_types import TextByFew, TypesFound
 from mmrec.catalog.columns import ColumnSpec, check_columns
 from mmrec.catalog.hub_rows import HubReader
 from mmrec.catalog.openers import open_reader
@@ -42,6 +43,17 @@ class Source:
     columns: ColumnSpec
     metadata_schema: pa.Schema
     reader: Reader
+
+    @property
+    def text_by_few(self) -> Sequence[TextByFew]:
+        """Metadata columns that are text because of a few values that are not what most of the column is."""
+        found = self.reader.found.text_by_few() if isinstance(self.reader, TypesFound) else ()
+        text = {column.name for column in self.metadata_schema if pa.types.is_string(column.type)}
+        return [one for one in found if one.column in text]
+
+    def is_empty(self, column: str) -> bool:
+        """Whether a column is known to have no value in it."""
+        return bool(pa.types.is_null(self.reader.types[column]))
 
     @property
     def count(self) -> int | None:
@@ -83,12 +95,15 @@ class Source:
             yield row
 
 
-def open_source(address: str | Path, columns: ColumnSpec) -> Source:
+def open_source(address: str | Path, columns: ColumnSpec, types: Mapping[str, pa.DataType] | None = None) -> Source:
     """Open a catalog by its path or URL.
 
     It may be a Parquet, JSON Lines or CSV file; a WebDataset archive; a pattern such as ``shard-{000..099}.tar``; a
     folder of Parquet files, of archives or of media; a saved `datasets` directory; or a hub data set,
     ``hf:owner/name?split=train``. URLs are ``s3://``, ``gs://``, ``memory://`` and ``file://``.
+
+    `types` says what some metadata columns hold, whatever is found in them; a value that is none of these is left out
+    of its item, with the reason in quarantine.
 
     Raises UsageError where there is no such source, or it lacks one of the columns.
     """
@@ -97,7 +112,15 @@ def open_source(address: str | Path, columns: ColumnSpec) -> Source:
     binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
     if binary:
         raise UsageError(f"Column {binary[0]!r} holds bytes, which cannot be metadata; leave it out of the metadata.")
-    return Source(_home(address, reader), columns, schema_of(columns.metadata, reader.types), reader)
+    return Source(_home(address, reader), columns, _schema(columns, reader, types or {}), reader)
+
+
+def _schema(columns: ColumnSpec, reader: Reader, types: Mapping[str, pa.DataType]) -> pa.Schema:
+    stray = [name for name in types if name not in columns.metadata]
+    if stray:
+        named = ", ".join(map(repr, columns.metadata)) or "none"
+        raise UsageError(f"A type is given for {stray[0]!r}, which is no metadata column; these are {named}.")
+    return schema_of(columns.metadata, {**reader.types, **types})
 
 
 def _home(address: str | Path, reader: Reader) -> str:

@@ -12,11 +12,12 @@ from typing import Final
 
 import pyarrow as pa
 
+from mmrec.catalog.column_types import ColumnTypes
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.locations import member_uri
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Blob, Row, Unreadable
-from mmrec.catalog.scalars import type_of_cell, type_of_value, widen
+from mmrec.catalog.scalars import type_of_cell, type_of_value
 from mmrec.catalog.sidecars import read_json, read_text
 from mmrec.catalog.suffixes import modality_of_name
 from mmrec.catalog.tar_members import DamagedTarError, Member, is_seekable, members
@@ -46,7 +47,7 @@ class TarReader:
     Attributes:
         folder: Where the archives lie.
         archives: The archives.
-        types: Columns, with the type that holds all their values.
+        found: Columns, with the type that holds all their values.
         count: Number of rows, where the archives were looked through.
         clashes: Keys of JSON objects that are columns of members too; they become ``json_KEY``.
 
@@ -54,9 +55,14 @@ class TarReader:
 
     folder: Place
     archives: tuple[Place, ...]
-    types: Mapping[str, pa.DataType]
+    found: ColumnTypes
     count: int | None
     clashes: frozenset[str]
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        """Columns in order, with the type that holds all their values."""
+        return self.found.types
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
         """Read the archives through, and of their members those of these columns alone."""
@@ -92,8 +98,7 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
     Uncompressed archives on this machine are looked through to the end for that, pictures and sounds skipped; of others
     the first 1,000 items are. Raises UsageError where there is no item in them.
     """
-    types: dict[str, pa.DataType] = {KEY: pa.string(), PATH: pa.string()}
-    keys: dict[str, pa.DataType] = {}
+    types, keys = ColumnTypes({KEY: pa.string(), PATH: pa.string()}), ColumnTypes()
     through = all(map(is_seekable, archives))
     count, first = 0, ""
     for read in islice(_read(folder, archives, None), None if through else _SAMPLE):
@@ -101,15 +106,15 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
         if isinstance(read, Reject):
             first = first or f" {read.where}: {read.reason}"
         else:
-            widen(types, ((name, _type_of(name, value)) for name, value in read.members.items()))
-            widen(keys, ((name, type_of_value(value)) for name, value in read.objects.items()))
-    if len(types) == 2 and not keys:
+            types.take(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
+            keys.take(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
+    if len(types.types) == 2 and not keys.types:
         raise UsageError(
             f"{archives[0].name} has no pictures, sounds, texts or JSON objects in it; a WebDataset archive has "
             f"members such as 0001.jpg, 0001.txt and 0001.json.{first}"
         )
-    clashes = frozenset(keys) & frozenset(types)
-    types |= {f"json_{key}" if key in clashes else key: dtype for key, dtype in keys.items()}
+    clashes = frozenset(keys.types) & frozenset(types.types)
+    types.join(keys, lambda key: f"json_{key}" if key in clashes else key)
     return TarReader(folder, tuple(archives), types, count if through else None, clashes)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.contents import Fresh, content_key, key_of
-from mmrec.items import Scalar
+from mmrec.items import Value
 from mmrec.store.quarantine import Quarantined, StagedQuarantine, dump_item
 from mmrec.store.stored_item import StoredField, StoredItem
 
@@ -45,7 +45,7 @@ class Refusals:
         if entry.hash is not None:
             self._settle(entry)
 
-    def refuse_all(self, entries: Iterable[Quarantined], text: str | None, metadata: Mapping[str, Scalar]) -> None:
+    def refuse_all(self, entries: Iterable[Quarantined], text: str | None, metadata: Mapping[str, Value]) -> None:
         """Leave out an item of which no content can be used; what it was is kept beside the reasons."""
         item = dump_item(text, metadata)
         for entry in entries:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.scalars import to_scalar
+from mmrec.catalog.scalars import to_value
 from mmrec.catalog.seen import SeenIds
 from mmrec.items import Field, Item
 from mmrec.modality import Modality
@@ -94,5 +94,5 @@ def _remains(entries: Sequence[Quarantined], schema: pa.Schema) -> tuple[str | N
         (json.loads(entry.item) for entry in entries if entry.item), {"text": None, "metadata": {}}
     )
     types = {column.name: column.type for column in schema}
-    metadata = {name: to_scalar(value, types[name]) for name, value in kept["metadata"].items() if name in types}
+    metadata = {name: to_value(value, types[name]) for name, value in kept["metadata"].items() if name in types}
     return kept["text"], metadata

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -13,7 +13,10 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.scorer import Scorer
 from mmrec.users.model import Interests, Past, UserModel
 
-__all__ = ["UserModelScorer"]
+__all__ = ["UNTIMED", "UserModelScorer"]
+
+UNTIMED: Final = ", time not known"
+"""Ends the name of a model that is asked as of the newest event it knows, not as of the moment of the request."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from mmrec.catalog.scalars import to_scalar
+from mmrec.catalog.scalars import to_value
 from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.writer import VectorWriter
 from mmrec.exchange.vector_files import VectorFile, VectorRow
-from mmrec.items import Scalar
+from mmrec.items import Value
 from mmrec.store.declared import VECTOR_FIELD, Declared, is_imported
 from mmrec.store.item_schema import item_schema
 from mmrec.store.items import ItemTable
@@ -48,12 +48,16 @@ class ImportTally:
         vectors: Vectors that are new.
         added: Items made of rows.
         changed: Items that got a vector, or another one.
+        known: Rows whose contents had their vector before.
+        shared: Rows whose contents are equal to those of an earlier row, whose vector stands for both.
         quarantined: Rows left out.
 
     """
 
     seen: int = 0
     vectors: int = 0
+    known: int = 0
+    shared: int = 0
     added: int = 0
     changed: int = 0
     quarantined: int = 0
@@ -154,7 +158,7 @@ class VectorImport:
             changed = self._with_vector(row, item, [] if has_content else keys)
             # An item whose content has a vector now is staged as it was, so that its own vector is made anew.
             if row.row not in bad and (changed != item or (has_content and not new.isdisjoint(keys))):
-                fitting = {name: to_scalar(value, self._types[name]) for name, value in changed.metadata.items()}
+                fitting = {name: to_value(value, self._types[name]) for name, value in changed.metadata.items()}
                 items.add(replace(changed, metadata=fitting))
                 self.tally.added += item is None
                 self.tally.changed += item is not None
@@ -180,6 +184,8 @@ class VectorImport:
     ) -> tuple[set[bytes], set[int]]:
         """Write vectors of contents that have none in this space. Returns those contents, and rows that are refused."""
         bad: set[int] = set()
+        taken: set[int] = set()
+        had: set[int] = set()
         has, there = self._table.fetch([key for key, _ in pairs])
         fresh: dict[bytes, Float32[np.ndarray, dim]] = {}
         for (key, row), known, old in zip(pairs, has.tolist(), there, strict=True):
@@ -192,12 +198,18 @@ class VectorImport:
                     "The content has another vector in this space; a changed encoder needs another --space or --model.",
                     refused,
                 )
-            elif not known and key not in fresh and key.hex() not in self._new:
+            elif known:
+                had.add(row.row)
+            elif key.hex() not in self._new:
                 fresh[key] = row.vector
                 self._new.add(key.hex())
+                taken.add(row.row)
         if fresh:
             self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))
         self.tally.vectors += len(fresh)
+        self.tally.known += len(had - taken - bad)
+        asked = {row.row for _, row in pairs if row.vector is not None}
+        self.tally.shared += len(asked - taken - had - bad)
         return set(fresh), bad
 
     def _touch(self, written: Sequence[bytes], items: StagedItems) -> None:
@@ -219,5 +231,5 @@ def _hash_of(vector: Float32[np.ndarray, "dim"] | None, fingerprint: str) -> byt
     return hashlib.blake2b(data, digest_size=16, key=hashlib.sha256(fingerprint.encode()).digest()).digest()
 
 
-def _digest(name: str, metadata: Mapping[str, Scalar]) -> bytes:
+def _digest(name: str, metadata: Mapping[str, Value]) -> bytes:
     return hashlib.blake2b(repr((name, sorted(metadata.items()))).encode("utf-8", "replace"), digest_size=16).digest()

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from mmrec.catalog.scalars import metadata_type, to_scalar
+from mmrec.catalog.scalars import metadata_type, to_value
 from mmrec.errors import UsageError
 from mmrec.exchange.origin import METADATA_KEY, Origin
-from mmrec.items import Scalar
+from mmrec.items import Value
 
 __all__ = ["VectorColumns", "VectorFile", "VectorRow", "open_vectors"]
 
@@ -46,7 +46,7 @@ class VectorRow:
     row: int
     key: str | bytes | None
     vector: Float32[np.ndarray, "dim"] | None
-    metadata: Mapping[str, Scalar]
+    metadata: Mapping[str, Value]
     reason: str = ""
 
 
@@ -84,7 +84,7 @@ class VectorFile:
         keys = [_key(value, is_hash=self.columns.content is not None) for value in batch.column(key).to_pylist()]
         vectors, reasons = _vectors(batch.column(self.columns.vector), self.dim)
         metadata = {
-            field.name: [to_scalar(value, field.type) for value in _plain(batch.column(field.name), field.type)]
+            field.name: [to_value(value, field.type) for value in _plain(batch.column(field.name), field.type)]
             for field in self.schema
         }
         return [

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexers.protocol import Index
-from indexers.recall import Recall, RecallSample, tuned
+from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec
 from indexers.types import BadVectorsError, IndexersError
 from mmrec.errors import StoreError, UsageError
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion
-from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired
+from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
@@ -37,7 +37,7 @@ from mmrec.store.vectors import VectorTable
 if TYPE_CHECKING:
     import mmrec.users.tower_model
 
-__all__ = ["build_generation", "follows"]
+__all__ = ["build_generation", "follows", "keeps_fusion"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
@@ -57,7 +57,8 @@ def build_generation(
     The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
     vectors of unchanged items are kept too, and so is a tower, which has learned from them. Without a generation
     before, its `fusion` alone may be given. A new `tower` has learned from the vectors of the generation before; it
-    goes where that fusion does not stay. Raises StoreError, and publishes nothing, where a check fails.
+    goes where that fusion does not stay. An index below the target of recall is published with a warning in the
+    manifest. Raises StoreError, and publishes nothing, where a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -88,8 +89,7 @@ def build_generation(
         # What was meant to be written counts, not what is found there.
         made = made.model_copy(update={"sha256": {**made.sha256, **digests}})
         del index  # what is checked is what others will read
-        measured = _check(open_folder(folder, made), items, tables, recipe.seed)
-        made = made.model_copy(update={"checks": asdict(measured)})
+        made = made.model_copy(update=_check(open_folder(folder, made), items, tables, recipe.seed))
         with commit_lock(layout.lock):
             return publish(layout, folder, made)
 
@@ -160,6 +160,12 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     )
 
 
+def keeps_fusion(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
+    """Whether a generation of the recipe and of the items would have the fusion of one, and so keep its tower."""
+    blocks = _blocks(recipe, items)
+    return bool(blocks) and _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights))
+
+
 def _same_index(made: Manifest, recipe: Recipe) -> bool:
     if recipe.index is None:
         return not made.index_given and made.index_memory == recipe.index_memory
@@ -221,18 +227,26 @@ def _write_vectors(
     return rows
 
 
-def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> Recall:
-    """Ask of what was written, read again from disk, all that `mmrec verify` would. Raises StoreError."""
+def _check(
+    generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int
+) -> dict[str, object]:
+    """Ask of what was written, read again from disk, all that `mmrec verify` would.
+
+    Returns what the manifest is to say of it. Raises StoreError.
+    """
     faults = list(array_faults(generation))
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
     taste = generation.taste
     measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
+    warnings = [shortfall(measured, f"the index {generation.manifest.index_factory}")]
     if taste is not None:
         fault = pairing_fault(taste, generation.rows, generation.vectors)
         faults.extend([fault] if fault else [])
-        if not good_enough(measure_search(taste.index, generation.rows, taste.vectors, seed)):
+        by_taste = measure_search(taste.index, generation.rows, taste.vectors, seed)
+        warnings.append(shortfall(by_taste, f"the index {taste.index.spec.factory} of the tower's vectors", ""))
+        if not good_enough(by_taste):
             faults.append("the index of the tower's vectors does not find them")
     if not good_enough(measured):
         faults.append(
@@ -241,4 +255,4 @@ def _check(generation: Generation, items: ItemTable, tables: Mapping[Block, Vect
         )
     if faults:
         raise StoreError(f"nothing was published, and the generation before still serves: {'. '.join(faults)}")
-    return measured
+    return {"checks": asdict(measured), "warnings": tuple(one for one in warnings if one is not None)}

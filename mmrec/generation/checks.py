@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int64
 
 from indexers.protocol import Index
-from indexers.recall import Recall, RecallSample
+from indexers.recall import TARGET, Recall, RecallSample
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import FusedBatch, fuse_batch
 from mmrec.generation.generation import Generation, modality_bits
@@ -14,9 +14,11 @@ from mmrec.store.items import ItemTable
 from mmrec.store.stored_item import StoredField
 from mmrec.store.vectors import VectorTable
 
-__all__ = ["array_faults", "bits_of", "good_enough", "measure_search", "mispaired"]
+__all__ = ["array_faults", "bits_of", "good_enough", "measure_search", "mispaired", "shortfall"]
 
 LOWEST_RECALL = 0.9
+"""Below this nothing is published; from here to the target it is, with a warning."""
+
 ROWS_PER_PIECE = 16_384
 HALF_ROUNDING = 2e-3
 """Farther than this from what it was fused from, a vector of length one was not only rounded to float16."""
@@ -28,6 +30,22 @@ NAMED = 3
 def good_enough(measured: Recall) -> bool:
     """Whether an index that answers like this may be published."""
     return measured.self_query >= LOWEST_RECALL and measured.recall >= LOWEST_RECALL
+
+
+MORE = (
+    ". Exact search finds all: `mmrec index STORE --index Flat`. A graph with more links, such as --index HNSW64,Flat, "
+    "is quicker and may do"
+)
+
+
+def shortfall(measured: Recall, index: str, more: str = MORE) -> str | None:
+    """Say by how much an index misses the target, and what finds `more`; None where it does not miss it."""
+    if measured.recall >= TARGET and measured.self_query >= TARGET:
+        return None
+    return (
+        f"{index} finds {measured.recall:.1%} of what exact search finds, and {measured.self_query:.1%} of a sample of "
+        f"items by their own vectors; the target is {TARGET:.0%}{more}"
+    )
 
 
 def array_faults(generation: Generation) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Search goes on in the content vectors, which training does not change; recommending searches these.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int64
 
 from indexers.protocol import Index
+from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec, load
 from indexers.types import IndexersError
 from mmrec.errors import StoreError
@@ -64,7 +65,8 @@ def write_taste(
         vectors[piece] = model.items(rows[piece], np.asarray(contents[piece], dtype=np.float32))
     vectors.flush()
     save_tower(model, folder)
-    return build(default_spec(len(rows), model.dim, "ip"), rows, vectors).save(folder / TASTE_INDEX)
+    index = build(replace(default_spec(len(rows), model.dim, "ip"), search={}), rows, vectors)
+    return tuned(index, RecallSample.of(rows, vectors, "ip")).save(folder / TASTE_INDEX)
 
 
 def open_taste(folder: Path, made: Manifest) -> Taste | None:

@@ -19,8 +19,9 @@ class Because:
     Attributes:
         id: The item of the past.
         kind: What was done with it.
-        likeness: Cosine of the two items' contents.
+        likeness: Cosine of the two items' contents: 1 for equal ones, 0 where they have nothing in common.
         shares: Name of a modality -> its part of the likeness.
+        title: What the item is called; empty where nothing says.
 
     """
 
@@ -28,6 +29,7 @@ class Because:
     kind: str
     likeness: float
     shares: Mapping[str, float] = field(default_factory=dict)
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Recommendations:
         model: Name of the model that placed the person.
         generation: Number of the generation that answered.
         seconds: Time from the call to the answer.
+        unknown_user: Whether a user was named of whom there is no event; the list then owes nothing to them.
 
     """
 
@@ -72,3 +75,4 @@ class Recommendations:
     model: str
     generation: int
     seconds: float
+    unknown_user: bool = False

@@ -1,6 +1,6 @@
 """One person's list from one snapshot: place them, search, blend, spread, explain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmrec.recommending.reasons import reasons
 from mmrec.recommending.taste_space import TasteSpace
 from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot
-from mmrec.store.hits import hit_of
+from mmrec.store.hits import hit_of, title_of
 from mmrec.unit import unit
 from mmrec.users.interests import turned_down
 from mmrec.users.model import Interests
@@ -122,6 +122,7 @@ def hits_for(
     because: list[tuple[Because, ...]] = [()] * len(rows)
     if explain:
         because = reasons(snapshot.generation.fusion, person, space.contents(person.past.rows), space.contents(rows))
+        because = _titled(snapshot, because)
     people, vectors = placed.vectors, space.vectors(rows)
     hits = []
     for at, row in enumerate(rows.tolist()):
@@ -131,6 +132,13 @@ def hits_for(
             shares = {"popular": score} if popular else space.shares(people[which], vectors[at])
             hits.append(_recommended(hit_of(stored[row], score, shares), _source(placed, which), which, because[at]))
     return hits
+
+
+def _titled(snapshot: Snapshot, because: list[tuple[Because, ...]]) -> list[tuple[Because, ...]]:
+    """Name the items of the past as a reader knows them."""
+    past = snapshot.items.by_id(sorted({one.id for some in because for one in some}))
+    titles = {item_id: title_of(item) for item_id, item in past.items()}
+    return [tuple(replace(one, title=titles.get(one.id, "")) for one in some) for some in because]
 
 
 def _source(placed: Placed, which: int) -> Source:

@@ -56,6 +56,7 @@ class Recommender:
         now = time.time_ns() // 1000
         snapshot, space, popular_lists = self._prepared()
         done = [] if user is None else self._events.history(user)
+        unknown_user = user is not None and not done
         done += [Did(item, kind, now) for item, kind in history]
         person = self._person(snapshot, done)
         wish = None if text is None else self._queries.make([Part("text", text)], snapshot, None)
@@ -75,6 +76,7 @@ class Recommender:
             space.model.name,
             snapshot.generation.manifest.number,
             time.perf_counter() - started,
+            unknown_user,
         )
 
     def _person(self, snapshot: Snapshot, done: Sequence[Did]) -> Person:

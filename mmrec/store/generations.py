@@ -41,6 +41,7 @@ class Manifest(BaseModel):
         index_given: Whether a person chose the recipe; later generations then keep it.
         index_memory: The bytes that a person allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
+        warnings: What a person should know of it all the same, as sentences: an index that finds less than it should.
         sha256: Checksum of each file, by name.
         digest: Checksum of all the rest of the manifest; empty where it was written before there was one.
 
@@ -66,6 +67,7 @@ class Manifest(BaseModel):
     index_tuned: bool = False
     index_memory: int | None = None
     checks: dict[str, float]
+    warnings: tuple[str, ...] = ()
     sha256: dict[str, str]
     digest: str = ""
 

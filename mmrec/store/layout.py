@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmrec.errors import StoreError, UsageError
+from mmrec.errors import MissingStoreError, StoreError, UsageError
 from mmrec.spaces import Space
 from mmrec.store.files import write_atomically
 from mmrec.store.lock import commit_lock
@@ -87,15 +87,15 @@ class Layout:
         write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
 
     def check(self) -> None:
-        """Raise StoreError unless this is a store of a version that can be read."""
+        """Raise MissingStoreError where there is no store, StoreError unless it is of a version that can be read."""
         try:
             found = json.loads(self._about.read_bytes())["format"]
         except FileNotFoundError as error:
             msg = f"{self.root} is not a mmrec store; make one with `mmrec index SOURCE {self.root}`"
-            raise StoreError(msg) from error
+            raise MissingStoreError(msg) from error
         except NotADirectoryError as error:
             msg = f"{self.root} is a file, and a store is a directory; name another place"
-            raise StoreError(msg) from error
+            raise MissingStoreError(msg) from error
         except PermissionError as error:
             msg = f"{self._about} may not be read by this user; ask its owner for permission"
             raise StoreError(msg) from error

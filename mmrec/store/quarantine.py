@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lance.dataset import ColumnOrdering
 
-from mmrec.items import Scalar
+from mmrec.items import Value
 from mmrec.store.tables import append, open_table, quoted, writing
 
 __all__ = [
@@ -92,7 +92,7 @@ class Quarantined:
     item: str | None = None
 
 
-def dump_item(text: str | None, metadata: Mapping[str, Scalar]) -> str:
+def dump_item(text: str | None, metadata: Mapping[str, Value]) -> str:
     """What quarantine keeps of an item of which nothing is left, so that it can be tried again without its source."""
     return json.dumps({"text": text, "metadata": dict(metadata)}, default=lambda moment: moment.isoformat())
 

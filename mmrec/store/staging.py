@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mmrec.errors import UsageError
 from mmrec.store.item_schema import OWN_COLUMNS, RESERVED
 from mmrec.store.items import IDS_PER_QUERY
-from mmrec.store.retype import common_type, mend, retype
+from mmrec.store.retype import as_json, common_type, mend, retype
 from mmrec.store.stored_item import StoredItem, as_item
 from mmrec.store.tables import compact, create, open_table, quoted, writing
 
@@ -186,12 +186,20 @@ def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
 def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         columns = [
-            batch.column(field.name).cast(field.type)
+            _cast_column(batch.column(field.name), field.type)
             if field.name in batch.schema.names
             else pa.nulls(len(batch), field.type)
             for field in schema
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast_column(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if column.null_count == len(column):
+        return pa.nulls(len(column), wanted)  # texts cannot be cast to lists, not even where there are none
+    if pa.types.is_list(column.type) and pa.types.is_string(wanted):
+        return as_json(column)
+    return column.cast(wanted)
 
 
 def _index_ids(table: lance.LanceDataset) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mmrec.items import Scalar
+from mmrec.items import Value
 from mmrec.modality import Modality
 
 __all__ = ["StoredField", "StoredItem", "as_fields", "as_item"]
@@ -42,7 +42,7 @@ class StoredItem:
     digest: bytes
     text: str | None
     fields: tuple[StoredField, ...]
-    metadata: Mapping[str, Scalar]
+    metadata: Mapping[str, Value]
     row: int = -1
 
 

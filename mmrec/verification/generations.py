@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from indexers.recall import Recall
-from mmrec.generation.checks import array_faults, good_enough, measure_search
+from mmrec.generation.checks import array_faults, good_enough, measure_search, shortfall
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.taste import TASTE_INDEX, pairing_fault
 from mmrec.store.files import file_sha256
@@ -110,3 +110,5 @@ def _report_recall(report: Report, measured: Recall, path: Path) -> None:
             f"{measured.recall:.0%} of what exact search finds"
         )
         report.add("recall", path, what)
+    elif said := shortfall(measured, f"the index {path}", ""):
+        report.notes.append(said)

@@ -47,7 +47,9 @@ def import_(
         Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
     ] = None,
     events: EventsOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row was refused.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if a row was refused or names no item.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Add a file of events to the log; what is there already is not taken twice.
@@ -64,8 +66,8 @@ def import_(
     answers.print_values(summary, as_json=as_json)
     if summary["refused"]:
         console.warn(f"{summary['refused']:,} rows were refused; their reasons: mmrec events refused {store}")
-        if strict:
-            raise typer.Exit(ExitCode.PARTLY)
+    if strict and (summary["refused"] or summary["without_item"]):
+        raise typer.Exit(ExitCode.PARTLY)
 
 
 @commands.command(epilog="Example: mmrec events export my-store log.parquet")

@@ -28,6 +28,9 @@ def index(
     image: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of pictures.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
+    types: Annotated[
+        list[str] | None, typer.Option(metavar="COL=TYPE", help="Types of metadata columns, as year=integer.")
+    ] = None,
     deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
     encoders: Annotated[
         str | None,
@@ -67,6 +70,7 @@ def index(
         source=None if store is None else source,
         store=Path(source) if store is None else store,
         columns=columns,
+        types=grammar.parse_types(types or ()),
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
@@ -89,7 +93,7 @@ def index(
     from pipelines.index import run
     from pipelines.spec import with_spec
 
-    flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags = {"types": types, "encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
     flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
     summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)

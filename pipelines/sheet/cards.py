@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
-from pipelines.console import clean
+from pipelines.console import clean, shown, written
 from pipelines.sheet.embed import Medium, embed_picture, embed_sound
 
 __all__ = ["Asked", "Bar", "Card", "asked_parts", "result_cards"]
@@ -81,7 +81,9 @@ def _card(hit: Hit, most: float, media: MediaAccess) -> Card:
         more_pictures=max(len(pictures) - 1, 0),
         sounds=tuple(embed_sound(sound, media) for sound in sounds[:_PLAYERS]),
         more_sounds=max(len(sounds) - _PLAYERS, 0),
-        metadata=tuple((clean(name), clean(value)) for name, value in hit.metadata.items() if value is not None),
+        metadata=tuple(
+            (clean(name), shown(written(value))) for name, value in hit.metadata.items() if value is not None
+        ),
         score=hit.score,
         bars=tuple(Bar(name, share, 100 * abs(share) / most) for name, share in hit.shares.items()),
     )

@@ -93,7 +93,7 @@ def test_items_fields_and_metadata(write):
     )
     assert boat.metadata == {
         **{name: RECORDS[0][name] for name in ("price", "stock", "new", "added", "seen", "sold", "code")},
-        "tags": '["a", "b"]',
+        "tags": '["a", "b"]' if path.suffix == ".csv" else ["a", "b"],  # cells of CSV are texts
     }
     assert cat.fields == (
         Field(Modality.TEXT, "title+description", text="https://example.org/not-a-link.png"),
@@ -106,7 +106,8 @@ def test_items_fields_and_metadata(write):
 
 
 def test_schema_and_count(write):
-    source = open_source(write(RECORDS), COLUMNS)
+    path = write(RECORDS)
+    source = open_source(path, COLUMNS)
     assert source.count == 3
     assert source.metadata_schema == pa.schema(
         [
@@ -116,7 +117,7 @@ def test_schema_and_count(write):
             ("added", pa.date32()),
             ("seen", pa.timestamp("us")),
             ("sold", pa.timestamp("us", "UTC")),
-            ("tags", pa.string()),
+            ("tags", pa.string() if path.suffix == ".csv" else pa.list_(pa.string())),
             ("code", pa.string()),
         ]
     )

@@ -17,7 +17,10 @@ from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import append_vectors
+from mmrec.verification import generations as verification_of_generations
 from mmrec.verification.verify import verify_store
+from pipelines.cli import app
+from pipelines.outcome import run_app
 
 
 def test_status_counts_contents_as_they_are_now(tmp_path):
@@ -57,6 +60,34 @@ def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch, 
         index(layout)
     assert numbers(layout) == [1]
     assert verify_store(layout).findings == []
+
+
+@pytest.mark.parametrize("measured", [Recall(0.93, 0.903), Recall(0.949, 1.0), Recall(0.95, 0.95)])
+def test_an_index_below_the_target_is_published_with_a_warning(tmp_path, monkeypatch, capfd, measured):
+    layout = Layout(tmp_path / "store")
+    monkeypatch.setattr(build, "measure_search", lambda *_: measured)
+    made = index(layout)[1]
+    assert made.checks == {"self_query": measured.self_query, "recall": measured.recall}
+    if measured.recall == measured.self_query:
+        assert made.warnings == ()
+        return
+    (said,) = made.warnings
+    assert f"finds {measured.recall:.1%} of what exact search finds, and {measured.self_query:.1%}" in said
+    assert "the target is 95%" in said
+    assert "--index Flat" in said
+    assert run_app(app, ["status", str(layout.root)]) == 0
+    shown = capfd.readouterr().out
+    assert "warnings" in shown
+    assert "--index" in shown
+    assert mmrec.open(layout.root).status()["warnings"] == [said]
+    monkeypatch.setattr(verification_of_generations, "measure_search", lambda *_: measured)
+    report = verify_store(layout)
+    assert report.sound
+    assert any(f"{measured.recall:.1%} of what exact search finds" in note for note in report.notes)
+    # The way out that it names ends the warning.
+    monkeypatch.undo()
+    again = index(layout, index=IndexSpec("Exact", "ip"))[1]
+    assert (again.index_factory, again.index_given, again.warnings) == ("Exact", True, ())
 
 
 def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monkeypatch):

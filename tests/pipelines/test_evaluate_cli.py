@@ -73,6 +73,7 @@ def test_every_split_gives_one_json_document(store, arguments, split):
     assert code == ExitCode.DONE
     found = json.loads(out)
     assert found["facts"]["split"] == split
+    assert found["facts"]["time of the request"] == "known to the models"
     names = {"random", "popularity", "recent popularity", "item-kNN", "content mean", "interests"}
     assert set(found["models"]) == names
     assert set(found["against_reference"]) == set(found["models"]) - {found["reference"]}
@@ -92,7 +93,7 @@ def test_every_split_gives_one_json_document(store, arguments, split):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["no-such-store"], ExitCode.FAILURE, "not a mmrec store"),
+        (["no-such-store"], ExitCode.USAGE, "not a mmrec store"),
         (["{store}", "--quantile", "1.5"], ExitCode.USAGE, "between 0 and 1"),
         (["{store}", "--category", "colour"], ExitCode.USAGE, "no metadata column 'colour'; there are number"),
         (["{store}", "--split", "random"], ExitCode.USAGE, "leave-one-out"),
@@ -121,6 +122,18 @@ def test_towers_are_trained_on_the_split_and_told_beside_the_baselines(store, tm
     assert {"interests", "tower", "ID-only SASRec"} <= set(told["models"])
     assert "seed 1, epoch 2" in capfd.readouterr().err
     assert "epoch" in page.read_text()
+
+
+def test_leave_one_out_asks_towers_with_and_without_the_time_of_the_request(store, tmp_path, capfd):
+    config = tmp_path / "tower.toml"
+    sizes = "dim = 8\nwidth = 8\ninner = 8\nlayers = 1\nheads = 1\nwindow = 8"
+    config.write_text(f"device = 'cpu'\nepochs = 2\nevaluate_every = 1\n\n[tower]\n{sizes}\n")
+    code, out = run(store, "--split", "leave-one-out", "--train", config)
+    assert code == ExitCode.DONE
+    assert "tower, time not known" in out
+    assert "time of the request known to the models, but not to tower, time not known" in " ".join(
+        capfd.readouterr().err.split()
+    )
 
 
 def test_a_configuration_that_is_none_is_told(store, tmp_path, capfd):

@@ -3,14 +3,18 @@
 import contextlib
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from exchange_shop import index, titles
+from rich.console import Console
 from typer.testing import CliRunner
 
 import mmrec
+from mmrec.store.hits import title_of
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import StoredItem
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 
@@ -82,6 +86,36 @@ def test_options_act(store):
     because = answer(store, "--user", "ada", "--explain")["results"][0]["because"]
     assert because[0]["id"] in {"tent", "bag"}
     assert because[0]["shares"]["text"] == pytest.approx(because[0]["likeness"])
+    assert because[0]["title"] == TEXTS[because[0]["id"]]
+
+
+def test_reasons_name_titles_and_say_what_the_number_is(store, monkeypatch):
+    monkeypatch.setattr("pipelines.console.data", Console(width=200, highlight=False))
+    _, out, told = run(store, "--user", "ada", "--explain")
+    assert re.search(r"like a tent for two people \[tent\] 0\.\d\d", " ".join(out.split()))
+    assert "cosine: 1 is the same, 0 has nothing in common" in " ".join(told.split())
+    assert "cosine" not in run(store, "--user", "ada")[2]
+
+
+def test_recording_says_which_items_are_not_there(store):
+    with contextlib.closing(mmrec.open(store)) as engine:
+        events = [mmrec.Event("eve", name, "view", datetime.now(UTC)) for name in ("gone", "mug", "lost", "gone")]
+        assert engine.record(events).unknown_items == ("gone", "lost")
+        assert engine.record(events[1:2]).unknown_items == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "metadata", "title"),
+    [
+        ("first line\nsecond", {"year": 1995}, "first line"),
+        ("first line", {"Title": "Heat", "name": "other"}, "Heat"),
+        (None, {"title": " ", "headline": "News"}, "News"),
+        (None, {}, ""),
+        ("w" * 80, {}, "w" * 59 + "…"),
+    ],
+)
+def test_titles(text, metadata, title):
+    assert title_of(StoredItem("id", b"", text, (), metadata)) == title
 
 
 def test_tables_and_what_is_said_beside_them(store):
@@ -90,7 +124,12 @@ def test_tables_and_what_is_said_beside_them(store):
     assert "like" in out
     assert "No item is called no such thing" in told
     assert "3 events; interests of" in told
-    assert "100% by what is popular" in run(store, "--user", "nobody")[2]
+    told = " ".join(run(store, "--user", "nobody")[2].split())
+    assert "100% by what is popular" in told
+    assert "There is no event of user 'nobody'; the list is made of what is popular." in told
+    assert "what else was given" in run(store, "--user", "nobody", "--text", "tea")[2]
+    assert answer(store, "--user", "nobody")["unknown_user"] is True
+    assert answer(store, "--user", "ada")["unknown_user"] is answer(store)["unknown_user"] is False
     code, _, told = run(store, "--user", "ada", "--where", "id = 'x'")
     assert code == ExitCode.DONE
     assert "Nothing found. Widen --where" in told

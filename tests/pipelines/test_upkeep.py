@@ -56,4 +56,4 @@ def test_verify_mend_and_collect(store, tmp_path):
 
 def test_what_is_no_store_is_refused(tmp_path):
     for verb in ("verify", "mend", "gc"):
-        assert "is not a mmrec store" in mmrec(verb, tmp_path / "none", code=1).stderr
+        assert "is not a mmrec store" in mmrec(verb, tmp_path / "none", code=2).stderr
