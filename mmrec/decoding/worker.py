@@ -27,12 +27,13 @@ __all__ = ["Died", "Worker", "signal_name"]
 # Its first act, before it loads anything: on Linux the kernel ends it when the thread that started it ends. A parent
 # that died before that is no longer its parent. Elsewhere it ends when it next looks at its socket.
 _PROGRAM: Final = """
-import json, os, sys
+import contextlib, json, os, sys
 if sys.platform == "linux":
-    import ctypes, signal
-    PR_SET_PDEATHSIG = 1
-    if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 and os.getppid() != int(sys.argv[3]):
-        os._exit(0)
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes, signal
+        PR_SET_PDEATHSIG = 1
+        if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 and os.getppid() != int(sys.argv[3]):
+            os._exit(0)
 sys.path[:] = json.loads(sys.argv[1])
 from mmrec.decoding.process import serve
 serve(int(sys.argv[2]))
