@@ -164,9 +164,9 @@ def test_a_content_whose_process_is_killed_twice_is_to_be_tried_another_time(poo
 
 
 def test_a_process_that_stands_still_is_ended(pool, monkeypatch):
-    monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "standstill", lambda granted: 1.0)
     pool.decode(Modality.IMAGE, picture(), Limits())
+    monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "standstill", lambda granted: 2.0)
     (stopped,) = pids(pool)
     os.kill(stopped, signal.SIGSTOP)
     assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
