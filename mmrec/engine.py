@@ -193,7 +193,8 @@ class Engine:
                 f"the vectors of {self._layout.root} were made elsewhere, so there is nothing to encode items with; "
                 "open it with encoders, or bring vectors with `mmrec import-vectors`"
             )
-        return EmbeddingJob(self._layout, encoders, media=self._media, delta=True).run(as_items(items), schema)
+        job = EmbeddingJob(self._layout, encoders, media=self._media, delta=True, shared=True)
+        return job.run(as_items(items), schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""

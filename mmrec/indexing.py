@@ -8,6 +8,7 @@ import pyarrow as pa
 from indexers.types import IndexSpec
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
+from mmrec.embedding.derived import write_derived
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
@@ -97,6 +98,7 @@ def _index_locked(
     counted = frozenset(modality for modality in Modality if weights[modality] > 0)
     spaces = spaces_of(encoders, layout)
     check_choice(_index_choice(how, before)[0], {modality: spaces[modality] for modality in counted}, how.dim)
+    write_derived(layout, encoders, counted)
     del before  # a night may pass, and another index be published
     job = EmbeddingJob(
         layout,

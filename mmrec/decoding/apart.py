@@ -13,7 +13,7 @@ from typing import Final
 from mmrec.catalog.limits import Limits
 from mmrec.compute import decoding_workers
 from mmrec.decoding.decode import decode
-from mmrec.decoding.worker import Died, Worker
+from mmrec.decoding.worker import Died, Worker, signal_name
 from mmrec.errors import DecoderLostError, MediaError
 from mmrec.items import Content
 from mmrec.modality import Modality
@@ -114,5 +114,4 @@ def _verdict(status: int, limits: Limits) -> MediaError:
         return DecoderLostError("The process that decoded it made no headway; was the machine too busy?")
     if status == -signal.SIGKILL:
         return DecoderLostError("The process that decoded it was killed, twice; was the machine out of memory?")
-    named = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
-    return MediaError(f"The decoder crashes on it ({named}).")
+    return MediaError(f"The decoder crashes on it ({signal_name(status)}).")

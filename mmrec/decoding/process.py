@@ -1,6 +1,6 @@
 """The process that decodes: takes one content after the other from its socket, and may die of any of them.
 
-It loads no torch and holds no lock, and whatever it is given it can neither outlive its maker for long nor take more
+It loads no torch and holds no lock, and whatever it is given it can neither outlive its maker nor take more
 time or memory than it is granted: the kernel sees to that, whatever a decoder does.
 """
 

@@ -7,7 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import Future
 from dataclasses import asdict
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Final
 
 from mmrec.catalog.limits import Limits
@@ -17,15 +21,27 @@ from mmrec.errors import DecodingError, MediaError
 from mmrec.items import Content
 from mmrec.modality import Modality
 
-__all__ = ["Died", "Worker"]
+__all__ = ["Died", "Worker", "signal_name"]
 
 # Not multiprocessing: it would import the main script again, and unpickle what a hostile picture may have written.
-_PROGRAM: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    "from mmrec.decoding.process import serve; serve(int(sys.argv[2]))"
-)
+# Its first act, before it loads anything: on Linux the kernel ends it when the thread that started it ends. A parent
+# that died before that is no longer its parent. Elsewhere it ends when it next looks at its socket.
+_PROGRAM: Final = """
+import contextlib, json, os, sys
+if sys.platform == "linux":
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes, signal
+        PR_SET_PDEATHSIG = 1
+        if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 and os.getppid() != int(sys.argv[3]):
+            os._exit(0)
+sys.path[:] = json.loads(sys.argv[1])
+from mmrec.decoding.process import serve
+serve(int(sys.argv[2]))
+"""
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _START_SECONDS: Final = 60.0
+_STARTS: Final = 5
+_PAUSE_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 5.0
 _BYTES_A_PIXEL, _BYTES_A_SAMPLE, _HIGHEST_RATE = 4, 4, 768_000
 
@@ -47,22 +63,32 @@ class Worker:
     """A process that decodes one content at a time. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Start it. Raises DecodingError where it does not come up."""
+        """Start it, and again where it is killed meanwhile: short of memory, the system ends decoders first.
+
+        Raises DecodingError where it does not come up.
+        """
+        for number in range(1, _STARTS + 1):
+            self._start()
+            ended_by = self._await_start()
+            if ended_by is None:
+                return
+            if number < _STARTS:
+                time.sleep(_PAUSE_SECONDS * 2**number)
+        raise DecodingError(
+            f"The process that decodes pictures and sounds was started {_STARTS} times, and ended by {ended_by} each "
+            "time before it was ready; is the machine out of memory? Free some and run the same command again: what "
+            "was encoded is kept."
+        )
+
+    def _start(self) -> None:
         self._link, theirs = socket.socketpair()
+        command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
         try:
             with theirs:
-                self._process = subprocess.Popen(  # noqa: S603 -- this very interpreter
-                    [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    env=os.environ | _ONE_THREAD,
-                    pass_fds=[theirs.fileno()],
-                )
+                self._process = _STARTER.popen(command, theirs.fileno())
         except OSError as error:
             self._link.close()
             raise DecodingError(_cannot_start(str(error))) from error
-        self._await_start()
 
     @property
     def is_alive(self) -> bool:
@@ -96,19 +122,80 @@ class Worker:
         self._link.close()
         self._process.returncode = 0
 
-    def _await_start(self) -> None:
-        """Wait until it says that it is ready, and have its own words where it never does."""
+    def _await_start(self) -> str | None:
+        """Wait until it says that it is ready. Returns the name of the signal where one ended it before.
+
+        Raises DecodingError, in its own words, where it ended by itself or said nothing for a minute.
+        """
         said = self._process.stderr
         assert said is not None  # noqa: S101
         with said:
             self._link.settimeout(_START_SECONDS)
+            hangs = False
             try:
                 ready = receive(self._link, 0)
-            except OSError:
-                ready = None
-            if ready is None:
-                self.end(_GRACE_SECONDS)
-                raise DecodingError(_cannot_start(said.read(100_000).decode(errors="replace").strip()))
+            except OSError as error:
+                ready, hangs = None, isinstance(error, TimeoutError)
+            if ready is not None:
+                return None
+            status = self.end(_GRACE_SECONDS)
+            if status < 0 and not hangs:
+                return signal_name(status)
+            raise DecodingError(_cannot_start(said.read(100_000).decode(errors="replace").strip()))
+
+
+class _Starter:
+    """Starts processes from one thread that lives as long as this process.
+
+    The kernel takes the end of the thread that started a process for the end of its parent, and those that decode end.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, in a process forked from the one whose thread it was."""
+        self._lock = Lock()
+        self._asked: SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def popen(self, command: list[str], descriptor: int) -> "subprocess.Popen[bytes]":
+        """Start a decoder that inherits one file. Raises OSError where the system does not allow it."""
+        started: Future[subprocess.Popen[bytes]] = Future()
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._serve, name="mmrec-start", daemon=True)
+                self._thread.start()
+        self._asked.put((started, command, descriptor))
+        return started.result()
+
+    def _serve(self) -> None:
+        while True:
+            started, command, descriptor = self._asked.get()
+            try:
+                process = subprocess.Popen(  # noqa: S603 -- this very interpreter
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=os.environ | _ONE_THREAD,
+                    pass_fds=[descriptor],
+                )
+            except Exception as error:  # noqa: BLE001 -- for the one who asked
+                started.set_exception(error)
+            else:
+                started.set_result(process)
+                del process
+            del started
+
+
+_STARTER: Final = _Starter()
+os.register_at_fork(after_in_child=_STARTER.forget)
+
+
+def signal_name(status: int) -> str:
+    """Name the signal of the exit status of a process that one ended."""
+    return signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
 
 
 def _cannot_start(words: str) -> str:

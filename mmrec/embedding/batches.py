@@ -1,7 +1,7 @@
 """Batches of samples of like cost, so that little is padded."""
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -43,17 +43,38 @@ class Bucket:
         self._cost += pending.sample.cost
         self._bytes += pending.sample.tensor.nbytes
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `full_batches` would give one."""
+        return self._is_even_batch or self._is_above_bounds
+
+    def drop(self, hashes: Collection[bytes]) -> list[Pending]:
+        """Take the samples of these contents out, not to be encoded."""
+        dropped = [pending for pending in self._window if pending.hash in hashes]
+        self._window = [pending for pending in self._window if pending.hash not in hashes]
+        self._forget(dropped)
+        return dropped
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """The contents that wait."""
+        return [pending.hash for pending in self._window]
+
     def full_batches(self) -> Iterator[list[Pending]]:
         """Take batches until the window is below its bounds; where all cost the same, each as soon as it is full."""
         while self._is_even_batch:
             yield self._take(len(self._window) - 1)
-        while self._cost > WINDOW_BATCHES * self._batch_cost or self._bytes > WINDOW_BYTES:
+        while self._is_above_bounds:
             yield self._take(self._random.randrange(len(self._window)))
 
     def last_batches(self) -> Iterator[list[Pending]]:
         """Empty the window, the most costly first."""
         while self._window:
             yield self._take(len(self._window) - 1)
+
+    @property
+    def _is_above_bounds(self) -> bool:
+        return self._cost > WINDOW_BATCHES * self._batch_cost or self._bytes > WINDOW_BYTES
 
     @property
     def _is_even_batch(self) -> bool:
@@ -68,6 +89,9 @@ class Bucket:
         first = max(0, last + 1 - count)
         batch = self._window[first : last + 1]
         del self._window[first : last + 1]
-        self._cost -= sum(pending.sample.cost for pending in batch)
-        self._bytes -= sum(pending.sample.tensor.nbytes for pending in batch)
+        self._forget(batch)
         return batch
+
+    def _forget(self, taken: list[Pending]) -> None:
+        self._cost -= sum(pending.sample.cost for pending in taken)
+        self._bytes -= sum(pending.sample.tensor.nbytes for pending in taken)

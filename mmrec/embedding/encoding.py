@@ -48,6 +48,30 @@ class Encoding:
         for number, sample in fresh.samples:
             self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.blame))
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether `encode_rest` would encode anything."""
+        return any(bucket.hashes for bucket in self._buckets.values())
+
+    @property
+    def has_full_batch(self) -> bool:
+        """Whether `encode_full_batches` would encode anything."""
+        return any(bucket.is_full for bucket in self._buckets.values())
+
+    def drop_stored(self) -> set[tuple[Modality, bytes]]:
+        """Let go of contents that wait here and that others have encoded and stored meanwhile. Returns them."""
+        dropped: set[tuple[Modality, bytes]] = set()
+        for (number, modality), bucket in self._buckets.items():
+            hashes = bucket.hashes
+            spaces = self._encoders[number].spaces[modality] if hashes else ()
+            stored = [self._writer.has(space, hashes) for space in spaces]
+            there = np.logical_and.reduce(stored).tolist() if stored else []
+            for pending in bucket.drop({content for content, has in zip(hashes, there, strict=True) if has}):
+                self._done(pending.blame)
+                dropped.add((modality, pending.hash))
+        waiting = {(modality, content) for (_, modality), bucket in self._buckets.items() for content in bucket.hashes}
+        return dropped - waiting
+
     def encode_full_batches(self) -> None:
         """Encode what exceeds the windows. Raises EncoderError where nothing succeeds any more."""
         for (number, modality), bucket in self._buckets.items():

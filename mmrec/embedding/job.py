@@ -6,7 +6,7 @@ loses no vector it committed, and the next run goes on from there.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from mmrec.store.earlier import Earlier, KnownBad
 from mmrec.store.item_schema import item_schema
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import Quarantined, StagedQuarantine
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems
@@ -55,6 +56,8 @@ class EmbeddingJob:
         prune: Whether the source may remove more than half of the items; else it is taken for broken.
         retry: Whether what is in quarantine is read and decoded again though its file has not changed.
         yields: Whether what others changed while this run was under way stays, being newer than what the run read.
+        shared: Whether others may be about to encode the same contents. One at a time encodes then, and what another
+            has stored meanwhile is not encoded again.
 
     """
 
@@ -70,6 +73,7 @@ class EmbeddingJob:
     delta: bool = False
     retry: bool = False
     yields: bool = False
+    shared: bool = False
 
     def __post_init__(self) -> None:
         self.tally = Tally()
@@ -82,7 +86,7 @@ class EmbeddingJob:
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
         limits = limits_for(self.encoders, self.limits)
         self._contents = Contents(self.encoders, tables, bad, self.modalities & able, limits, self.media)
-        self._writer = VectorWriter(self.layout)
+        self._writer = VectorWriter(self.layout, tables)
         self._lookup = Lookup(self._items, self._earlier, afresh=self.retry)
         rules = Rules(self.keep_missing, self.delta, self.prune, self.retry, self.yields)
         self._commit = Commit(self.layout, self._items, self._earlier, self.tally, rules)
@@ -104,9 +108,13 @@ class EmbeddingJob:
             try:
                 for outcome, known in ahead(self._looked_up(source), self._examine, self.workers):
                     self._take(outcome, known, staged)
-                    self._encoding.encode_full_batches()
+                    if self._encoding.has_full_batch:
+                        with self._turn():
+                            self._encoding.encode_full_batches()
                     self.report(self.tally)
-                self._encoding.encode_rest()
+                if self._encoding.has_waiting:
+                    with self._turn():
+                        self._encoding.encode_rest()
             finally:
                 self._writer.flush()
             for recovered in self._refusals.close():
@@ -116,6 +124,18 @@ class EmbeddingJob:
             self._commit.end(staged, self._refusals)
         self.report(self.tally)
         return self.tally
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this job's turn to encode, where others may be encoding the same contents."""
+        if not self.shared:
+            yield
+            return
+        with commit_lock(self.layout.encode_lock, PATIENCE_SECONDS):
+            for modality, _ in self._encoding.drop_stored():
+                self.tally.encoded[modality] -= 1
+            yield
+            self._writer.flush()
 
     def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[Known, int]]:
         """Items with what the store knows of them, and their bytes; rows that are no items go to quarantine."""

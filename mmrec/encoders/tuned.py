@@ -11,13 +11,16 @@ was: stand-ins of other encoders (label bridges) were made for the parent's text
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.factories import build_encoder
 from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.head import Head, HeadConfig, load_head, read_head_config
@@ -77,6 +80,19 @@ class Tuned:
         """Spaces of queries: those of items, those that queries of the parent have, and the kept ones."""
         return self._laid_out(query_spaces(self._own_parent), of_queries=True)
 
+    @once
+    def derivations(self) -> tuple[Derivation, ...]:
+        """The heads, whose vectors follow from their inputs' where only contents of their modality have those."""
+        spaces, heads = _by_name(self._own_parent), []
+        for head in self._config.heads:
+            inputs = {name: spaces[name] for name, _ in self._head_configs[head.space].inputs}
+            others = [some for modality, some in self._own_parent.spaces.items() if modality is not head.modality]
+            if not any(space in some for some in others for space in inputs.values()):
+                changed = {name: self._changed(space) for name, space in inputs.items()}
+                made = self._head_space(head)
+                heads.append(Derivation(head.modality, made, changed, partial(self._derive, head.file)))
+        return tuple(heads)
+
     @property
     def batch_cost(self) -> int:
         """The parent's."""
@@ -122,6 +138,12 @@ class Tuned:
         """Encode a batch of one modality into unit vectors of all its spaces."""
         with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
             return arrays(self.embed(modality, samples))
+
+    def _derive(self, file: str, inputs: Mapping[str, Float32[np.ndarray, "n _"]]) -> Float32[np.ndarray, "n dim"]:
+        head = load_head(Path(self.folder) / file).to(self.device)  # without the network, which is larger
+        with torch.no_grad():
+            rows = head({name: torch.from_numpy(part).to(self.device) for name, part in inputs.items()})
+        return arrays({file: rows})[file]
 
     @once
     def _config(self) -> TunedConfig:

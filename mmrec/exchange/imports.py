@@ -83,7 +83,7 @@ class VectorImport:
         space = self.declared.space
         self._items = ItemTable(self.layout.items)
         self._table = VectorTable(self.layout.vectors(space), space)
-        self._writer = VectorWriter(self.layout)
+        self._writer = VectorWriter(self.layout, {space: self._table})
         self._column = f"{VECTOR_FIELD}{space.name}"
         self._keys, self._new = SeenIds(), SeenIds()
 

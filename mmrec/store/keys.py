@@ -33,6 +33,11 @@ class KeyIndex:
         """Number of keys, repeated ones included."""
         return len(self._order)
 
+    @property
+    def keys(self) -> UInt64[np.ndarray, "n 2"]:
+        """The keys, in no promised order."""
+        return np.stack([self._first, self._second], axis=1)
+
     def find(self, keys: UInt64[np.ndarray, "m 2"]) -> Int64[np.ndarray, "m"]:
         """Position of each key, -1 where it is not there."""
         found = np.full(len(keys), -1, dtype=np.int64)

@@ -56,6 +56,11 @@ class Layout:
         return self.root / "job.lock"
 
     @property
+    def encode_lock(self) -> Path:
+        """File whose OS lock is held by the one live change that encodes."""
+        return self.root / "encode.lock"
+
+    @property
     def staging(self) -> Path:
         """Folder for what a running job has not committed; its content may be thrown away."""
         return self.root / "staging"

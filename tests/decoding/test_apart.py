@@ -164,9 +164,9 @@ def test_a_content_whose_process_is_killed_twice_is_to_be_tried_another_time(poo
 
 
 def test_a_process_that_stands_still_is_ended(pool, monkeypatch):
-    monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "standstill", lambda granted: 1.0)
     pool.decode(Modality.IMAGE, picture(), Limits())
+    monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "standstill", lambda granted: 2.0)
     (stopped,) = pids(pool)
     os.kill(stopped, signal.SIGSTOP)
     assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
@@ -184,7 +184,7 @@ def test_a_process_that_ended_of_idleness_is_replaced_without_blame(pool):
         assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
 
 
-def test_no_process_outlives_its_maker_for_long():
+def test_no_process_outlives_its_maker():
     command = [sys.executable, HERE / "orphan_maker.py"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as maker:
@@ -193,7 +193,54 @@ def test_no_process_outlives_its_maker_for_long():
         time.sleep(0.3)
         assert is_running(child)
         maker.kill()
-    wait_until(lambda: not is_running(child))
+    wait_until(lambda: not is_running(child), seconds=1.0)
+
+
+def test_a_process_outlives_the_thread_that_first_needed_it(pool):
+    thread = threading.Thread(target=pool.decode, args=(Modality.IMAGE, picture(), Limits()))
+    thread.start()
+    thread.join()
+    (pid,) = pids(pool)
+    time.sleep(0.2)
+    assert is_running(pid)
+    assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
+    assert pids(pool) == {pid}
+
+
+def test_a_process_whose_maker_ended_before_it_looked_ends_at_once(monkeypatch):
+    monkeypatch.setattr(worker.os, "getpid", lambda: 999_999_999)  # as if another were its parent by now
+    with pytest.raises(DecodingError, match="it said nothing"):
+        worker.Worker()
+
+
+def starts_killed(monkeypatch, times: int) -> list[int]:
+    """Have processes killed as they start, so often. Returns the pids of all that are started, in the end."""
+    started, real = [], worker._STARTER.popen
+
+    def popen(command, descriptor):
+        process = real(command, descriptor)
+        if len(started) < times:
+            os.kill(process.pid, signal.SIGKILL)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(worker._STARTER, "popen", popen)
+    monkeypatch.setattr(worker, "_PAUSE_SECONDS", 0.001)
+    return started
+
+
+def test_a_process_that_is_killed_while_it_starts_is_started_again(pool, monkeypatch):
+    started = starts_killed(monkeypatch, times=2)
+    assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
+    assert len(started) == 3
+    assert pids(pool) == {started[-1]}
+
+
+def test_processes_that_are_all_killed_while_they_start_are_told(pool, monkeypatch):
+    started = starts_killed(monkeypatch, times=99)
+    with pytest.raises(DecodingError, match=r"started 5 times, and ended by SIGKILL each time.* out of memory"):
+        pool.decode(Modality.IMAGE, picture(), Limits())
+    assert len(started) == 5
 
 
 def test_ctrl_c_is_for_the_job_alone(pool):

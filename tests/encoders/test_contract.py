@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmrec.encoders.derivations import derivations_of
 from mmrec.encoders.hub.audio_text import HubAudioText
 from mmrec.encoders.hub.image import HubImage
 from mmrec.encoders.hub.image_text import HubImageText
@@ -27,6 +29,7 @@ from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
 from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.encoders.packaged.yamnet import YamNet
 from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.tuned import Tuned
 from mmrec.errors import EncoderError
 from mmrec.items import Content, Waveform
 from mmrec.modality import Modality
@@ -135,6 +138,25 @@ def test_follows_the_protocol(ready: Ready):
     assert isinstance(ready.encoder, Encoder)
     assert ready.encoder.batch_cost >= 1
     assert isinstance(ready.encoder.module, torch.nn.Module)
+
+
+def test_what_is_computed_from_stored_vectors_is_what_the_network_gives(ready: Ready):
+    found = [one for one in derivations_of(ready.encoder) if one.modality is ready.modality]
+    assert bool(found) == isinstance(ready.encoder, Tuned)
+    for one in found:
+        stored = {name: ready.alone[space.name].astype(np.float16) for name, space in one.inputs.items()}
+        made = one.compute({name: rows.astype(np.float32) for name, rows in stored.items()})
+        assert (made * ready.alone[one.space.name]).sum(axis=1).min() >= 0.99999
+
+
+def test_no_head_is_computed_where_its_input_may_be_of_another_modality():
+    encoder = tuned("efficientnet-lite0")
+    assert len(encoder.derivations) == 1
+    joint = Tuned(encoder.folder)
+    parent = EfficientNetLite0()
+    spaces = {**parent.spaces, Modality.TEXT: parent.spaces[Modality.IMAGE]}
+    vars(joint)["_own_parent"] = SimpleNamespace(spaces=spaces)
+    assert joint.derivations == ()
 
 
 def test_fills_its_spaces_with_finite_unit_vectors(ready: Ready):
