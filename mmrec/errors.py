@@ -11,7 +11,8 @@ MmrecError
 ├── DecodingError          no process that decodes can be started
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
-    └── StoreBusyError     another process holds the commit lock
+    ├── StoreBusyError     another process holds the commit lock
+    └── LinkError          a link or special file lies in the store; nothing is read or written through it
 
 Each message says what was given, what is allowed, and what to do next.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "DecoderLostError",
     "DecodingError",
     "EncoderError",
+    "LinkError",
     "MediaError",
     "MmrecError",
     "SourceError",
@@ -78,3 +80,7 @@ class StoreError(MmrecError):
 
 class StoreBusyError(StoreError):
     """Another process held the commit lock for longer than the wait."""
+
+
+class LinkError(StoreError):
+    """A link or special file lies where only regular files and directories may; nothing was done."""
