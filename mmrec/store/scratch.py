@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreError
-from mmrec.store.containment import remove
+from mmrec.store.containment import refuse_linked, remove
 from mmrec.store.layout import Layout
 
 __all__ = ["dead_folders", "living_since", "scratch_folder", "sweep"]
@@ -79,7 +79,8 @@ def dead_folders(layout: Layout) -> list[Path]:
 
 
 def _names(layout: Layout) -> list[str]:
-    """Names of the folders that there are or whose locks there are."""
+    """Names of the folders that there are or whose locks there are. Raises LinkError where their folder is a link."""
+    refuse_linked(layout.root, [layout.staging.name])  # a lock would be made where it leads
     paths = layout.staging.iterdir() if layout.staging.is_dir() else ()
     return sorted({name for path in paths if _OWN.fullmatch(name := path.name.removesuffix(_LOCK))})
 

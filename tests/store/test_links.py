@@ -320,10 +320,10 @@ def test_the_message_shows_no_control_characters(tmp_path):
     assert "rm " in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../../outside/x", "..", "a/b", "x\0"])
+@pytest.mark.parametrize("name", ["../../outside/x", "/outside", "a/b", "x\0"])
 def test_a_space_cannot_name_a_table_elsewhere(tmp_path, name):
-    with pytest.raises(StoreError, match="names no table"):
-        Layout(tmp_path).vectors(Space(f"{name}/", 2, "f" * 40))
+    with pytest.raises(StoreError, match="no name of a table"):
+        Layout(tmp_path).vectors(Space(name, 2, "f" * 40))
 
 
 @pytest.fixture
