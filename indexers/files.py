@@ -6,12 +6,10 @@
 All numbers are little-endian. Nothing is parsed before the checksums hold.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from indexers.atomic import atomic_file
 from indexers.types import IndexFileError, IndexSpec
 
 __all__ = ["EXACT_KIND", "FAISS_KIND", "Header", "IndexFile", "Write", "read_index_file", "write_index_file"]
@@ -80,31 +79,23 @@ class IndexFile:
 
 
 def write_index_file(path: Path, header: Header, rows: Int64[np.ndarray, "n"], payload: Callable[[Write], None]) -> str:
-    """Write an index atomically: a temporary file beside it, flushed to disk, then renamed.
+    """Write an index atomically: it is there whole, or as it was.
 
     Returns:
         The SHA-256 of the whole file, in hex.
 
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     digest = hashlib.sha256()
-    try:
-        with temporary.open("xb") as file:
+    with atomic_file(path) as file:
 
-            def write(data: bytes | memoryview) -> int:
-                digest.update(data)
-                return file.write(data)
+        def write(data: bytes | memoryview) -> int:
+            digest.update(data)
+            return file.write(data)
 
-            write(_opening(header))
-            write(np.ascontiguousarray(rows, dtype="<i8").data)
-            payload(write)
-            write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        write(_opening(header))
+        write(np.ascontiguousarray(rows, dtype="<i8").data)
+        payload(write)
+        write(digest.digest())
     return digest.hexdigest()
 
 
@@ -113,16 +104,6 @@ def _opening(header: Header) -> bytes:
     text = json.dumps(plain, sort_keys=True).encode()
     opening = PREFIX.pack(MAGIC, VERSION, len(text)) + text
     return opening + bytes(-len(opening) % ALIGNMENT)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable only once its folder is; not every system can open a folder.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_index_file(path: Path, expected_sha256: str | None) -> IndexFile:

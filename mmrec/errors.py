@@ -12,7 +12,8 @@ MmrecError
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
     ├── MissingStoreError  there is no store of that name; a UsageError too, as an unknown id is
-    └── StoreBusyError     another process holds the commit lock
+    ├── StoreBusyError     another process holds the commit lock
+    └── LinkError          a link or special file lies in the store; nothing is read or written through it
 
 Each message says what was given, what is allowed, and what to do next.
 """
@@ -21,6 +22,7 @@ __all__ = [
     "DecoderLostError",
     "DecodingError",
     "EncoderError",
+    "LinkError",
     "MediaError",
     "MissingStoreError",
     "MmrecError",
@@ -84,3 +86,7 @@ class MissingStoreError(StoreError, UsageError):
 
 class StoreBusyError(StoreError):
     """Another process held the commit lock for longer than the wait."""
+
+
+class LinkError(StoreError):
+    """A link or special file lies where only regular files and directories may; nothing was done."""

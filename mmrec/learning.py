@@ -17,6 +17,7 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.generation.build import build_generation
 from mmrec.generation.generation import FUSION, Generation, open_generation
 from mmrec.generation.recipe import recipe_like, spaces_of
+from mmrec.store.containment import refuse_linked, sweep_temporaries
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -28,6 +29,10 @@ from mmrec.training.train import CHECKPOINT, Report, train
 from mmrec.users.tower_model import TowerModel
 
 __all__ = ["Learned", "Lessons", "learn", "lessons"]
+
+LOCK = "training.lock"
+WRITTEN = (LOCK, CHECKPOINT, "tensorboard", "curves.png", "tower.json", "tower.safetensors")
+"""What a training writes in its folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +114,7 @@ def learn(
 
     Raises:
         UsageError: There is nothing to learn from, or the folder holds another training.
+        LinkError: What it writes in the folder is a link.
         StoreError: The item vectors that it learned from were replaced meanwhile, or the new generation fails its
             checks; the one before then goes on serving, and what was trained is kept in the folder.
         StoreBusyError: Another training is at work in the folder, or another job on the store.
@@ -116,9 +122,12 @@ def learn(
     """
     rules = Cleaning() if rules is None else rules
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_linked(folder, WRITTEN)
     accelerator = accelerator_for(config)
     main = accelerator.is_main_process
-    with commit_lock(folder / "training.lock", 0) if main else nullcontext():
+    with commit_lock(folder / LOCK, 0) if main else nullcontext():
+        if main:
+            sweep_temporaries(folder, folder)
         taught = lessons(layout, log, rules)
         heard = said if main else None
         trained = train(taught.histories, taught.contents, taught.rows, config, folder, rules.kinds.weights, heard)

@@ -108,7 +108,9 @@ def run_export(store: Path, out: Path, events: str | None) -> int:
 
 def run_stats(store: Path, events: str | None) -> dict[str, object]:
     """Count what the log holds, and what cleaning by its defaults leaves out."""
-    known = KnownItems.of(ItemTable(Layout(store).items).id_rows())
+    layout = Layout(store)
+    layout.check()
+    known = KnownItems.of(ItemTable(layout.items).id_rows())
     with _log(store, events) as log:
         found = event_stats(log, known)
         # Before the catalog comes, all items are unknown, and that says nothing about the events.

@@ -16,11 +16,12 @@ from mmrec.encoders.trusted import foreign_factories
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.estimate import estimate
-from mmrec.finetuning.finetune import Report, finetune
+from mmrec.finetuning.finetune import WRITTEN, Report, finetune
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.task import Kind
+from mmrec.store.containment import refuse_linked, sweep_temporaries
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.training.course import Epoch
@@ -32,6 +33,7 @@ from pipelines.media import opened_media
 __all__ = ["FinetuneOptions", "run", "run_dry"]
 
 PAGE = "report.html"
+LOCK = "training.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class FinetuneOptions:
 def run(options: FinetuneOptions) -> dict[str, object] | None:
     """Fine-tune, and write encoders, curves and the page. Returns what is told of it, None in all processes but one.
 
-    Raises UsageError, StoreError, EncoderError, and StoreBusyError where another job is at work in the folder.
+    Raises UsageError, StoreError, EncoderError, StoreBusyError where another job is at work in the folder, and
+    LinkError where what is written in it is a link.
     """
     started = time.perf_counter()
     own_threads()
@@ -78,8 +81,11 @@ def run(options: FinetuneOptions) -> dict[str, object] | None:
         raise UsageError(f"--out {folder} is the store, in it, or holds it; name a folder of its own")
     chosen = encoders_of(options.encoders, layout)
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_linked(folder, (LOCK, PAGE, *WRITTEN))
     is_main = _is_main(config)
-    with commit_lock(folder / "training.lock", 0) if is_main else nullcontext(), _opened(options, layout) as access:
+    with commit_lock(folder / LOCK, 0) if is_main else nullcontext(), _opened(options, layout) as access:
+        if is_main:
+            sweep_temporaries(folder, folder)
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
         done = finetune(layout, sources, options.objective, config, folder, access, _say if is_main else None)
     if not is_main:

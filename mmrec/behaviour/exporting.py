@@ -3,18 +3,16 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexers.atomic import atomic_file
 from mmrec.behaviour.event import SCHEMA
 from mmrec.errors import UsageError
-from mmrec.store.files import sync_directory
 
 __all__ = ["EXPORT_SCHEMA", "export_events"]
 
@@ -30,7 +28,7 @@ def export_events(batches: Iterable[pa.RecordBatch], path: Path) -> int:
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UsageError(f"{path.name} is of no known kind: name it with one of {', '.join(_WRITERS)}.")
-    with _in_place(path) as file:
+    with atomic_file(path) as file:
         return write((_spelled(batch) for batch in batches), file)
 
 
@@ -75,20 +73,6 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Mapping[str, object]]:
     for batch in batches:
         for row in batch.to_pylist():
             yield {**row, "time": row["time"].isoformat()}
-
-
-@contextmanager
-def _in_place(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.absolute().parent)
 
 
 _WRITERS: Final[Mapping[str, Callable[[Iterator[pa.RecordBatch], BinaryIO], int]]] = {

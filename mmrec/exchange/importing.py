@@ -64,7 +64,8 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
         died = unfinished.exists()
-        write_atomically(unfinished, space.name.encode())
+        with commit_lock(layout.lock):
+            write_atomically(unfinished, space.name.encode())
         add_items = how.add_items or not len(ItemTable(layout.items))
         tally = VectorImport(layout, space, add_items).run(file)
         blocks = known_blocks(layout)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmrec.errors import UsageError
-from mmrec.store.files import sync_directory
+from mmrec.store.files import sync_directory, sync_tree
 
 __all__ = ["check_place", "placed"]
 
@@ -37,6 +37,7 @@ def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
     made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.new")
     try:
         yield made
+        sync_tree(made)
         check_place(out, store, overwrite=overwrite)  # an hour may have passed
         old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
         if out.is_dir():  # a directory cannot be renamed over another that holds something

@@ -32,11 +32,13 @@ from mmrec.store.layout import Layout
 from mmrec.training.course import Epoch
 from mmrec.training.curves import Board, draw_curves
 
-__all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "Finetuned", "Report", "finetune"]
+__all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "WRITTEN", "Finetuned", "Report", "finetune"]
 
 CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
 ENCODERS = "encoders"
+WRITTEN = (CHECKPOINT, REPORT, ENCODERS, "tensorboard", "curves.png")
+"""What a fine-tuning writes in its folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ its weights and heads as safetensors, what they are, and a model card. Written b
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from indexers.atomic import temporary_name
 from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder
 from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.presets import ENCODERS_FILE
@@ -28,7 +28,7 @@ from mmrec.finetuning.sources import Source
 from mmrec.finetuning.tower_building import Tower
 from mmrec.modality import Modality
 from mmrec.spaces import Space
-from mmrec.store.files import sync_directory, write_atomically
+from mmrec.store.files import sync_directory, sync_tree, write_atomically
 
 __all__ = ["save_encoders"]
 
@@ -49,8 +49,9 @@ def save_encoders(
     """
     if folder.exists() and not (folder / ENCODERS_FILE).is_file():
         raise UsageError(f"{folder} is there and holds no {ENCODERS_FILE}. Name a new folder.")
-    beside = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(beside, ignore_errors=True)
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a symbolic link; name the folder itself, or a new one.")
+    beside = folder.absolute().with_name(temporary_name(folder.name))
     beside.mkdir(parents=True)
     try:
         spaces = _write(towers, sources, beside, card)
@@ -232,7 +233,9 @@ def _toml(specs: Sequence[EncoderSpec], folder: Path) -> str:
 
 
 def _swap(beside: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    sync_tree(beside)
+    # Of another form than temporary names, which are swept: after a kill between the renames it is all there is.
+    old = folder.with_name(f"{temporary_name(folder.name)}.old")
     if folder.exists():
         folder.rename(old)
     beside.rename(folder)

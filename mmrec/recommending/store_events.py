@@ -11,7 +11,8 @@ from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import Appended, EventLog, open_log
 from mmrec.behaviour.popularity import Popular, RecentPopularity
 from mmrec.recommending.person import Did
-from mmrec.store.layout import Layout
+from mmrec.store.containment import refuse_linked
+from mmrec.store.layout import EVENT_FILES, Layout
 
 __all__ = ["StoreEvents"]
 
@@ -59,5 +60,6 @@ class StoreEvents:
     def _opened(self) -> EventLog:
         with self._lock:
             if self._log is None:
+                refuse_linked(self._layout.root, EVENT_FILES)  # the store was opened long ago, perhaps
                 self._log = open_log(self._layout.events if self._place is None else self._place)
             return self._log

@@ -1,8 +1,7 @@
 """Giving back the room of what no generation and no running job needs any more."""
 
-import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,13 +15,14 @@ import pyarrow as pa
 
 from mmrec.errors import StoreError, UsageError
 from mmrec.modality import Modality
+from mmrec.store.containment import move, refuse_links, remove, sweep_temporaries
 from mmrec.store.generations import Manifest, current, manifest, numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, words_of
-from mmrec.store.layout import Layout
+from mmrec.store.layout import SET_ASIDE, Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.scratch import living_since, sweep
-from mmrec.store.tables import SMALL_ROWS, drop_rows, open_table
+from mmrec.store.scratch import dead_folders, living_since, sweep
+from mmrec.store.tables import SMALL_ROWS, drop_rows, open_table, writing
 
 __all__ = ["Collected", "Policy", "collect"]
 
@@ -81,16 +81,18 @@ def collect(layout: Layout, policy: Policy) -> Collected:
     A reader that has a removed generation open keeps its files until it lets go of them (not on Windows). Whatever
     stops it, the store is whole: what is removed was needed by nothing before it was touched.
 
-    Raises StoreError where the current generation or a table cannot be read: mend the store first.
+    Only what has a name that mmrec gives is removed. Raises StoreError where the current generation or a table cannot
+    be read: mend the store first; LinkError where a link lies in the store.
     """
     layout.check()
     done = Collected()
     with commit_lock(layout.lock, PATIENCE_SECONDS):
+        layout.check_links()  # the wait may have been long
         kept, others = _told_apart(layout, policy)
         _remove_folders(layout, policy, done)
         _remove_generations(layout, others, policy, done)
-        if not policy.dry_run and layout.damaged.exists():
-            shutil.rmtree(layout.damaged)
+        if not policy.dry_run:
+            _empty(layout)
         tables = [layout.items, layout.quarantine, *sorted((layout.root / "vectors").glob("*.lance"))]
         if policy.unused_vectors:
             _drop_unused(layout, tables[2:], policy, done)
@@ -130,23 +132,32 @@ def _remove_generations(layout: Layout, others: list[int], policy: Policy, done:
         done.freed_bytes += _size(folder)
         if not policy.dry_run:
             layout.damaged.mkdir(exist_ok=True)
-            folder.rename(layout.damaged / f"{number}.{uuid.uuid4().hex}")
+            move(layout.root, folder, layout.damaged / f"{number}.{uuid.uuid4().hex}")
 
 
 def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
     """Remove what dead jobs left, and what mending set aside."""
-    folders = [*_dead(layout), *(layout.damaged.iterdir() if layout.damaged.is_dir() else ())]
+    folders = [*dead_folders(layout), *_set_aside(layout)]
     done.folders = len(folders)
     done.freed_bytes += sum(_size(folder) for folder in folders)
     if not policy.dry_run:
         sweep(layout)
 
 
-def _dead(layout: Layout) -> Iterator[Path]:
-    living = living_since(layout)
-    for folder in layout.staging.iterdir() if layout.staging.is_dir() else ():
-        if folder.is_dir() and folder.name not in living:
-            yield folder
+def _set_aside(layout: Layout) -> list[Path]:
+    paths = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
+    return sorted(path for path in paths if SET_ASIDE.fullmatch(path.name))
+
+
+def _empty(layout: Layout) -> None:
+    """Delete what was set aside, and the temporary files of writers that were killed."""
+    with writing(layout.root):
+        for path in _set_aside(layout):
+            remove(layout.root, path)
+        for folder in (layout.root, layout.root / "vectors"):
+            sweep_temporaries(layout.root, folder)
+    with suppress(OSError):  # something else lies in it
+        layout.damaged.rmdir()
 
 
 def _horizon(layout: Layout, policy: Policy) -> datetime:
@@ -168,6 +179,7 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
     table = open_table(path)
     if table is None:
         return
+    refuse_links(path)  # Lance deletes by path
     versions = sorted(table.versions(), key=lambda one: int(one["version"]))
     # A version was being read until the next one came.
     old = [
@@ -218,4 +230,4 @@ def _unused(table: lance.LanceDataset, used: KeyIndex) -> list[int]:
 
 
 def _size(path: Path) -> int:
-    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())

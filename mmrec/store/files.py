@@ -1,29 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files on disk: flushed, reserved, and their checksums. How they are replaced atomically is `indexers.atomic`."""
 
 import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["file_sha256", "reserve", "sync_directory", "sync_file", "write_atomically"]
+from indexers.atomic import sync_directory, write_atomically
 
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a temporary file beside `path`, flush it to disk, and rename it over `path`.
-
-    Hold a lock where others may write the same path: the temporary file has one name, so that one left by a writer
-    that died is overwritten by the next.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+__all__ = ["file_sha256", "reserve", "sync_directory", "sync_file", "sync_tree", "write_atomically"]
 
 
 def reserve(path: Path) -> None:
@@ -42,13 +25,15 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync_directory(path: Path) -> None:
-    """Flush a directory's entries to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_tree(path: Path) -> None:
+    """Flush a written file, or a folder with all that is in it, to disk."""
+    if path.is_file():
+        sync_file(path)
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_directory(Path(folder))
 
 
 def file_sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mmrec.errors import StoreError, UsageError
+from mmrec.store.containment import is_plain_name, move
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
@@ -116,6 +117,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
     if found.number != number:
         msg = f"{path} is the manifest of generation {found.number}; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg)
+    if not all(is_plain_name(name) for name in found.sha256):
+        msg = f"{path} names files outside its folder, as no manifest does; do not use this store"
+        raise StoreError(msg)
     if found.digest and found.digest != _digest(written):
         msg = f"{path} is not the manifest that was published; go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg)
@@ -133,7 +137,7 @@ def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     for path in folder.iterdir():
         sync_file(path)
     write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
-    folder.rename(layout.generations / str(number))
+    move(layout.root, folder, layout.generations / str(number))
     sync_directory(layout.generations)
     write_atomically(layout.current, str(number).encode())
     return final

@@ -1,17 +1,26 @@
 """Where everything lies in a store directory."""
 
 import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.errors import MissingStoreError, StoreError, UsageError
 from mmrec.spaces import Space
+from mmrec.store.containment import is_plain_name, refuse_links, sweep_temporaries
 from mmrec.store.files import write_atomically
 from mmrec.store.lock import commit_lock
 
-__all__ = ["FORMAT_VERSION", "Layout"]
+__all__ = ["EVENT_FILES", "FORMAT_VERSION", "SET_ASIDE", "Layout"]
 
 FORMAT_VERSION = 1
+
+EVENT_FILES = ("events.db", "events.db-wal", "events.db-shm", "events.db-journal")
+"""The log of events, and what SQLite keeps beside it."""
+
+SET_ASIDE = re.compile(r".+\.[0-9a-f]{32}", re.DOTALL)
+"""Names of generations and tables in the folder `damaged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +80,44 @@ class Layout:
         return self.root / "damaged"
 
     def vectors(self, space: Space) -> Path:
-        """Table of one space's vectors; an encoder that was trained further gets a table of its own."""
-        return self.root / "vectors" / f"{space.name}-{space.fingerprint[:12]}.lance"
+        """Table of one space's vectors; an encoder that was trained further gets a table of its own.
+
+        Raises StoreError where a store names a space such that its table would lie elsewhere.
+        """
+        name = f"{space.name}-{space.fingerprint[:12]}.lance"
+        if not is_plain_name(name):
+            raise StoreError(
+                f"{self.root} names a space {space.name!r}, which is no name of a table; do not use this store"
+            )
+        return self.root / "vectors" / name
 
     def create(self) -> None:
         """Make the directory a store, if it is not one. Raises UsageError for a folder that holds something else."""
-        if self._about.exists():
+        if os.path.lexists(self._about):
             self.check()
             return
-        if self.root.exists() and (not self.root.is_dir() or not self._is_unborn()):
+        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_unborn()):
             msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
             raise UsageError(msg)
         self.root.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.root)
         with commit_lock(self.lock):
             if not self._about.exists():
                 self.write_about()
+            sweep_temporaries(self.root, self.root)
 
     def write_about(self) -> None:
         """Write down that this is a store of this format. Hold the commit lock."""
         write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
 
+    def check_links(self) -> None:
+        """Raise LinkError where a link or special file lies in the store; folders that are none are not scanned."""
+        if any(map(os.path.lexists, (self._about, self.items, self.generations))):
+            refuse_links(self.root)
+
     def check(self) -> None:
-        """Raise MissingStoreError where there is no store, StoreError unless it is of a version that can be read."""
+        """Raise MissingStoreError without a store, LinkError for a link in it, StoreError for another version."""
+        self.check_links()
         try:
             found = json.loads(self._about.read_bytes())["format"]
         except FileNotFoundError as error:

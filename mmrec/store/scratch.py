@@ -1,19 +1,25 @@
 """Folders for what is not committed yet: gone with their owner, and swept up after one that died."""
 
-import shutil
+import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreError
+from mmrec.store.containment import refuse_linked, remove
 from mmrec.store.layout import Layout
 
-__all__ = ["living_since", "scratch_folder", "sweep"]
+__all__ = ["dead_folders", "living_since", "scratch_folder", "sweep"]
+
+_OWN = re.compile(r"([0-9]+-)?[0-9a-f]{32}")
+"""Names that `scratch_folder` gives; whatever else lies beside them is left alone."""
+
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -36,16 +42,18 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
         folder.mkdir()
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _lock_of(folder).unlink(missing_ok=True)
+        with suppress(OSError, StoreError):
+            _clear(layout, folder)
         lock.release()
 
 
 def living_since(layout: Layout) -> dict[str, datetime]:
     """Names of the folders whose owners are at work, and when they began."""
     living = {}
-    for path in layout.staging.glob("*.lock") if layout.staging.is_dir() else ():
-        name = path.name.removesuffix(".lock")
+    for name in _names(layout):
+        path = _lock_of(layout.staging / name)
+        if not path.exists():
+            continue
         try:
             with FileLock(path, timeout=0):
                 continue
@@ -57,18 +65,31 @@ def living_since(layout: Layout) -> dict[str, datetime]:
 
 def sweep(layout: Layout) -> None:
     """Remove the folders whose owners died, and the locks of those that died before they had a folder."""
-    if not layout.staging.is_dir():
-        return
-    for name in {path.name.removesuffix(".lock") for path in layout.staging.iterdir()}:
+    for name in _names(layout):
         folder = layout.staging / name
-        lock = FileLock(_lock_of(folder), timeout=0)
-        try:
-            with lock:
-                shutil.rmtree(folder, ignore_errors=True)
-                _lock_of(folder).unlink(missing_ok=True)
-        except Timeout:
-            continue
+        with suppress(Timeout), FileLock(_lock_of(folder), timeout=0), suppress(OSError):
+            _clear(layout, folder)
+
+
+def dead_folders(layout: Layout) -> list[Path]:
+    """Folders that `sweep` would remove."""
+    living = living_since(layout)
+    folders = [layout.staging / name for name in _names(layout) if name not in living]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _names(layout: Layout) -> list[str]:
+    """Names of the folders that there are or whose locks there are. Raises LinkError where their folder is a link."""
+    refuse_linked(layout.root, [layout.staging.name])  # a lock would be made where it leads
+    paths = layout.staging.iterdir() if layout.staging.is_dir() else ()
+    return sorted({name for path in paths if _OWN.fullmatch(name := path.name.removesuffix(_LOCK))})
+
+
+def _clear(layout: Layout, folder: Path) -> None:
+    with suppress(PermissionError):
+        remove(layout.root, folder)
+    remove(layout.root, _lock_of(folder))
 
 
 def _lock_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
+    return folder.with_name(f"{folder.name}{_LOCK}")

@@ -9,8 +9,9 @@ from typing import Any
 import lance
 import pyarrow as pa
 
+from indexers.atomic import sync_directory, temporary_name
 from mmrec.errors import StoreError
-from mmrec.store.files import sync_directory
+from mmrec.store.files import sync_tree
 
 __all__ = ["SMALL_ROWS", "append", "compact", "create", "drop_rows", "open_table", "quoted", "writing"]
 
@@ -53,10 +54,14 @@ def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
     Hold a lock where others may make the same table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)  # of one that was killed
-    lance.write_dataset(schema.empty_table(), str(beside), schema=schema, mode="create", enable_stable_row_ids=True)
-    beside.replace(path)
+    beside = path.with_name(temporary_name(path.name))
+    try:
+        lance.write_dataset(schema.empty_table(), str(beside), schema=schema, mode="create", enable_stable_row_ids=True)
+        sync_tree(beside)
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     sync_directory(path.parent)
     return lance.dataset(str(path))
 

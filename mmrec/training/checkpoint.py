@@ -1,7 +1,6 @@
 """The whole state of a training in one file, written beside its place and renamed into it."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from indexers.atomic import atomic_path
 from mmrec.errors import UsageError
 from mmrec.training.average import Average, trained
 
@@ -74,11 +74,9 @@ def write_checkpoint(
             tensors[f"steps.{name}"] = moments["step"]
             tensors[f"moment.{name}"] = moments["exp_avg"]
             tensors[f"square.{name}"] = moments["exp_avg_sq"]
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, beside, {"state": json.dumps(state)}
-    )
-    beside.replace(path)
+    held = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_path(path) as beside:
+        save_file(held, beside, {"state": json.dumps(state)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:

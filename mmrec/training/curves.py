@@ -1,6 +1,5 @@
 """Curves of a training, for TensorBoard and as a picture."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +8,7 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from indexers.atomic import atomic_file
 from mmrec.training.course import Epoch
 
 __all__ = ["Board", "draw_curves"]
@@ -48,6 +48,5 @@ def draw_curves(curve: Sequence[Epoch], path: Path, score: str = _NDCG) -> None:
     right = left.twinx()
     right.plot([epoch for epoch, _ in judged], [found for _, found in judged], color="tab:orange", marker=".")
     right.set_ylabel(f"validation {score}", color="tab:orange")
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    figure.savefig(beside, format="png", dpi=120)
-    beside.replace(path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)

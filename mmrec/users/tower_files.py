@@ -1,7 +1,6 @@
 """A tower on disk: its weights, and beside them what it is."""
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from indexers.atomic import write_atomically
 from mmrec.errors import StoreError
 from mmrec.users.tower import Tower
 from mmrec.users.tower_config import TowerConfig
@@ -29,14 +29,14 @@ def save_tower(model: TowerModel, folder: Path) -> None:
     """Write ``tower.safetensors``, then ``tower.json``, which names the checksum of the first."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tower.state_dict().items()}
     weights = save(tensors)
-    _write(folder / _WEIGHTS, weights)
+    write_atomically(folder / _WEIGHTS, weights)
     about = {
         "version": _VERSION,
         "name": model.name,
         "weights_sha256": sha256(weights).hexdigest(),
         "tower": model.tower.config.model_dump(mode="json"),
     }
-    _write(folder / _CONFIG, json.dumps(about, indent=2, sort_keys=True).encode())
+    write_atomically(folder / _CONFIG, json.dumps(about, indent=2, sort_keys=True).encode())
 
 
 def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
@@ -65,12 +65,3 @@ def _shaped(tensors: dict[str, torch.Tensor]) -> Whitening | None:
         return None
     mean, matrix = tensors["items.mean"], tensors["items.matrix"]
     return Whitening(np.zeros(mean.shape, np.float32), np.zeros(matrix.shape, np.float32))
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

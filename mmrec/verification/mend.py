@@ -69,10 +69,13 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
 
     Raises:
         StoreError: The new generation fails its checks, or the store cannot be written.
+        LinkError: A link or special file lies in the store.
 
     """
     mended = Mended()
+    layout.check_links()
     with commit_lock(layout.lock, PATIENCE_SECONDS):
+        layout.check_links()  # the wait may have been long
         _mend_root(layout, mended)
         told = recipe_of(layout, spaces)
         for path in left_by_the_dead(layout):
@@ -146,7 +149,7 @@ def _drop_generations(layout: Layout, mended: Mended, newer_than: int | None = N
 
 def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
     columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if path == layout.items else {"hash", "vector"}
-    saved = salvage(path, damaged, columns)
+    saved = salvage(layout, path, damaged, columns)
     mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read and are what was written")
     _replace(layout, path, mended)
 

@@ -1,6 +1,5 @@
 """What can still be read of a damaged table, in a new table under the same name."""
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Bool
 
 from mmrec.errors import StoreError
+from mmrec.store.containment import move, remove, sweep_temporaries
 from mmrec.store.layout import Layout
 from mmrec.store.tables import create, drop_rows, open_table, writing
 from mmrec.verification.findings import reading
@@ -30,17 +30,17 @@ MOST_ROWS_AT_ONCE = 65_536
 def set_aside(layout: Layout, path: Path) -> None:
     """Move something damaged out of the way, where ``mmrec gc`` finds it."""
     layout.damaged.mkdir(exist_ok=True)
-    path.rename(layout.damaged / f"{path.name}.{uuid.uuid4().hex}")
+    move(layout.root, path, layout.damaged / f"{path.name}.{uuid.uuid4().hex}")
 
 
-def salvage(path: Path, damaged: set[Path], columns: set[str]) -> int:
+def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str]) -> int:
     """Save the rows that can be read of a table in a table beside it; `replace` then puts that in its place.
 
     The newest version that opens and has the columns is read, a fragment at a time; one that cannot be read whole, or
     has a file among the damaged, is left out. Hold the commit lock. Returns how many rows were saved.
     """
     new = path.with_name(f".{path.name}{UNFINISHED}")
-    shutil.rmtree(new, ignore_errors=True)
+    remove(layout.root, new)
     saved = 0
     source = _newest_readable(path, damaged, columns)
     if source is not None:
@@ -50,9 +50,9 @@ def salvage(path: Path, damaged: set[Path], columns: set[str]) -> int:
                 lance.write_dataset(rows, str(new), mode="append")
                 saved += len(rows)
     if saved:
-        new.rename(_saved(path))
+        move(layout.root, new, _saved(path))
     else:
-        shutil.rmtree(new, ignore_errors=True)
+        remove(layout.root, new)
     return saved
 
 
@@ -61,15 +61,14 @@ def replace(layout: Layout, path: Path) -> None:
     if path.exists():
         set_aside(layout, path)
     if _saved(path).exists():
-        _saved(path).rename(path)
+        move(layout.root, _saved(path), path)
 
 
 def left_by_the_dead(layout: Layout) -> list[Path]:
     """Tables that were saved and not put in their places; what was not saved wholly is removed. Hold the lock."""
     folders = [layout.root, layout.root / "vectors"]
     for folder in folders:
-        for path in folder.glob(f".*.lance{UNFINISHED}"):
-            shutil.rmtree(path, ignore_errors=True)
+        sweep_temporaries(layout.root, folder)
     saved = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
     return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in saved]
 

@@ -29,6 +29,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
 
     Raises:
         StoreError: There is no store.
+        LinkError: A link or special file lies in it, so that nothing of it is read.
 
     """
     started = time.perf_counter()
@@ -52,6 +53,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
 
 
 def _check_root(report: Report, layout: Layout) -> None:
+    layout.check_links()
     try:
         layout.check()
     except StoreError as error:

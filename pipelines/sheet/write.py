@@ -1,13 +1,12 @@
 """Write the page."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from indexers.atomic import write_atomically
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.query import Hit, Part, Results
@@ -60,20 +59,7 @@ def write_sheet(out: Path, sections: Sequence[Section], media: MediaAccess | Non
     ]
     page = environment.get_template("sheet.html.jinja").render(sections=shown)
     try:
-        _replace(out, page.encode("utf-8", "backslashreplace"))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error
-
-
-def _replace(out: Path, page: bytes) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(page)
-        # mkstemp makes files for their owner alone; a page is meant to be passed on.
-        Path(name).chmod(0o644)
-        Path(name).replace(out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

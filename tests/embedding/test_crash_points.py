@@ -20,7 +20,7 @@ sys.modules["crash_job"] = crash_job
 _SPEC.loader.exec_module(crash_job)
 
 BIRTH = [
-    "mmrec.store.files:Path.replace:1:before",
+    "indexers.atomic:os.replace:1:before",
     "mmrec.store.layout:write_atomically:1:after",
     "mmrec.store.tables:lance.write_dataset:1:after",  # a table of vectors is there, under another name
     "mmrec.store.tables:create:1:after",  # and without a row

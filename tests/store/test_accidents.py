@@ -6,8 +6,9 @@ import os
 import pytest
 from filelock import FileLock
 
+from indexers.atomic import temporary_name
 from mmrec.errors import UsageError
-from mmrec.store.files import reserve, write_atomically
+from mmrec.store.files import reserve
 from mmrec.store.generations import Manifest, current, numbers, publish
 from mmrec.store.layout import Layout
 from mmrec.store.scratch import scratch_folder
@@ -27,6 +28,8 @@ MANIFEST = Manifest(
     sha256={},
 )
 
+YOUNG = f"1700000000-{'2' * 32}"
+
 
 @pytest.fixture
 def layout(tmp_path):
@@ -35,18 +38,13 @@ def layout(tmp_path):
     return made
 
 
-def test_a_temporary_file_of_a_dead_writer_is_overwritten(tmp_path):
-    left = tmp_path / ".CURRENT.new"
-    left.write_text("half")
-    write_atomically(tmp_path / "CURRENT", b"7")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("CURRENT", "7")]
-
-
 def test_a_store_whose_maker_died_can_be_made(tmp_path):
-    (tmp_path / ".store.json.new").write_text("{")
+    for left in (".store.json.new", temporary_name("store.json")):
+        (tmp_path / left).write_text("{")
     (tmp_path / "commit.lock").touch()
     Layout(tmp_path).create()
     Layout(tmp_path).check()
+    assert {path.name for path in tmp_path.iterdir()} == {"store.json", "commit.lock"}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
     with pytest.raises(UsageError, match="not a mmrec store"):
@@ -56,10 +54,11 @@ def test_a_store_whose_maker_died_can_be_made(tmp_path):
 def test_scratch_of_the_dead_is_swept_and_that_of_the_living_is_not(layout):
     with scratch_folder(layout) as living:
         (living / "rows").touch()
-        (layout.staging / "dead").mkdir()
-        (layout.staging / "dead" / "rows").touch()
-        (layout.staging / "dead.lock").touch()
-        (layout.staging / "stillborn.lock").touch()
+        dead = layout.staging / f"1700000000-{'0' * 32}"
+        dead.mkdir()
+        (dead / "rows").touch()
+        dead.with_name(f"{dead.name}.lock").touch()
+        (layout.staging / f"{'1' * 32}.lock").touch()
         with scratch_folder(layout) as other:
             assert (living / "rows").exists()
             names = {path.name.removesuffix(".lock") for path in layout.staging.iterdir()}
@@ -69,10 +68,10 @@ def test_scratch_of_the_dead_is_swept_and_that_of_the_living_is_not(layout):
 
 def test_a_lock_without_a_folder_yet_is_left_to_its_owner(layout):
     layout.staging.mkdir()
-    with FileLock(layout.staging / "young.lock"):
+    with FileLock(layout.staging / f"{YOUNG}.lock"):
         with scratch_folder(layout):
             pass
-        assert (layout.staging / "young.lock").exists()
+        assert (layout.staging / f"{YOUNG}.lock").exists()
 
 
 def _make_scratch(layout, times):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import mmrec
+from indexers.atomic import temporary_name
 from mmrec.errors import StoreError, UsageError
 from mmrec.store.collect import Policy, collect
 from mmrec.store.generations import current, numbers
@@ -111,16 +112,31 @@ def test_recent_versions_and_generations_stay_for_their_readers(layout):
 
 
 def test_what_the_dead_left_goes(layout):
-    (layout.staging / "dead").mkdir()
-    (layout.staging / "dead" / "vectors.npy").write_bytes(bytes(1000))
-    (layout.damaged / "1.x").mkdir(parents=True)
-    (layout.damaged / "1.x" / "vectors.npy").write_bytes(bytes(500))
+    dead, aside = layout.staging / f"1700000000-{'0' * 32}", layout.damaged / f"1.{'a' * 32}"
+    for folder, size in ((dead, 1000), (aside, 500)):
+        folder.mkdir(parents=True)
+        (folder / "vectors.npy").write_bytes(bytes(size))
+    unfinished = [layout.root / ".CURRENT.new", layout.root / temporary_name("CURRENT")]
+    unfinished += [path.parent / temporary_name(path.name) for path in (layout.items, layout.vectors(crash_job.SPACE))]
+    for path in unfinished:
+        path.touch()
     orphan = layout.items / "data" / f"{'0' * 24}.lance"
     orphan.write_bytes(bytes(300))
     done = collect(layout, Policy(keep=5, grace=timedelta(days=1)))
     assert (done.folders, done.freed_bytes) == (2, 1800)
-    assert not orphan.exists()
+    assert not any(path.exists() for path in (orphan, aside.parent, *unfinished))
     assert list(layout.staging.iterdir()) == []
+
+
+def test_what_others_keep_in_a_store_stays(layout):
+    """Only names of mmrec's own form are swept."""
+    others = ["staging/notes", "staging/1-2", "damaged/notes", "generations/notes", ".vimrc.new", "notes"]
+    for name in others:
+        (layout.root / name).mkdir(parents=True)
+        (layout.root / name / "letter.txt").touch()
+    done = collect(layout, Policy(keep=1, grace=NOW))
+    assert done.generations == [1, 2, 3, 4]
+    assert all((layout.root / name / "letter.txt").exists() for name in others)
 
 
 def test_vectors_of_contents_that_are_gone_stay_unless_it_is_asked_for(layout):
@@ -156,8 +172,8 @@ crash_job.Step(module, function, int(number), moment).arm()
 collect(Layout(Path(sys.argv[2])), Policy(keep=1, unused_vectors=True, grace=timedelta(0)))
 """
 STEPS = [
-    "mmrec.store.collect:Path.rename:1:after",
-    "mmrec.store.collect:shutil.rmtree:1:before",
+    "mmrec.store.collect:move:1:after",
+    "mmrec.store.collect:remove:1:before",
     "mmrec.store.collect:drop_rows:1:after",
     "mmrec.store.collect:lance.LanceDataset.cleanup_old_versions:1:before",
     "mmrec.store.collect:lance.LanceDataset.cleanup_old_versions:1:after",

@@ -164,11 +164,8 @@ def test_a_store_of_another_format_is_refused(layout):
 
 def test_a_table_without_rows_is_there(tmp_path):
     path = tmp_path / "items.lance"
-    leftover = tmp_path / ".items.lance.new"
-    leftover.mkdir()
-    (leftover / "of one that was killed").touch()
     create(path, item_schema(pa.schema([("shelf", pa.string())])))
     table = ItemTable(path)
     assert (table.version, table.latest_version, len(table)) == (1, 1, 0)
     assert table.metadata_schema.names == ["shelf"]
-    assert not leftover.exists()
+    assert list(tmp_path.iterdir()) == [path]

@@ -6,10 +6,10 @@ Losing a note costs only that work. A note is named by all that decides its cont
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from indexers.atomic import write_atomically
 from mmrec.encoders.fingerprints import fingerprint
 
 __all__ = ["noted"]
@@ -25,9 +25,7 @@ def noted(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[
     made = make()
     with contextlib.suppress(OSError):
         location.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=location.parent, delete=False) as file:
-            json.dump(made, file)
-        Path(file.name).replace(location)
+        write_atomically(location, json.dumps(made).encode())
     return made
 
 

@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
+
+from indexers.atomic import write_atomically
 
 __all__ = ["load_vectors", "save_vectors"]
 
@@ -36,9 +37,7 @@ def save_vectors(key: str, vectors: Float32[np.ndarray, "n dim"]) -> None:
     location = _location(key)
     with contextlib.suppress(OSError):
         location.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=location.parent, delete=False) as file:
-            file.write(hashlib.sha256(payload).digest() + payload)
-        Path(file.name).replace(location)
+        write_atomically(location, hashlib.sha256(payload).digest() + payload)
 
 
 def _location(key: str) -> Path:
