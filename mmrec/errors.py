@@ -11,12 +11,15 @@ MmrecError
 ├── DecodingError          no process that decodes can be started
 ├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
 └── StoreError             the store is missing, broken, or of another version
-    └── StoreBusyError     another process holds the commit lock
+    ├── StoreBusyError     another process holds the commit lock
+    ├── DamagedError       a file of the store is not what was written, or is missing
+    └── UnreadableError    a file cannot be read now, for lack of permission or memory: that is no damage
 
 Each message says what was given, what is allowed, and what to do next.
 """
 
 __all__ = [
+    "DamagedError",
     "DecoderLostError",
     "DecodingError",
     "EncoderError",
@@ -28,6 +31,7 @@ __all__ = [
     "StoreError",
     "UnknownIdError",
     "UnreachableError",
+    "UnreadableError",
     "UsageError",
 ]
 
@@ -78,3 +82,20 @@ class StoreError(MmrecError):
 
 class StoreBusyError(StoreError):
     """Another process held the commit lock for longer than the wait."""
+
+
+class DamagedError(StoreError):
+    """A file of the store is missing, cannot be parsed, or is not what was written.
+
+    Attributes:
+        what: What is wrong, without the commands that repair it.
+
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)
+        self.what = what
+
+
+class UnreadableError(StoreError):
+    """A file of the store cannot be read now, for lack of permission, memory or file handles; nothing is damaged."""

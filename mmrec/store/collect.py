@@ -21,6 +21,7 @@ from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, words_of
 from mmrec.store.layout import Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.store.salvaged import disposable
 from mmrec.store.scratch import living_since, sweep
 from mmrec.store.tables import SMALL_ROWS, drop_rows, open_table
 
@@ -89,8 +90,8 @@ def collect(layout: Layout, policy: Policy) -> Collected:
         kept, others = _told_apart(layout, policy)
         _remove_folders(layout, policy, done)
         _remove_generations(layout, others, policy, done)
-        if not policy.dry_run and layout.damaged.exists():
-            shutil.rmtree(layout.damaged)
+        for path in () if policy.dry_run else disposable(layout):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         tables = [layout.items, layout.quarantine, *sorted((layout.root / "vectors").glob("*.lance"))]
         if policy.unused_vectors:
             _drop_unused(layout, tables[2:], policy, done)
@@ -134,8 +135,8 @@ def _remove_generations(layout: Layout, others: list[int], policy: Policy, done:
 
 
 def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
-    """Remove what dead jobs left, and what mending set aside."""
-    folders = [*_dead(layout), *(layout.damaged.iterdir() if layout.damaged.is_dir() else ())]
+    """Remove what dead jobs left, and what mending set aside of which nothing was lost."""
+    folders = [*_dead(layout), *disposable(layout)]
     done.folders = len(folders)
     done.freed_bytes += sum(_size(folder) for folder in folders)
     if not policy.dry_run:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mmrec.errors import StoreError, UsageError
+from mmrec.errors import StoreError, UnreadableError, UsageError
+from mmrec.store.damage import judged
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
@@ -109,6 +110,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
         written = json.loads(path.read_bytes())
         found = Manifest.model_validate(written)
     except (OSError, ValueError) as error:
+        unreadable = judged(path, error)
+        if isinstance(unreadable, UnreadableError):
+            raise unreadable from error
         msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg) from error
     if found.number != number:

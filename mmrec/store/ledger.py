@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmrec.errors import StoreError
+from mmrec.store.checksums import sha256_of
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
@@ -35,8 +36,10 @@ def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
     return json.dumps(sums, indent=0).encode()
 
 
-def altered(layout: Layout, path: Path) -> list[Path]:
+def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
     """The files of a table's latest version that are not what was written, as far as a generation knows them.
+
+    With `again`, files are read also where this process has checked them before and they were not touched since.
 
     Raises StoreError where the table cannot be opened.
     """
@@ -45,7 +48,7 @@ def altered(layout: Layout, path: Path) -> list[Path]:
     # The name of a manifest is its version, which says nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
     checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
-    return [file for file in checked if file_sha256(file) != known[names[file]]]
+    return [file for file in checked if sha256_of(file, again=again) != known[names[file]]]
 
 
 def known_sums(layout: Layout) -> Mapping[str, str]:
