@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mmrec.errors import StoreError
 from mmrec.store.checksums import sha256_of
+from mmrec.store.damage import damaged
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.store.tables import open_table
 
-__all__ = ["LEDGER", "altered", "known_sums", "ledger", "table_files"]
+__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "table_files"]
 
 LEDGER = "tables.json"
 MANIFEST = ".manifest"
@@ -48,7 +49,23 @@ def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
     # The name of a manifest is its version, which says nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
     checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
+    newest = _newest_known(layout, path, known)
+    if same_table and newest is not None and newest < min(file for file in files if file.suffix == MANIFEST):
+        return [newest]  # it is missing, and Lance takes the version before it for the latest
     return [file for file in checked if sha256_of(file, again=again) != known[names[file]]]
+
+
+def check_unaltered(layout: Layout, path: Path) -> None:
+    """Raise StoreError where a file of a table's latest version is not what was written, as far as it is known."""
+    for file in altered(layout, path):
+        there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
+        raise damaged(file, there)
+
+
+def _newest_known(layout: Layout, path: Path, known: Mapping[str, str]) -> Path | None:
+    """The manifest of the newest version of a table that is known; the name of a newer one comes first."""
+    inside = [layout.root / name for name in known if name.endswith(MANIFEST)]
+    return min((file for file in inside if file.is_relative_to(path)), default=None)
 
 
 def known_sums(layout: Layout) -> Mapping[str, str]:

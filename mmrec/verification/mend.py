@@ -101,7 +101,8 @@ def _mend_root(layout: Layout, mended: Mended) -> None:
 
 
 def _mend_quarantine(layout: Layout, mended: Mended) -> None:
-    if _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
+    damaged = check_sums(Report(layout.root), layout, layout.quarantine)
+    if damaged or _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
         set_aside(layout, layout.quarantine)
         mended.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
 

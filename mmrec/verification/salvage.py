@@ -21,6 +21,7 @@ __all__ = ["Saved", "drop_bad", "left_by_the_dead", "replace", "salvage"]
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
 
+MANIFEST = ".manifest"
 UNFINISHED = ".new"
 WHOLE = ".whole"
 """Ending of a saved table that is complete and not yet in its place."""
@@ -62,7 +63,7 @@ def salvage(path: Path, damaged: set[Path], columns: set[str], key: str) -> Save
     source = _newest_readable(path, versions, columns)
     if source is None:
         return Saved(0, 0, None)
-    newest = source.version == max(_versions(path, set()), default=0)
+    newest = source.version == max(_version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST)
     rows = older = lost = 0
     with writing(new):
         create(new, source.schema)
@@ -182,5 +183,12 @@ def _newest_readable(path: Path, versions: list[int], columns: set[str]) -> lanc
 
 def _versions(path: Path, damaged: set[Path]) -> list[int]:
     """Versions whose manifests are there and not damaged, newest first."""
-    names = [found.stem for found in (path / "_versions").glob("*.manifest") if found not in damaged]
-    return sorted((LAST_VERSION - int(name) for name in names if name.isdigit()), reverse=True)
+    return sorted((_version_of(file) for file in _manifests(path) if file not in damaged), reverse=True)
+
+
+def _manifests(path: Path) -> list[Path]:
+    return [file for file in (path / "_versions").glob(f"*{MANIFEST}") if file.stem.isdigit()]
+
+
+def _version_of(manifest: Path) -> int:
+    return LAST_VERSION - int(manifest.stem)

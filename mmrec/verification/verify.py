@@ -40,6 +40,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     check_items(report, layout.items)
     readable = report.sound
     check_sums(report, layout, layout.items)
+    check_sums(report, layout, layout.quarantine)
     for path in sorted((layout.root / "vectors").glob("*.lance")):
         check_sums(report, layout, path)
         check_vectors(report, path)
