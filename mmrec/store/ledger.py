@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmrec.errors import StoreError
+from mmrec.errors import DamagedError, StoreError
 from mmrec.store.checksums import sha256_of
 from mmrec.store.damage import damaged
 from mmrec.store.files import file_sha256
@@ -52,7 +52,7 @@ def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
     newest = _newest_known(layout, path, known)
     if same_table and newest is not None and newest < min(file for file in files if file.suffix == MANIFEST):
         return [newest]  # it is missing, and Lance takes the version before it for the latest
-    return [file for file in checked if sha256_of(file, again=again) != known[names[file]]]
+    return [file for file in checked if _differs(file, known[names[file]], again=again)]
 
 
 def check_unaltered(layout: Layout, path: Path) -> None:
@@ -60,6 +60,14 @@ def check_unaltered(layout: Layout, path: Path) -> None:
     for file in altered(layout, path):
         there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
         raise damaged(file, there)
+
+
+def _differs(file: Path, digest: str, *, again: bool) -> bool:
+    """Whether a file is missing or another. Raises UnreadableError."""
+    try:
+        return sha256_of(file, again=again) != digest
+    except DamagedError:
+        return True
 
 
 def _newest_known(layout: Layout, path: Path, known: Mapping[str, str]) -> Path | None:

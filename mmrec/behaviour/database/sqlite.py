@@ -59,7 +59,8 @@ def may_write(path: Path) -> bool:
 def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
     """Return what connects to a database that cannot be written, as on a read-only file system.
 
-    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy.
+    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy, which is there as
+    long as what is returned.
     """
     log = write_ahead_log(path)
     if not (log.exists() and log.stat().st_size):
@@ -86,18 +87,15 @@ def faults_of_sqlite(path: Path) -> list[str]:
     lost = lost_commits(log) if log.exists() else 0
     if lost:
         return [f"{log.name} is damaged: {lost:,} commits lie behind a frame that is not what was written"]
+    connect = readers_of(path) if not may_write(path) else lambda: connected(path, "mode=rw")
     try:
-        with closing(_opened(path)) as connection:
+        with closing(connect()) as connection:
             found = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
             broken = connection.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.DatabaseError as error:
         return [str(error)]
     faults = [str(one) for (one,) in found if one != "ok"]
     return faults + ([f"{len(broken):,} rows refer to rows that are not there"] if broken else [])
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return connected(path, "mode=rw") if may_write(path) else readers_of(path)()
 
 
 def connected(path: Path, mode: str) -> sqlite3.Connection:
