@@ -74,7 +74,7 @@ def open_event_log(layout: Layout, place: str | None = None) -> EventLog:
         raise StoreError(f"{layout.root} has no events, and none can be recorded: it may not be written")
     ahead = write_ahead_log(layout.events)
     with reading(ahead):
-        lost = lost_commits(ahead) if ahead.exists() else 0
+        lost = lost_commits(ahead)
     if lost:
         raise _damaged(layout, f"{lost:,} commits in {ahead.name} lie behind a frame that is not what was written")
     log = open_log(layout.events)

@@ -18,6 +18,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
+    LANCE_LOG="error",  # as the command line sets it
 )
 
 

@@ -63,7 +63,9 @@ def salvage(path: Path, damaged: set[Path], columns: set[str], key: str) -> Save
     source = _newest_readable(path, versions, columns)
     if source is None:
         return Saved(0, 0, None)
-    newest = source.version == max(_version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST)
+    newest = source.version == max(
+        _version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST
+    )
     rows = older = lost = 0
     with writing(new):
         create(new, source.schema)

@@ -101,7 +101,8 @@ def test_a_read_only_file_system_stops_no_question(tmp_path, ahead):
     assert done.returncode == 0, done.stderr + done.stdout
     said = json.loads(done.stderr.splitlines()[0])
     record = said.pop("record")
-    assert record.startswith("StoreError") and "Read-only file system" in record
+    assert record.startswith("StoreError")
+    assert "Read-only file system" in record
     assert said == {
         "search": ["i7", *said["search"][1:]],
         "similar": 3,

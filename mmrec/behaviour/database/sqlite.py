@@ -84,7 +84,7 @@ def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
 def faults_of_sqlite(path: Path) -> list[str]:
     """Say what is wrong with a database file: every page, index and reference is read. Nothing is changed."""
     log = write_ahead_log(path)
-    lost = lost_commits(log) if log.exists() else 0
+    lost = lost_commits(log)
     if lost:
         return [f"{log.name} is damaged: {lost:,} commits lie behind a frame that is not what was written"]
     connect = readers_of(path) if not may_write(path) else lambda: connected(path, "mode=rw")

@@ -4,6 +4,7 @@ File format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
 import struct
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ _HEADER: Final = struct.Struct(">8I")
 _FRAME_HEADER_BYTES: Final = 24
 _MAGIC: Final = 0x377F0682
 _FRAMES_AT_ONCE: Final = 1024
+_READINGS: Final = 3
+_PAUSE_SECONDS: Final = 0.05
 _SMALLEST_PAGE, _LARGEST_PAGE = 512, 65_536
 
 
@@ -23,8 +26,22 @@ def lost_commits(path: Path) -> int:
     """Return how many commits of a write-ahead log lie behind a damaged frame, where SQLite does not read them.
 
     A commit that ends in the damaged frame itself does not count: a power cut in the middle of writing it, before it
-    was acknowledged, leaves the same.
+    was acknowledged, leaves the same. No log has lost none. What another process is writing just now can look damaged,
+    so that it is read again before it is said.
     """
+    lost = 0
+    for _ in range(_READINGS):
+        try:
+            lost = _lost_now(path)
+        except FileNotFoundError:
+            return 0
+        if not lost:
+            return 0
+        time.sleep(_PAUSE_SECONDS)
+    return lost
+
+
+def _lost_now(path: Path) -> int:
     with path.open("rb") as file:
         begin = file.read(_HEADER.size)
         if len(begin) < _HEADER.size:
