@@ -19,7 +19,7 @@ from mmrec.store.damage import reading
 from mmrec.store.generations import Manifest, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import check_unaltered
+from mmrec.store.ledger import altered, check_unaltered, opens
 
 if TYPE_CHECKING:
     import mmrec.generation.taste
@@ -95,6 +95,8 @@ def open_generation(layout: Layout, number: int) -> Generation:
     than the generation: its row numbers would then mean other items.
     """
     made = manifest(layout, number)
+    if not opens(altered(layout, layout.items)):
+        check_unaltered(layout, layout.items)
     items_version = ItemTable(layout.items).version
     if items_version < made.items_version:
         state = f"at version {items_version}" if items_version else "missing"

@@ -1,7 +1,7 @@
 """Checksums of the tables' files. Lance writes each of them once, and checks none when it reads."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mmrec.errors import DamagedError, StoreError
@@ -12,7 +12,7 @@ from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.store.tables import open_table
 
-__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "table_files"]
+__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "opens", "table_files"]
 
 LEDGER = "tables.json"
 MANIFEST = ".manifest"
@@ -44,7 +44,14 @@ def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
 
     Raises StoreError where the table cannot be opened.
     """
-    known, files = known_sums(layout), table_files(path)
+    known = known_sums(layout)
+    latest = min((path / "_versions").glob(f"*{MANIFEST}"), default=None)
+    # Before Lance opens it, which may end in a panic that it prints.
+    if latest is not None and _holds_known(layout, path, known):
+        digest = known.get(str(latest.relative_to(layout.root)))
+        if digest is not None and _differs(latest, digest, again=again):
+            return [latest]
+    files = table_files(path)
     names = {file: str(file.relative_to(layout.root)) for file in files}
     # The name of a manifest is its version, which says nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
@@ -60,6 +67,17 @@ def check_unaltered(layout: Layout, path: Path) -> None:
     for file in altered(layout, path):
         there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
         raise damaged(file, there)
+
+
+def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
+    """Whether a table is the one that is known: a manifest's name is its version, and a table made anew has it too."""
+    prefix = f"{(path / 'data').relative_to(layout.root)}/"
+    return any(name.startswith(prefix) and (layout.root / name).exists() for name in known)
+
+
+def opens(damaged: Collection[Path]) -> bool:
+    """Whether Lance may open a table of which these files are damaged."""
+    return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
 
 
 def _differs(file: Path, digest: str, *, again: bool) -> bool:

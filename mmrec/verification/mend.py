@@ -24,6 +24,7 @@ from mmrec.store.generations import manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, as_words, words_of
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import opens
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import quarantined
 from mmrec.store.salvaged import set_aside
@@ -110,7 +111,7 @@ def _mend_quarantine(layout: Layout, mended: Mended) -> None:
 def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
     """Keep what can be read, is whole and is there once."""
     damaged = check_sums(Report(layout.root), layout, path)
-    kinds = _kinds(layout, lambda report: check_vectors(report, path))
+    kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
     if "fingerprint" in kinds:
         set_aside(layout, path)
         mended.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
@@ -125,8 +126,8 @@ def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
 
 def _mend_items(layout: Layout, mended: Mended) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
-    kinds = _kinds(layout, lambda report: check_items(report, layout.items))
     damaged = check_sums(Report(layout.root), layout, layout.items)
+    kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
     replaced = bool(kinds & {"store", "count"} or damaged)
     if replaced:
         _salvage(layout, layout.items, damaged, mended)

@@ -4,6 +4,7 @@ import time
 
 from mmrec.errors import StoreError
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import opens
 from mmrec.store.salvaged import KEEP, disposable, kept_aside
 from mmrec.store.scratch import living_since
 from mmrec.verification.events import check_events
@@ -36,14 +37,18 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     if _note_unborn(report, layout):
         check_events(report, layout)
         return report
-    bad = check_quarantine(report, layout.quarantine)
-    check_items(report, layout.items)
-    readable = report.sound
-    check_sums(report, layout, layout.items)
-    check_sums(report, layout, layout.quarantine)
+    items_open = opens(check_sums(report, layout, layout.items))
+    bad = set[tuple[str, bytes]]()
+    quarantine_opens = opens(check_sums(report, layout, layout.quarantine))
+    before = len(report.findings)
+    if quarantine_opens:
+        bad = check_quarantine(report, layout.quarantine)
+    if items_open:
+        check_items(report, layout.items)
+    readable = items_open and len(report.findings) == before
     for path in sorted((layout.root / "vectors").glob("*.lance")):
-        check_sums(report, layout, path)
-        check_vectors(report, path)
+        if opens(check_sums(report, layout, path)):
+            check_vectors(report, path)
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     if generation is not None and readable:

@@ -5,18 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from small_store import Cheap, index
+from small_store import index
 
 import mmrec
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
 from mmrec.errors import StoreError, UnreadableError
 from mmrec.store.layout import Layout
-from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 
 MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
@@ -116,48 +116,57 @@ def test_a_read_only_file_system_stops_no_question(tmp_path, ahead):
     assert files(root) == before
 
 
-def denied(path: Path, use) -> str:
-    """What a user is told who may not read a file."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.setgid(65534)
-        os.setuid(65534)
+AS_NOBODY = """
+import json, os, sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from small_store import Cheap
+import mmrec
+from mmrec.store.layout import Layout
+from mmrec.verification.verify import verify_store
+
+def use(layout):
+    told = []
+    for job in (
+        lambda: verify_store(layout),
+        lambda: mmrec.open(layout.root, encoders=[Cheap()]).search("i7"),
+        lambda: mend_store(layout, lambda _: Cheap.spaces),
+    ):
         try:
-            use()
-            told = "nothing"
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
-            told = f"{type(error).__name__}: {error}"
-        os.write(writer, told.encode())
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader) as file:
-        return file.read()
+            job()
+            told.append("done")
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+    return told
+
+(Path(sys.argv[3]) / "generations" / "2" / "rows.npy").unlink()
+use(Layout(Path(sys.argv[3])))  # all is imported by now, from where nobody may not look
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(json.dumps(use(Layout(Path(sys.argv[2])))))
+"""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("name", ["items.lance/data", "generations/2/rows.npy", "generations/2/manifest.json"])
 def test_what_may_not_be_read_is_not_damaged(layout, tmp_path, name):
-    for folder in (layout.root, *layout.root.parents):
-        if folder.stat().st_uid == 0 and folder != Path("/") and folder != Path("/tmp"):  # noqa: S108
-            folder.chmod(0o755)
-    for path in layout.root.rglob("*"):
-        path.chmod(0o777 if path.is_dir() else 0o666)
-    layout.root.chmod(0o777)
-    locked = layout.root / name
-    for path in (locked, *locked.rglob("*")):
-        path.chmod(0)
-    before = sorted(layout.root.rglob("*"))
-    for use in (
-        lambda: verify_store(layout),
-        lambda: mend_store(layout, lambda _: Cheap.spaces),
-        lambda: mmrec.open(layout.root, encoders=[Cheap()]).search("i7"),
-    ):
-        told = denied(locked, use)
-        assert told.startswith(UnreadableError.__name__), told
-        assert "may not be read by this user: Permission denied" in told
-    assert sorted(layout.root.rglob("*")) == before
+    shutil.copytree(layout.root, tmp_path / "copy")
+    with tempfile.TemporaryDirectory(prefix="mmrec-test-") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "store"
+        layout.root.rename(root)
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        (root / name).chmod(0)
+        before = sorted(root.rglob("*"))
+        command = [sys.executable, "-c", AS_NOBODY, str(Path(__file__).parents[1]), str(root), str(tmp_path / "copy")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for told in json.loads(done.stdout):
+            assert told.startswith(UnreadableError.__name__), told
+            assert "may not be read by this user: Permission denied" in told
+        assert sorted(root.rglob("*")) == before
 
 
 def test_a_store_that_is_being_indexed_is_not_damaged(tmp_path):
