@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmrec.errors import DamagedError, StoreError
 from mmrec.store.checksums import sha256_of
-from mmrec.store.damage import damaged
+from mmrec.store.damage import damaged, reading
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
@@ -44,6 +44,11 @@ def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
 
     Raises StoreError where the table cannot be opened.
     """
+    with reading(path):
+        return _altered(layout, path, again=again)
+
+
+def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
     known = known_sums(layout)
     latest = min((path / "_versions").glob(f"*{MANIFEST}"), default=None)
     # Before Lance opens it, which may end in a panic that it prints.
