@@ -33,6 +33,7 @@ from mmrec.store.generations import Manifest, manifest, numbers, roll_back
 from mmrec.store.hits import hit_of
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import check_unaltered
 from mmrec.store.lock import commit_lock
 from mmrec.store.near_ids import near_ids
 from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
@@ -206,6 +207,7 @@ class Engine:
 
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """What could not be used, and why: all of it, or the first few, in the order of the source."""
+        check_unaltered(self._layout, self._layout.quarantine)
         return quarantined(self._layout.quarantine, limit)
 
     def generations(self) -> list[Manifest]:

@@ -13,12 +13,15 @@ MmrecError
 └── StoreError             the store is missing, broken, or of another version
     ├── MissingStoreError  there is no store of that name; a UsageError too, as an unknown id is
     ├── StoreBusyError     another process holds the commit lock
-    └── LinkError          a link or special file lies in the store; nothing is read or written through it
+    ├── LinkError          a link or special file lies in the store; nothing is read or written through it
+    ├── DamagedError       a file of the store is not what was written, or is missing
+    └── UnreadableError    a file cannot be read now, for lack of permission or memory: that is no damage
 
 Each message says what was given, what is allowed, and what to do next.
 """
 
 __all__ = [
+    "DamagedError",
     "DecoderLostError",
     "DecodingError",
     "EncoderError",
@@ -32,6 +35,7 @@ __all__ = [
     "StoreError",
     "UnknownIdError",
     "UnreachableError",
+    "UnreadableError",
     "UsageError",
 ]
 
@@ -90,3 +94,20 @@ class StoreBusyError(StoreError):
 
 class LinkError(StoreError):
     """A link or special file lies where only regular files and directories may; nothing was done."""
+
+
+class DamagedError(StoreError):
+    """A file of the store is missing, cannot be parsed, or is not what was written.
+
+    Attributes:
+        what: What is wrong, without the commands that repair it.
+
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)
+        self.what = what
+
+
+class UnreadableError(StoreError):
+    """A file of the store cannot be read now, for lack of permission, memory or file handles; nothing is damaged."""

@@ -1,5 +1,6 @@
 """The command line: all commands, and how it begins and ends."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -38,6 +39,8 @@ app.add_typer(events.commands, name="events")
 
 def main() -> None:
     """Run the command `mmrec`."""
+    # What Lance warns of while it reads a damaged file is told by the error that follows, without its source paths.
+    os.environ.setdefault("LANCE_LOG", "error")
     let_waiting_threads_sleep()
     keep_freed_memory()
     sys.exit(run_app(app, sys.argv[1:]))

@@ -14,7 +14,6 @@ from mmrec.behaviour.event_arrays import EventArrays, load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
-from mmrec.behaviour.log import open_log
 from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
@@ -31,6 +30,7 @@ from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
+from mmrec.event_log import has_events, open_event_log
 from mmrec.snapshot import open_snapshot
 from mmrec.store.layout import Layout
 from mmrec.users.interests import ContentInterests
@@ -139,8 +139,8 @@ def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.
 
 
 def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
-    if asked.events is not None or layout.events.exists():  # to open a log that is not there would make one
-        with closing(open_log(layout.events if asked.events is None else asked.events)) as log:
+    if has_events(layout, asked.events):  # to open a log that is not there would make one
+        with closing(open_event_log(layout, asked.events)) as log:
             events = load_events(log.scan())
         if len(events):
             return events

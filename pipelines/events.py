@@ -16,10 +16,11 @@ from mmrec.behaviour.exporting import export_events
 from mmrec.behaviour.importing import ImportTally, import_events, lacking
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
-from mmrec.behaviour.log import EventLog, open_log
+from mmrec.behaviour.log import EventLog
 from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.stats import event_stats
 from mmrec.behaviour.times import TimeRule
+from mmrec.event_log import note_events, open_event_log
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pipelines import console
@@ -71,6 +72,8 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
     with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
         tally = import_events(source, log, kinds, times, _Reporter(advance), known)
         total = len(log)
+        if asked.events is None:
+            note_events(Layout(asked.store), log)
     for refusal in tally.examples:
         console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
     if tally.without_item:
@@ -132,14 +135,17 @@ def refused_rows(store: Path, events: str | None) -> list[dict[str, object]]:
 def run_forget(store: Path, user: str, events: str | None) -> int:
     """Delete all that the log has of a person. Returns the number of events."""
     with _log(store, events) as log:
-        return log.forget(user)
+        gone = log.forget(user)
+        if events is None:
+            note_events(Layout(store), log)
+        return gone
 
 
 @contextmanager
 def _log(store: Path, events: str | None) -> Iterator[EventLog]:
     layout = Layout(store)
     layout.check()
-    log = open_log(layout.events if events is None else events)
+    log = open_event_log(layout, events)
     try:
         yield log
     finally:

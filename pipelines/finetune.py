@@ -9,11 +9,11 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from mmrec.behaviour.log import open_log
 from mmrec.compute import own_threads, pick_device
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.encoders.trusted import foreign_factories
 from mmrec.errors import UsageError
+from mmrec.event_log import has_events, open_event_log
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.estimate import estimate
 from mmrec.finetuning.finetune import WRITTEN, Report, finetune
@@ -126,11 +126,11 @@ def _opened(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
         media = opened.enter_context(opened_media(options.media_root, allow_fetch=options.allow_fetch))
         log = None
         if options.objective == "coengage":
-            if options.events is None and not layout.events.exists():
+            if not has_events(layout, options.events):
                 raise UsageError(
                     f"{layout.root} has no events to learn from: import some with `mmrec events import STORE FILE`"
                 )
-            log = opened.enter_context(closing(open_log(options.events or layout.events)))
+            log = opened.enter_context(closing(open_event_log(layout, options.events or None)))
         yield Access(media, log)
 
 

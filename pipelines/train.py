@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmrec.behaviour.cleaning import Cleaning
 from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.log import open_log
 from mmrec.compute import own_threads
+from mmrec.event_log import note_events, open_event_log
 from mmrec.learning import learn, lessons
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
@@ -29,8 +29,10 @@ def run(
     own_threads()
     layout, settings, rules = _given(store, config, kinds)
     folder = out or layout.root / "training"
-    log = open_log(layout.events if events is None else events)
+    log = open_event_log(layout, events)
     try:
+        if events is None:
+            note_events(layout, log)
         learned = learn(layout, log, settings, folder, rules, _say)
     finally:
         log.close()
@@ -55,7 +57,7 @@ def run_dry(store: Path, config: Path | None, events: str | None, kinds: Path | 
     """Say what a training would learn from and cost, and change nothing."""
     own_threads()
     layout, settings, rules = _given(store, config, kinds)
-    log = open_log(layout.events if events is None else events)
+    log = open_event_log(layout, events)
     try:
         taught = lessons(layout, log, rules)
     finally:

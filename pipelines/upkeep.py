@@ -32,7 +32,9 @@ def verify(store: Path, *, full: bool, as_json: bool) -> bool:
             answers.print_rows("findings", rows, as_json=False, empty="")
     for remark in report.notes:
         console.note(remark)
-    if report.sound:
+    if report.sound and report.unborn:
+        console.note(report.unborn)
+    elif report.sound:
         console.note(f"{store} is sound.")
     else:
         console.warn(f"{store} is damaged. Run: {' ; '.join(report.commands)}")
@@ -62,6 +64,7 @@ def gc(store: Path, policy: Policy, *, as_json: bool) -> None:
 def _document(report: Report) -> dict[str, object]:
     return {
         "sound": report.sound,
+        "unborn": report.unborn,
         "findings": [asdict(one) for one in report.findings],
         "run": report.commands,
         "checked": report.checked,

@@ -21,6 +21,7 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
     XDG_STATE_HOME=tempfile.mkdtemp(prefix="mmrec-state-"),  # which encoders a user named: not the real user's
+    LANCE_LOG="error",  # as the command line sets it
 )
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 

@@ -91,11 +91,12 @@ def test_a_store_with_a_tower_is_sound_and_damage_to_it_is_found(taught, tmp_pat
     assert verify_store(layout).sound
 
 
-def test_mending_keeps_the_tower(taught, tmp_path):
+@pytest.mark.parametrize("name", ["vectors.npy", "fusion.safetensors", "manifest.json"])
+def test_mending_keeps_the_tower(taught, tmp_path, name):
     layout, learned, _ = taught
     copy = Layout(tmp_path / "copy")
     shutil.copytree(layout.root, copy.root)
-    (copy.generations / str(learned.manifest.number) / "vectors.npy").write_bytes(b"damaged")
+    (copy.generations / str(learned.manifest.number) / name).write_bytes(b"damaged")
     assert not verify_store(copy).sound
     mend_store(copy, spaces)
     assert verify_store(copy).sound

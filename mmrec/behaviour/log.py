@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Engine, Select, delete, func, insert, select
+from sqlalchemy import Engine, Executable, Select, delete, func, insert, select, text
 
 from mmrec.behaviour.database.open import open_database, told, writing
 from mmrec.behaviour.database.sqlite import erase_traces
@@ -106,6 +106,13 @@ class EventLog:
         """Return how often someone was forgotten; whatever was counted of the log before is to be counted again."""
         return int(self._one(select(func.max(FORGOTTEN.c.seq))) or 0)
 
+    def arrived(self) -> int:
+        """Return the greatest number of arrival that was ever given; unlike `newest`, forgetting never lowers it."""
+        if self._engine.dialect.name != "sqlite":
+            return self.newest()
+        given = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = :name")
+        return int(self._one(given.bindparams(name=EVENTS.name)))
+
     def __len__(self) -> int:
         """Number of events."""
         return int(self._one(select(func.count()).select_from(EVENTS)))
@@ -144,7 +151,7 @@ class EventLog:
         """Close all connections."""
         self._engine.dispose()
 
-    def _one(self, asked: Select[Any]) -> Any:  # noqa: ANN401 - whatever was asked
+    def _one(self, asked: Executable) -> Any:  # noqa: ANN401 - whatever was asked
         with told(self._engine), self._engine.connect() as connection:
             return connection.execute(asked).scalar_one()
 

@@ -82,7 +82,7 @@ def build_generation(
         tower = _kept_tower(before, tower) if kept else None
         if tower is not None:
             digests[TASTE_INDEX] = write_taste(folder, tower, rows, vectors)
-        files = [layout.items, *(layout.vectors(block.space) for block in blocks)]
+        files = [layout.items, layout.quarantine, *(layout.vectors(block.space) for block in blocks)]
         write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))

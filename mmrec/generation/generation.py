@@ -10,15 +10,16 @@ from jaxtyping import Float16, Float32, Int64, UInt8
 
 from indexers.protocol import Index
 from indexers.recipes import load
-from indexers.types import IndexersError
-from mmrec.errors import StoreError
+from mmrec.errors import DamagedError, StoreError, UnreadableError
 from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.modality import Modality
-from mmrec.store.files import file_sha256
+from mmrec.store.checksums import check_files
+from mmrec.store.damage import reading
 from mmrec.store.generations import Manifest, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import altered, check_unaltered, opens
 
 if TYPE_CHECKING:
     import mmrec.generation.taste
@@ -88,12 +89,14 @@ class Generation:
 
 
 def open_generation(layout: Layout, number: int) -> Generation:
-    """Open a generation; the fusion and the index are checked against the manifest before they are parsed.
+    """Open a generation; its files, and those of the items that it was built from, are checked against their checksums.
 
     Raises StoreError where a file is missing, damaged or not the one the manifest names, or where the items are older
     than the generation: its row numbers would then mean other items.
     """
     made = manifest(layout, number)
+    if not opens(altered(layout, layout.items)):
+        check_unaltered(layout, layout.items)
     items_version = ItemTable(layout.items).version
     if items_version < made.items_version:
         state = f"at version {items_version}" if items_version else "missing"
@@ -102,34 +105,38 @@ def open_generation(layout: Layout, number: int) -> Generation:
             f"restore both from one backup, or delete {layout.current} and index again: vectors are kept"
         )
         raise StoreError(msg)
+    check_unaltered(layout, layout.items)
     try:
         return open_folder(layout.generations / str(number), made)
+    except UnreadableError:
+        raise
     except StoreError as error:
-        msg = f"generation {number} of {layout.root} is damaged: {error}; go back with `mmrec rollback {layout.root}`"
-        raise StoreError(msg) from error
+        what = error.what if isinstance(error, DamagedError) else str(error)
+        advice = f"go back with `mmrec rollback {layout.root}`, or repair it with `mmrec mend {layout.root}`"
+        raise DamagedError(f"generation {number} of {layout.root} is damaged: {what}", advice) from error
 
 
 def open_folder(folder: Path, made: Manifest) -> Generation:
-    """Open the files of a generation, published or not; the fusion and the index are checked before they are parsed.
+    """Open the files of a generation, published or not; each is checked against the manifest before it is used.
+
+    Those of a tower are checked when it is asked for.
 
     Raises StoreError where a file is missing, damaged or not the one the manifest names.
     """
     try:
-        if file_sha256(folder / FUSION) != made.sha256[FUSION]:
-            raise StoreError(f"{folder / FUSION} is not the file that was published")
-        return Generation(
-            folder=folder,
-            manifest=made,
-            fusion=load_fusion(folder / FUSION),
-            rows=_load(folder / ROWS, np.int64, (made.items,)),
-            vectors=_load(folder / VECTORS, np.float16, (made.items, made.dim)),
-            modalities=_load(folder / MODALITIES, np.uint8, (made.items,)),
-            index=load(folder / INDEX, made.sha256[INDEX]),
-        )
+        check_files({folder / name: made.sha256[name] for name in (FUSION, ROWS, VECTORS, MODALITIES)})
+        with reading(folder):
+            return Generation(
+                folder=folder,
+                manifest=made,
+                fusion=load_fusion(folder / FUSION),
+                rows=_load(folder / ROWS, np.int64, (made.items,)),
+                vectors=_load(folder / VECTORS, np.float16, (made.items, made.dim)),
+                modalities=_load(folder / MODALITIES, np.uint8, (made.items,)),
+                index=load(folder / INDEX, made.sha256[INDEX]),
+            )
     except KeyError as error:
-        raise StoreError(f"the manifest of {folder} has no checksum of {error}") from error
-    except (OSError, ValueError, IndexersError) as error:
-        raise StoreError(str(error)) from error
+        raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
 
 
 def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

@@ -13,8 +13,9 @@ from jaxtyping import Float16, Float32, Int64
 from indexers.protocol import Index
 from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec, load
-from indexers.types import IndexersError
-from mmrec.errors import StoreError
+from mmrec.errors import DamagedError, StoreError
+from mmrec.store.checksums import check_files
+from mmrec.store.damage import reading
 from mmrec.store.files import reserve
 from mmrec.store.generations import Manifest
 
@@ -76,16 +77,18 @@ def open_taste(folder: Path, made: Manifest) -> Taste | None:
     """
     if not made.has_tower:
         return None
-    from mmrec.users.tower_files import load_tower  # noqa: PLC0415 - as above
+    from mmrec.users.tower_files import CONFIG, WEIGHTS, load_tower  # noqa: PLC0415 - as above
 
-    model = load_tower(folder)
     try:
-        vectors = np.load(folder / TASTE_VECTORS, mmap_mode="r", allow_pickle=False)
-        if vectors.dtype != np.float16 or vectors.shape != (made.items, model.dim):
-            raise StoreError(f"{folder / TASTE_VECTORS} does not hold {made.items:,} vectors of {model.dim} halves")
-        return Taste(model, vectors, load(folder / TASTE_INDEX, made.sha256[TASTE_INDEX]))
-    except (OSError, ValueError, IndexersError) as error:
-        raise StoreError(str(error)) from error
+        check_files({folder / name: made.sha256[name] for name in (CONFIG, WEIGHTS, TASTE_VECTORS)})
+        model = load_tower(folder)
+        with reading(folder):
+            vectors = np.load(folder / TASTE_VECTORS, mmap_mode="r", allow_pickle=False)
+            if vectors.dtype != np.float16 or vectors.shape != (made.items, model.dim):
+                raise StoreError(f"{folder / TASTE_VECTORS} does not hold {made.items:,} vectors of {model.dim} halves")
+            return Taste(model, vectors, load(folder / TASTE_INDEX, made.sha256[TASTE_INDEX]))
+    except KeyError as error:
+        raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
 
 
 def pairing_fault(taste: Taste, rows: Int64[np.ndarray, "n"], contents: Float16[np.ndarray, "n content"]) -> str | None:

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.log import Appended, EventLog, open_log
+from mmrec.behaviour.log import Appended, EventLog
 from mmrec.behaviour.popularity import Popular, RecentPopularity
+from mmrec.event_log import Noter, has_events, open_event_log
 from mmrec.recommending.person import Did
 from mmrec.store.containment import refuse_linked
 from mmrec.store.layout import EVENT_FILES, Layout
@@ -29,11 +30,16 @@ class StoreEvents:
         self._place = place
         self._lock = threading.Lock()
         self._log: EventLog | None = None
+        self._noter = Noter(layout)
         self._popularity = RecentPopularity(self.kinds)
 
     def record(self, events: Sequence[Event]) -> Appended:
         """Append events; they are durable when this returns. The log is made where there is none."""
-        return self._opened().append(events, self.kinds)
+        log = self._opened()
+        appended = log.append(events, self.kinds)
+        if self._place is None:
+            self._noter.recorded(log)
+        return appended
 
     def history(self, user: str) -> list[Did]:
         """Return what a person did, oldest first."""
@@ -51,15 +57,16 @@ class StoreEvents:
         """Close the log; it is opened again when needed."""
         with self._lock:
             if self._log is not None:
+                self._noter.finish(self._log)
                 self._log.close()
             self._log = None
 
     def _is_there(self) -> bool:
-        return self._log is not None or self._place is not None or self._layout.events.exists()
+        return self._log is not None or has_events(self._layout, self._place)
 
     def _opened(self) -> EventLog:
         with self._lock:
             if self._log is None:
                 refuse_linked(self._layout.root, EVENT_FILES)  # the store was opened long ago, perhaps
-                self._log = open_log(self._layout.events if self._place is None else self._place)
+                self._log = open_event_log(self._layout, self._place)
             return self._log

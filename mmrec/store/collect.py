@@ -19,8 +19,9 @@ from mmrec.store.containment import move, refuse_links, remove, sweep_temporarie
 from mmrec.store.generations import Manifest, current, manifest, numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, words_of
-from mmrec.store.layout import SET_ASIDE, Layout
+from mmrec.store.layout import Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.store.salvaged import disposable
 from mmrec.store.scratch import dead_folders, living_since, sweep
 from mmrec.store.tables import SMALL_ROWS, drop_rows, open_table, writing
 
@@ -136,23 +137,18 @@ def _remove_generations(layout: Layout, others: list[int], policy: Policy, done:
 
 
 def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
-    """Remove what dead jobs left, and what mending set aside."""
-    folders = [*dead_folders(layout), *_set_aside(layout)]
+    """Remove what dead jobs left, and what repair set aside of which nothing was lost."""
+    folders = [*dead_folders(layout), *disposable(layout)]
     done.folders = len(folders)
     done.freed_bytes += sum(_size(folder) for folder in folders)
     if not policy.dry_run:
         sweep(layout)
 
 
-def _set_aside(layout: Layout) -> list[Path]:
-    paths = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
-    return sorted(path for path in paths if SET_ASIDE.fullmatch(path.name))
-
-
 def _empty(layout: Layout) -> None:
-    """Delete what was set aside, and the temporary files of writers that were killed."""
+    """Delete what was set aside and holds nothing more, and the temporary files of writers that were killed."""
     with writing(layout.root):
-        for path in _set_aside(layout):
+        for path in disposable(layout):
             remove(layout.root, path)
         for folder in (layout.root, layout.root / "vectors"):
             sweep_temporaries(layout.root, folder)

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mmrec.errors import StoreError, UsageError
+from mmrec.errors import StoreError, UnreadableError, UsageError
 from mmrec.store.containment import is_plain_name, move
+from mmrec.store.damage import judged
 from mmrec.store.files import sync_directory, sync_file, write_atomically
 from mmrec.store.layout import FORMAT_VERSION, Layout
 
@@ -97,12 +98,29 @@ def numbers(layout: Layout) -> list[int]:
 def current(layout: Layout) -> int | None:
     """Return the number of the current generation, None before the first is published."""
     try:
-        return int(layout.current.read_text())
+        return _numbered(layout.current.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
         msg = f"{layout.current} is damaged; write one of {numbers(layout)} into it"
         raise StoreError(msg) from error
+
+
+def _as_current(number: int) -> bytes:
+    """The number of a generation, and a checksum of it: one digit that changed would name another."""
+    return f"{number} {_short_sum(str(number))}".encode()
+
+
+def _numbered(written: str) -> int:
+    """Read what `_as_current` wrote, or a number alone. Raises ValueError."""
+    number, *check = written.split(" ")
+    if check not in ([], [_short_sum(number)]):
+        raise ValueError(written)
+    return int(number)
+
+
+def _short_sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def manifest(layout: Layout, number: int) -> Manifest:
@@ -112,6 +130,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
         written = json.loads(path.read_bytes())
         found = Manifest.model_validate(written)
     except (OSError, ValueError) as error:
+        unreadable = judged(path, error)
+        if isinstance(unreadable, UnreadableError):
+            raise unreadable from error
         msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
         raise StoreError(msg) from error
     if found.number != number:
@@ -139,7 +160,7 @@ def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
     move(layout.root, folder, layout.generations / str(number))
     sync_directory(layout.generations)
-    write_atomically(layout.current, str(number).encode())
+    write_atomically(layout.current, _as_current(number))
     return final
 
 
@@ -156,7 +177,7 @@ def roll_back(layout: Layout, number: int | None) -> int:
         msg = f"no generation {number if number is not None else 'before the current one'}; there are {there}"
         raise UsageError(msg)
     manifest(layout, number)
-    write_atomically(layout.current, str(number).encode())
+    write_atomically(layout.current, _as_current(number))
     return number
 
 

@@ -1,6 +1,5 @@
 """The table of items. A row's Lance row id is the row number that indexes see; it stays for the item's life."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64, UInt64
 
-from mmrec.errors import UsageError
+from mmrec.errors import DamagedError, UsageError
 from mmrec.modality import Modality
+from mmrec.store.damage import reason_of
 from mmrec.store.item_schema import RESERVED
 from mmrec.store.keys import words_of
 from mmrec.store.stored_item import StoredField, StoredItem, as_fields, as_item
@@ -56,8 +56,9 @@ class ItemTable:
             return np.empty(0, dtype=np.int64)
         try:
             found = self._table.scanner(columns=[], filter=where, with_row_id=True).to_table()
-        except (ValueError, OSError) as error:
-            raise UsageError(self._bad_filter(where, error)) from error
+        except DamagedError as error:
+            self._blame_filter(where, error)
+            raise
         # They mostly come in order, which a stable sort makes use of: ten times as fast for a million.
         return np.sort(found["_rowid"].to_numpy().astype(np.int64), kind="stable")
 
@@ -158,10 +159,9 @@ class ItemTable:
         try:
             scanner = self._table.scanner(filter=where, with_row_id=True, batch_size=size, limit=limit)
             yield from scanner.to_batches()
-        except (ValueError, OSError) as error:
-            if where is None:
-                raise
-            raise UsageError(self._bad_filter(where, error)) from error
+        except DamagedError as error:
+            self._blame_filter(where, error)
+            raise
 
     def id_rows(self, size: int = 65536) -> Iterator[pa.RecordBatch]:
         """Ids with their row numbers, columns ``id`` and ``_rowid``, of all items, a batch at a time."""
@@ -187,11 +187,21 @@ class ItemTable:
             for row in self._table.scanner(filter=wanted, with_row_id=True).to_table().to_pylist():
                 yield as_item(row)
 
-    def _bad_filter(self, where: str | None, error: Exception) -> str:
+    def _blame_filter(self, where: str | None, error: DamagedError) -> None:
+        """Raise UsageError where a scan failed for its filter, as the same columns can be read without one."""
+        if where is None or self._table is None:
+            return
+        try:
+            for _ in self._table.scanner(columns=["id", *self.metadata_schema.names]).to_batches():
+                pass
+        except DamagedError:
+            return
+        raise UsageError(self._bad_filter(where, error.__cause__ or error)) from error
+
+    def _bad_filter(self, where: str, error: BaseException) -> str:
         columns = ", ".join(["id", *self.metadata_schema.names])
         # The table's own words, without the names of its inner columns.
-        reason = str(error).splitlines()[0].split(" Valid fields")[0].rsplit("error: ", 1)[-1]
-        reason = re.split(r",? /\S+\.rs:\d", reason)[0].rstrip(". ")
+        reason = reason_of(error).split(" Valid fields")[0].rsplit("error: ", 1)[-1].rstrip(". ")
         return (
             f"the filter {where!r} cannot be used: {reason}. Columns: {columns}. Write texts as 'O''Neil', dates as "
             "date '2024-01-31', times as timestamp '2024-01-31 12:00:00', and names with spaces as `unit price`"

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 EVENT_FILES = ("events.db", "events.db-wal", "events.db-shm", "events.db-journal")
 """The log of events, and what SQLite keeps beside it."""
 
-SET_ASIDE = re.compile(r".+\.[0-9a-f]{32}", re.DOTALL)
+SET_ASIDE = re.compile(r".+\.[0-9a-f]{32}(\.keep)?", re.DOTALL)
 """Names of generations and tables in the folder `damaged`."""
 
 

@@ -1,16 +1,18 @@
 """Checksums of the tables' files. Lance writes each of them once, and checks none when it reads."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from mmrec.errors import StoreError
+from mmrec.errors import DamagedError, StoreError
+from mmrec.store.checksums import sha256_of
+from mmrec.store.damage import damaged, reading
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.store.tables import open_table
 
-__all__ = ["LEDGER", "altered", "known_sums", "ledger", "table_files"]
+__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "opens", "table_files"]
 
 LEDGER = "tables.json"
 MANIFEST = ".manifest"
@@ -35,17 +37,66 @@ def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
     return json.dumps(sums, indent=0).encode()
 
 
-def altered(layout: Layout, path: Path) -> list[Path]:
+def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
     """The files of a table's latest version that are not what was written, as far as a generation knows them.
+
+    With `again`, files are read also where this process has checked them before and they were not touched since.
 
     Raises StoreError where the table cannot be opened.
     """
-    known, files = known_sums(layout), table_files(path)
+    with reading(path):
+        return _altered(layout, path, again=again)
+
+
+def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
+    known = known_sums(layout)
+    latest = min((path / "_versions").glob(f"*{MANIFEST}"), default=None)
+    # Before Lance opens it, which may end in a panic that it prints.
+    if latest is not None and _holds_known(layout, path, known):
+        digest = known.get(str(latest.relative_to(layout.root)))
+        if digest is not None and _differs(latest, digest, again=again):
+            return [latest]
+    files = table_files(path)
     names = {file: str(file.relative_to(layout.root)) for file in files}
     # The name of a manifest is its version, which says nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
     checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
-    return [file for file in checked if file_sha256(file) != known[names[file]]]
+    newest = _newest_known(layout, path, known)
+    if same_table and newest is not None and newest < min(file for file in files if file.suffix == MANIFEST):
+        return [newest]  # it is missing, and Lance takes the version before it for the latest
+    return [file for file in checked if _differs(file, known[names[file]], again=again)]
+
+
+def check_unaltered(layout: Layout, path: Path) -> None:
+    """Raise StoreError where a file of a table's latest version is not what was written, as far as it is known."""
+    for file in altered(layout, path):
+        there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
+        raise damaged(file, there)
+
+
+def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
+    """Whether a table is the one that is known: a manifest's name is its version, and a table made anew has it too."""
+    prefix = f"{(path / 'data').relative_to(layout.root)}/"
+    return any(name.startswith(prefix) and (layout.root / name).exists() for name in known)
+
+
+def opens(damaged: Collection[Path]) -> bool:
+    """Whether Lance may open a table of which these files are damaged."""
+    return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
+
+
+def _differs(file: Path, digest: str, *, again: bool) -> bool:
+    """Whether a file is missing or another. Raises UnreadableError."""
+    try:
+        return sha256_of(file, again=again) != digest
+    except DamagedError:
+        return True
+
+
+def _newest_known(layout: Layout, path: Path, known: Mapping[str, str]) -> Path | None:
+    """The manifest of the newest version of a table that is known; the name of a newer one comes first."""
+    inside = [layout.root / name for name in known if name.endswith(MANIFEST)]
+    return min((file for file in inside if file.is_relative_to(path)), default=None)
 
 
 def known_sums(layout: Layout) -> Mapping[str, str]:

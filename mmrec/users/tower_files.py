@@ -18,10 +18,10 @@ from mmrec.users.tower_config import TowerConfig
 from mmrec.users.tower_model import TowerModel
 from mmrec.users.whitening import Whitening
 
-__all__ = ["load_tower", "save_tower"]
+__all__ = ["CONFIG", "WEIGHTS", "load_tower", "save_tower"]
 
-_WEIGHTS: Final = "tower.safetensors"
-_CONFIG: Final = "tower.json"
+WEIGHTS: Final = "tower.safetensors"
+CONFIG: Final = "tower.json"
 _VERSION: Final = 1
 
 
@@ -29,27 +29,27 @@ def save_tower(model: TowerModel, folder: Path) -> None:
     """Write ``tower.safetensors``, then ``tower.json``, which names the checksum of the first."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tower.state_dict().items()}
     weights = save(tensors)
-    write_atomically(folder / _WEIGHTS, weights)
+    write_atomically(folder / WEIGHTS, weights)
     about = {
         "version": _VERSION,
         "name": model.name,
         "weights_sha256": sha256(weights).hexdigest(),
         "tower": model.tower.config.model_dump(mode="json"),
     }
-    write_atomically(folder / _CONFIG, json.dumps(about, indent=2, sort_keys=True).encode())
+    write_atomically(folder / CONFIG, json.dumps(about, indent=2, sort_keys=True).encode())
 
 
 def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
     """Read what `save_tower` wrote. Raises StoreError where it is missing, damaged or of another version."""
     try:
-        about = json.loads((folder / _CONFIG).read_bytes())
-        weights = (folder / _WEIGHTS).read_bytes()
+        about = json.loads((folder / CONFIG).read_bytes())
+        weights = (folder / WEIGHTS).read_bytes()
         if about["version"] != _VERSION:
             raise StoreError(
                 f"{folder} holds a tower of version {about['version']}, and this mmrec reads {_VERSION}. Train anew."
             )
         if sha256(weights).hexdigest() != about["weights_sha256"]:
-            raise StoreError(f"{folder / _WEIGHTS} is not the file that {_CONFIG} was written for. Train anew.")
+            raise StoreError(f"{folder / WEIGHTS} is not the file that {CONFIG} was written for. Train anew.")
         tensors = load(weights)
         config = TowerConfig.model_validate(about["tower"])
         tower = Tower(config, tensors["items.rows"], _shaped(tensors))

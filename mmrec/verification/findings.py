@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmrec.errors import MmrecError, StoreError
+from mmrec.errors import DamagedError, MmrecError, UnreadableError
+from mmrec.store.damage import reading
 
-__all__ = ["Finding", "Report", "reading"]
-
-WORDS = 300
+__all__ = ["Finding", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +17,7 @@ class Finding:
 
     Attributes:
         check: Which kind of check found it: store, checksum, manifest, count, fingerprint, pairing, content, vectors,
-            ids or recall.
+            ids, recall or events.
         where: File, folder or table, relative to the store.
         what: One sentence.
         run: The commands that mend it, in order.
@@ -40,6 +39,7 @@ class Report:
         findings: What is broken; empty where the store is sound.
         checked: How much of each kind was checked, and what was measured.
         notes: What is not broken but worth knowing.
+        unborn: What is said of a store of which no generation was published yet; empty for all others.
         seconds: How long it took.
 
     """
@@ -48,6 +48,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unborn: str = ""
     seconds: float = 0.0
 
     @property
@@ -70,12 +71,14 @@ class Report:
 
     @contextmanager
     def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
-        """Take whatever fails within for a finding."""
+        """Take whatever fails within for a finding, but for what cannot be read now: that is no damage."""
         try:
             with reading(where):
                 yield
+        except UnreadableError:
+            raise
         except MmrecError as error:
-            self.add(check, where, str(error), *commands)
+            self.add(check, where, error.what if isinstance(error, DamagedError) else str(error), *commands)
 
     @property
     def mend(self) -> str:
@@ -86,17 +89,3 @@ class Report:
     def index(self) -> str:
         """The command that encodes what has no vector."""
         return f"mmrec index SOURCE {self.root}"
-
-
-@contextmanager
-def reading(where: Path) -> Iterator[None]:
-    """Raise StoreError for whatever damaged files make the libraries beneath raise, their panics included."""
-    try:
-        yield
-    except (MmrecError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = (str(error).splitlines() or [""])[0][:WORDS]
-        raise StoreError(f"{where} is damaged: {type(error).__name__}: {reason}") from error

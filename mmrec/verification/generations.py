@@ -6,7 +6,7 @@ from indexers.recall import Recall
 from mmrec.generation.checks import array_faults, good_enough, measure_search, shortfall
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.taste import TASTE_INDEX, pairing_fault
-from mmrec.store.files import file_sha256
+from mmrec.store.checksums import sha256_of
 from mmrec.store.generations import Manifest, current, manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.verification.findings import Report
@@ -73,7 +73,7 @@ def check_files(report: Report, layout: Layout, number: int) -> Manifest | None:
 
 def _check_sum(report: Report, path: Path, digest: str) -> None:
     with report.guarded("checksum", path):
-        if file_sha256(path) != digest:
+        if sha256_of(path, again=True) != digest:
             report.add("checksum", path, "it is not the file that was published: its SHA-256 is another")
 
 

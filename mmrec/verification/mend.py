@@ -24,15 +24,18 @@ from mmrec.store.generations import manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, as_words, words_of
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import opens
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import quarantined
+from mmrec.store.salvaged import set_aside
 from mmrec.store.tables import open_table
 from mmrec.store.vectors import VectorTable
+from mmrec.verification.events import mend_events
 from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_files
 from mmrec.verification.pairing import check_pairing
 from mmrec.verification.recipe import Told, recipe_of
-from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage, set_aside
+from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage
 from mmrec.verification.tables import (
     check_items,
     check_quarantine,
@@ -85,6 +88,7 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
             _mend_vectors(layout, path, mended)
         _mend_items(layout, mended)
         whole = _mend_generations(layout, mended)
+        mended.actions += mend_events(layout)
     if not whole:
         _rebuild(layout, told, mended)
     return mended
@@ -101,7 +105,8 @@ def _mend_root(layout: Layout, mended: Mended) -> None:
 
 
 def _mend_quarantine(layout: Layout, mended: Mended) -> None:
-    if _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
+    damaged = check_sums(Report(layout.root), layout, layout.quarantine)
+    if damaged or _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
         set_aside(layout, layout.quarantine)
         mended.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
 
@@ -109,7 +114,7 @@ def _mend_quarantine(layout: Layout, mended: Mended) -> None:
 def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
     """Keep what can be read, is whole and is there once."""
     damaged = check_sums(Report(layout.root), layout, path)
-    kinds = _kinds(layout, lambda report: check_vectors(report, path))
+    kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
     if "fingerprint" in kinds:
         set_aside(layout, path)
         mended.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
@@ -124,8 +129,8 @@ def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
 
 def _mend_items(layout: Layout, mended: Mended) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
-    kinds = _kinds(layout, lambda report: check_items(report, layout.items))
     damaged = check_sums(Report(layout.root), layout, layout.items)
+    kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
     replaced = bool(kinds & {"store", "count"} or damaged)
     if replaced:
         _salvage(layout, layout.items, damaged, mended)
@@ -148,17 +153,21 @@ def _drop_generations(layout: Layout, mended: Mended, newer_than: int | None = N
 
 
 def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
-    columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if path == layout.items else {"hash", "vector"}
-    saved = salvage(layout, path, damaged, columns)
-    mended.actions.append(f"saved the {saved:,} rows of {path.name} that can be read and are what was written")
-    _replace(layout, path, mended)
+    is_items = path == layout.items
+    columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if is_items else {"hash", "vector"}
+    saved = salvage(layout, path, damaged, columns, "id" if is_items else "hash")
+    lost = f"{saved.lost:,} rows are lost" if saved.lost is not None else "how many rows are lost is not known"
+    older = f", {saved.older:,} of them from an older version, so that deleted ones may be back" if saved.older else ""
+    kept = "" if saved.whole else "; the damaged table is kept in damaged/, and `mmrec gc` leaves it there"
+    mended.actions.append(f"saved {saved.rows:,} rows of {path.name}{older}; {lost}{kept}")
+    _replace(layout, path, mended, keep=not saved.whole)
 
 
-def _replace(layout: Layout, path: Path, mended: Mended) -> None:
+def _replace(layout: Layout, path: Path, mended: Mended, *, keep: bool = True) -> None:
     if path == layout.items:
         # Before the items are numbered anew, or a death in between would leave generations that mean others.
         _drop_generations(layout, mended)
-    replace(layout, path)
+    replace(layout, path, keep=keep)
 
 
 def _mend_generations(layout: Layout, mended: Mended) -> bool:

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmrec.errors import StoreError
+from mmrec.errors import StoreError, UnreadableError
 from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.generation.generation import FUSION
 from mmrec.generation.recipe import Recipe, recipe_like, spaces_of
 from mmrec.modality import Modality
 from mmrec.spaces import Space
-from mmrec.store.files import file_sha256
+from mmrec.store.checksums import check_files, sha256_of
+from mmrec.store.damage import reading
 from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.layout import Layout
-from mmrec.verification.findings import reading
 
 if TYPE_CHECKING:
     import mmrec.users.tower_model
@@ -53,25 +52,41 @@ def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Sp
                 made = manifest(layout, number)
                 told.append(made)
                 folder = layout.generations / str(number)
-                if file_sha256(folder / FUSION) == made.sha256.get(FUSION):
+                if sha256_of(folder / FUSION, again=True) == made.sha256.get(FUSION):
                     fusion = load_fusion(folder / FUSION)
-                    return Told(recipe_like(made, spaces_of(fusion)), fusion, _tower(folder, made))
+                    return Told(recipe_like(made, spaces_of(fusion)), fusion, _tower(layout, made.sha256[FUSION]))
         except StoreError:
             continue
     encoders = told[0].encoders if told else PACKAGED
     return Told(recipe_like(told[0], spaces(encoders)) if told else Recipe(spaces(encoders), {}, encoders))
 
 
-def _tower(folder: Path, made: Manifest) -> "mmrec.users.tower_model.TowerModel | None":
-    """The tower of a generation, if it has one that is whole."""
-    if not made.has_tower:
-        return None
-    from mmrec.users.tower_files import load_tower  # noqa: PLC0415 - a store without a tower needs no torch
+def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower_model.TowerModel | None":
+    """The newest tower that is whole and has learned from the vectors of a fusion, given by its checksum."""
+    from mmrec.users.tower_files import CONFIG, WEIGHTS, load_tower  # noqa: PLC0415 - most stores need no torch here
 
+    for number in _newest_first(layout):
+        folder = layout.generations / str(number)
+        if not (folder / WEIGHTS).is_file():
+            continue
+        try:
+            sums = _sums(layout, number)
+            if sums.get(FUSION, sha256_of(folder / FUSION)) == fusion:
+                check_files({folder / name: sums[name] for name in (CONFIG, WEIGHTS) if name in sums})
+                return load_tower(folder)
+        except StoreError:
+            continue
+    return None
+
+
+def _sums(layout: Layout, number: int) -> Mapping[str, str]:
+    """The checksums of a generation's files; none where its manifest is damaged."""
     try:
-        return load_tower(folder)
+        return manifest(layout, number).sha256
+    except UnreadableError:
+        raise
     except StoreError:
-        return None
+        return {}
 
 
 def _newest_first(layout: Layout) -> list[int]:

@@ -1,7 +1,7 @@
 """What can still be read of a damaged table, in a new table under the same name."""
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import lance
@@ -9,17 +9,19 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool
 
-from mmrec.errors import StoreError
+from mmrec.errors import DamagedError
 from mmrec.store.containment import move, remove, sweep_temporaries
+from mmrec.store.damage import reading
 from mmrec.store.layout import Layout
+from mmrec.store.salvaged import set_aside
 from mmrec.store.tables import create, drop_rows, open_table, writing
-from mmrec.verification.findings import reading
 
-__all__ = ["drop_bad", "left_by_the_dead", "replace", "salvage", "set_aside"]
+__all__ = ["Saved", "drop_bad", "left_by_the_dead", "replace", "salvage"]
 
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
 
+MANIFEST = ".manifest"
 UNFINISHED = ".new"
 WHOLE = ".whole"
 """Ending of a saved table that is complete and not yet in its place."""
@@ -27,39 +29,81 @@ WHOLE = ".whole"
 MOST_ROWS_AT_ONCE = 65_536
 
 
-def set_aside(layout: Layout, path: Path) -> None:
-    """Move something damaged out of the way, where ``mmrec gc`` finds it."""
-    layout.damaged.mkdir(exist_ok=True)
-    move(layout.root, path, layout.damaged / f"{path.name}.{uuid.uuid4().hex}")
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was saved of a table.
+
+    Attributes:
+        rows: Rows that can be read, those brought back included.
+        older: Of these, rows that are from an older version, as their files of the newest cannot be read.
+        lost: Rows of the newest readable version that could not be saved; None where it is not known.
+
+    """
+
+    rows: int
+    older: int
+    lost: int | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the newest version, and all of it."""
+        return not self.older and self.lost == 0
 
 
-def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str]) -> int:
+def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], key: str) -> Saved:
     """Save the rows that can be read of a table in a table beside it; `replace` then puts that in its place.
 
-    The newest version that opens and has the columns is read, a fragment at a time; one that cannot be read whole, or
-    has a file among the damaged, is left out. Hold the commit lock. Returns how many rows were saved.
+    The newest version that opens and has the columns is read, a fragment at a time. One that cannot be read whole, or
+    has a file among the damaged, is taken from the newest older version in which it can, without the rows whose `key`
+    is known already: they were edited since. Rows that were deleted since come back with it. Hold the commit lock.
     """
     new = path.with_name(f".{path.name}{UNFINISHED}")
     remove(layout.root, new)
-    saved = 0
-    source = _newest_readable(path, damaged, columns)
-    if source is not None:
-        with writing(new):
-            create(new, source.schema)
-            for rows in _readable_fragments(source, path, damaged):
-                lance.write_dataset(rows, str(new), mode="append")
-                saved += len(rows)
-    if saved:
+    versions = _versions(path, damaged)
+    source = _newest_readable(path, versions, columns)
+    if source is None:
+        return Saved(0, 0, None)
+    newest = source.version == max(
+        _version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST
+    )
+    rows = older = lost = 0
+    with writing(new):
+        create(new, source.schema)
+        unread, known = [], set[object]()
+        for fragment in source.get_fragments():
+            found = _rows_of(fragment, source.schema, path, damaged)
+            if found is None:
+                unread.append(fragment)
+            else:
+                rows += _write(new, found)
+                known |= set(found[key].to_pylist())
+        for fragment in unread:
+            found = _older_rows(path, fragment.fragment_id, [one for one in versions if one < source.version], damaged)
+            found = None if found is None or not columns <= set(found.schema.names) else _fitted(found, source.schema)
+            if found is not None:
+                found = found.filter(pa.array([one not in known for one in found[key].to_pylist()], pa.bool_()))
+                older += _write(new, found)
+            lost += max(0, fragment.metadata.num_rows - (len(found) if found is not None else 0))
+    if rows + older:
         move(layout.root, new, _saved(path))
     else:
         remove(layout.root, new)
-    return saved
+    return Saved(rows + older, older, lost if newest else None)
 
 
-def replace(layout: Layout, path: Path) -> None:
-    """Set a table aside, and put what was saved of it in its place. Hold the commit lock."""
+def _write(new: Path, rows: pa.Table) -> int:
+    for start in range(0, len(rows), MOST_ROWS_AT_ONCE):
+        lance.write_dataset(rows.slice(start, MOST_ROWS_AT_ONCE), str(new), mode="append")
+    return len(rows)
+
+
+def replace(layout: Layout, path: Path, *, keep: bool = False) -> None:
+    """Set a table aside, and put what was saved of it in its place. Hold the commit lock.
+
+    With `keep`, ``mmrec gc`` leaves the table that was set aside: it may hold more than what was saved.
+    """
     if path.exists():
-        set_aside(layout, path)
+        set_aside(layout, path, keep=keep)
     if _saved(path).exists():
         move(layout.root, _saved(path), path)
 
@@ -88,34 +132,64 @@ def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.R
     return len(rows)
 
 
-def _readable_fragments(source: lance.LanceDataset, path: Path, damaged: set[Path]) -> Iterator[pa.Table]:
-    for fragment in source.get_fragments():
-        files = {path / "data" / file.path for file in fragment.metadata.files}
-        deletions = fragment.deletion_file()
-        if files & damaged or (deletions and path / deletions in damaged):
-            continue
-        try:
-            with reading(path):
-                rows = pa.Table.from_batches(fragment.to_batches(), schema=source.schema)
-        except StoreError:
-            continue
-        for start in range(0, len(rows), MOST_ROWS_AT_ONCE):
-            yield rows.slice(start, MOST_ROWS_AT_ONCE)
+def _rows_of(fragment: lance.LanceFragment, schema: pa.Schema, path: Path, damaged: set[Path]) -> pa.Table | None:
+    """The rows of a fragment; None where a file of it is missing or damaged."""
+    files = {path / "data" / file.path for file in fragment.metadata.files}
+    deletions = fragment.deletion_file()
+    if files & damaged or (deletions and path / deletions in damaged):
+        return None
+    try:
+        with reading(path):
+            return pa.Table.from_batches(fragment.to_batches(), schema=schema)
+    except DamagedError:
+        return None
 
 
-def _newest_readable(path: Path, damaged: set[Path], columns: set[str]) -> lance.LanceDataset | None:
-    for version in _versions(path, damaged):
+def _older_rows(path: Path, number: int, versions: list[int], damaged: set[Path]) -> pa.Table | None:
+    """The rows of a fragment in the newest of some versions in which it can be read."""
+    for version in versions:
         try:
             with reading(path):
                 table = open_table(path, version)
-                if table is not None and columns <= set(table.schema.names):
-                    return table
-        except StoreError:
+                fragment = table.get_fragment(number) if table is not None else None
+                rows = _rows_of(fragment, table.schema, path, damaged) if table is not None and fragment else None
+                if rows is not None:
+                    return rows
+        except DamagedError:
+            continue
+    return None
+
+
+def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table | None:
+    """Rows with the columns of another version; None where what they hold does not fit it."""
+    columns = [
+        rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type) for field in schema
+    ]
+    try:
+        return pa.Table.from_arrays(columns, names=schema.names).cast(schema)
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def _newest_readable(path: Path, versions: list[int], columns: set[str]) -> lance.LanceDataset | None:
+    for version in versions:
+        try:
+            table = open_table(path, version)
+            if table is not None and columns <= set(table.schema.names):
+                return table
+        except DamagedError:
             continue
     return None
 
 
 def _versions(path: Path, damaged: set[Path]) -> list[int]:
     """Versions whose manifests are there and not damaged, newest first."""
-    names = [found.stem for found in (path / "_versions").glob("*.manifest") if found not in damaged]
-    return sorted((LAST_VERSION - int(name) for name in names if name.isdigit()), reverse=True)
+    return sorted((_version_of(file) for file in _manifests(path) if file not in damaged), reverse=True)
+
+
+def _manifests(path: Path) -> list[Path]:
+    return [file for file in (path / "_versions").glob(f"*{MANIFEST}") if file.stem.isdigit()]
+
+
+def _version_of(manifest: Path) -> int:
+    return LAST_VERSION - int(manifest.stem)

@@ -67,9 +67,9 @@ def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
     """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
     damaged: set[Path] = set()
     with report.guarded("store", path, report.mend, report.index):
-        for file in altered(layout, path):
+        for file in altered(layout, path, again=True):
             damaged.add(file)
-            what = "it is not what was written: its SHA-256 is another"
+            what = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
             report.add("checksum", file, what, report.mend, report.index)
     return damaged
 

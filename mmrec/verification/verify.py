@@ -6,6 +6,10 @@ from contextlib import suppress
 from mmrec.errors import StoreError
 from mmrec.store.generations import current, manifest, numbers
 from mmrec.store.layout import Layout
+from mmrec.store.ledger import opens
+from mmrec.store.salvaged import KEEP, disposable, kept_aside
+from mmrec.store.scratch import living_since
+from mmrec.verification.events import check_events
 from mmrec.verification.findings import Report
 from mmrec.verification.generations import check_current, check_others
 from mmrec.verification.pairing import check_pairing
@@ -35,18 +39,27 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     started = time.perf_counter()
     report = Report(layout.root)
     _check_root(report, layout)
-    bad = check_quarantine(report, layout.quarantine)
-    check_items(report, layout.items)
-    readable = report.sound
-    check_sums(report, layout, layout.items)
+    if _note_unborn(report, layout):
+        check_events(report, layout)
+        return report
+    items_open = opens(check_sums(report, layout, layout.items))
+    bad = set[tuple[str, bytes]]()
+    quarantine_opens = opens(check_sums(report, layout, layout.quarantine))
+    before = len(report.findings)
+    if quarantine_opens:
+        bad = check_quarantine(report, layout.quarantine)
+    if items_open:
+        check_items(report, layout.items)
+    readable = items_open and len(report.findings) == before
     for path in sorted((layout.root / "vectors").glob("*.lance")):
-        check_sums(report, layout, path)
-        check_vectors(report, path)
+        if opens(check_sums(report, layout, path)):
+            check_vectors(report, path)
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     _check_encoders(report, layout)
     if generation is not None and readable:
         check_pairing(report, layout, generation, bad, full=full, seed=seed)
+    check_events(report, layout)
     _note_leftovers(report, layout)
     report.seconds = time.perf_counter() - started
     return report
@@ -83,8 +96,33 @@ def _check_encoders(report: Report, layout: Layout) -> None:
             report.add("manifest", where, what, move if number == now else drop)
 
 
+def _note_unborn(report: Report, layout: Layout) -> bool:
+    """Say how far a store is of which nothing was published yet. Returns whether it is one."""
+    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
+    if layout.current.exists() or any(folder.name.isdigit() for folder in folders) or not report.sound:
+        return False
+    if living_since(layout):
+        report.unborn = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
+    elif layout.items.exists():
+        return False
+    else:
+        report.unborn = f"{layout.root} has no items yet: nothing is published. Index a catalog: {report.index}"
+    return True
+
+
 def _note_leftovers(report: Report, layout: Layout) -> None:
-    for folder, what in ((layout.staging, "of jobs that died or still run"), (layout.damaged, "set aside as damaged")):
-        count = sum(path.is_dir() for path in folder.iterdir()) if folder.is_dir() else 0
-        if count:
-            report.notes.append(f"{folder.name} holds {count} folders {what}; `mmrec gc {layout.root}` clears it")
+    left = sum(path.is_dir() for path in layout.staging.iterdir()) if layout.staging.is_dir() else 0
+    if left:
+        report.notes.append(
+            f"staging holds {left} folders of jobs that died or still run; `mmrec gc {layout.root}` clears it"
+        )
+    spare, kept = len(disposable(layout)), len(kept_aside(layout))
+    if spare:
+        report.notes.append(
+            f"damaged holds {spare} folders of which nothing is lost; `mmrec gc {layout.root}` clears it"
+        )
+    if kept:
+        report.notes.append(
+            f"damaged holds {kept} folders named *{KEEP} with what may be more than could be saved; `mmrec gc` leaves "
+            "them, so remove them yourself when all is back"
+        )

@@ -1,22 +1,34 @@
 """Any database that SQLAlchemy can reach, opened as the place of a log."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from mmrec.behaviour.database.postgres import prepare_postgres, queue_up
-from mmrec.behaviour.database.sqlite import prepare_sqlite
+from mmrec.behaviour.database.sqlite import may_write, prepare_sqlite, readers_of
 from mmrec.behaviour.database.tables import FORMAT, FORMAT_VERSION, METADATA
 from mmrec.errors import StoreBusyError, StoreError, UsageError
+from mmrec.store.damage import damaged
 
 __all__ = ["open_database", "told", "writing"]
 
 
 def open_database(place: str | Path) -> Engine:
     """Open the database of a log, and make its tables where there are none.
+
+    An SQLite file that this process may not write, as on a read-only file system, is opened to be read.
 
     Args:
         place: The path of an SQLite file, or any SQLAlchemy URL.
@@ -27,20 +39,23 @@ def open_database(place: str | Path) -> Engine:
 
     """
     url = _url(place)
+    file = _file_of(url)
+    read_only = file is not None and file.exists() and not may_write(file)
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, creator=readers_of(file)) if file and read_only else create_engine(url)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         extra = "install mmrec[postgres]" if url.get_backend_name() == "postgresql" else "install it beside mmrec"
         raise UsageError(f"The driver of {url.drivername} is missing: {extra}.") from error
     if url.get_backend_name() == "sqlite":
-        prepare_sqlite(engine)
+        prepare_sqlite(engine, read_only=read_only)
     elif url.get_backend_name() == "postgresql":
         prepare_postgres(engine)
     try:
-        with told(engine), writing(engine) as connection:
-            METADATA.create_all(connection)
+        with told(engine), engine.begin() if read_only else writing(engine) as connection:
+            if not read_only:
+                METADATA.create_all(connection)
             found = list(connection.execute(select(FORMAT.c.version)).scalars())
-            if not found:
+            if not found and not read_only:
                 connection.execute(insert(FORMAT), {"version": FORMAT_VERSION})
         _check_format(engine, found)
     except BaseException:
@@ -75,6 +90,10 @@ def told(engine: Engine) -> Iterator[None]:
         if "locked" in str(error.orig):
             raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
         raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
+    except DatabaseError as error:
+        if isinstance(error.orig, sqlite3.DatabaseError) and not isinstance(error, IntegrityError):
+            raise damaged(Path(str(engine.url.database)), _reason(error)) from error
+        raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
     except SQLAlchemyError as error:
         raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
 
@@ -87,6 +106,12 @@ def shown(engine: Engine) -> str:
 def _reason(error: SQLAlchemyError) -> str:
     cause: object = error.orig if isinstance(error, DBAPIError) else error
     return (str(cause).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
+def _file_of(url: URL) -> Path | None:
+    """The SQLite file of a log, None where it is another database or in memory."""
+    inside = url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"} and not url.query
+    return Path(str(url.database)) if inside else None
 
 
 def _url(place: str | Path) -> URL:

@@ -1,11 +1,30 @@
 """What the log says to SQLite its own way."""
 
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, event
 
-__all__ = ["erase_traces", "insert_into_sqlite", "prepare_sqlite"]
+from mmrec.behaviour.database.write_ahead import lost_commits
+
+__all__ = [
+    "connected",
+    "erase_traces",
+    "faults_of_sqlite",
+    "insert_into_sqlite",
+    "may_write",
+    "prepare_sqlite",
+    "readers_of",
+    "write_ahead_log",
+]
 
 _PATIENCE_MS: Final = 120_000
 _CACHE_KIB: Final = 65_536
@@ -18,10 +37,70 @@ _INSERT: Final = (
 )
 
 
-def prepare_sqlite(engine: Engine) -> None:
+_MOST_FAULTS: Final = 5
+
+
+def prepare_sqlite(engine: Engine, *, read_only: bool = False) -> None:
     """Make every connection durable, patient and forgetful, and let writers queue up at their beginning."""
-    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "connect", _on_connect_to_read if read_only else _on_connect)
     event.listen(engine, "begin", _on_begin)
+
+
+def write_ahead_log(path: Path) -> Path:
+    """Where SQLite keeps what is committed and not yet copied into the database file."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write a database file, and the files that SQLite keeps beside it."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a database that cannot be written, as on a read-only file system.
+
+    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy, which is there as
+    long as what is returned.
+    """
+    log = write_ahead_log(path)
+    if not (log.exists() and log.stat().st_size):
+        return lambda: connected(path, "immutable=1")
+    try:
+        with closing(connected(path, "mode=ro")) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        folder = tempfile.TemporaryDirectory(prefix="mmrec-events-")
+        copy = Path(folder.name) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, write_ahead_log(copy))
+
+        def connect(kept: tempfile.TemporaryDirectory[str] = folder) -> sqlite3.Connection:
+            return connected(Path(kept.name) / path.name, "mode=rw")
+
+        return connect
+    return lambda: connected(path, "mode=ro")
+
+
+def faults_of_sqlite(path: Path) -> list[str]:
+    """Say what is wrong with a database file: every page, index and reference is read. Nothing is changed."""
+    log = write_ahead_log(path)
+    lost = lost_commits(log)
+    if lost:
+        return [f"{log.name} is damaged: {lost:,} commits lie behind a frame that is not what was written"]
+    connect = readers_of(path) if not may_write(path) else lambda: connected(path, "mode=rw")
+    try:
+        with closing(connect()) as connection:
+            found = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
+            broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    faults = [str(one) for (one,) in found if one != "ok"]
+    return faults + ([f"{len(broken):,} rows refer to rows that are not there"] if broken else [])
+
+
+def connected(path: Path, mode: str) -> sqlite3.Connection:
+    """Connect to a database file in a mode of SQLite's, such as ``mode=ro``."""
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True, check_same_thread=False)
 
 
 def insert_into_sqlite(connection: Connection, events: pa.Table) -> int:
@@ -50,6 +129,15 @@ def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - wha
     cursor.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    cursor.close()
+
+
+def _on_connect_to_read(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.close()
 
 
