@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    import torch  # naming encoders, as most commands do, needs none
 
 __all__ = ["EncoderSpec", "build_encoder", "placed_settings"]
 
@@ -29,7 +30,7 @@ class EncoderSpec:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def build_encoder(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> Encoder:
+def build_encoder(spec: EncoderSpec, device: "torch.device", dtype: "torch.dtype") -> Encoder:
     """Call a factory with `device`, `dtype` and its settings.
 
     Raises UsageError where it does not take them, EncoderError where it cannot be imported or makes no encoder.
