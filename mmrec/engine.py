@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from mmrec.arguments import as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
+from mmrec.arguments import as_count, as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import Appended
 from mmrec.catalog.media_access import MediaAccess
@@ -90,15 +90,15 @@ class Engine:
         """
         started = time.perf_counter()
         parts = as_parts(query)
-        if not isinstance(k, int | np.integer) or k < 1:
-            raise UsageError(f"k must be a whole number, at least 1; got {k!r}")
+        k = as_count(k)
         counted = as_modalities(against)
         snapshot = self._fresh_snapshot()
+        k = min(k, max(1, len(snapshot.live)))
         asked = [part.value for part in parts if part.kind == "item"]
         self._known(snapshot.items, asked)
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
-        found = snapshot.live.search(vector[None], int(k) + len(set(asked)), allowed=allowed)
+        found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
         hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
@@ -144,7 +144,8 @@ class Engine:
             UsageError: Bad filter, k, diversity or history.
 
         """
-        wishes = Wishes(k, where, exclude_seen, diversity, explain)
+        most = max(1, len(self._fresh_snapshot().live))
+        wishes = Wishes(min(as_count(k), most), where, exclude_seen, diversity, explain)
         who, what = as_known(user, "user"), as_known(text, "text")
         return self._recommender.recommend(who, as_history(history, self._events.kinds), what, wishes)
 

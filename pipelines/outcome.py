@@ -98,7 +98,7 @@ def _unforeseen(error: Exception, arguments: Sequence[str]) -> _Outcome:
         return _Outcome(ExitCode.FAILURE, _kind(error), str(error))
     trace = "".join(traceback.format_exception(error))
     if "--debug" in arguments:
-        sys.stderr.write(trace)
+        console.notes.print(Text(trace), soft_wrap=True)
         where = "The traceback is above."
     else:
         descriptor, path = tempfile.mkstemp(prefix="mmrec-traceback-", suffix=".txt")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mmrec.behaviour.event import SCHEMA
 from mmrec.errors import UsageError
+from mmrec.output import check_output
 from mmrec.store.files import sync_directory
 
 __all__ = ["EXPORT_SCHEMA", "export_events"]
@@ -25,11 +26,12 @@ EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False)
 def export_events(batches: Iterable[pa.RecordBatch], path: Path) -> int:
     """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
 
-    The file is there whole or not at all. Raises UsageError for another suffix.
+    The file is there whole or not at all. Raises UsageError for another suffix, or where a device or a link is there.
     """
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UsageError(f"{path.name} is of no known kind: name it with one of {', '.join(_WRITERS)}.")
+    check_output(path)
     with _in_place(path) as file:
         return write((_spelled(batch) for batch in batches), file)
 
