@@ -34,6 +34,7 @@ class IndexOptions:
         source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`. None: the store's own items.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
+        encoding: Of a CSV file; None for UTF-8, or what its byte order mark says.
         encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
             store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
@@ -56,6 +57,7 @@ class IndexOptions:
     source: str | Path | None
     store: Path
     columns: Columns = field(default_factory=Columns)
+    encoding: str | None = None
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False

@@ -6,7 +6,6 @@
 import errno
 import os
 import re
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""Text on its way to a terminal: nothing that a catalog, a file name or an error holds may drive it or hide from view.
+r"""Text on its way to a terminal: nothing that a catalog, a file name or an error holds may drive it or hide from view.
 
 Control characters move the cursor, set the title or the clipboard; bidirectional overrides reorder what is read;
-zero-width and tag characters make two different ids look the same. They are shown as escapes: ``\\x1b``, ``\\u202e``.
+zero-width and tag characters make two different ids look the same. They are shown as escapes: ``\x1b``, ``\u202e``.
 JSON output is as it was: there, escapes are part of the format.
 """
 

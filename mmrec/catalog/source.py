@@ -83,16 +83,18 @@ class Source:
             yield row
 
 
-def open_source(address: str | Path, columns: ColumnSpec) -> Source:
+def open_source(address: str | Path, columns: ColumnSpec, encoding: str | None = None) -> Source:
     """Open a catalog by its path or URL.
 
     It may be a Parquet, JSON Lines or CSV file; a WebDataset archive; a pattern such as ``shard-{000..099}.tar``; a
     folder of Parquet files, of archives or of media; a saved `datasets` directory; or a hub data set,
     ``hf:owner/name?split=train``. URLs are ``s3://``, ``gs://``, ``memory://`` and ``file://``.
 
+    `encoding` is that of a CSV file which is not UTF-8.
+
     Raises UsageError where there is no such source, or it lacks one of the columns.
     """
-    reader = open_reader(address)
+    reader = open_reader(address, encoding)
     check_columns(columns, tuple(reader.types))
     binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
     if binary:

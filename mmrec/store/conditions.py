@@ -17,6 +17,18 @@ _TOKEN: Final = re.compile(
     r"""(?P<text>'(?:[^']|'')*')|(?P<double>"(?:[^"]|"")*")|(?P<name>`[^`]*`)"""
     r"""|(?P<comment>--|/\*|\#)|(?P<end>;)|(?P<open>\()|(?P<close>\))|(?P<quote>['"`])|(?P<place>[$?])""",
 )
+_REASONS: Final = {
+    "end": "a ; ends it, and what follows would be left out. Write one condition",
+    "comment": "a comment begins with {token}, and what follows would be left out",
+    "quote": "the quote {token} is opened and not closed; write texts as 'O''Neil'",
+    "place": "{token} stands for a value that is not given; write the value itself",
+}
+_COMPARED: Final = (
+    r"(?P<how>=|!=|<>|<=|>=|<|>|(?:not\s+)?in\s*\(|(?:not\s+)?i?like\b|between\b)\s*"
+    r"(?P<value>'(?:[^']|'')*'|\d[\d.]*|true\b|false\b)"
+)
+_MOST_NAMED: Final = 30
+_NUMBERS: Final = ("whole numbers", "numbers")
 _KINDS: Final = (
     (pa.types.is_boolean, "true or false", "= true"),
     (pa.types.is_integer, "whole numbers", "= 1"),
@@ -35,46 +47,40 @@ def as_condition(where: str, columns: Sequence[str]) -> str:
     """
     depth = 0
     for found in _TOKEN.finditer(where):
-        match found.lastgroup:
-            case "end":
-                raise _refused(where, "a ; ends it, and what follows would be left out. Write one condition")
-            case "comment":
-                raise _refused(where, f"a comment begins with {found[0]}, and what follows would be left out")
-            case "quote":
-                raise _refused(where, f"the quote {found[0]} is opened and not closed; write texts as 'O''Neil'")
-            case "place":
-                raise _refused(where, f"{found[0]} stands for a value that is not given; write the value itself")
-            case "double" if found[0][1:-1] in columns:
-                raise _refused(where, f"{found[0]} is a text, not the column; write the column as `{found[0][1:-1]}`")
-            case "open":
-                depth += 1
-            case "close":
-                depth -= 1
-                if depth < 0:
-                    raise _refused(where, "a bracket is closed that was not opened")
+        what, token = found.lastgroup or "", found[0]
+        if what in _REASONS:
+            raise _refused(where, _REASONS[what].format(token=token))
+        if what == "double" and token[1:-1] in columns:
+            raise _refused(where, f"{token} is a text, not the column; write the column as `{token[1:-1]}`")
+        depth += (what == "open") - (what == "close")
+        if depth < 0:
+            break
     if depth:
-        raise _refused(where, "a bracket is opened and not closed")
+        raise _refused(where, f"a bracket is {'opened and not closed' if depth > 0 else 'closed that was not opened'}")
     return f"({where})"
 
 
 def typed_names(schema: pa.Schema) -> str:
     """List columns with what they hold."""
-    return ", ".join(f"{name} ({_kind(schema.field(name).type)[0]})" for name in schema.names)
+    some = ", ".join(f"{name} ({_kind(schema.field(name).type)[0]})" for name in schema.names[:_MOST_NAMED])
+    return some if len(schema) <= _MOST_NAMED else f"{some} and {len(schema) - _MOST_NAMED:,} more"
 
 
 def mismatch(where: str, schema: pa.Schema) -> str | None:
     """Say which column is compared with a value of another kind, and how it is written; None where none is named."""
     for name in sorted(schema.names, key=len, reverse=True):
         dtype = schema.field(name).type
-        named = rf"`{re.escape(name)}`" + (rf"|(?<![\w`']){re.escape(name)}(?![\w`'])" if name.isidentifier() else "")
-        value = r"'(?:[^']|'')*'|\d[\d.]*|true\b|false\b"
-        compared = rf"(?:{named})\s*(?:=|!=|<>|<=|>=|<|>|(?:not\s+)?in\s*\(|(?:not\s+)?i?like\b|between\b)\s*({value})"
-        found = re.search(compared, where, re.IGNORECASE)
-        if found is not None and _is_text(found[1]) != bool(pa.types.is_string(dtype)):
-            kind, example = _kind(dtype)
-            shown = name if name.isidentifier() else f"`{name}`"
-            example = example.format(name=shown) if "{name}" in example else f"{shown} {example}"
-            return f"column {name!r} holds {kind}, and {found[1]} is {_told(found[1])}; write it as in: {example}"
+        plain = rf"|(?<![\w`']){re.escape(name)}(?![\w`'])" if name.isidentifier() else ""
+        found = re.search(rf"(?:`{re.escape(name)}`{plain})\s*{_COMPARED}", where, re.IGNORECASE)
+        if found is None or found["value"].startswith("'") == bool(pa.types.is_string(dtype)):
+            continue
+        (kind, example), value = _kind(dtype), found["value"]
+        shown = name if name.isidentifier() else f"`{name}`"
+        example = example.format(name=shown) if "{name}" in example else f"{shown} {example}"
+        bare = value.strip("'")
+        if kind in _NUMBERS and found["how"][0] in "=!<>" and re.fullmatch(r"-?\d+(\.\d+)?", bare):
+            example = f"{shown} {found['how']} {bare}"
+        return f"column {name!r} holds {kind}, and {value} is {_told(value)}; write it as in: {example}"
     return None
 
 
@@ -86,9 +92,5 @@ def _kind(dtype: pa.DataType) -> tuple[str, str]:
     return next(((kind, example) for is_it, kind, example in _KINDS if is_it(dtype)), (str(dtype), "is not null"))
 
 
-def _is_text(value: str) -> bool:
-    return value.startswith("'")
-
-
 def _told(value: str) -> str:
-    return "a text" if _is_text(value) else "true or false" if value.lower() in {"true", "false"} else "a number"
+    return "a text" if value.startswith("'") else "true or false" if value.lower() in {"true", "false"} else "a number"

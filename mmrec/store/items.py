@@ -157,9 +157,7 @@ class ItemTable:
         if self._table is None:
             return
         try:
-            scanner = self._table.scanner(
-                filter=self._condition(where), with_row_id=True, batch_size=size, limit=limit
-            )
+            scanner = self._table.scanner(filter=self._condition(where), with_row_id=True, batch_size=size, limit=limit)
             yield from scanner.to_batches()
         except (ValueError, OSError) as error:
             if where is None:
@@ -199,7 +197,8 @@ class ItemTable:
         reason = str(error).splitlines()[0].split(" Valid fields")[0].rsplit("error: ", 1)[-1]
         reason = mismatch(where or "", schema) or re.split(r",? /\S+\.rs:\d", reason)[0].rstrip(". ")
         return (
-            f"the filter {where!r} cannot be used: {reason}. Columns: {typed_names(schema)}. Write texts as 'O''Neil', dates as "
+            f"the filter {where!r} cannot be used: {reason}. Columns: {typed_names(schema)}. "
+            "Write texts as 'O''Neil', dates as "
             "date '2024-01-31', times as timestamp '2024-01-31 12:00:00', and names with spaces as `unit price`"
         )
 

@@ -29,6 +29,7 @@ def index(
     audio: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns of sounds.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to filter and show.")] = None,
     deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
+    encoding: options.EncodingOption = None,
     encoders: Annotated[
         str | None,
         typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders.", show_default="packaged"),
@@ -66,6 +67,7 @@ def index(
         source=None if store is None else source,
         store=Path(source) if store is None else store,
         columns=columns,
+        encoding=encoding,
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
@@ -87,7 +89,7 @@ def index(
     from pipelines.index import run
     from pipelines.spec import with_spec
 
-    flags = {"encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags = {"encoding": encoding, "encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
     flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
     summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)
