@@ -30,8 +30,8 @@ EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False)
 def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet: bool = False) -> int:
     """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
 
-    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet` those that a spreadsheet would
-    run as a formula begin with an apostrophe there, as OWASP advises, and are other ids when they are imported.
+    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet` those that a spreadsheet
+    would run as a formula get an apostrophe before them, as OWASP advises, and are other ids when they are imported.
 
     The file is there whole or not at all. Raises UsageError for another suffix, or where a device or a link is there.
     """
