@@ -55,9 +55,8 @@ def test_lines_that_are_not_utf_8_say_what_would_read_them(tmp_path: Path, encod
     path = written(tmp_path / "c.csv", encoding)
     left = [one.reason for one in open_source(path, COLUMNS) if isinstance(one, Reject)]
     assert left == [f"The line is not UTF-8. It can be read as {named}: add --encoding {named}."] * 3
-    assert [one.fields[0].text for one in open_source(path, COLUMNS, named) if isinstance(one, Item)][0] == TEXTS[
-        encoding
-    ]
+    read = [one for one in open_source(path, COLUMNS, named) if isinstance(one, Item)]
+    assert read[0].fields[0].text == TEXTS[encoding]
 
 
 def test_a_wrong_encoding_is_refused(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
     code = (
         "import os, sys, mmrec; from mmrec.store.layout import Layout; from pathlib import Path;"
         f"Layout(Path({str(tmp_path / 'store')!r})).create(); before = os.environ.get('OMP_WAIT_POLICY');"
-        f"mmrec.open({str(tmp_path / 'store')!r}); print(before, 'torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
+        f"mmrec.open({str(tmp_path / 'store')!r});"
+        "print(before, 'torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
     )
     assert run(code) == "None False PASSIVE"
     assert run(code, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE False ACTIVE"
