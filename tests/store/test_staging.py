@@ -170,17 +170,17 @@ def test_a_table_that_cannot_be_written_says_so(layout, monkeypatch):
         commit(layout, [item("i1", price=1)], PRICE)
 
 
-def test_thousands_of_columns_cost_no_list_of_names_each(tmp_path: Path) -> None:
+def test_thousands_of_columns_cost_no_list_of_names_each(tmp_path):
     """Counted, not timed: names are looked up in a set that is made once."""
 
     class Counted:
         reads = 0
 
-        def __init__(self, schema: pa.Schema) -> None:
+        def __init__(self, schema):
             self._schema = schema
 
         @property
-        def names(self) -> list[str]:
+        def names(self):
             Counted.reads += 1
             return self._schema.names
 
