@@ -55,7 +55,7 @@ def _likely(sample: bytes) -> str | None:
     # Western languages have accents here and there among plain letters; every other script has them in a row.
     western = sample.decode("cp1252", "replace")
     accents = [found[0] for found in _ACCENTS.finditer(western)]
-    rows = sum(len(row) for row in accents if len(row) > 1)
+    rows = sum(len(row) for row in accents if len(row) > 2)
     if accents and "\ufffd" not in western and rows <= _IN_A_ROW * sum(map(len, accents)):
         return "windows-1252"
     found = from_bytes(sample).best()
