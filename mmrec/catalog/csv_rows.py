@@ -79,7 +79,7 @@ def _header(path: Place, given: str | None) -> tuple[_Form, tuple[str, ...]]:
     try:
         first = next(_lines(path, encoding), "")
     except UnicodeError as error:
-        raise UsageError(f"The header of {path.name} is not {encoding}: {error.reason}.") from error
+        raise UsageError(f"The header of {path.name} is not {encoding}: {error}.") from error
     form = _Form(encoding, max(",;\t", key=first.count), given is not None)
     lines = csv.reader(_lines(path, encoding), delimiter=form.delimiter)
     try:
