@@ -5,6 +5,8 @@ from datetime import datetime
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
@@ -12,10 +14,27 @@ from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.query import Part
 
-__all__ = ["as_events", "as_history", "as_id", "as_ids", "as_items", "as_known", "as_modalities", "as_parts"]
+__all__ = [
+    "as_count",
+    "as_events",
+    "as_history",
+    "as_id",
+    "as_ids",
+    "as_items",
+    "as_known",
+    "as_modalities",
+    "as_parts",
+]
 
 LIKED = "like"
 """The kind of an event that a history gives no kind: whoever names an item themselves says more than one who met it."""
+
+
+def as_count(given: Any) -> int:  # noqa: ANN401 - whatever a caller may give
+    """How many items are wanted. Raises UsageError where it is no whole number of at least 1."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+        raise UsageError(f"k must be a whole number, at least 1; got {given!r}")
+    return int(given)
 
 
 def as_id(given: Any) -> str:  # noqa: ANN401 - whatever a caller may give

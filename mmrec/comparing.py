@@ -165,6 +165,7 @@ def _ask(
         except (UsageError, MediaError) as error:
             found.reasons[str(error)] += 1
     allowed = snapshot.rows_allowed(None, against)
+    k = min(k, max(1, len(snapshot.live)))  # more would only cost memory
     places = list(vectors)
     for start in range(0, len(places), _QUERIES_AT_ONCE):
         some = places[start : start + _QUERIES_AT_ONCE]

@@ -5,6 +5,8 @@ Importing this file imports no torch: the way in which threads wait must be sett
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ __all__ = [
     "own_threads",
     "pick_device",
     "pick_dtype",
+    "unhurried",
 ]
 
 # The packaged networks are small and their batches smaller: more threads than this would only wait for each other.
@@ -47,12 +50,33 @@ def available_cores() -> int:
 def let_waiting_threads_sleep() -> bool:
     """Have threads that wait put to sleep, unless the person chose otherwise; a program's first act.
 
-    Returns whether it was in time: torch reads the variable when it is loaded.
+    Opening a store does it too. Returns whether it was in time: the OpenMP runtime of torch (GNU's) reads the variable
+    when it is loaded, and has no call that changes it later.
     """
     if "torch" in sys.modules:
         return False
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not _chosen_wait():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     return True
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Compute with one thread in here, where waiting threads would spin and the person has not chosen how many compute.
+
+    A short query gains little by more threads, and beside a busy process those that spin make it twenty times slower.
+    """
+    if _chosen_wait() or _told_by_variable() is not None:
+        yield
+        return
+    import torch  # noqa: PLC0415 (after the variable)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def own_threads(count: int | None = None) -> Threads:
@@ -136,6 +160,11 @@ def pick_dtype(name: str, device: "torch.device") -> "torch.dtype":
     if name != "fp32" and device.type == "cpu":
         raise UsageError(f"{name} was asked for on the CPU, where only fp32 is allowed. Use --dtype fp32 or a GPU.")
     return formats[name]
+
+
+def _chosen_wait() -> bool:
+    """Whether a variable says how threads wait: the person's, or the one that was set here in time."""
+    return any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
 
 
 def _told_by_variable() -> int | None:

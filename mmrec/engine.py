@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from mmrec.arguments import as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
+from mmrec.arguments import as_count, as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import Appended
 from mmrec.catalog.media_access import MediaAccess
@@ -18,6 +18,7 @@ from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
+from mmrec.exchange.vectors_of import read_fusion
 from mmrec.found import found_hits
 from mmrec.items import Item
 from mmrec.modality import Modality
@@ -28,8 +29,8 @@ from mmrec.recommending.recommender import Recommender
 from mmrec.recommending.store_events import StoreEvents
 from mmrec.recommending.trained_space import space_of
 from mmrec.recommending.wishes import Wishes
-from mmrec.snapshot import Snapshot, open_snapshot
-from mmrec.store.generations import Manifest, manifest, numbers, roll_back
+from mmrec.snapshot import Snapshot, count_contents, open_snapshot
+from mmrec.store.generations import Manifest, current, manifest, numbers, roll_back
 from mmrec.store.hits import hit_of
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -91,15 +92,15 @@ class Engine:
         """
         started = time.perf_counter()
         parts = as_parts(query)
-        if not isinstance(k, int | np.integer) or k < 1:
-            raise UsageError(f"k must be a whole number, at least 1; got {k!r}")
+        k = as_count(k)
         counted = as_modalities(against)
         snapshot = self._fresh_snapshot()
+        k = min(k, max(1, len(snapshot.live)))
         asked = [part.value for part in parts if part.kind == "item"]
-        self._known(snapshot, asked)
+        self._known(snapshot.items, asked)
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
-        found = snapshot.live.search(vector[None], int(k) + len(set(asked)), allowed=allowed)
+        found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
         hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
@@ -146,7 +147,8 @@ class Engine:
             UsageError: Bad filter, k, diversity or history.
 
         """
-        wishes = Wishes(k, where, exclude_seen, diversity, explain)
+        most = max(1, len(self._fresh_snapshot().live))
+        wishes = Wishes(min(as_count(k), most), where, exclude_seen, diversity, explain)
         who, what = as_known(user, "user"), as_known(text, "text")
         return self._recommender.recommend(who, as_history(history, self._events.kinds), what, wishes)
 
@@ -164,21 +166,21 @@ class Engine:
 
     def show(self, item_id: str) -> Hit:
         """One item as it is stored; its score is 0. Raises UnknownIdError."""
-        return hit_of(self._known(self._fresh_snapshot(), [as_id(item_id)])[item_id], 0.0, {})
+        return hit_of(self._known(self._published_items(), [as_id(item_id)])[item_id], 0.0, {})
 
     def items(self, *, where: str | None = None, limit: int | None = None) -> Iterator[Hit]:
         """Items as they are stored, in no promised order, a few in memory at a time; their scores are 0.
 
         `where` is as for `search`; `limit` is the most that are given. Raises UsageError for a bad filter.
         """
-        for batch in self._fresh_snapshot().items.scan(where, limit=limit):
+        for batch in self._published_items().scan(where, limit=limit):
             for row in batch.to_pylist():
                 yield hit_of(as_item(row), 0.0, {})
 
     def vectors(self, ids: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Item vectors in the order of `ids`. Raises UnknownIdError where one is not there."""
         snapshot, wanted = self._fresh_snapshot(), as_ids(ids)
-        found = self._known(snapshot, wanted)
+        found = self._known(snapshot.items, wanted)
         return snapshot.vectors([found[item_id].row for item_id in wanted])
 
     def upsert(self, items: Iterable[Item], metadata: pa.Schema | None = None) -> Tally:
@@ -187,7 +189,7 @@ class Engine:
         `metadata` gives the types of the items' metadata; the store's own if None. What cannot be used goes to
         quarantine and is counted in the tally.
         """
-        schema = metadata if metadata is not None else self._fresh_snapshot().items.metadata_schema
+        schema = metadata if metadata is not None else self._published_items().metadata_schema
         encoders = self._encoders(self._fresh_snapshot().generation.manifest.encoders)
         if not encoders:
             raise UsageError(
@@ -221,18 +223,17 @@ class Engine:
 
     def status(self) -> dict[str, Any]:
         """What is in the store: counts, spaces, weights, index, and what the last build measured."""
-        snapshot = self._fresh_snapshot()
-        made = snapshot.generation.manifest
-        left_out = self.quarantined()
+        made, fusion = read_fusion(self._layout, None)
+        items = self._published_items()
         return {
             "store": str(self._layout.root),
-            "items": len(snapshot.items),
+            "items": len(items),
             "generation": made.number,
             "created": made.created,
-            "changed_since": len(snapshot.tail_rows),
+            "changed_since": len(items.changed_since(made.items_version)),
             "quarantined": count_quarantined(self._layout.quarantine),
             "encoders": made.encoders,
-            "contents": snapshot.contents(left_out),
+            "contents": count_contents(items, fusion.blocks, self.quarantined()),
             "weights": made.weights,
             "dimensions": made.dim,
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
@@ -245,12 +246,12 @@ class Engine:
         """Close the log of events; it is opened again when needed."""
         self._events.close()
 
-    def _known(self, snapshot: Snapshot, ids: Sequence[str]) -> dict[str, StoredItem]:
+    def _known(self, items: ItemTable, ids: Sequence[str]) -> dict[str, StoredItem]:
         """The items of these ids. Raises UnknownIdError with ids that may be meant, where one is not there."""
-        found = snapshot.items.by_id(ids)
+        found = items.by_id(ids)
         missing = next((item_id for item_id in ids if item_id not in found), None)
         if missing is not None:
-            near = " or ".join(map(repr, near_ids(snapshot.items, missing)))
+            near = " or ".join(map(repr, near_ids(items, missing)))
             hint = f"did you mean {near}?" if near else f"list those there are with `mmrec list {self._layout.root}`"
             raise UnknownIdError(f"there is no item {missing!r} in {self._layout.root}; {hint}")
         return found
@@ -260,6 +261,12 @@ class Engine:
         with self._lock:
             known = self._snapshot.items if self._snapshot is not None else None
         return known if known is not None and known.version == known.latest_version else ItemTable(self._layout.items)
+
+    def _published_items(self) -> ItemTable:
+        """The items as they are now, without opening an index. Raises StoreError before the first generation."""
+        if current(self._layout) is None:
+            return self._fresh_snapshot().items  # tells what is missing
+        return self._items()
 
     def _fresh_snapshot(self) -> Snapshot:
         with self._lock:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmrec.behaviour.kinds import Kinds
 from mmrec.catalog.media_access import MediaAccess
+from mmrec.compute import let_waiting_threads_sleep
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
@@ -53,6 +54,7 @@ def open_store(  # noqa: PLR0913 - one store, and all that it may be opened with
             at the first query.
 
     """
+    let_waiting_threads_sleep()
     layout = Layout(Path(path))
     layout.check()
     if isinstance(encoders, str | Path):

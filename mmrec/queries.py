@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
+from mmrec.compute import unhurried
 from mmrec.decoding.apart import decode_apart
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
@@ -96,7 +97,7 @@ class QueryMaker:
         vectors = {}
         for encoder in able:
             sample = prepare_query(encoder, modality, content)
-            with self._one_at_a_time:
+            with self._one_at_a_time, unhurried():
                 made = encoder.encode(modality, [sample])
             vectors.update({space: made[space.name][0] for space in query_spaces(encoder)[modality]})
         return vectors

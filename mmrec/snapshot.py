@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from indexers.live import LiveIndex
 from mmrec.errors import StoreError
+from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import Generation, modality_bits, open_generation
 from mmrec.modality import Modality
@@ -17,7 +18,7 @@ from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
 from mmrec.store.quarantine import Quarantined
 
-__all__ = ["Snapshot", "open_snapshot", "snapshot_of"]
+__all__ = ["Snapshot", "count_contents", "open_snapshot", "snapshot_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +55,6 @@ class Snapshot:
         fresh, where = _find(self.tail_rows, wanted)
         found[fresh] = self.tail_vectors[where[fresh]]
         return found
-
-    def contents(self, left_out: Sequence[Quarantined]) -> dict[str, int]:
-        """Number of contents the items have now, by block, without those left out."""
-        counts = {}
-        for modality in {block.modality for block in self.generation.fusion.blocks}:
-            bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
-            counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in self.items.content_keys(modality))
-        return {block.name: counts[block.modality] for block in self.generation.fusion.blocks}
 
     def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, "n"]:
         """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""
@@ -115,6 +108,15 @@ def snapshot_of(layout: Layout, generation: Generation, items: ItemTable) -> Sna
     if has.any():
         live.add(fresh[has > 0], fused.vectors[has > 0])
     return Snapshot(generation, items, live, fresh, fused.vectors, has)
+
+
+def count_contents(items: ItemTable, blocks: Sequence[Block], left_out: Sequence[Quarantined]) -> dict[str, int]:
+    """Number of contents the items have, by block, without those left out."""
+    counts = {}
+    for modality in {block.modality for block in blocks}:
+        bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
+        counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in items.content_keys(modality))
+    return {block.name: counts[block.modality] for block in blocks}
 
 
 def _find(

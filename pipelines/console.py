@@ -2,18 +2,17 @@
 
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import chain, islice
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mmrec.errors import UsageError
+from pipelines.terminal import Terminal, clean, escaped
 
 __all__ = [
     "agree",
@@ -31,19 +30,14 @@ __all__ = [
     "written",
 ]
 
-data = Console(highlight=False)
+data = Terminal(highlight=False)
 """Answers: the tables."""
 
-notes = Console(stderr=True, highlight=False)
+notes = Terminal(stderr=True, highlight=False)
 """Everything else: progress, questions, warnings, errors."""
 
-# Control characters could drive the terminal, and direction marks could make one id look like another.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-
-
-def clean(value: object) -> str:
-    """One line of text that is safe to print, whatever the catalog holds."""
-    return "" if value is None else _UNPRINTABLE.sub(" ", str(value))
+_IDS = frozenset({"id", "user"})
+"""Columns whose values are told apart by each character."""
 
 
 def emit_json(document: Mapping[str, object]) -> None:
@@ -86,7 +80,7 @@ def agree(question: str, *, yes: bool, instead: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question}? There is no terminal to ask: add --yes to agree. {instead}")
-    if not typer.confirm(question, default=True, err=True):
+    if not typer.confirm(clean(question), default=True, err=True):
         raise UsageError(f"Nothing was done. {instead}")
 
 
@@ -111,7 +105,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
         else:
             laid.add_column(header, overflow="fold", min_width=4)
     for row in rows:
-        laid.add_row(*(Text(_short(shown(value))) for value in row))
+        cells = zip(headers, row, strict=True)
+        laid.add_row(*(Text(escaped(value) if name in _IDS else _short(shown(value))) for name, value in cells))
     return laid
 
 
@@ -121,7 +116,7 @@ def pairs(values: Mapping[str, object]) -> Table:
     laid.add_column(style="bold", no_wrap=True, max_width=44)
     laid.add_column(overflow="fold")
     for name, value in _flat(values):
-        laid.add_row(Text(clean(name).replace("_", " ")), Text(shown(value)))
+        laid.add_row(Text(clean(name).replace("_", " ")), Text(escaped(value) if name in _IDS else shown(value)))
     return laid
 
 

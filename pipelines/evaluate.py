@@ -91,6 +91,8 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
 
     Returns what was measured, and how the events were split, by name. Raises UsageError or StoreError.
     """
+    if asked.report is not None:
+        check_output(asked.report)  # before the work, not after it
     kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
     layout = Layout(asked.store)
     layout.check()

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmrec.errors import UsageError
 from mmrec.evaluation.dial import Turned
 from mmrec.evaluation.report import Report, render
+from mmrec.output import check_output
 from mmrec.store.files import write_atomically
 from pipelines import console
 
@@ -33,6 +34,7 @@ def write_page(out: Path, told: Report) -> None:
 
 def write_file(out: Path, page: str) -> None:
     """Write a page as a file, whole or not at all. Raises UsageError where it cannot be written."""
+    check_output(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode("utf-8", "backslashreplace"))

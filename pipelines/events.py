@@ -12,7 +12,7 @@ import pyarrow as pa
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.event_columns import EventColumns
-from mmrec.behaviour.exporting import export_events
+from mmrec.behaviour.exporting import export_events, formula_cells
 from mmrec.behaviour.importing import ImportTally, import_events, lacking
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
@@ -45,6 +45,7 @@ class ImportOptions:
         zone: Zone of the times that name none.
         kinds: TOML file with weights and other names of kinds.
         events: SQLAlchemy URL of the log; None is the store's own.
+        encoding: Of a CSV file that is not UTF-8.
 
     """
 
@@ -57,6 +58,7 @@ class ImportOptions:
     zone: str = "UTC"
     kinds: Path | None = None
     events: str | None = None
+    encoding: str | None = None
 
 
 def run_import(asked: ImportOptions) -> dict[str, object]:
@@ -64,7 +66,7 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
     started = time.perf_counter()
     kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
     times = TimeRule(asked.time_unit, asked.zone)
-    source = open_events(asked.source, asked.columns, asked.context, asked.as_kind)
+    source = open_events(asked.source, asked.columns, asked.context, asked.as_kind, asked.encoding)
     Layout(asked.store).create()
     console.note(f"Columns of {asked.source}: {_shown(source.columns)}")
     known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
@@ -103,10 +105,17 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(map(repr, ids[:_SOME]))
 
 
-def run_export(store: Path, out: Path, events: str | None) -> int:
+def run_export(store: Path, out: Path, events: str | None, *, spreadsheet: bool = False) -> int:
     """Export the log. Returns the number of events. Raises UsageError, StoreError."""
+    formulas: list[int] = []
     with _log(store, events) as log, progress("exporting", len(log)) as advance:
-        return export_events(_counted(log, advance), out)
+        count = export_events(_counted(log, advance, formulas), out, spreadsheet=spreadsheet)
+    if sum(formulas) and out.suffix.lower() == ".csv" and not spreadsheet:
+        console.warn(
+            f"{sum(formulas):,} cells begin as a formula does: do not open {out} in a spreadsheet. With --spreadsheet "
+            "they are written with an apostrophe before them."
+        )
+    return count
 
 
 def run_stats(store: Path, events: str | None) -> dict[str, object]:
@@ -152,8 +161,9 @@ def _log(store: Path, events: str | None) -> Iterator[EventLog]:
         log.close()
 
 
-def _counted(log: EventLog, advance: Advance) -> Iterator[pa.RecordBatch]:
+def _counted(log: EventLog, advance: Advance, formulas: list[int]) -> Iterator[pa.RecordBatch]:
     for batch in log.scan():
+        formulas.append(formula_cells(batch))
         yield batch
         advance(len(batch))
 

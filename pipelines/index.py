@@ -39,6 +39,7 @@ __all__ = ["encoders_of", "run"]
 PACKAGED = "packaged"
 AUTO = "auto"
 _NAMED = 5
+_MOST_SHOWN = 40
 
 
 def run(options: IndexOptions) -> IndexSummary:
@@ -142,7 +143,7 @@ def _opened(options: IndexOptions, source: str | Path) -> Source:
     """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
-    opened = open_source(source, columns, _types(options))
+    opened = open_source(source, columns, _types(options), options.encoding)
     if opened.count == 0 and not options.add:
         raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
     if not options.columns.named:
@@ -229,7 +230,7 @@ def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
         if given.id is None:
             raise UsageError("Contents are named but not the ids: add --id COL.")
         return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
-    guessed = guess_columns(source, given.id)
+    guessed = guess_columns(source, given.id, options.encoding)
     kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
     return replace(guessed, metadata=kept, deleted=given.deleted)
 
@@ -238,7 +239,10 @@ def _agree_to_guess(options: IndexOptions, columns: ColumnSpec) -> None:
     """Show what was guessed, and ask. Raises UsageError where the answer is no."""
     console.note(f"Guessed columns of {options.source}:")
     console.notes.print(console.pairs(_shown(columns)))
-    console.note(f"To be asked no more: {_command(options, columns)}")
+    if len(columns.names) <= _MOST_SHOWN:
+        console.note(f"To be asked no more: {_command(options, columns)}")
+    else:
+        console.note(f"That is {len(columns.names):,} columns; name those you filter by and show with --metadata.")
     console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
 
 
@@ -252,7 +256,12 @@ def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec
 
 def _shown(columns: ColumnSpec) -> dict[str, object]:
     named = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
-    return {"id": columns.id, **{name: ", ".join(some) or "none" for name, some in named.items()}}
+    return {"id": columns.id, **{name: _first_of(some) or "none" for name, some in named.items()}}
+
+
+def _first_of(names: tuple[str, ...]) -> str:
+    more = len(names) - _MOST_SHOWN
+    return ", ".join(names[:_MOST_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _command(options: IndexOptions, columns: ColumnSpec) -> str:
@@ -260,4 +269,5 @@ def _command(options: IndexOptions, columns: ColumnSpec) -> str:
     some = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
     named = {"id": (columns.id,), **some, "deleted": (columns.deleted,) if columns.deleted else ()}
     flags = [word for name, names in named.items() if names for word in (f"--{name}", ",".join(names))]
+    flags += [] if options.encoding is None else ["--encoding", options.encoding]
     return shlex.join(["mmrec", "index", str(options.source), str(options.store), *flags])

@@ -35,6 +35,7 @@ class IndexOptions:
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
         types: What metadata columns hold, by name: ``integer``, ``number``, ``text``, ``boolean``, ``date``, ``time``.
+        encoding: Of a CSV file; None for UTF-8, or what its byte order mark says.
         encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
             store.
         weights: What each modality counts in an item's vector; None keeps what the store has.
@@ -60,6 +61,7 @@ class IndexOptions:
     store: Path
     columns: Columns = field(default_factory=Columns)
     types: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
     encoders: str | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.web.fetcher import Fetcher
 from mmrec.errors import UsageError
 
 __all__ = ["opened_media"]
@@ -22,5 +21,9 @@ def opened_media(
     if root is not None and "://" not in root and not Path(root).is_dir():
         raise UsageError(f"--media-root: there is no folder {root!r}. Give one, or a URL such as s3://bucket/media.")
     with ExitStack() as open_connections:
-        fetcher = open_connections.enter_context(Fetcher()) if allow_fetch else None
+        fetcher = None
+        if allow_fetch:
+            from mmrec.catalog.web.fetcher import Fetcher  # noqa: PLC0415 - few commands reach for the web
+
+            fetcher = open_connections.enter_context(Fetcher())
         yield MediaAccess(root=root, source=source, fetcher=fetcher)

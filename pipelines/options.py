@@ -16,6 +16,7 @@ __all__ = [
     "Display",
     "DtypeOption",
     "EncodersOption",
+    "EncodingOption",
     "ExplainOption",
     "HowMany",
     "MediaRootOption",
@@ -46,6 +47,10 @@ DeviceOption = Annotated[str, DEVICE]
 
 DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
 DtypeOption = Annotated[str, DTYPE]
+
+EncodingOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Encoding of a CSV, as windows-1252.", show_default="utf-8")
+]
 
 EncodersOption = Annotated[
     str | None, typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders, if the store needs your own.")

@@ -9,7 +9,6 @@ store, an object store that does not answer) is failure.
 import errno
 import os
 import re
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -101,7 +100,7 @@ def _unforeseen(error: Exception, arguments: Sequence[str]) -> _Outcome:
         return _Outcome(ExitCode.FAILURE, _kind(error), str(error))
     trace = "".join(traceback.format_exception(error))
     if "--debug" in arguments:
-        sys.stderr.write(trace)
+        console.notes.print(Text(trace), soft_wrap=True)
         where = "The traceback is above."
     else:
         descriptor, path = tempfile.mkstemp(prefix="mmrec-traceback-", suffix=".txt")

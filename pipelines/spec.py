@@ -62,6 +62,7 @@ class CatalogSpec(_Strict):
     source: Name
     columns: ColumnTable = ColumnTable()
     types: Mapping[Name, Name] = {}
+    encoding: Name | None = None
     encoders: Name | None = None
     weights: Mapping[Modality, Weight] | None = None
     keep_missing: bool = False

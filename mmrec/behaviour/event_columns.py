@@ -18,6 +18,8 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("event_id", "id"),
 }
 
+_MOST_LISTED: Final = 30
+
 
 @dataclass(frozen=True, slots=True)
 class EventColumns:
@@ -96,4 +98,5 @@ def _plain(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    some = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
+    return some if len(names) <= _MOST_LISTED else f"{some} and {len(names) - _MOST_LISTED:,} more"

@@ -8,33 +8,52 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from indexers.atomic import atomic_file
 from mmrec.behaviour.event import SCHEMA
 from mmrec.errors import UsageError
+from mmrec.output import check_output
 
-__all__ = ["EXPORT_SCHEMA", "export_events"]
+__all__ = ["EXPORT_SCHEMA", "export_events", "formula_cells"]
+
+_FORMULA: Final = r"^([=+\-@\t\r])"
+_FREE_TEXTS: Final = ("user", "item", "kind")
 
 EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False))
 """Columns of an export: those of the log, ids spelled in hex."""
 
 
-def export_events(batches: Iterable[pa.RecordBatch], path: Path) -> int:
+def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet: bool = False) -> int:
     """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
 
-    The file is there whole or not at all. Raises UsageError for another suffix.
+    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet` those that a spreadsheet
+    would run as a formula get an apostrophe before them, as OWASP advises, and are other ids when they are imported.
+
+    The file is there whole or not at all. Raises UsageError for another suffix, or where a device or a link is there.
     """
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UsageError(f"{path.name} is of no known kind: name it with one of {', '.join(_WRITERS)}.")
+    check_output(path)
+    if spreadsheet and path.suffix.lower() != ".csv":
+        raise UsageError(f"{path.name} is no CSV file: only there are cells escaped for spreadsheets.")
     with atomic_file(path) as file:
-        return write((_spelled(batch) for batch in batches), file)
+        return write((_spelled(batch, spreadsheet=spreadsheet) for batch in batches), file)
 
 
-def _spelled(batch: pa.RecordBatch) -> pa.RecordBatch:
+def formula_cells(batch: pa.RecordBatch) -> int:
+    """Count the ids that a spreadsheet would run as a formula: those that begin with =, +, -, @, a tab or a return."""
+    return sum(pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() or 0 for name in _FREE_TEXTS)
+
+
+def _spelled(batch: pa.RecordBatch, *, spreadsheet: bool) -> pa.RecordBatch:
     ids = pa.array([value.hex() for value in batch["id"].to_pylist()], pa.string())
-    return pa.record_batch([ids, *(batch[name] for name in SCHEMA.names[1:])], schema=EXPORT_SCHEMA)
+    columns = {name: batch[name] for name in SCHEMA.names[1:]}
+    if spreadsheet:
+        columns |= {name: pc.replace_substring_regex(columns[name], _FORMULA, r"'\1") for name in _FREE_TEXTS}
+    return pa.record_batch([ids, *columns.values()], schema=EXPORT_SCHEMA)
 
 
 def _parquet(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:

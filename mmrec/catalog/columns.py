@@ -3,11 +3,14 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mmrec.errors import UsageError
 from mmrec.modality import Modality
 
-__all__ = ["ColumnSpec", "check_columns"]
+__all__ = ["ColumnSpec", "check_columns", "listed_columns"]
+
+_MOST_LISTED: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,17 @@ def check_columns(columns: ColumnSpec, known: Sequence[str]) -> None:
     missing = [name for name in columns.names if name not in known]
     if missing:
         near = [match for name in missing for match in difflib.get_close_matches(name, known, 1)]
-        hint = f" Did you mean {_listed(near)}?" if near else ""
-        raise UsageError(f"The source has no column {_listed(missing)}.{hint} It has {_listed(known)}.")
+        hint = f" Did you mean {listed_columns(near)}?" if near else ""
+        raise UsageError(f"The source has no column {listed_columns(missing)}.{hint} It has {listed_columns(known)}.")
     contents = (*columns.text, *columns.image, *columns.audio)
     if not contents:
-        raise UsageError(f"No column is named as text, image or audio: name at least one of {_listed(known)}.")
+        raise UsageError(f"No column is named as text, image or audio: name at least one of {listed_columns(known)}.")
     twice = sorted({name for name in contents if contents.count(name) > 1})
     if twice:
-        raise UsageError(f"Column {_listed(twice)} is named twice; a column is text, image or audio, once.")
+        raise UsageError(f"Column {listed_columns(twice)} is named twice; a column is text, image or audio, once.")
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def listed_columns(names: Sequence[str]) -> str:
+    """List names of columns, the first ones of many."""
+    some = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
+    return some if len(names) <= _MOST_LISTED else f"{some} and {len(names) - _MOST_LISTED:,} more"

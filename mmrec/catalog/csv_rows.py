@@ -10,6 +10,7 @@ from typing import BinaryIO, Final, cast
 import pyarrow as pa
 
 from mmrec.catalog.column_types import ColumnTypes
+from mmrec.catalog.encodings import chosen_encoding, not_utf8, wrong_encoding
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
 from mmrec.catalog.scalars import type_of_cell
@@ -22,10 +23,19 @@ _LONGEST_CELL: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class _Form:
+    """How the file is written; `given` says whether a person named the encoding."""
+
+    encoding: str
+    delimiter: str
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Csv:
     path: Place
     header: tuple[str, ...]
-    delimiter: str
+    form: "_Form"
     found: ColumnTypes
     count: int
 
@@ -38,8 +48,9 @@ class _Csv:
         return self.path.parent
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        places = {name: self.header.index(name) for name in names}
-        for record in _records(self.path, self.delimiter, len(self.header)):
+        numbers = {name: number for number, name in enumerate(self.header)}
+        places = {name: numbers[name] for name in names}
+        for record in _records(self.path, self.form, len(self.header)):
             if isinstance(record, Reject):
                 yield record
             else:
@@ -48,30 +59,35 @@ class _Csv:
                 yield Row(number, values, f"{self.path.name} line {line}")
 
 
-def open_csv(path: Place) -> _Csv:
+def open_csv(path: Place, encoding: str | None = None) -> _Csv:
     """Open a CSV file with a header, reading it through once for the types of its columns.
 
     The delimiter is whichever of comma, semicolon and tab the header has most of. Cells are text as written, so an id
-    such as 00123 keeps its zeros. Raises UsageError where the header is missing, not UTF-8, or names a column twice.
+    such as 00123 keeps its zeros. `encoding` is UTF-8 if not given, or what a byte order mark says. Raises UsageError
+    where the header is missing, of another encoding, or names a column twice.
     """
-    delimiter, header = _header(path)
+    form, header = _header(path, encoding)
     found = ColumnTypes({name: pa.null() for name in header})
     count = 0
-    for record in _records(path, delimiter, len(header)):
+    for record in _records(path, form, len(header)):
         count += 1
         if not isinstance(record, Reject):
             _, line, cells = record
             named = zip(header, cells, strict=True)
             typed = ((name, cell, type_of_cell(cell)) for name, cell in named if not found.is_settled(name))
             found.take(typed, f"{path.name} line {line}")
-    return _Csv(path, header, delimiter, found, count)
+    return _Csv(path, header, form, found, count)
 
 
-def _header(path: Place) -> tuple[str, tuple[str, ...]]:
+def _header(path: Place, given: str | None) -> tuple[_Form, tuple[str, ...]]:
     with path.open() as file:
-        first = file.readline(_LONGEST_CELL)
-    delimiter = max(",;\t", key=lambda mark: first.count(mark.encode()))
-    lines = csv.reader(_lines(path), delimiter=delimiter)
+        encoding = chosen_encoding(cast(BinaryIO, file), given)
+    try:
+        first = next(_lines(path, encoding), "")
+    except UnicodeError as error:
+        raise UsageError(f"The header of {path.name} is not {encoding}: {error}.") from error
+    form = _Form(encoding, max(",;\t", key=first.count), given is not None)
+    lines = csv.reader(_lines(path, encoding), delimiter=form.delimiter)
     try:
         names = next(lines, [])
     except csv.Error as error:
@@ -79,30 +95,37 @@ def _header(path: Place) -> tuple[str, tuple[str, ...]]:
     if not names:
         raise UsageError(f"{path.name} is empty: its first line must name the columns.")
     if any(_is_broken(name) for name in names):
-        raise UsageError(f"The header of {path.name} is not UTF-8: save the file as UTF-8.")
+        raise UsageError(f"The header of {path.name} cannot be read. {_unread(path, form)}")
     header = tuple(name.strip() or f"column {number}" for number, name in enumerate(names, 1))
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise UsageError(f"The header of {path.name} names {twice[0]!r} more than once: rename one.")
-    return delimiter, header
+    return form, header
 
 
-def _lines(path: Place) -> Iterator[str]:
+def _unread(path: Place, form: _Form) -> str:
+    if form.given or form.encoding != "utf-8-sig":
+        return wrong_encoding(form.encoding)
+    with path.open() as file:
+        return not_utf8(cast(BinaryIO, file))
+
+
+def _lines(path: Place, encoding: str) -> Iterator[str]:
     with (
         path.open() as data,
-        io.TextIOWrapper(cast(BinaryIO, data), "utf-8-sig", errors="surrogateescape", newline="") as file,
+        io.TextIOWrapper(cast(BinaryIO, data), encoding, errors="surrogateescape", newline="") as file,
     ):
         while line := file.readline(_LONGEST_CELL):
             yield line
 
 
-def _records(path: Place, delimiter: str, width: int) -> Iterator[tuple[int, int, list[str]] | Reject]:
+def _records(path: Place, form: _Form, width: int) -> Iterator[tuple[int, int, list[str]] | Reject]:
     """Give each record with its number and its first line, both from 1; the header is line 1."""
     # The module's own limit of 131,072 characters is process-wide; it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-    lines = csv.reader(_lines(path), delimiter=delimiter)
+    lines = csv.reader(_lines(path, form.encoding), delimiter=form.delimiter)
     next(lines)
-    number = 0
+    number, unread = 0, ""
     while True:
         number += 1
         start = lines.line_num + 1
@@ -117,7 +140,8 @@ def _records(path: Place, delimiter: str, width: int) -> Iterator[tuple[int, int
         if not cells:
             number -= 1
         elif any(map(_is_broken, cells)):
-            yield Reject(number, None, "", "The line is not UTF-8.", where)
+            unread = unread or _unread(path, form)
+            yield Reject(number, None, "", unread, where)
         elif len(cells) != width:
             hint = "" if lines.line_num == start else f"; a quote opened there ran on to line {lines.line_num}"
             reason = f"The line has {len(cells)} cells where the header has {width}{hint}."

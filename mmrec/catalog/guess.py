@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from mmrec.catalog.assemble import BadValueError, id_of
-from mmrec.catalog.columns import ColumnSpec
+from mmrec.catalog.columns import ColumnSpec, listed_columns
 from mmrec.catalog.folder_rows import FolderReader
 from mmrec.catalog.hub_rows import ROW, HubReader
 from mmrec.catalog.openers import open_reader
@@ -46,7 +46,7 @@ _TEXT_NAMES: Final = (
 _NOT_ITEMS: Final = re.compile(r"(user|customer|session|parent|category|brand|store|seller|author|artist|album)_?id$")
 
 
-def guess_columns(path: str | Path, id_column: str | None = None) -> ColumnSpec:
+def guess_columns(path: str | Path, id_column: str | None = None, encoding: str | None = None) -> ColumnSpec:
     """Guess the id, the contents and, of all the rest that can be, the metadata of a source, from its first 200 rows.
 
     The id, unless it is given, is the first column with an id's name (or the only one that ends in ``_id``) whose
@@ -54,7 +54,7 @@ def guess_columns(path: str | Path, id_column: str | None = None) -> ColumnSpec:
     go by name. Of an archive or a folder, keys and file names are the ids. Web addresses are metadata. Raises
     UsageError, listing the columns, where no id or no content can be found.
     """
-    reader = open_reader(path)
+    reader = open_reader(path, encoding)
     sample = [row for row in islice(reader.rows(tuple(reader.types)), _SAMPLE) if isinstance(row, Row)]
     if isinstance(reader, FolderReader):
         found = _guess(reader, [*sample, _FULL], id_column or "id")
@@ -75,7 +75,7 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     plain = [name for name in names if name not in media and name != item_id]
     text = sorted((n for n in plain if _plain(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(_plain(n)))
     text = [name for name in text if _holds_text(name, sample)]
-    listed = ", ".join(f"'{name}'" for name in names)
+    listed = listed_columns(names)
     if not sample and (item_id is None or not (text or media)):
         raise UsageError(
             f"The source has no rows to guess from, only the columns {listed}. Give one with rows, or name the columns."
@@ -89,10 +89,11 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
         raise UsageError(
             f"No content can be guessed; name columns with --text, --image or --audio. The columns are {listed}."
         )
+    chosen = set(text)
     rest = [
         name
         for name in plain
-        if name not in text and not name.startswith("__") and not _is_nested_bytes(reader.types[name])
+        if name not in chosen and not name.startswith("__") and not _is_nested_bytes(reader.types[name])
     ]
     image = tuple(name for name, modality in media.items() if modality is Modality.IMAGE)
     audio = tuple(name for name, modality in media.items() if modality is Modality.AUDIO)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from mmrec.catalog.limits import Limits
@@ -11,9 +11,11 @@ from mmrec.catalog.local_files import check_is_table, confined, is_outside, read
 from mmrec.catalog.locations import is_in_table, read_from_table, stat_in_table
 from mmrec.catalog.objects import check_scheme, read_object, stat_object
 from mmrec.catalog.stamp import Reading, Stamp
-from mmrec.catalog.web.fetcher import Fetcher
 from mmrec.errors import MediaError, UnreachableError
 from mmrec.items import Field
+
+if TYPE_CHECKING:
+    import mmrec.catalog.web.fetcher
 
 __all__ = ["MediaAccess"]
 
@@ -39,7 +41,7 @@ class MediaAccess:
     limits: Limits = field(default_factory=Limits)
     root: str | Path | None = None
     source: str | Path | None = None
-    fetcher: Fetcher | None = None
+    fetcher: "mmrec.catalog.web.fetcher.Fetcher | None" = None
 
     def workers(self, decoding: int) -> int:
         """How many threads read, where `decoding` of them keep the processor busy: more where they wait for the web."""

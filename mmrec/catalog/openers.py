@@ -23,26 +23,29 @@ from mmrec.modality import Modality
 
 __all__ = ["open_reader", "single_tables"]
 
+_CSV: Final = (".csv", ".tsv")
 _PARQUET: Final = (".parquet", ".pq")
 _SINGLE: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 _NAMED: Final = 5
 _OPENERS: Final[dict[str, Callable[[Place], Reader]]] = {
     **dict.fromkeys(_PARQUET, open_parquet),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), open_jsonl),
-    **dict.fromkeys((".csv", ".tsv"), open_csv),
+    **dict.fromkeys(_CSV, open_csv),
 }
 
 
-def open_reader(address: str | Path) -> Reader:
-    """Open a source's rows by what lies at an address. Raises UsageError where it is nothing known."""
+def open_reader(address: str | Path, encoding: str | None = None) -> Reader:
+    """Open a source's rows by what lies at an address; `encoding` is for CSV. Raises UsageError for nothing known."""
     if is_hub(str(address)):
         return open_hub(str(address))
     found = place(address)
+    if encoding is not None and found.suffix not in _CSV:
+        raise UsageError(f"An encoding is given for {found.name}, which is no CSV file: leave out --encoding.")
     with reaching(str(found)):
         if found.is_folder():
             return _open_folder(found)
         if found.exists():
-            return _open_file(found)
+            return _open_file(found) if encoding is None else open_csv(found, encoding)
         if is_pattern(str(found)):
             return _open_files(found)
     raise UsageError(f"There is no {found}: give a file or a directory that exists.")

@@ -95,7 +95,12 @@ class Source:
             yield row
 
 
-def open_source(address: str | Path, columns: ColumnSpec, types: Mapping[str, pa.DataType] | None = None) -> Source:
+def open_source(
+    address: str | Path,
+    columns: ColumnSpec,
+    types: Mapping[str, pa.DataType] | None = None,
+    encoding: str | None = None,
+) -> Source:
     """Open a catalog by its path or URL.
 
     It may be a Parquet, JSON Lines or CSV file; a WebDataset archive; a pattern such as ``shard-{000..099}.tar``; a
@@ -103,11 +108,11 @@ def open_source(address: str | Path, columns: ColumnSpec, types: Mapping[str, pa
     ``hf:owner/name?split=train``. URLs are ``s3://``, ``gs://``, ``memory://`` and ``file://``.
 
     `types` says what some metadata columns hold, whatever is found in them; a value that is none of these is left out
-    of its item, with the reason in quarantine.
+    of its item, with the reason in quarantine. `encoding` is that of a CSV file which is not UTF-8.
 
     Raises UsageError where there is no such source, or it lacks one of the columns.
     """
-    reader = open_reader(address)
+    reader = open_reader(address, encoding)
     check_columns(columns, tuple(reader.types))
     binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
     if binary:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
-
-import torch
+from typing import TYPE_CHECKING, Any, Final
 
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    import torch  # naming encoders, as most commands do, needs none
 
 __all__ = ["OWN_FACTORIES", "TUNED", "EncoderSpec", "build_encoder", "placed_settings"]
 
@@ -49,7 +50,9 @@ class EncoderSpec:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def build_encoder(spec: EncoderSpec, device: torch.device, dtype: torch.dtype, *, trust_code: bool = False) -> Encoder:
+def build_encoder(
+    spec: EncoderSpec, device: "torch.device", dtype: "torch.dtype", *, trust_code: bool = False
+) -> Encoder:
     """Call a factory with `device`, `dtype` and its settings.
 
     Args:

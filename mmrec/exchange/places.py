@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmrec.errors import UsageError
+from mmrec.output import is_irregular
 from mmrec.store.files import sync_directory, sync_tree
 
 __all__ = ["check_place", "placed"]
@@ -51,7 +52,7 @@ def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _foreign(out: Path) -> str | None:
     """Something at `out` that no export wrote; None where there is nothing of the kind."""
-    if out.is_symlink() or not (out.is_file() or out.is_dir()):
+    if is_irregular(out):
         return "a link or a device"
     if out.is_file():
         return None

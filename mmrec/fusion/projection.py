@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float32
-from scipy.linalg import eigh
 
 __all__ = ["Rotation", "allot", "fit_rotation", "settled"]
 
@@ -52,6 +51,8 @@ def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     A faint prior decides where the vectors do not: of fewer vectors than directions wanted, and among directions that
     hold next to nothing. What is added to the catalog later may lie along them.
     """
+    from scipy.linalg import eigh  # noqa: PLC0415 - only fitting needs it, and every query opens a fusion
+
     dim = centred.shape[1]
     kept = min(most, dim)
     wide = centred.astype(np.float64)

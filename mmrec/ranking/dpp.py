@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
-from scipy.linalg import cholesky, solve_triangular
 
 __all__ = ["FLOOR", "greedy_dpp"]
 
@@ -65,6 +64,8 @@ def _distances(
     lengths: Float64[np.ndarray, "n"], alike: Float64[np.ndarray, "w n"], chosen: list[int]
 ) -> Float64[np.ndarray, "n"]:
     """Squared distance of each vector from the span of some, made anew: LAPACK is faster at it than single updates."""
+    from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 - opening a store needs no SciPy
+
     lower = cholesky(alike[:, chosen] + FLOOR * np.eye(len(chosen)), lower=True)
     across = solve_triangular(lower, alike, lower=True)
     return lengths - np.einsum("wn,wn->n", across, across)

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from mmrec.ranking.blend import blend
 from mmrec.unit import unit
@@ -79,4 +78,6 @@ def _groups(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, "n"]:
     """Number of each item's group, from 0; Ward's criterion makes groups of like extent."""
     if len(units) <= 2:
         return np.arange(len(units), dtype=np.int64)
+    from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - every command would load it
+
     return fcluster(linkage(units, "ward"), min(_CLUSTERS, len(units)), "maxclust").astype(np.int64) - 1

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import DamagedError, UsageError
 from mmrec.modality import Modality
+from mmrec.store.conditions import as_condition, mismatch, typed_names
 from mmrec.store.damage import reason_of
 from mmrec.store.item_schema import RESERVED
 from mmrec.store.keys import words_of
@@ -55,7 +56,7 @@ class ItemTable:
         if self._table is None:
             return np.empty(0, dtype=np.int64)
         try:
-            found = self._table.scanner(columns=[], filter=where, with_row_id=True).to_table()
+            found = self._table.scanner(columns=[], filter=self._condition(where), with_row_id=True).to_table()
         except DamagedError as error:
             self._blame_filter(where, error)
             raise
@@ -145,7 +146,7 @@ class ItemTable:
     def ids(self, where: str | None = None, size: int = 65536, limit: int | None = None) -> Iterator[list[str]]:
         """All ids, or those of the items that a SQL expression lets pass, a batch at a time."""
         if self._table is not None:
-            scanner = self._table.scanner(columns=["id"], filter=where, batch_size=size, limit=limit)
+            scanner = self._table.scanner(columns=["id"], filter=self._condition(where), batch_size=size, limit=limit)
             for batch in scanner.to_batches():
                 yield batch.column("id").to_pylist()
 
@@ -157,7 +158,7 @@ class ItemTable:
         if self._table is None:
             return
         try:
-            scanner = self._table.scanner(filter=where, with_row_id=True, batch_size=size, limit=limit)
+            scanner = self._table.scanner(filter=self._condition(where), with_row_id=True, batch_size=size, limit=limit)
             yield from scanner.to_batches()
         except DamagedError as error:
             self._blame_filter(where, error)
@@ -198,12 +199,17 @@ class ItemTable:
             return
         raise UsageError(self._bad_filter(where, error.__cause__ or error)) from error
 
+    def _condition(self, where: str | None) -> str | None:
+        return None if where is None else as_condition(where, ["id", *self.metadata_schema.names])
+
     def _bad_filter(self, where: str, error: BaseException) -> str:
-        columns = ", ".join(["id", *self.metadata_schema.names])
+        schema = pa.schema([("id", pa.string()), *self.metadata_schema])
         # The table's own words, without the names of its inner columns.
         reason = reason_of(error).split(" Valid fields")[0].rsplit("error: ", 1)[-1].rstrip(". ")
+        reason = mismatch(where, schema) or reason
         return (
-            f"the filter {where!r} cannot be used: {reason}. Columns: {columns}. Write texts as 'O''Neil', dates as "
+            f"the filter {where!r} cannot be used: {reason}. Columns: {typed_names(schema)}. "
+            "Write texts as 'O''Neil', dates as "
             "date '2024-01-31', times as timestamp '2024-01-31 12:00:00', and names with spaces as `unit price`"
         )
 

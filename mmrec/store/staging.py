@@ -32,6 +32,7 @@ class StagedItems:
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.path = folder / "items.parquet"
         self.schema = schema
+        self._names = frozenset(schema.names)  # of thousands of columns, a list for each look-up takes minutes
         self._writer = pq.ParquetWriter(self.path, schema)
         self._pending: list[dict[str, Any]] = []
         self._dropped: frozenset[str] = frozenset()
@@ -39,10 +40,10 @@ class StagedItems:
 
     def add(self, item: StoredItem) -> None:
         """Stage one new or edited item. Each id once. Raises UsageError where metadata does not fit the columns."""
-        unknown = [name for name in item.metadata if name not in self.schema.names]
+        unknown = item.metadata.keys() - self._names
         if unknown:
             raise UsageError(
-                f"item {item.id!r} has metadata {unknown[0]!r}, which is not among the columns "
+                f"item {item.id!r} has metadata {min(unknown)!r}, which is not among the columns "
                 f"{[name for name in self.schema.names if name not in RESERVED]}; declare it in the metadata schema"
             )
         text = None if item.text is None else item.text.encode("utf-8", "replace").decode()
@@ -166,16 +167,17 @@ def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
     """Make the metadata columns fit: new ones are added, those of another type widened. Returns all columns."""
     mend(table)
     empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
-    filled = [
-        name for name in empty if name in staged.schema.names and not pa.types.is_null(staged.schema.field(name).type)
-    ]
+    incoming = frozenset(staged.schema.names)
+    filled = [name for name in empty if name in incoming and not pa.types.is_null(staged.schema.field(name).type)]
     if filled:
         table.drop_columns(filled)  # nothing was ever in them, so their type is only now known
-    new = [field for field in staged.schema if field.name not in table.schema.names]
+    there = frozenset(table.schema.names)
+    new = [field for field in staged.schema if field.name not in there]
     if new:
         table.add_columns(pa.schema(new))
+    kept_types = {field.name: field.type for field in table.schema}
     for field in staged.schema:
-        kept = table.schema.field(field.name).type
+        kept = kept_types[field.name]
         if field.name not in RESERVED and kept != field.type and not staged.is_empty(field.name):
             wanted = common_type(kept, field.type)
             if wanted != kept:
@@ -185,9 +187,10 @@ def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
 
 def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for batch in batches:
+        there = frozenset(batch.schema.names)
         columns = [
             _cast_column(batch.column(field.name), field.type)
-            if field.name in batch.schema.names
+            if field.name in there
             else pa.nulls(len(batch), field.type)
             for field in schema
         ]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from mmrec.unit import unit
 from mmrec.users.model import Interests, Moments, Past, moments_of
@@ -101,6 +99,9 @@ class ContentInterests:
         """Number of the interest that each event is of, from 0."""
         if len(units) == 1:
             return np.zeros(1, dtype=np.int64)
+        from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - opening a store needs no SciPy
+        from scipy.spatial.distance import squareform  # noqa: PLC0415
+
         distances = np.maximum(0, 1 - units @ units.T)
         np.fill_diagonal(distances, 0)
         tree = linkage(squareform(distances, checks=False), method="average")

@@ -46,6 +46,7 @@ def import_(
     kinds: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
     ] = None,
+    encoding: options.EncodingOption = None,
     events: EventsOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if a row was refused or names no item.")
@@ -61,7 +62,7 @@ def import_(
 
     given = {"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column}
     beside = grammar.parse_columns(context or ())
-    asked = ImportOptions(store, source, given, beside, as_kind, time_unit, zone, kinds, events)
+    asked = ImportOptions(store, source, given, beside, as_kind, time_unit, zone, kinds, events, encoding)
     summary = run_import(asked)
     answers.print_values(summary, as_json=as_json)
     if summary["refused"]:
@@ -75,6 +76,9 @@ def export(
     store: options.StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="FILE", help="To be written: .parquet, .csv or .jsonl.")],
     *,
+    spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="In CSV, an apostrophe before ids that begin as a formula does.")
+    ] = False,
     events: EventsOption = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -82,7 +86,9 @@ def export(
     from pipelines import answers
     from pipelines.events import run_export
 
-    answers.print_values({"events": run_export(store, out, events), "file": str(out)}, as_json=as_json)
+    answers.print_values(
+        {"events": run_export(store, out, events, spreadsheet=spreadsheet), "file": str(out)}, as_json=as_json
+    )
 
 
 @commands.command(epilog="Example: mmrec events stats my-store --json")

@@ -32,6 +32,7 @@ def index(
         list[str] | None, typer.Option(metavar="COL=TYPE", help="Types of metadata columns, as year=integer.")
     ] = None,
     deleted: Annotated[str | None, typer.Option(metavar="COL", help="Column that marks items to remove.")] = None,
+    encoding: options.EncodingOption = None,
     encoders: Annotated[
         str | None,
         typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders.", show_default="packaged"),
@@ -71,6 +72,7 @@ def index(
         store=Path(source) if store is None else store,
         columns=columns,
         types=grammar.parse_types(types or ()),
+        encoding=encoding,
         encoders=encoders,
         weights=None if weights is None else grammar.parse_weights(weights),
         keep_missing=keep_missing,
@@ -93,7 +95,8 @@ def index(
     from pipelines.index import run
     from pipelines.spec import with_spec
 
-    flags = {"types": types, "encoders": encoders, "weights": weights, "keep_missing": keep_missing, "add": add}
+    flags: dict[str, object] = {"types": types, "encoding": encoding, "encoders": encoders, "weights": weights}
+    flags |= {"keep_missing": keep_missing, "add": add}
     flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
     summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
     answers.print_values(asdict(summary), as_json=as_json)

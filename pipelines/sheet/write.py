@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from indexers.atomic import write_atomically
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
+from mmrec.output import check_output
 from mmrec.query import Hit, Part, Results
 from pipelines.sheet.cards import asked_parts, result_cards
 
@@ -39,6 +40,7 @@ def write_sheet(out: Path, sections: Sequence[Section], media: MediaAccess | Non
     `media` says how pictures and sounds are read; without it from anywhere but the web. A medium that cannot be read
     leaves a placeholder with the reason. Raises UsageError where the file cannot be written.
     """
+    check_output(out)
     media = media or MediaAccess()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

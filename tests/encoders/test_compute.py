@@ -104,3 +104,26 @@ def test_number_formats():
         pick_dtype("bf16", CPU)
     with pytest.raises(UsageError, match="Allowed: fp32, bf16, fp16"):
         pick_dtype("int8", CPU)
+
+
+def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
+    code = (
+        "import os, sys, mmrec; from mmrec.store.layout import Layout; from pathlib import Path;"
+        f"Layout(Path({str(tmp_path / 'store')!r})).create(); before = os.environ.get('OMP_WAIT_POLICY');"
+        f"mmrec.open({str(tmp_path / 'store')!r});"
+        "print(before, 'torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    assert run(code) == "None False PASSIVE"
+    assert run(code, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE False ACTIVE"
+    assert run(code, GOMP_SPINCOUNT="7") == "None False None"
+
+
+def test_where_it_is_too_late_a_query_uses_one_thread():
+    code = (
+        "import torch; torch.set_num_threads(2); from mmrec.compute import unhurried\n"
+        "with unhurried(): print(torch.get_num_threads())\n"
+        "print(torch.get_num_threads())"
+    )
+    assert run(code).split() == ["1", "2"]
+    for name, value in (("OMP_NUM_THREADS", "2"), ("OMP_WAIT_POLICY", "PASSIVE")):
+        assert run(code, **{name: value}).split() == ["2", "2"]

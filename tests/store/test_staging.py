@@ -168,3 +168,25 @@ def test_a_table_that_cannot_be_written_says_so(layout, monkeypatch):
     monkeypatch.setattr(staging, "compact", full)
     with pytest.raises(StoreError, match=r"items\.lance cannot be written: .*No space left.*run it again"):
         commit(layout, [item("i1", price=1)], PRICE)
+
+
+def test_thousands_of_columns_cost_no_list_of_names_each(tmp_path):
+    """Counted, not timed: names are looked up in a set that is made once."""
+
+    class Counted:
+        reads = 0
+
+        def __init__(self, schema):
+            self._schema = schema
+
+        @property
+        def names(self):
+            Counted.reads += 1
+            return self._schema.names
+
+    schema = item_schema(pa.schema([(f"c{n}", pa.int64()) for n in range(2000)]))
+    staged = StagedItems(tmp_path, schema)
+    staged.schema = Counted(schema)
+    for row in range(3):
+        staged.add(StoredItem(f"i{row}", b"0" * 16, "a", (), {f"c{n}": n for n in range(2000)}))
+    assert Counted.reads < 10

@@ -13,6 +13,7 @@ import numpy as np
 from mmrec.behaviour.raw import RawEvents, Refusal
 from mmrec.behaviour.sources.lines import LONGEST_LINE, LineTooLong, line_chunks
 from mmrec.behaviour.sources.protocol import ROWS_PER_CHUNK
+from mmrec.catalog.encodings import chosen_encoding, not_utf8, wrong_encoding
 from mmrec.errors import UsageError
 
 __all__ = ["DelimitedFile", "open_csv_events"]
@@ -41,6 +42,7 @@ class DelimitedFile:
         delimiter: What stands between cells; more than one letter is allowed where nothing is quoted.
         header: Whether the first line names the columns.
         quoted: Whether cells may stand in double quotes, and then hold delimiters and line breaks.
+        encoding: As a person named it; None for UTF-8, or what a byte order mark says.
 
     """
 
@@ -49,6 +51,7 @@ class DelimitedFile:
     delimiter: str = ","
     header: bool = True
     quoted: bool = True
+    encoding: str | None = None
 
     @property
     def count(self) -> None:
@@ -60,7 +63,9 @@ class DelimitedFile:
         places = {name: self.names.index(name) for name in names}
         row, line, waiting = 0, 1, list[bytes]()
         # The empty chunk at the end says that no more lines follow an open quote.
-        for number, read in enumerate(chain(line_chunks(self.path, ROWS_PER_CHUNK), [[]])):
+        for number, read in enumerate(
+            chain(line_chunks(self.path, ROWS_PER_CHUNK, _encoding(self.path, self.encoding)), [[]])
+        ):
             fresh = read[1:] if self.header and number == 0 else read
             line += len(read) - len(fresh)
             lines = waiting + fresh
@@ -113,12 +118,18 @@ class DelimitedFile:
                 text += line.decode()
                 cells = self._cells(text)
             except UnicodeDecodeError as error:
-                return (_OPEN if text else f"The line is not UTF-8 (byte {error.start})."), 1
+                return (_OPEN if text else f"{self._unread()} (byte {error.start})"), 1
             except csv.Error as error:
                 return (_OPEN if span > 1 else f"The line is not CSV: {error}."), 1
             if cells is not None and (span == 1 or len(cells) == len(self.names)):
                 return cells, span
         return _OPEN, 1
+
+    def _unread(self) -> str:
+        if self.encoding is not None:
+            return wrong_encoding(self.encoding)
+        with self.path.open("rb") as file:
+            return not_utf8(file)
 
     def _cells(self, text: str) -> list[str] | None:
         """The cells of one record; None where a quote is still open, none where it is blank."""
@@ -140,12 +151,17 @@ class DelimitedFile:
         return text.rstrip("\r\n").split(self.delimiter)
 
 
-def open_csv_events(path: Path) -> DelimitedFile:
+def _encoding(path: Path, given: str | None) -> str:
+    with path.open("rb") as file:
+        return chosen_encoding(file, given)
+
+
+def open_csv_events(path: Path, encoding: str | None = None) -> DelimitedFile:
     """Open a file whose first line names the columns; between them are commas, semicolons or tabs, whichever are most.
 
     Raises UsageError where the header is missing, cannot be read, or names a column twice.
     """
-    first = next(line_chunks(path, 1), [b""])[0]
+    first = next(line_chunks(path, 1, _encoding(path, encoding)), [b""])[0]
     try:
         text = first.decode()
         delimiter = max(",;\t", key=text.count)
@@ -156,4 +172,4 @@ def open_csv_events(path: Path) -> DelimitedFile:
     if twice or len(names) < 3:
         trouble = f"names {twice[0]!r} more than once" if twice else "does not name three columns"
         raise UsageError(f"The header of {path.name} {trouble}; it must name user, item and time at least.")
-    return DelimitedFile(path, names, delimiter)
+    return DelimitedFile(path, names, delimiter, encoding=encoding)

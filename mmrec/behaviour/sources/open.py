@@ -49,6 +49,7 @@ def open_events(
     given: Mapping[str, str | None] | None = None,
     context: tuple[str, ...] = (),
     one_kind: str | None = None,
+    encoding: str | None = None,
 ) -> EventSource:
     """Open Parquet, JSON Lines or CSV, MovieLens's ``u.data``, ``ratings.dat`` and ``ratings.csv``, or a RecBole file.
 
@@ -58,6 +59,7 @@ def open_events(
             from the names of the columns.
         context: Columns kept beside, whatever they are.
         one_kind: The kind of all events, whatever columns there are.
+        encoding: Of a file of delimited text that is not UTF-8.
 
     Raises:
         UsageError: There is no such file, it is of no known kind, or its columns cannot be told.
@@ -66,7 +68,7 @@ def open_events(
     path = path.absolute()
     if not path.exists():
         raise UsageError(f"There is no {path}: give a file of events.")
-    file = _open(path)
+    file = _open(path, encoding)
     columns = guess_event_columns(file.names, given or {})
     if context:
         columns = replace(columns, context=context)
@@ -76,7 +78,15 @@ def open_events(
     return EventSource(path, file, columns)
 
 
-def _open(path: Path) -> EventFile:
+def _open(path: Path, encoding: str | None) -> EventFile:
+    if encoding is None:
+        return _opened(path)
+    if path.suffix.lower() in {".csv", ".tsv"}:
+        return open_csv_events(path, encoding)
+    raise UsageError(f"An encoding is given for {path.name}, which is no CSV file: leave out --encoding.")
+
+
+def _opened(path: Path) -> EventFile:
     if path.is_dir():
         return open_parquet_events(path)
     if path.name == "u.data":
