@@ -123,6 +123,7 @@ from pathlib import Path
 from small_store import Cheap
 import mmrec
 from mmrec.store.layout import Layout
+from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 
 def use(layout):
