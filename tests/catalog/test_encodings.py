@@ -38,7 +38,7 @@ def written(path: Path, encoding: str) -> Path:
 def test_a_catalog_is_read_in_the_encoding_that_is_named(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path / "c.csv", encoding)
     assert guess_columns(path, encoding=encoding).text == ("title",)
-    found = list(open_source(path, COLUMNS, encoding))
+    found = list(open_source(path, COLUMNS, encoding=encoding))
     assert [one.fields[0].text for one in found if isinstance(one, Item)] == [TEXTS[encoding]] * 3 + ["plain"]
 
 
@@ -55,21 +55,21 @@ def test_lines_that_are_not_utf_8_say_what_would_read_them(tmp_path: Path, encod
     path = written(tmp_path / "c.csv", encoding)
     left = [one.reason for one in open_source(path, COLUMNS) if isinstance(one, Reject)]
     assert left == [f"The line is not UTF-8. It can be read as {named}: add --encoding {named}."] * 3
-    read = [one for one in open_source(path, COLUMNS, named) if isinstance(one, Item)]
+    read = [one for one in open_source(path, COLUMNS, encoding=named) if isinstance(one, Item)]
     assert read[0].fields[0].text == TEXTS[encoding]
 
 
 def test_a_wrong_encoding_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "c.csv", "latin-1")
     with pytest.raises(UsageError, match="no encoding 'klingon'"):
-        open_source(path, COLUMNS, "klingon")
+        open_source(path, COLUMNS, encoding="klingon")
     with pytest.raises(UsageError, match="no encoding 'base64'"):
-        open_source(path, COLUMNS, "base64")
+        open_source(path, COLUMNS, encoding="base64")
     lines = tmp_path / "c.jsonl"
     lines.write_text('{"id": "a", "title": "b"}\n')
     with pytest.raises(UsageError, match="no CSV file"):
-        open_source(lines, COLUMNS, "latin-1")
-    left = [one.reason for one in open_source(path, COLUMNS, "ascii") if isinstance(one, Reject)]
+        open_source(lines, COLUMNS, encoding="latin-1")
+    left = [one.reason for one in open_source(path, COLUMNS, encoding="ascii") if isinstance(one, Reject)]
     assert left == ["The line is not ascii. Name the right encoding with --encoding."] * 3
 
 
