@@ -31,6 +31,7 @@ from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
+from mmrec.output import check_output
 from mmrec.snapshot import open_snapshot
 from mmrec.store.layout import Layout
 from mmrec.users.interests import ContentInterests
