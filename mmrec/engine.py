@@ -18,6 +18,7 @@ from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.found import found_hits
+from mmrec.generation.agreement import advice_of
 from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
@@ -223,6 +224,8 @@ class Engine:
             "encoders": made.encoders,
             "contents": snapshot.contents(left_out),
             "weights": made.weights,
+            "agreement": made.agreement,
+            "advice": advice_of(made),
             "dimensions": made.dim,
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
             "index": made.index_factory,

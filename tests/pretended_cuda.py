@@ -78,9 +78,8 @@ def pretended_cuda() -> Iterator[None]:
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # so that `Module.to` replaces its parameters
     try:
         # Without cuDNN, whose operations have no counterpart on the CPU.
-        with mock.patch("torch.cuda._lazy_init", lambda: None), torch.backends.cudnn.flags(enabled=False):
-            with _Devices(), _Made():
-                yield
+        with mock.patch("torch.cuda._lazy_init"), torch.backends.cudnn.flags(enabled=False), _Devices(), _Made():
+            yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
 
@@ -88,12 +87,11 @@ def pretended_cuda() -> Iterator[None]:
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
     on_cuda = any(isinstance(tensor, OnCuda) for tensor in tensors)
-    if on_cuda and func not in _BETWEEN_DEVICES:
-        # CUDA operations take numbers without dimensions from the host.
-        if strays := [tensor for tensor in tensors if not isinstance(tensor, OnCuda) and tensor.dim()]:
-            raise RuntimeError(
-                f"{func}: tensors on two devices, {CUDA} and {strays[0].device} (shape {tuple(strays[0].shape)})"
-            )
+    # CUDA operations take numbers without dimensions from the host.
+    strays = [tensor for tensor in tensors if not isinstance(tensor, OnCuda) and tensor.dim()]
+    if on_cuda and strays and func not in _BETWEEN_DEVICES:
+        where = f"{CUDA} and {strays[0].device} (shape {tuple(strays[0].shape)})"
+        raise RuntimeError(f"{func}: tensors on two devices, {where}")
     if kwargs.get("device") is not None:
         on_cuda = torch.device(kwargs["device"]).type == "cuda"
         kwargs = {**kwargs, "device": torch.device("cpu")} if on_cuda else kwargs
