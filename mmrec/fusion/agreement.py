@@ -113,9 +113,14 @@ def texts_find(
 def advice(agreements: Sequence[Agreement]) -> list[str]:
     """Say of each modality that agrees little with the texts what was measured, what follows and what to do."""
     told: dict[str, str] = {}
+    best: dict[str, float] = {}
     for one in agreements:
         modality = one.subject.rpartition(".")[2]
-        if one.confidence >= LITTLE or modality in told:
+        best[modality] = max(best.get(modality, 0.0), one.confidence)
+    for one in agreements:
+        modality = one.subject.rpartition(".")[2]
+        acts = best[modality] if one.subject == modality else one.confidence
+        if acts >= LITTLE or modality in told:
             continue
         figures = (
             f"{one.rate:.1%} of comparisons with another's (95% interval {one.low:.1%} to {one.high:.1%}, "
@@ -125,7 +130,7 @@ def advice(agreements: Sequence[Agreement]) -> list[str]:
         if one.subject == modality:
             told[modality] = (
                 f"By {modality}, items agree with their texts {no_better}: an item's neighbours by {modality} point to "
-                f"its own text in {figures}. So {modality} counts {one.confidence:.0%} of its weight beside texts; "
+                f"its own text in {figures}. So {modality} counts {acts:.0%} of its weight beside texts; "
                 f"to decide yourself: --weights text=1,{modality}=1"
             )
         else:
