@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -36,8 +36,8 @@ def fit_fusion(
     """
     sampled = _sampled(items, tables, recipe.seed)
     vectors = [sampled[block].vectors[_order(sampled[block].hashes)] for block in tables]
-    fusion = fit(tuple(tables), weights, vectors, recipe.dim)
-    return fusion if recipe.weights_given else replace(fusion, agreements=measure_agreements(fusion, sampled))
+    measure = None if recipe.weights_given else partial(measure_agreements, sampled=sampled)
+    return fit(tuple(tables), weights, vectors, recipe.dim, measure)
 
 
 def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -> dict[Block, Sampled]:

@@ -101,9 +101,9 @@ def shop(tmp_path_factory):
 def measured(root, name):
     """Share of vague texts that find their item first, of topics' top tens, and of items like an item, that fit."""
     engine = mmrec.open(root / name, encoders=[Made()])
-    first = [engine.search(f"q{n}", k=1).hits[0].id == f"i{n}" for n in range(COUNT // 2)]
+    first = [engine.search(f"q{n}", k=1).hits[0].id == f"i{n}" for n in range(80)]
     topics = [hit.metadata["topic"] == t for t in range(TOPICS) for hit in engine.search(f"t{t}", k=10).hits]
-    alike = [hit.metadata["topic"] == n % TOPICS for n in range(60) for hit in engine.similar(f"i{n}", k=3).hits]
+    alike = [hit.metadata["topic"] == n % TOPICS for n in range(40) for hit in engine.similar(f"i{n}", k=3).hits]
     return {"first": np.array(first), "topics": np.array(topics), "alike": np.array(alike)}
 
 
