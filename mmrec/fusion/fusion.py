@@ -45,8 +45,8 @@ LEAST_ROOM = 0.05
 """Least that a block's energy counts there, however little its modality agrees with the texts.
 
 Films with unrelated pictures (1,682, 512 dimensions), titles that find their film first and pictures whose nearest is
-of the same folder: .956 without pictures; .938 and .789 with the whole room, .954 and .789 at .14, .956 and .784 at .05,
-.956 and .777 at .02.
+of the same folder: .956 without pictures; .938 and .789 with the whole room, .954 and .789 at .14, .956 and .784 at
+.05, .956 and .777 at .02.
 """
 
 
