@@ -13,6 +13,7 @@ from mmrec.generation import build
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import open_generation
+from mmrec.generation.recipe import Recipe
 from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
