@@ -20,6 +20,7 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.exchange.vectors_of import read_fusion
 from mmrec.found import found_hits
+from mmrec.generation.agreement import advice_of
 from mmrec.items import Item
 from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
@@ -235,6 +236,8 @@ class Engine:
             "encoders": made.encoders,
             "contents": count_contents(items, fusion.blocks, self.quarantined()),
             "weights": made.weights,
+            "agreement": made.agreement,
+            "advice": advice_of(made),
             "dimensions": made.dim,
             "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
             "index": made.index_factory,

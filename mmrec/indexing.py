@@ -36,7 +36,8 @@ class Indexing:
     Attributes:
         encoder_source: Preset, models, folder or config file of the encoders, written into the manifest. That this user
             named a folder for this store is kept, so that it opens with it.
-        weights: Weight of each modality; None keeps those of the store, or 1 each for a new one.
+        weights: Weight of each modality; None keeps those of the store. An empty mapping, as of a new store: 1 each,
+            times how far the catalog's items agree with each by their texts.
         keep_missing: Keep items that the source no longer has.
         delta: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.
@@ -116,7 +117,10 @@ def _index_locked(
     tally = job.run(source, metadata)
     before = _current_generation(layout)
     index, memory = _index_choice(how, before)
-    recipe = Recipe(spaces_of(encoders, layout), weights, how.encoder_source, how.dim, index, memory)
+    given = _weights_given(how, before)
+    recipe = Recipe(
+        spaces_of(encoders, layout), weights, how.encoder_source, how.dim, index, memory, weights_given=given
+    )
     if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
@@ -131,6 +135,13 @@ def _weights(how: Indexing, before: Generation | None) -> dict[Modality, float]:
     kept = before.manifest.weights if before is not None else {}
     given = how.weights if how.weights is not None else {Modality(name): weight for name, weight in kept.items()}
     return {modality: float(given.get(modality, 1.0)) for modality in Modality}
+
+
+def _weights_given(how: Indexing, before: Generation | None) -> bool:
+    """Whether a person chose the weights, now or before."""
+    if how.weights is not None:
+        return bool(how.weights)
+    return before is not None and before.manifest.chose_weights
 
 
 def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec | None, int | None]:

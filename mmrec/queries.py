@@ -49,6 +49,8 @@ class QueryMaker:
     ) -> Float32[np.ndarray, "dim"]:
         """Weighted mean of the parts' vectors, each scaled so that an item which matches it wholly would score 1.
 
+        Parts that meet nothing but contents of another kind reach the confidence that the store has in such matches.
+
         Raises UsageError where there is no part or the parts cancel out, UnknownIdError for an item that is not there,
         MediaError for a picture or sound that cannot be read, SpaceMismatchError where nothing can be compared.
         """
@@ -86,7 +88,7 @@ class QueryMaker:
         else:
             vectors = self._encode(modality, self._media.read(part.value), encoders)
         _check_spaces(fusion, vectors, made_with)
-        return fusion.to_best_of_one(fusion.query(modality, vectors, against))
+        return fusion.query(modality, vectors, against)
 
     def _encode(
         self, modality: Modality, data: bytes, encoders: Sequence[Encoder]

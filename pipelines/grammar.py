@@ -44,7 +44,12 @@ def parse_weighted(given: str) -> tuple[str, float]:
 
 
 def parse_weights(given: str) -> Mapping[Modality, float]:
-    """Read ``text=1,image=.5``; a modality that is not named has weight 1. Raises UsageError."""
+    """Read ``text=1,image=.5``; a modality that is not named has weight 1. Raises UsageError.
+
+    ``auto`` gives none: each counts as far as the store's items agree with it.
+    """
+    if given.strip() == "auto":
+        return {}
     weights = dict.fromkeys(Modality, 1.0)
     seen: set[Modality] = set()
     for entry in given.split(","):

@@ -22,6 +22,7 @@ from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import MissingStoreError, UsageError
 from mmrec.finetuning.verdict import told_of
+from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, index_items, loses_tower
 from mmrec.modality import Modality
 from mmrec.store.generations import current, manifest
@@ -77,6 +78,8 @@ def run(options: IndexOptions) -> IndexSummary:
             tally, made = adopt(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
+    for sentence in advice_of(made):
+        console.warn(f"{sentence}.")
     if had_tower and not made.has_tower and not warned:
         console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
     answers.warn_of(made)

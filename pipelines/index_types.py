@@ -38,7 +38,8 @@ class IndexOptions:
         encoding: Of a CSV file; None for UTF-8, or what its byte order mark says.
         encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
             store.
-        weights: What each modality counts in an item's vector; None keeps what the store has.
+        weights: What each modality counts in an item's vector; None keeps what the store has, an empty mapping has it
+            measured.
         keep_missing: Keep items that the source no longer has.
         add: Take the source for changes alone: what it does not name stays as it is.
         prune: Let the source remove more than half of the items.

@@ -84,7 +84,8 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
     encoders = before.manifest.encoders if before else NO_ENCODERS
     index, memory = _index_choice(how, before.manifest if before else None)
-    recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, index, memory)
+    given = before is not None and before.manifest.chose_weights
+    recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, index, memory, weights_given=given)
     if before is not None and not refit and follows(layout, before, recipe, ItemTable(layout.items)):
         return before.manifest
     return build_generation(layout, recipe, before, refit=refit)

@@ -30,11 +30,11 @@ class Embedder:
         return list(enumerate(parts))[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def embed(self, part: Part) -> Tensor:
-        """Unit vectors of a part, in float32."""
+        """Unit vectors of a part, in float32, on the accelerator's device whatever device its tower is on."""
         tower = self.towers[part.modality]
         with self.accelerator.autocast():
             vectors = tower.embed(self.parts.samples.take(part.modality, part.places))
-        return vectors.float()
+        return vectors.to(self.accelerator.device, torch.float32)
 
     def empty(self, sizes: Mapping[Modality, int]) -> dict[Modality, Tensor]:
         """Room for vectors."""

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mmrec.errors import StoreError
+from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion
 from mmrec.fusion.projection import Rotation
@@ -29,14 +30,18 @@ def dump_fusion(fusion: Fusion) -> bytes:
         {"space": asdict(block.space), "modality": str(block.modality), "fitted_on": count}
         for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)
     ]
-    return save(tensors, metadata={"blocks": json.dumps(described)})
+    about = {"blocks": json.dumps(described)}
+    if fusion.agreements:
+        about["agreements"] = json.dumps([asdict(one) for one in fusion.agreements])
+    return save(tensors, metadata=about)
 
 
 def load_fusion(path: Path) -> Fusion:
     """Read what `dump_fusion` wrote. Raises StoreError where the file is missing or malformed."""
     try:
         with safe_open(path, framework="numpy") as file:
-            described = json.loads((file.metadata() or {})["blocks"])
+            about = file.metadata() or {}
+            described = json.loads(about["blocks"])
             blocks = tuple(Block(Space(**entry["space"]), Modality(entry["modality"])) for entry in described)
             return Fusion(
                 blocks=blocks,
@@ -47,6 +52,7 @@ def load_fusion(path: Path) -> Fusion:
                     for block in blocks
                 ),
                 fitted_on=tuple(int(entry["fitted_on"]) for entry in described),
+                agreements=tuple(Agreement(**entry) for entry in json.loads(about.get("agreements", "[]"))),
             )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         msg = f"{path} is not a readable fusion file ({error}); roll back with `mmrec rollback` or index again"

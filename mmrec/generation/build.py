@@ -13,6 +13,7 @@ from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec
 from indexers.types import BadVectorsError, IndexersError
 from mmrec.errors import StoreError, UsageError
+from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion
@@ -71,7 +72,8 @@ def build_generation(
     weights = block_weights(blocks, recipe.weights)
     earlier = before.fusion if before is not None else fusion
     kept = earlier is not None and not refit and _still_fits(earlier, recipe, blocks, weights)
-    fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, dim=recipe.dim, seed=recipe.seed)
+    kept = kept and (before is None or before.manifest.chose_weights == recipe.weights_given)
+    fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, recipe)
     with scratch_folder(layout) as folder, writing(folder):
         reused = _reused(layout, before, items, tables) if before is not None and kept else None
         rows = _write_vectors(folder, fusion, tables, items, reused)
@@ -134,6 +136,8 @@ def _manifest(
         vector_versions=versions[1],
         encoders=recipe.encoders,
         weights={str(m): float(recipe.weights.get(m, 1.0)) for m in Modality},
+        weights_given=recipe.weights_given,
+        agreement={one.subject: _figures(one) for one in fusion.agreements},
         dim=fusion.dim,
         items=len(index),
         contents={block.name: count for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)},
@@ -148,16 +152,20 @@ def _manifest(
     )
 
 
+def _figures(measured: Agreement) -> dict[str, int | float]:
+    return {name: value for name, value in asdict(measured).items() if name != "subject"}
+
+
 def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
     """Whether a generation is what the recipe would make of the items as they are now."""
-    if generation.manifest.items_version != items.version:
+    made = generation.manifest
+    if made.items_version != items.version or made.chose_weights != recipe.weights_given:
         return False
     blocks = _blocks(recipe, items)
     if not blocks or len(stale_rows(layout, generation, items, open_tables(layout, blocks))):
         return False
-    return _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights)) and _same_index(
-        generation.manifest, recipe
-    )
+    weights = block_weights(blocks, recipe.weights)
+    return _still_fits(generation.fusion, recipe, blocks, weights) and _same_index(made, recipe)
 
 
 def keeps_fusion(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:

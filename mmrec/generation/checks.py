@@ -132,7 +132,7 @@ def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, "b"]]:
         piece = np.asarray(generation.vectors[start : start + ROWS_PER_PIECE], dtype=np.float32)
         bits = generation.modalities[start : start + ROWS_PER_PIECE]
         good = np.isfinite(piece).all(axis=1)
-        for block, part, weight in zip(fusion.blocks, fusion.slices, fusion.weights, strict=True):
+        for block, part, weight in zip(fusion.blocks, fusion.slices, fusion.strengths, strict=True):
             length = np.linalg.norm(piece[:, part], axis=1)
             filled = length > HALF_ROUNDING
             good &= ~filled | (np.abs(length - np.sqrt(weight)) <= HALF_ROUNDING)

@@ -20,6 +20,7 @@ class Recipe:
     Attributes:
         spaces: The spaces of each modality.
         weights: Weight of each modality; those not named weigh 1.
+        weights_given: Whether a person chose the weights; else each counts as far as the catalog agrees with it.
         encoders: Where the encoders came from, for the manifest.
         dim: Most dimensions of an item vector.
         index: Index recipe; chosen by size and memory where None.
@@ -35,13 +36,15 @@ class Recipe:
     index: IndexSpec | None = None
     index_memory: int | None = None
     seed: int = 0
+    weights_given: bool = False
 
 
 def recipe_like(made: Manifest, spaces: Mapping[Modality, tuple[Space, ...]]) -> Recipe:
     """Return how a generation was made, so that another one like it can be, of these spaces."""
     weights = {Modality(name): weight for name, weight in made.weights.items() if name in set(Modality)}
     index, memory = chosen_before(made)
-    recipe = Recipe(spaces, weights, made.encoders, index=index, index_memory=memory)
+    given = made.chose_weights
+    recipe = Recipe(spaces, weights, made.encoders, index=index, index_memory=memory, weights_given=given)
     # A generation may have fewer dimensions than were allowed, and another one then more.
     whole = sum(space.dim for some in spaces.values() for space in some)
     return replace(recipe, dim=made.dim) if made.dim < whole or made.dim > recipe.dim else recipe

@@ -33,6 +33,9 @@ class Manifest(BaseModel):
         vector_versions: Version of each vector table it was built from, by file name.
         encoders: Preset or config file the vectors were made with, for the reader; never used to load code.
         weights: Weight of each modality.
+        weights_given: Whether a person chose them; None where it was written before that was kept.
+        agreement: How far modalities agree with the texts, by modality and block: ``items``, ``rate``, ``low``,
+            ``high`` and ``confidence`` (see `mmrec.fusion.agreement`).
         dim: Length of an item vector.
         items: Number of items in it.
         contents: Number of contents each block was fitted on, by block.
@@ -59,6 +62,8 @@ class Manifest(BaseModel):
     vector_versions: dict[str, int]
     encoders: str
     weights: dict[str, float]
+    weights_given: bool | None = None
+    agreement: dict[str, dict[str, int | float]] = {}
     dim: int
     items: int
     contents: dict[str, int]
@@ -72,6 +77,13 @@ class Manifest(BaseModel):
     warnings: tuple[str, ...] = ()
     sha256: dict[str, str]
     digest: str = ""
+
+    @property
+    def chose_weights(self) -> bool:
+        """Whether a person chose the weights."""
+        if self.weights_given is None:
+            return any(weight != 1 for weight in self.weights.values())
+        return self.weights_given
 
     @property
     def has_tower(self) -> bool:

@@ -37,7 +37,10 @@ def index(
         str | None,
         typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="Encoders.", show_default="packaged"),
     ] = None,
-    weights: Annotated[str | None, typer.Option(metavar="text=1,image=1,audio=1", help="What each counts.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="text=1,image=1,audio=1", help="What each counts; `auto`: as it agrees with the texts."),
+    ] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep items the source has no more.")] = False,
     add: Annotated[bool, typer.Option("--add", help="The source holds changes alone; remove nothing else.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Let more than half of the items be removed.")] = False,

@@ -1,7 +1,8 @@
 """What holds for every encoder. A new one joins by one line in CASES."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from encoders import small_models
 from finetuning.tuned_folders import tuned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pretended_cuda import pretended_cuda
 
 from mmrec.encoders.derivations import derivations_of
 from mmrec.encoders.hub.audio_text import HubAudioText
@@ -75,10 +78,17 @@ def hub(kind: Callable[..., Any], model: Callable[[], Any], **settings: Any) -> 
 
 
 def speech(name: str) -> Any:
-    """A narrowed bundle, found by the name of a whole one."""
-    encoder = SpeechBundle(name, str(small_models.bundle_weights(name)))
-    vars(encoder)["_bundle"] = small_models.small_bundle(name)
-    return encoder
+    """A narrowed bundle, found by the name of a whole one while `small_bundles` lasts."""
+    return SpeechBundle(name, str(small_models.bundle_weights(name)))
+
+
+@contextmanager
+def small_bundles() -> Iterator[None]:
+    """Have torchaudio's bundles narrowed, for all encoders of them, those on another device included."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("HUBERT_BASE", "WAVLM_LARGE"):
+            patched.setattr(torchaudio.pipelines, name, small_models.small_bundle(name))
+        yield
 
 
 CASES = {
@@ -125,13 +135,14 @@ class Ready:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
-def ready(request: pytest.FixtureRequest) -> Ready:
+def ready(request: pytest.FixtureRequest) -> Iterator[Ready]:
     case = CASES[request.param]
-    encoder, contents = case.build(), case.contents()
-    samples = [encoder.prepare(case.modality, content) for content in contents]
-    single = [encoder.encode(case.modality, [sample]) for sample in samples]
-    alone = {name: np.concatenate([vectors[name] for vectors in single]) for name in single[0]}
-    return Ready(case, encoder, case.modality, contents, samples, alone)
+    with small_bundles():
+        encoder, contents = case.build(), case.contents()
+        samples = [encoder.prepare(case.modality, content) for content in contents]
+        single = [encoder.encode(case.modality, [sample]) for sample in samples]
+        alone = {name: np.concatenate([vectors[name] for vectors in single]) for name in single[0]}
+        yield Ready(case, encoder, case.modality, contents, samples, alone)
 
 
 def test_follows_the_protocol(ready: Ready):
@@ -224,6 +235,16 @@ def test_gradients_reach_the_parameters(ready: Ready):
 def test_contents_of_another_kind_are_refused(ready: Ready):
     with pytest.raises(EncoderError, match="reads"):
         ready.encoder.prepare(ready.modality, Image.new("RGB", (9, 9)) if ready.modality is Modality.TEXT else "a text")
+
+
+def test_all_that_meets_on_a_gpu_is_there(ready: Ready):
+    """On a device that computes as the CPU does, and refuses tensors that were left on the host."""
+    with pretended_cuda():
+        encoder = replace(ready.encoder, device=torch.device("cuda"))
+        found = encoder.encode(ready.modality, ready.samples[:3])
+    assert all(parameter.is_cuda for parameter in encoder.module.parameters())
+    for space, vectors in found.items():
+        np.testing.assert_allclose(vectors, ready.alone[space][:3], atol=1e-5, rtol=0)
 
 
 @pytest.mark.gpu

@@ -1,11 +1,14 @@
 """What must hold of fused vectors whatever the catalog."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import SpaceMismatchError, UsageError
+from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion, load_fusion
 from mmrec.fusion.fusion import Fusion, fit
@@ -194,3 +197,28 @@ def test_files_keep_every_number_and_refuse_damage(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(StoreError, match="not a readable fusion file"):
             load_fusion(path)
+
+
+@given(seeds, weights, st.floats(0.02, 1), st.floats(0.02, 1))
+@settings(max_examples=25, deadline=None)
+def test_confidence_scales_weights_and_a_score_is_still_their_sum_of_cosines(seed, by_modality, own, across):
+    plain, vectors = fitted(seed, by_modality)
+    measured = (
+        Agreement("audio", 60, 0.5, 0.4, 0.6, own),
+        Agreement("pixels-bridge.image", 60, 0.5, 0.4, 0.6, across),
+        Agreement("image", 60, 0.9, 0.9, 0.9, 1.0),
+    )
+    fusion = replace(plain, agreements=measured)
+    expected = plain.weights * np.array([1, 1, 1, own], dtype=np.float32)
+    np.testing.assert_allclose(fusion.strengths, expected / expected.sum(), rtol=1e-5)
+    items = fused(fusion, vectors)
+    np.testing.assert_allclose((items**2).sum(axis=1), 1, atol=1e-4)
+    for against, reach in ((None, 1.0), (frozenset({Modality.IMAGE}), across)):
+        query = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, against)
+        pairs = zip(fusion.slices, fusion.strengths, strict=True)
+        lengths = [np.linalg.norm(query[part]) * np.sqrt(weight) for part, weight in pairs]
+        assert sum(lengths) == pytest.approx(reach, abs=1e-5)
+        # Of a text's score, the block that it meets from outside has the share that its confidence leaves it.
+        if against is None:
+            image = by_modality[Modality.IMAGE]
+            assert lengths[2] / lengths[0] == pytest.approx(0.5 * across * image / by_modality[Modality.TEXT], rel=1e-4)

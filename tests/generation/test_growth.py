@@ -13,6 +13,7 @@ from mmrec.generation import build
 from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import open_generation
+from mmrec.generation.recipe import Recipe
 from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -118,8 +119,8 @@ def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
     for layout in stores:
         before = open_generation(layout, numbers(layout)[-1])
         tables = open_tables(layout, before.fusion.blocks)
-        fusions.append(fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, 512, seed=0))
-        other = fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, 512, seed=1)
+        fusions.append(fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=0)))
+        other = fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=1))
         assert not np.array_equal(other.means[0], fusions[-1].means[0])
     assert 5 < fusions[0].fitted_on[0] < 40
     np.testing.assert_array_equal(fusions[0].means[0], fusions[1].means[0])

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pretended_cuda import pretended_cuda
 
 from indexers import IndexersError, IndexSpec, devices, faiss_module
+from indexers.exact import ExactIndex
 from indexers.faiss_index import FaissIndex
 
 
@@ -52,6 +54,20 @@ def test_a_gpu_that_is_not_there_is_refused():
     graph = FaissIndex.build(IndexSpec("HNSW32,Flat", "ip"), np.arange(8), np.eye(8, dtype=np.float32))
     with pytest.raises(IndexersError, match="allowed on a GPU are Flat"):
         graph.on_gpu()
+
+
+def test_exact_search_brings_all_that_it_needs_to_its_device(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    rows, allowed = np.arange(60) * 3, np.arange(0, 180, 9)
+    plain = ExactIndex.build(IndexSpec("Exact", "ip"), rows, vectors)
+    plain.save(tmp_path / "exact")
+    with pretended_cuda():
+        on_cuda = ExactIndex.load(tmp_path / "exact", device="cuda")
+        assert on_cuda.vectors.is_cuda
+        for k, some in ((5, None), (100, None), (3, allowed)):
+            one, other = (index.search(vectors[:7], k, allowed=some) for index in (plain, on_cuda))
+            np.testing.assert_array_equal(one.rows, other.rows)
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
 @pytest.mark.gpu

@@ -194,6 +194,7 @@ def test_weights_beyond_floats_are_refused() -> None:
 
 
 def test_weights_by_modality() -> None:
+    assert grammar.parse_weights("auto") == {}
     assert grammar.parse_weights("text=2, image=.5") == {Modality.TEXT: 2, Modality.IMAGE: 0.5, Modality.AUDIO: 1}
     for wrong in ("", "text", "text=", "text=-1", "text=inf", "smell=1", "text=1,text=2", "text=0,image=0,audio=0"):
         with pytest.raises(UsageError):

@@ -21,7 +21,8 @@ from mmrec.encoders.hub.networks import features_of, load_config, load_network
 from mmrec.encoders.hub.notes import noted
 from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.pictures import checked_picture, load_processor, padded_patches, patches, picture_side
-from mmrec.encoders.hub.source import ModelFiles, find_model, space_name
+from mmrec.encoders.hub.positions import use_exact_positions
+from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
@@ -91,6 +92,7 @@ class HubImageText:
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
         if not (hasattr(network, "get_text_features") and hasattr(network, "get_image_features")):
             raise EncoderError(f"{self.model} is a {type(network).__name__}, which does not join pictures and texts.")
+        use_exact_positions(network)
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
@@ -125,8 +127,9 @@ class HubImageText:
         if self._config.model_type != "siglip2":
             return {"pixel_values": torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)}
         pixels, real, shapes = padded_patches([sample.tensor for sample in samples])
-        given = {"pixel_values": pixels.to(self.dtype), "pixel_attention_mask": real, "spatial_shapes": shapes}
-        return {name: value.to(self.device) for name, value in given.items()}
+        pixels, real = pixels.to(self.device, self.dtype), real.to(self.device)
+        # The shapes are read as plain numbers; on a GPU each of them would be waited for.
+        return {"pixel_values": pixels, "pixel_attention_mask": real, "spatial_shapes": shapes}
 
     @once
     def _files(self) -> ModelFiles:
@@ -140,7 +143,9 @@ class HubImageText:
 
     @property
     def _decided(self) -> str:
-        return fingerprint(pin=self._files.pin, kind="image-text", lower=self.lower, version=1)
+        # Version 2 of SigLIP 2: positions of pictures of one column of patches, which torch gets wrong on the CPU.
+        version = 2 if read_json(self._files.folder / "config.json").get("model_type") == "siglip2" else 1
+        return fingerprint(pin=self._files.pin, kind="image-text", lower=self.lower, version=version)
 
     @once
     def _config(self) -> Any:  # noqa: ANN401
