@@ -15,6 +15,7 @@ from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import open_log
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
@@ -149,7 +150,8 @@ def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
 
 def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules: Cleaning) -> Split:
     if asked.split == "leave-one-out":
-        split = leave_one_out(Histories.of(clean(events, rules, known)[0], known), rules)
+        cleaned = clean(events, rules, known)[0]
+        split = leave_one_out(Histories.of(cleaned, known, read_ratings(cleaned, rules.kinds)), rules)
     else:
         split = time_split(events, known, time_cutoff(events, asked.quantile, rules), rules)
     # What is held out is chosen by ids alone, and before targets are dropped.

@@ -17,7 +17,7 @@ from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog, open_log
 from mmrec.behaviour.sources.open import open_events
-from mmrec.behaviour.stats import event_stats
+from mmrec.behaviour.stats import RatingStats, event_stats, rating_stats
 from mmrec.behaviour.times import TimeRule
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -66,8 +66,11 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
     with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
         tally = import_events(source, log, kinds, times, _Reporter(advance))
         total = len(log)
+        ratings = rating_stats(log, kinds) if source.columns.value else []
     for refusal in tally.examples:
         console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
+    for read in ratings:
+        console.note(_rated(read, kinds))
     counts = {name: count for name, count in asdict(tally).items() if name != "examples"}
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
@@ -120,6 +123,16 @@ def _counted(log: EventLog, advance: Advance) -> Iterator[pa.RecordBatch]:
     for batch in log.scan():
         yield batch
         advance(len(batch))
+
+
+def _rated(read: RatingStats, kinds: Kinds) -> str:
+    threshold = kinds.ratings[read.kind]
+    how = "compared with the means of their users and items" if threshold is None else f"from {threshold:g} up a like"
+    return (
+        f"{read.ratings:,} ratings ({read.kind}) from {read.low:g} to {read.high:g}, mean {read.mean:.2f}: "
+        f"{read.likes:,} count as likes, {read.dislikes:,} as dislikes, {how}. To read them otherwise, write [ratings] "
+        "in a file for --kinds."
+    )
 
 
 def _shown(columns: EventColumns) -> str:

@@ -79,7 +79,7 @@ class Recommender:
 
     def _person(self, snapshot: Snapshot, done: Sequence[Did]) -> Person:
         rows = snapshot.items.rows_of(list(dict.fromkeys(one.item for one in done)))
-        return as_person(done, rows, self._events.kinds)
+        return as_person(done, rows, self._events.kinds, self._events.ratings(done))
 
     def _prepared(self) -> tuple[Snapshot, TasteSpace, PopularLists]:
         snapshot = self._snapshot()

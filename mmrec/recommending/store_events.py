@@ -9,7 +9,9 @@ import pyarrow as pa
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import Appended, EventLog, open_log
+from mmrec.behaviour.log_ratings import LogRatings
 from mmrec.behaviour.popularity import Popular, RecentPopularity
+from mmrec.behaviour.ratings import Ratings
 from mmrec.recommending.person import Did
 from mmrec.store.layout import Layout
 
@@ -29,6 +31,7 @@ class StoreEvents:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
         self._popularity = RecentPopularity(self.kinds)
+        self._ratings = LogRatings(self.kinds)
 
     def record(self, events: Sequence[Event]) -> Appended:
         """Append events; they are durable when this returns. The log is made where there is none."""
@@ -40,7 +43,14 @@ class StoreEvents:
             return []
         found = self._opened().history(user)
         moments = found["time"].cast(pa.int64()).to_pylist()
-        return list(map(Did, found["item"].to_pylist(), found["kind"].to_pylist(), moments))
+        columns = (found["item"].to_pylist(), found["kind"].to_pylist(), moments, found["value"].to_pylist())
+        return list(map(Did, *columns))
+
+    def ratings(self, done: Sequence[Did]) -> Ratings:
+        """Return how the ratings of a person are read, by all the ratings that the log has now."""
+        if not self._is_there() or not any(one.kind in self.kinds.ratings and one.value is not None for one in done):
+            return {}
+        return self._ratings.read(self._opened())
 
     def popular(self) -> Popular:
         """Return what is popular now."""
