@@ -28,6 +28,7 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.dial import turn
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Evaluation, Protocol
+from mmrec.evaluation.faded import fit_faded
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
@@ -103,7 +104,7 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     split = _split(asked, _events(asked, layout), known, Cleaning(kinds=kinds))
     baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
     models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
-    models["interests"] = [_interests(candidates, models[RecentPopularity().name][0])]
+    models["interests"] = [_interests(split, candidates, kinds, models[RecentPopularity().name][0])]
     towers = _towers(asked, kinds)
     if towers is not None:
         models |= towers(split, candidates)
@@ -122,11 +123,12 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     return found, facts
 
 
-def _interests(candidates: Candidates, cold: Scorer) -> Scorer:
+def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scorer) -> Scorer:
     """What recommends where nothing was trained."""
     assert candidates.vectors is not None  # noqa: S101 - a store has some
     model = ContentInterests(candidates.vectors.shape[1])
-    return UserModelScorer(model, candidates, cold=cold, name="interests")
+    interests = UserModelScorer(model, candidates, cold=popular, name="interests")
+    return fit_faded(split.train_and_validation(), candidates, kinds, interests, popular)
 
 
 def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.Towers | None":
@@ -164,6 +166,9 @@ def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules
 
 def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     facts = {"split": _SPLITS[asked.split]}
+    if split.live.strengths is not None:
+        low = int((split.live.strengths <= 0).sum())
+        facts["targets"] = f"liked: {low:,} ratings count as dislikes and are none"
     if split.cutoff is not None:
         moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"

@@ -176,7 +176,9 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
         scale, items = ratings[name], events.items[which]
         met, places = np.unique(items, return_inverse=True)
         shifts = np.array([scale.shift(one) for one in events.item_ids.take(met).to_pylist()])[places]
-        found[which] = scale.strengths(events.values[which].astype(np.float64), shifts, events.users[which])
+        found[which] = scale.strengths(
+            events.values[which].astype(np.float64), shifts, events.users[which].astype(np.int64)
+        )
     return found
 
 

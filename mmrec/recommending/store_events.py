@@ -12,7 +12,11 @@ from mmrec.behaviour.log import Appended, EventLog, open_log
 from mmrec.behaviour.log_ratings import LogRatings
 from mmrec.behaviour.popularity import Popular, RecentPopularity
 from mmrec.behaviour.ratings import Ratings
+from mmrec.ranking.fading import Fading
+from mmrec.recommending.fading import Fadings
 from mmrec.recommending.person import Did
+from mmrec.recommending.taste_space import TasteSpace
+from mmrec.snapshot import Snapshot
 from mmrec.store.layout import Layout
 
 __all__ = ["StoreEvents"]
@@ -32,6 +36,7 @@ class StoreEvents:
         self._log: EventLog | None = None
         self._popularity = RecentPopularity(self.kinds)
         self._ratings = LogRatings(self.kinds)
+        self._fadings = Fadings(self.kinds)
 
     def record(self, events: Sequence[Event]) -> Appended:
         """Append events; they are durable when this returns. The log is made where there is none."""
@@ -55,6 +60,10 @@ class StoreEvents:
     def popular(self) -> Popular:
         """Return what is popular now."""
         return self._popularity.read(self._opened()) if self._is_there() else _NOTHING
+
+    def fading(self, snapshot: Snapshot, space: TasteSpace) -> Fading | None:
+        """Return how far untrained lists fade from what is popular; None where the log is too short to tell."""
+        return self._fadings.read(snapshot, space, self._opened()) if self._is_there() else None
 
     def close(self) -> None:
         """Close the log; it is opened again when needed."""
