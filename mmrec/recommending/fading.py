@@ -49,12 +49,17 @@ class Fadings:
         if snapshot.generation.taste is not None:
             return None
         number = snapshot.generation.manifest.number
-        with self._lock:
-            newest = log.newest()
-            before = self._fitted
-            if before is None or before[0] != number or not before[1] <= newest <= max(100, _GROWN * before[1]):
-                self._fitted = before = (number, newest, self._fit(snapshot, space, log, newest))
+        newest, before = log.newest(), self._fitted
+        if before is not None and before[0] == number and before[1] <= newest <= max(100, _GROWN * before[1]):
             return before[2]
+        # While one request fits anew, others go on with the shares of before.
+        if self._lock.acquire(blocking=before is None or before[0] != number):
+            try:
+                if self._fitted is before:
+                    self._fitted = (number, newest, self._fit(snapshot, space, log, newest))
+            finally:
+                self._lock.release()
+        return None if self._fitted is None else self._fitted[2]
 
     def _fit(self, snapshot: Snapshot, space: TasteSpace, log: EventLog, newest: int) -> Fading | None:
         events = load_events(log.scan(max(0, newest - _EVENTS)))
