@@ -78,7 +78,7 @@ class Fading:
 
     def share(self, known: int) -> float:
         """Share after a number of events; 0 after none."""
-        return 0.0 if known < 1 else self.limit * known / (known + self.half)
+        return 0.0 if known < 1 else self.limit / (1 + self.half / known)
 
 
 def mixed(

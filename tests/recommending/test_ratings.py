@@ -1,4 +1,4 @@
-"""Values count: who loves and who hates the same items get other lists; and lists fade from popularity as they should."""
+"""Values count: who loves and who hates the same items get other lists; and lists fade from popularity."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
