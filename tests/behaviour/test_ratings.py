@@ -81,7 +81,8 @@ def test_only_ratings_are_read_and_other_scales_are_understood() -> None:
     found = strengths([*crowd(), *watched])
     assert all(math.isnan(one) for one in found["a"])
     tens = strengths([*rated("a", *range(1, 11)), *rated("b", *[6, 7, 8] * 4)])["a"]
-    assert tens[0] < tens[2] < 0 < tens[5] < tens[9]
+    assert tens[0] < tens[1] < 0
+    assert tens[2] < FAIR < 1 < tens[5] < tens[9]
     thumbs = strengths([*rated("a", 1, -1, 1, 1), *rated("b", *[1, 1, 1, -1] * 4)])["a"]
     assert thumbs[1] < 0
     assert min(thumbs[0], *thumbs[2:]) > 1
