@@ -14,7 +14,7 @@ from mmrec.training.loop import accelerator_for
 from mmrec.training.task import task_of
 from mmrec.training.train import prepare, train
 from mmrec.users.model import Past
-from mmrec.users.tower_files import load_tower, save_tower
+from mmrec.users.tower_files import load_tower
 from mmrec.users.tower_model import TowerModel
 
 
@@ -37,8 +37,7 @@ def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
     tower = {"dropout": 0.0}
     model = train(rated, contents(), ROWS, small_config(epochs=40, tower=tower), tmp_path / "told").model
     assert model.tower.config.ratings
-    save_tower(model, tmp_path / "kept")
-    model, vectors = load_tower(tmp_path / "kept"), model.items(ROWS, contents())
+    model, vectors = load_tower(tmp_path / "told"), model.items(ROWS, contents())
     times = np.array([1_600_000_000_000_000])
 
     def nearer(strength, place):
