@@ -13,6 +13,7 @@ from benchmarks.report import WORK
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays
 from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
@@ -21,7 +22,8 @@ from pipelines.catalogs.movielens import ml_100k_folder, write_catalog
 
 __all__ = ["MovieLens"]
 
-RULES = Cleaning(item_events=5)
+RULES = Cleaning(kinds=Kinds(ratings={}), item_events=5)
+"""Every rating counts as an event, whatever its stars, as in published figures."""
 NOW = 1_000_000_000_000_000
 """A moment after all events; the youngest are of 1998."""
 YEARS = np.array([1930, 1950, 1960, 1970, 1980, 1985, 1990, 1993, 1994, 1995, 1996, 1997, 1998])

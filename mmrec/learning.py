@@ -13,6 +13,7 @@ from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.errors import StoreError, UsageError
 from mmrec.generation.build import build_generation
 from mmrec.generation.generation import FUSION, Generation, open_generation
@@ -87,7 +88,7 @@ def lessons(layout: Layout, log: EventLog, rules: Cleaning) -> Lessons:
         raise UsageError(
             f"no event of {report.events:,} is left to learn from; see why with `mmrec events stats {layout.root}`"
         )
-    histories = Histories.of(events, known)
+    histories = Histories.of(events, known, read_ratings(events, rules.kinds))
     return Lessons(generation, generation.rows[there], generation.vectors_at(there), histories, report)
 
 

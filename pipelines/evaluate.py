@@ -14,6 +14,7 @@ from mmrec.behaviour.event_arrays import EventArrays, load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
@@ -26,6 +27,7 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.dial import turn
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Evaluation, Protocol
+from mmrec.evaluation.faded import fit_faded
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.report import Report
 from mmrec.evaluation.scorer import Scorer
@@ -105,7 +107,7 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     split = _split(asked, _events(asked, layout), known, Cleaning(kinds=kinds))
     baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
     models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
-    models["interests"] = [_interests(candidates, models[RecentPopularity().name][0])]
+    models["interests"] = [_interests(split, candidates, kinds, models[RecentPopularity().name][0])]
     towers = _towers(asked, kinds)
     if towers is not None:
         models |= towers(split, candidates)
@@ -124,11 +126,12 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     return found, facts
 
 
-def _interests(candidates: Candidates, cold: Scorer) -> Scorer:
+def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scorer) -> Scorer:
     """What recommends where nothing was trained."""
     assert candidates.vectors is not None  # noqa: S101 - a store has some
     model = ContentInterests(candidates.vectors.shape[1])
-    return UserModelScorer(model, candidates, cold=cold, name="interests")
+    interests = UserModelScorer(model, candidates, cold=popular, name="interests")
+    return fit_faded(split.train_and_validation(), candidates, kinds, interests, popular)
 
 
 def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.Towers | None":
@@ -152,7 +155,8 @@ def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
 
 def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules: Cleaning) -> Split:
     if asked.split == "leave-one-out":
-        split = leave_one_out(Histories.of(clean(events, rules, known)[0], known), rules)
+        cleaned = clean(events, rules, known)[0]
+        split = leave_one_out(Histories.of(cleaned, known, read_ratings(cleaned, rules.kinds)), rules)
     else:
         split = time_split(events, known, time_cutoff(events, asked.quantile, rules), rules)
     # What is held out is chosen by ids alone, and before targets are dropped.
@@ -167,6 +171,9 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     facts = {"split": _SPLITS[asked.split], "time of the request": "known to the models"}
     if asked.split == "leave-one-out" and asked.train is not None:
         facts["time of the request"] += f", but not to {TOWER}{UNTIMED}"
+    if split.live.strengths is not None:
+        low = int((split.live.strengths <= 0).sum())
+        facts["targets"] = f"liked: {low:,} ratings count as dislikes and are none"
     if split.cutoff is not None:
         moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"

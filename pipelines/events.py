@@ -18,7 +18,7 @@ from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
 from mmrec.behaviour.sources.open import open_events
-from mmrec.behaviour.stats import event_stats
+from mmrec.behaviour.stats import RatingStats, event_stats, rating_stats
 from mmrec.behaviour.times import TimeRule
 from mmrec.event_log import note_events, open_event_log
 from mmrec.store.items import ItemTable
@@ -76,6 +76,7 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
         total = len(log)
         if asked.events is None:
             note_events(Layout(asked.store), log)
+        ratings = rating_stats(log, kinds) if source.columns.value else []
     for refusal in tally.examples:
         console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
     if tally.without_item:
@@ -84,6 +85,8 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
             f"have, such as {_some(tally.lacking)}. They are kept, and count once there are such items."
         )
     counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "lacking"}}
+    for read in ratings:
+        console.note(_rated(read, kinds))
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
@@ -166,6 +169,16 @@ def _counted(log: EventLog, advance: Advance, formulas: list[int]) -> Iterator[p
         formulas.append(formula_cells(batch))
         yield batch
         advance(len(batch))
+
+
+def _rated(read: RatingStats, kinds: Kinds) -> str:
+    threshold = kinds.ratings[read.kind]
+    how = "compared with the means of their users and items" if threshold is None else f"from {threshold:g} up a like"
+    return (
+        f"{read.ratings:,} ratings ({read.kind}) from {read.low:g} to {read.high:g}, mean {read.mean:.2f}: "
+        f"{read.likes:,} count as likes, {read.dislikes:,} as dislikes, {how}. To read them otherwise, write [ratings] "
+        "in a file for --kinds."
+    )
 
 
 def _shown(columns: EventColumns) -> str:

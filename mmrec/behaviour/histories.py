@@ -1,5 +1,6 @@
 """What each person did, oldest first, as arrays that training and evaluation read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Self
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float32, Int16, Int64
 
 from mmrec.behaviour.event_arrays import EventArrays
 from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.ratings import Ratings, strengths_of
 from mmrec.errors import UsageError
 
 __all__ = ["Histories"]
@@ -18,7 +20,7 @@ __all__ = ["Histories"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histories:
-    """Histories of some people, newest event last, 22 bytes an event.
+    """Histories of some people, newest event last, 22 to 26 bytes an event.
 
     The events of the person at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
     the store, so arrays of vectors are looked up by them, and not paired with events by position.
@@ -31,6 +33,8 @@ class Histories:
         times: Microseconds since 1970 in UTC.
         values: Its value, NaN where there is none.
         kind_names: Names of the kinds.
+        strengths: What each event says as a rating, see `mmrec.behaviour.ratings`, NaN where it is none; None where
+            values do not count.
 
     """
 
@@ -41,10 +45,13 @@ class Histories:
     times: Int64[np.ndarray, "n"]
     values: Float32[np.ndarray, "n"]
     kind_names: tuple[str, ...]
+    strengths: Float32[np.ndarray, "n"] | None = None
 
     @classmethod
-    def of(cls, events: EventArrays, known: KnownItems) -> Self:
+    def of(cls, events: EventArrays, known: KnownItems, ratings: Ratings | None = None) -> Self:
         """Take cleaned events, and turn item ids into row numbers.
+
+        With `ratings` the values of ratings count; without, every event counts by its kind alone.
 
         Raises UsageError where events are not in order, or an item is not known: clean them first, with `known`.
         """
@@ -63,6 +70,7 @@ class Histories:
             events.times,
             events.values,
             events.kind_names,
+            strengths_of(events, ratings) if ratings else None,
         )
 
     def __len__(self) -> int:
@@ -100,13 +108,21 @@ class Histories:
             kinds=self.kinds[which],
             times=self.times[which],
             values=self.values[which],
+            strengths=None if self.strengths is None else self.strengths[which],
         )
+
+    def weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, "n"]:
+        """Weight of each event: that of its kind, `other` where it has none, times what it says as a rating."""
+        by_kind = np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
+        return by_kind if self.strengths is None else by_kind * np.nan_to_num(self.strengths, nan=1.0)
 
     def digest(self) -> str:
         """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""
         seen = sha256(repr((self.people.to_pylist(), self.kind_names)).encode())
         for array in (self.offsets, self.items, self.kinds, self.times, self.values):
             seen.update(np.ascontiguousarray(array).tobytes())
+        if self.strengths is not None:
+            seen.update(self.strengths.tobytes())
         return seen.hexdigest()
 
 

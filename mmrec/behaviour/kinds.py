@@ -1,5 +1,6 @@
 """The kinds of events, and how much each says about taste."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 
 from mmrec.errors import UsageError
 
-__all__ = ["DEFAULT_WEIGHTS", "Kinds", "load_kinds"]
+__all__ = ["DEFAULT_RATINGS", "DEFAULT_WEIGHTS", "Kinds", "load_kinds"]
 
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "view": 1.0,
@@ -26,10 +27,14 @@ DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
 """What a kind weighs by default.
 
 Each step of effort or cost doubles the weight: a view may be an accident (1), a click is a choice (2), a like or a
-place in the basket is a statement (4), money is the strongest one (8). To rate is to have chosen the item, whatever the
-stars, which the event's value keeps (2). What is said against an item mirrors what is said for it: a dislike takes back
-a like, and a hide, which asks never to see the item again, takes back even a purchase.
+place in the basket is a statement (4), money is the strongest one (8). To rate is to have chosen the item (2); the
+stars make it anything from a dislike to a like, see `mmrec.behaviour.ratings`. What is said against an item mirrors
+what is said for it: a dislike takes back a like, and a hide, which asks never to see the item again, takes back even
+a purchase.
 """
+
+DEFAULT_RATINGS: Final[Mapping[str, float | None]] = {"rate": None}
+"""Kinds whose values are ratings; the values of all others, such as seconds or prices, say nothing about taste."""
 
 _LONGEST: Final = 64
 
@@ -41,11 +46,14 @@ class Kinds:
     Attributes:
         weights: By kind, in lower case; below 0 speaks against the item, 0 says nothing.
         aliases: Words that a source uses, in lower case, and the kind that each stands for.
+        ratings: Kinds whose values are ratings, each with the value from which one is a like and below which it is a
+            dislike; None compares each rating with the means of its user and its item.
 
     """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     aliases: Mapping[str, str] = field(default_factory=dict)
+    ratings: Mapping[str, float | None] = field(default_factory=lambda: dict(DEFAULT_RATINGS))
 
     def __post_init__(self) -> None:
         """Raise UsageError for names that are not names, weights that are not finite, and aliases of nothing."""
@@ -59,6 +67,13 @@ class Kinds:
                 raise UsageError(
                     f"The alias {word!r} = {kind!r} must be a lower-case word that is no kind itself, for one of "
                     f"{', '.join(self.weights)}."
+                )
+        for name, threshold in self.ratings.items():
+            known = name in self.weights or name in DEFAULT_RATINGS
+            if not known or (threshold is not None and not math.isfinite(threshold)):
+                raise UsageError(
+                    f"{name!r} cannot be a kind of ratings at {threshold!r}: give one of {', '.join(self.weights)}, "
+                    "and the least value of a like, or no value to compare ratings with the means of users and items."
                 )
 
     @property
@@ -85,18 +100,44 @@ class Kinds:
 
 
 def load_kinds(path: Path) -> Kinds:
-    """Read ``[weights]``, which go over the defaults, and ``[aliases]`` from a TOML file. Raises UsageError."""
+    """Read ``[weights]`` and ``[ratings]``, which go over the defaults, and ``[aliases]``. Raises UsageError.
+
+    A kind under ``[ratings]`` is ``"relative"`` to the means of users and items, or the least value of a like, or
+    ``"ignored"``.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a TOML file that can be read: {error}.") from error
-    odd = sorted(document.keys() - {"weights", "aliases"})
+    odd = sorted(document.keys() - {"weights", "aliases", "ratings"})
     if odd:
-        raise UsageError(f"{path} has {odd[0]!r}, which is not known here; it may have [weights] and [aliases].")
+        raise UsageError(
+            f"{path} has {odd[0]!r}, which is not known here; it may have [weights], [ratings] and [aliases]."
+        )
     weights, aliases = document.get("weights", {}), document.get("aliases", {})
     if not _holds(weights, (int, float)) or not _holds(aliases, (str,)):
         raise UsageError(f"{path}: [weights] holds a number for each kind, [aliases] a kind for each word.")
-    return Kinds({**DEFAULT_WEIGHTS, **{name: float(weight) for name, weight in weights.items()}}, aliases)
+    whole = {**DEFAULT_WEIGHTS, **{name: float(weight) for name, weight in weights.items()}}
+    ratings = _ratings(document.get("ratings", {}), path)
+    return Kinds(whole, aliases, ratings)
+
+
+def _ratings(table: object, path: Path) -> dict[str, float | None]:
+    found = dict(DEFAULT_RATINGS)
+    given: dict[str, object] = table if isinstance(table, dict) else {"the whole": table}
+    for name, how in given.items():
+        if how == "ignored":
+            found.pop(name, None)
+        elif how == "relative":
+            found[name] = None
+        elif isinstance(how, int | float) and not isinstance(how, bool):
+            found[name] = float(how)
+        else:
+            raise UsageError(
+                f'{path}: {name} = {how!r} under [ratings] is not known; write "relative", "ignored", or the least '
+                "value of a like, such as 3.5."
+            )
+    return found
 
 
 def _holds(table: object, types: tuple[type, ...]) -> bool:

@@ -14,6 +14,7 @@ from mmrec.behaviour.log import EventLog
 __all__ = ["Popular", "RecentPopularity"]
 
 _DAY: Final = 86_400_000_000
+_LONGEST_GAP: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class RecentPopularity:
     """Decayed sums of the weights of events by item. Holds no person; safe to use from several threads.
 
     On one day a person counts once for a kind and an item, however often they come back to it, as far as what arrives
-    between two calls goes. Events of the future do not count. When someone is forgotten, in whatever process, all is
-    counted again without them.
+    between two calls goes. A time without any event ages what was before by four half-lives at most: after a long pause
+    the first new event does not make all else forgotten. Events of the future do not count. When someone is forgotten,
+    in whatever process, all is counted again without them.
     """
 
     def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000, patience: float = 1.0) -> None:
@@ -89,6 +91,7 @@ class RecentPopularity:
             select(EVENTS.c.item, EVENTS.c.kind, day, func.count(EVENTS.c.user.distinct()))
             .where(EVENTS.c.seq > self._now.upto, EVENTS.c.seq <= newest, EVENTS.c.time < tomorrow)
             .group_by(EVENTS.c.item, EVENTS.c.kind, day)
+            .order_by(day)
         )
         for item, kind, at, people in log.query(asked):
             weight = self._kinds.weights.get(kind, 0.0) * people
@@ -99,7 +102,8 @@ class RecentPopularity:
     def _factor(self, day: int) -> float:
         """What a day counts beside the newest day so far; a newer one makes all before it smaller."""
         if self._day is None or day > self._day:
-            fade = 0.0 if self._day is None else 0.5 ** ((day - self._day) / self._half_days)
+            gap = 0 if self._day is None else min(day - self._day, _LONGEST_GAP * self._half_days)
+            fade = 0.5 ** (gap / self._half_days)
             self._sums = {item: total * fade for item, total in self._sums.items() if total * fade}
             self._day = day
         return float(0.5 ** ((self._day - day) / self._half_days))

@@ -17,6 +17,7 @@ from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import EventArrays
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.errors import UsageError
 
 __all__ = ["Split", "hold_out_items", "hold_out_people", "leave_one_out", "time_cutoff", "time_split"]
@@ -105,17 +106,18 @@ def time_split(
     rules = Cleaning() if rules is None else rules
     before, report = clean(events.take(events.times < cutoff), rules, known, now=cutoff)
     served = replace(rules, person_events=1, item_events=1)
-    live = Histories.of(clean(events, served, known, now)[0], known)
+    ratings = read_ratings(before, rules.kinds)
+    live = Histories.of(clean(events, served, known, now)[0], known, ratings)
     targets = np.flatnonzero((live.times >= cutoff) & _wanted(live, rules))
     none = np.empty(0, dtype=np.int64)
-    return Split(Histories.of(before, known), live, targets, none, cutoff, report=report)
+    return Split(Histories.of(before, known, ratings), live, targets, none, cutoff, report=report)
 
 
 def leave_one_out(histories: Histories, rules: Cleaning | None = None) -> Split:
     """Test on each person's last event, validate on the one before, and train on all before that.
 
     This is how many papers compare; it lets a model see, for one person, what others did later. Events with a weight of
-    0 or below are no targets. Who has fewer than three others is trained on alone.
+    0 or below, low ratings among them, are no targets. Who has fewer than three others is trained on alone.
     """
     wanted = np.flatnonzero(_wanted(histories, Cleaning() if rules is None else rules))
     owners = histories.owners
@@ -171,8 +173,7 @@ def _drawn(people: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, 
 
 def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, "n"]:
     """Which events speak for their item."""
-    weights = np.array([rules.kinds.weights[name] for name in histories.kind_names])
-    return weights[histories.kinds] > 0
+    return histories.weights(rules.kinds.weights) > 0
 
 
 def _last_of_each(histories: Histories, places: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "people"]:

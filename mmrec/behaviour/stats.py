@@ -10,10 +10,13 @@ import pyarrow as pa
 from sqlalchemy import func, select
 
 from mmrec.behaviour.database.tables import EVENTS, REFUSED
+from mmrec.behaviour.event_arrays import load_events
+from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
+from mmrec.behaviour.ratings import read_ratings, strengths_of
 
-__all__ = ["EventStats", "event_stats"]
+__all__ = ["EventStats", "RatingStats", "event_stats", "rating_stats"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -49,6 +52,45 @@ class EventStats:
     unknown_items: int
     unknown_share: float
     refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatingStats:
+    """How the ratings of one kind are read.
+
+    Attributes:
+        kind: The kind.
+        ratings: Number of ratings.
+        low: The lowest value.
+        high: The highest.
+        mean: Their mean.
+        likes: How many of them count for their item.
+        dislikes: How many count against it, or not at all.
+
+    """
+
+    kind: str
+    ratings: int
+    low: float
+    high: float
+    mean: float
+    likes: int
+    dislikes: int
+
+
+def rating_stats(log: EventLog, kinds: Kinds, most: int = 500_000) -> list[RatingStats]:
+    """Read the ratings of a log; of a log with more than so many events, those that arrived last."""
+    events = load_events(log.scan(max(0, log.newest() - most)))
+    events = events.take(np.lexsort((events.order, events.times, events.users)))
+    strengths = strengths_of(events, read_ratings(events, kinds))
+    found = []
+    for code, name in enumerate(events.kind_names):
+        which = (events.kinds == code) & ~np.isnan(strengths)
+        if which.any():
+            values, likes = events.values[which].astype(np.float64), int((strengths[which] > 0).sum())
+            ends = float(values.min()), float(values.max()), float(values.mean())
+            found.append(RatingStats(name, len(values), *ends, likes, len(values) - likes))
+    return found
 
 
 def event_stats(log: EventLog, known: KnownItems) -> EventStats:

@@ -16,7 +16,7 @@ __all__ = ["counts", "past_matrix", "speaking"]
 
 def speaking(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, "n"]:
     """Which events speak for their item."""
-    return kinds.of(histories.kind_names)[histories.kinds] > 0
+    return histories.weights(kinds.weights) > 0
 
 
 def counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[np.ndarray, "items"]:

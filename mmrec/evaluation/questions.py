@@ -40,7 +40,7 @@ class Questions:
     @classmethod
     def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
         """Ask for all targets of a split, or all of its validation, each with the history that it had by then."""
-        weights = (Kinds() if kinds is None else kinds).of(split.live.kind_names)[split.live.kinds]
+        weights = split.live.weights((Kinds() if kinds is None else kinds).weights)
         targets = split.validation if validation else split.targets
         starts = split.live.offsets[split.live.owners[targets]]
         return cls(split.live, weights, targets, starts, targets, split.live.times[targets])
@@ -131,4 +131,5 @@ class Questions:
     def _past(self, span: slice) -> Past:
         names = self.live.kind_names
         kinds = tuple(names[kind] for kind in self.live.kinds[span].tolist())
-        return Past(self.live.items[span], kinds, self.weights[span], self.live.times[span])
+        strengths = None if self.live.strengths is None else self.live.strengths[span]
+        return Past(self.live.items[span], kinds, self.weights[span], self.live.times[span], strengths)

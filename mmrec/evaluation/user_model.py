@@ -86,4 +86,5 @@ class UserModelScorer:
         if there.all():
             return past
         kinds = tuple(kind for kind, keep in zip(past.kinds, there.tolist(), strict=True) if keep)
-        return Past(past.rows[there], kinds, past.weights[there], past.times[there])
+        strengths = None if past.strengths is None else past.strengths[there]
+        return Past(past.rows[there], kinds, past.weights[there], past.times[there], strengths)

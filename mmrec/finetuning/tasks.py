@@ -8,6 +8,7 @@ from mmrec.behaviour.event_arrays import load_events
 from mmrec.behaviour.histories import Histories
 from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.errors import UsageError
 from mmrec.finetuning.align import Align
 from mmrec.finetuning.coengage_task import co_engaged
@@ -49,9 +50,9 @@ def _task_of(kind: Kind, layout: Layout, material: Material, config: FinetuneCon
         raise UsageError("co-engagement is learned from events: import some with `mmrec events import STORE FILE`")
     known = KnownItems.of(ItemTable(layout.items).id_rows()).among(corpus.rows)
     rules = Cleaning()
-    histories = Histories.of(clean(load_events(log.scan()), rules, known)[0], known)
-    weights = np.array([rules.kinds.weights[name] for name in histories.kind_names])
-    return co_engaged(corpus, histories, weights[histories.kinds] > 0, config)
+    events = clean(load_events(log.scan()), rules, known)[0]
+    histories = Histories.of(events, known, read_ratings(events, rules.kinds))
+    return co_engaged(corpus, histories, histories.weights(rules.kinds.weights) > 0, config)
 
 
 def _align(corpus: Corpus, config: FinetuneConfig) -> Task:

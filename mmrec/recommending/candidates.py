@@ -1,4 +1,4 @@
-"""Vectors of a person to one list of candidates: search, leave out, lower what is like what was turned down, blend."""
+"""Vectors of a person to one list of candidates: search, leave out, lower what is like what was turned down, merge."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,22 @@ from jaxtyping import Float32, Int64
 
 from indexers.ranking import NO_ROW
 from mmrec.ranking.blend import blend
+from mmrec.ranking.fading import mixed
 from mmrec.ranking.repel import losses
 from mmrec.recommending.popular_list import PopularList
 from mmrec.recommending.taste_space import TasteSpace
 from mmrec.unit import unit
 
-__all__ = ["Candidates", "Found", "Turned", "blended_candidates", "found_for", "lowered", "popular_found"]
+__all__ = [
+    "Candidates",
+    "Found",
+    "Turned",
+    "blended_candidates",
+    "found_for",
+    "lowered",
+    "mixed_candidates",
+    "popular_found",
+]
 
 _MOST_BESIDE: Final = 500
 """Rows beyond the depth that are asked for because some will be left out; where more are, the search itself is told."""
@@ -120,6 +130,41 @@ def blended_candidates(lists: Sequence[Found], weights: Float32[np.ndarray, "m"]
     # Relevance must not rise along the list: without any wish for diversity its order is the order to show.
     relevance = np.minimum.accumulate(relevance) if len(relevance) else relevance
     return Candidates(blended.rows, blended.lists, scores, relevance)
+
+
+def mixed_candidates(
+    space: TasteSpace,
+    people: Float32[np.ndarray, "m dim"],
+    lists: Sequence[Found],
+    share: float,
+    turned: Turned,
+    most: int,
+) -> Candidates:
+    """Make one list by the scores of `mmrec.ranking.fading`, lowered by what was turned down.
+
+    Args:
+        space: Where the items lie.
+        people: Vectors that the lists were searched with.
+        lists: What each found, and at last what is popular, as `popular_found` gives it.
+        share: Share of the likeness in the scores.
+        turned: What the person turned down.
+        most: Items at most.
+
+    """
+    popular = lists[-1]
+    rows = np.unique(np.concatenate([one.rows for one in lists]))
+    near = space.vectors(rows) @ people.T
+    popularity = np.zeros(len(rows), dtype=np.float32)
+    popularity[np.searchsorted(rows, popular.rows)] = popular.scores
+    likeness = near.max(axis=1)
+    ranks = mixed(popularity, likeness, share)
+    by_past = mixed(np.zeros_like(popularity), likeness, share) >= ranks / 2
+    if len(turned.vectors):
+        ranks -= losses(unit(space.contents(rows)) @ turned.vectors.T, turned.strengths, share * likeness)
+    order = np.argsort(-ranks, kind="stable")[:most]
+    which = np.where(by_past, near.argmax(axis=1), len(people))
+    scores = np.where(by_past, likeness, popularity)
+    return Candidates(rows[order], which[order], scores[order], _between_ends(ranks[order]))
 
 
 def _between_ends(ranks: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:

@@ -8,8 +8,17 @@ from jaxtyping import Float32, Int64
 
 from mmrec.query import Hit
 from mmrec.ranking.diversify import diversify
+from mmrec.ranking.fading import Fading
 from mmrec.recommending.answer import Because, Recommended, Source
-from mmrec.recommending.candidates import Candidates, Turned, blended_candidates, found_for, lowered, popular_found
+from mmrec.recommending.candidates import (
+    Candidates,
+    Turned,
+    blended_candidates,
+    found_for,
+    lowered,
+    mixed_candidates,
+    popular_found,
+)
 from mmrec.recommending.person import Person
 from mmrec.recommending.popular_list import PopularList
 from mmrec.recommending.reasons import reasons
@@ -24,7 +33,10 @@ from mmrec.users.model import Interests
 __all__ = ["ENOUGH", "Placed", "hits_for", "place", "popular_share", "ranked"]
 
 ENOUGH: Final = 3.0
-"""Sum of weights from which a list is owed to the person alone: three views, two clicks, or one like."""
+"""Sum of weights from which a list is owed to the person alone: three views, two clicks, or one like.
+
+This holds where the log has too few events to tell; where it has enough, `mmrec.ranking.fading` says how far.
+"""
 
 DEPTH: Final = 200
 """Candidates that are blended and spread, where the list itself is not longer."""
@@ -70,12 +82,14 @@ def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, "content"
     return Placed(interests, wish, Turned(*turned_down(person.past, contents)))
 
 
-def popular_share(person: Person, placed: Placed) -> float:
+def popular_share(person: Person, placed: Placed, fading: Fading | None = None) -> float:
     """How much of a list what is popular has: all for a stranger, nothing for whom enough is known or who asks."""
     if placed.text is not None:
         return 0.0
     if not len(placed.vectors):
         return 1.0
+    if fading is not None:
+        return 1 - fading.share(len(person.past))
     weights = person.past.weights
     return max(0.0, 1 - float(weights[weights > 0].sum()) / ENOUGH)
 
@@ -87,15 +101,22 @@ def ranked(
     popular: PopularList,
     allowed: Int64[np.ndarray, "a"] | None,
     wishes: Wishes,
+    fading: Fading | None = None,
 ) -> tuple[Candidates, Int64[np.ndarray, "k"]]:
-    """Return the candidates, and the places among them of those to show, in order; popular ones are the last list."""
+    """Return the candidates, and the places among them of those to show, in order; popular ones are the last list.
+
+    Where `fading` was fitted, what is popular and what is like the past are mixed by score, else by seats.
+    """
     depth = max(DEPTH, 2 * wishes.k)
     left_out = np.union1d(person.seen, person.turned_down) if wishes.exclude_seen else person.turned_down
-    share = popular_share(person, placed)
+    share = popular_share(person, placed, fading)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
     lists = found_for(space, placed.vectors, _deep_enough(weights[:-1], wishes.k, depth), left_out, allowed)
     lists.append(popular_found(popular.met() if lists else popular, depth, left_out))
-    candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
+    if fading is not None and 0 < share < 1:
+        candidates = mixed_candidates(space, placed.vectors, lists, 1 - share, placed.turned, depth)
+    else:
+        candidates = blended_candidates(lowered(space, lists, placed.turned), weights, depth)
     dial = float(wishes.diversity)
     units = unit(space.contents(candidates.rows)) if dial else np.zeros((len(candidates.rows), 0), dtype=np.float32)
     return candidates, diversify(candidates.relevance, units, wishes.k, dial)

@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32
 
+from mmrec.behaviour.ratings import FAIR
 from mmrec.fusion.fusion import Fusion
 from mmrec.recommending.answer import Because
 from mmrec.recommending.person import Person
@@ -21,6 +22,8 @@ def reasons(
 ) -> list[tuple[Because, ...]]:
     """Return for each item the liked items of the past that are most like it by content, each once.
 
+    An item that was rated below average is no reason, even where it counts a little for what is like it.
+
     Args:
         fusion: Knows the modalities of the vectors.
         person: Whose past it is.
@@ -28,7 +31,10 @@ def reasons(
         items: Fused vectors of the items to explain.
 
     """
-    latest = {int(row): place for place, row in enumerate(person.past.rows.tolist()) if person.past.weights[place] > 0}
+    good = person.past.weights > 0
+    if person.past.strengths is not None:
+        good &= ~(person.past.strengths < FAIR)
+    latest = {int(person.past.rows[place]): place for place in np.flatnonzero(good).tolist()}
     against = set(person.turned_down.tolist())
     places = np.array(sorted(place for row, place in latest.items() if row not in against), dtype=np.int64)
     if not len(places):

@@ -61,10 +61,11 @@ class Recommender:
         person = self._person(snapshot, done)
         wish = None if text is None else self._queries.make([Part("text", text)], snapshot, None)
         placed = place(space, person, wish, now)
-        share = popular_share(person, placed)
+        fading = None if text is not None or not len(placed.vectors) else self._events.fading(snapshot, space)
+        share = popular_share(person, placed, fading)
         popular = popular_lists.read(self._events.popular(), wishes.where) if share else PopularList.empty()
         allowed = snapshot.rows_allowed(wishes.where, None)
-        chosen = ranked(space, person, placed, popular, allowed, wishes)
+        chosen = ranked(space, person, placed, popular, allowed, wishes, fading)
         hits = hits_for(snapshot, space, person, placed, chosen, explain=wishes.explain)
         return Recommendations(
             tuple(hits),
@@ -81,7 +82,7 @@ class Recommender:
 
     def _person(self, snapshot: Snapshot, done: Sequence[Did]) -> Person:
         rows = snapshot.items.rows_of(list(dict.fromkeys(one.item for one in done)))
-        return as_person(done, rows, self._events.kinds)
+        return as_person(done, rows, self._events.kinds, self._events.ratings(done))
 
     def _prepared(self) -> tuple[Snapshot, TasteSpace, PopularLists]:
         snapshot = self._snapshot()

@@ -69,7 +69,7 @@ class Objective(nn.Module):
         """Sum of the losses of all targets."""
         catalog = self._catalog(batch)
         vectors = nn.functional.embedding(catalog.find(batch.items), catalog.vectors)
-        read = self.tower.people(Sequences(vectors, batch.kinds, batch.liked, batch.times, batch.asked))
+        read = self.tower.people(Sequences(vectors, batch.kinds, batch.liked, batch.times, batch.asked, batch.ratings))
         return self._losses(read, catalog, batch.targets, batch.targets >= 0).sum()
 
     def _catalog(self, batch: Batch) -> _Catalog:

@@ -61,7 +61,7 @@ class Ranking:
         windows = Windows(np.maximum(firsts, targets - tower.config.window), targets)
         batch = batch_of(self.events, windows, np.arange(len(targets))).to(device)
         given = nn.functional.embedding(batch.items, vectors)
-        read = tower.people(Sequences(given, batch.kinds, batch.liked, batch.times, batch.asked))
+        read = tower.people(Sequences(given, batch.kinds, batch.liked, batch.times, batch.asked, batch.ratings))
         at = torch.arange(len(targets), device=device)
         newest = torch.from_numpy(np.maximum(windows.stops - windows.starts - 1, 0)).to(device)
         scores = tower.scale * torch.einsum("nmd,id->nmi", read.vectors[at, newest], vectors)

@@ -49,8 +49,7 @@ def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, se
 
 
 def _held_out(histories: Histories, weights: Mapping[str, float]) -> Task:
-    liked = np.array([weights.get(name, 1.0) > 0 for name in histories.kind_names], dtype=bool)[histories.kinds]
-    places = np.flatnonzero(liked)
+    places = np.flatnonzero(histories.weights(weights, 1.0) > 0)
     owners = histories.owners[places]
     newest = np.append(owners[1:] != owners[:-1], np.ones(min(1, len(owners)), dtype=bool))
     newest &= places - histories.offsets[owners] >= 2

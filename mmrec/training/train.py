@@ -92,7 +92,8 @@ def train(
         rows: Row number of each.
         config: Sizes and settings.
         folder: Where results are kept; made if it is not there.
-        weights: Weight of each kind of event; those at 0 or below are looked at, but are not to be predicted.
+        weights: Weight of each kind of event; those at 0 or below, and low ratings, are looked at, but are not to be
+            predicted.
         said: Called with each epoch that is done.
 
     Raises:
@@ -135,7 +136,8 @@ def prepare(
     rows, contents = rows[order], contents[order]
     _check_items(task, rows)
     kinds = config.tower.kinds or task.train.kind_names
-    sizes = config.tower.model_copy(update={"kinds": kinds})
+    ratings = config.tower.ratings or task.train.strengths is not None
+    sizes = config.tower.model_copy(update={"kinds": kinds, "ratings": ratings})
     known, counts = np.unique(task.train.items, return_counts=True)
     torch.manual_seed(config.seed)
     own = contents[np.searchsorted(rows, known)]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mmrec.behaviour.histories import Histories
+from mmrec.users.rating_levels import rating_levels
 
 __all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]
 
@@ -25,6 +26,7 @@ class Events:
         liked: Whether it speaks for its item.
         times: Microseconds since 1970 in UTC.
         offsets: Where each person's events begin, and at last where all end.
+        ratings: Level of each event's rating, 0 where it is none.
 
     """
 
@@ -33,6 +35,7 @@ class Events:
     liked: Bool[np.ndarray, "n"]
     times: Int64[np.ndarray, "n"]
     offsets: Int64[np.ndarray, "people_and_one"]
+    ratings: Int64[np.ndarray, "n"]
 
     @classmethod
     def of(
@@ -44,13 +47,13 @@ class Events:
     ) -> "Events":
         """Take histories; `rows` are ascending and hold the items of all events."""
         codes = np.array([kinds.index(name) + 1 if name in kinds else 0 for name in histories.kind_names])
-        liked = np.array([weights.get(name, 1.0) > 0 for name in histories.kind_names])
         return cls(
             np.searchsorted(rows, histories.items),
             codes[histories.kinds].astype(np.int64),
-            liked[histories.kinds],
+            histories.weights(weights, 1.0) > 0,
             histories.times,
             histories.offsets,
+            rating_levels(histories.strengths, len(histories.items)),
         )
 
 
@@ -77,6 +80,7 @@ class Batch:
         liked: Whether the event speaks for its item.
         times: Microseconds since 1970.
         asked: Time of the next event.
+        ratings: Levels of ratings.
 
     """
 
@@ -86,6 +90,7 @@ class Batch:
     liked: Bool[Tensor, "b l"]
     times: Int64[Tensor, "b l"]
     asked: Int64[Tensor, "b l"]
+    ratings: Int64[Tensor, "b l"]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -140,4 +145,5 @@ def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, "b"]) ->
         torch.from_numpy(events.liked[here]),
         torch.from_numpy(events.times[here]),
         torch.from_numpy(events.times[following]),
+        torch.from_numpy(events.ratings[here]),
     )

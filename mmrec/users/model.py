@@ -20,8 +20,9 @@ class Past:
     Attributes:
         rows: Row number of each event's item.
         kinds: Name of each event's kind.
-        weights: Weight of each event's kind; below 0 speaks against the item.
+        weights: Weight of each event, of its kind and its rating; below 0 speaks against the item.
         times: Microseconds since 1970 in UTC, ascending.
+        strengths: What each says as a rating, see `mmrec.behaviour.ratings`, NaN where it is none; None without any.
 
     """
 
@@ -29,6 +30,7 @@ class Past:
     kinds: tuple[str, ...]
     weights: Float32[np.ndarray, "n"]
     times: Int64[np.ndarray, "n"]
+    strengths: Float32[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         """Number of events."""

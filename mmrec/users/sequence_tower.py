@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mmrec.users.dropout import Dropout
+from mmrec.users.rating_levels import RATING_LEVELS
 from mmrec.users.readout import Read, Readout
 from mmrec.users.sequences import Sequences
 from mmrec.users.spread import spread
@@ -28,7 +29,8 @@ class SequenceTower(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.window, width) * 0.02)
         self.kinds = nn.Embedding(len(config.kinds) + 1, width)
         self.gaps = nn.Embedding(TIME_BUCKETS, width) if config.ask_time else None
-        for table in (self.kinds, self.gaps):
+        self.ratings = nn.Embedding(RATING_LEVELS, width) if config.ratings else None
+        for table in (self.kinds, self.gaps, self.ratings):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
         self.spans = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS)) if config.spans else None
@@ -45,6 +47,8 @@ class SequenceTower(nn.Module):
         state = entered + self.positions[:length] + self.kinds(batch.kinds)
         if self.gaps is not None:
             state = state + self.gaps(time_buckets(batch.asked - batch.times))
+        if self.ratings is not None:
+            state = state + self.ratings(batch.ratings)
         state = self.drop(state)
         bias = self._bias(batch.times)
         for block in self.blocks:

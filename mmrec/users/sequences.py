@@ -19,6 +19,7 @@ class Sequences:
         times: When it was, microseconds since 1970 in UTC.
         asked: When the question was put that is answered after this event: in training the time of the next event, in
             service, for the last one, now.
+        ratings: Level of each event's rating, 0 where it is none.
 
     """
 
@@ -27,3 +28,4 @@ class Sequences:
     liked: Bool[Tensor, "b l"]
     times: Int64[Tensor, "b l"]
     asked: Int64[Tensor, "b l"]
+    ratings: Int64[Tensor, "b l"]

@@ -26,6 +26,7 @@ class TowerConfig(BaseModel):
         ask_time: Whether it makes use of how long ago the newest event was when it is asked.
         spans: Whether attention is biased by the time between two events.
         kinds: Kinds of events that it tells apart; others are all alike to it.
+        ratings: Whether it is told how an item was rated; training turns this on where values count as ratings.
 
     """
 
@@ -46,6 +47,7 @@ class TowerConfig(BaseModel):
     ask_time: bool = True
     spans: bool = True
     kinds: tuple[str, ...] = ()
+    ratings: bool = False
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "TowerConfig":

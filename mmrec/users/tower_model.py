@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from mmrec.users.model import Interests, Moments, Past, moments_of
+from mmrec.users.rating_levels import rating_levels
 from mmrec.users.readout import Read
 from mmrec.users.sequences import Sequences
 from mmrec.users.tower import Tower
@@ -80,7 +81,7 @@ class TowerModel:
         length = max(1, min(config.window, max(len(past) for past in pasts)))
         shape = (len(pasts), length)
         given = np.zeros((*shape, config.dim), dtype=np.float32)
-        kinds, times, asked = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+        kinds, times, asked, ratings = (np.zeros(shape, dtype=np.int64) for _ in range(4))
         liked = np.zeros(shape, dtype=bool)
         codes = {name: code for code, name in enumerate(config.kinds, start=1)}
         for row, (past, own) in enumerate(zip(pasts, vectors, strict=True)):
@@ -92,7 +93,8 @@ class TowerModel:
             liked[row, :count] = past.weights[-count:] > 0
             times[row, :count] = past.times[-count:]
             asked[row, :count] = np.append(past.times[-count:][1:], moments[row])
-        arrays = (given, kinds, liked, times, asked)
+            ratings[row, :count] = rating_levels(past.strengths, len(past))[-count:]
+        arrays = (given, kinds, liked, times, asked, ratings)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
     def _interests(self, read: Read, row: int, events: int) -> Interests:

@@ -217,6 +217,29 @@ def test_a_verdict_without_questions_is_refused_before_anything_is_trained(tmp_p
     assert len(said) < 12
 
 
+def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
+    layout = Layout(tmp_path / "store")
+    index(layout)
+    log, start = open_log(layout.events), datetime(2026, 1, 1, tzinfo=UTC)
+    # Everybody takes an item rated 5, one rated 1, and the next one rated 5.
+    log.append(
+        [
+            Event(f"p{who}", f"i{(3 * who + at) % 60}", "rate", start + timedelta(minutes=60 * who + at), stars)
+            for who in range(60)
+            for at, stars in enumerate((5.0, 1.0, 5.0))
+        ]
+    )
+    batches = [batch.select(["id", "_rowid"]).to_pydict() for batch in ItemTable(layout.items).id_rows()]
+    rows = {name: row for one in batches for name, row in zip(one["id"], one["_rowid"], strict=True)}
+    corpus = Corpus.of(list(rows.values()), {TEXT: [[named(TEXT, name)] for name in rows]})
+    vectors = {TEXT: np.eye(len(rows), dtype=np.float32)}
+    task = task_of("coengage", layout, material(corpus, vectors), FinetuneConfig(device="cpu"), log)
+    log.close()
+    pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.learned), strict=True))
+    assert pairs
+    assert all(int(two[1:]) == (int(one[1:]) + 2) % 60 and int(one[1:]) % 3 == 0 for one, two in pairs)
+
+
 def test_co_engagement_without_events_says_where_they_come_from():
     corpus, vectors = paired(20)
     with pytest.raises(UsageError, match="mmrec events import STORE"):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -54,6 +55,9 @@ def test_import_stats_export_forget(tmp_path, ratings, capfd):
     said = capfd.readouterr().err
     assert "user = user_id, item = item_id, time = timestamp, value = rating; every event is a 'rate'" in said
     assert "row 2000, timestamp: The time 'never' is neither" in said
+    assert re.search(
+        r"2,000 ratings \(rate\) from 1 to 5, mean 3\.\d\d: 1,\d{3} count as likes, \d{3} as dislikes", said
+    )
     assert answer("import", store, ratings)["known"] == 2000
     assert [row["row"] for row in answer("refused", store)["refused"]] == [2000, 2001, 2002]
 

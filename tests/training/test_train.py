@@ -24,6 +24,35 @@ def loop_of(data, **settings):
     return prepare(task, contents(), ROWS, config, accelerator_for(config), DEFAULT_WEIGHTS)
 
 
+def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
+    """Whoever rates an item high goes on with the one after it, whoever rates it low with the one before."""
+    random, last = np.random.default_rng(0), len(ROWS) - 1
+    firsts, loves = random.integers(1, last, 60), random.random(60) < 0.5
+    told = [ROWS[[first, first + (1 if love else -1)]] for first, love in zip(firsts, loves, strict=True)]
+    # A third event, so that the second is no validation.
+    histories = histories_of([np.append(one, ROWS[0]) for one in told], kind_names=("rate",))
+    strengths = np.full(len(histories.items), 1.0, dtype=np.float32)
+    strengths[histories.offsets[:-1]] = np.where(loves, 2, -2)
+    rated = replace(histories, strengths=strengths)
+    tower = {"dropout": 0.0}
+    model = train(rated, contents(), ROWS, small_config(epochs=40, tower=tower), tmp_path / "told").model
+    assert model.tower.config.ratings
+    model, vectors = load_tower(tmp_path / "told"), model.items(ROWS, contents())
+    times = np.array([1_600_000_000_000_000])
+
+    def nearer(strength, place):
+        """Whether a person is nearer to the item after than to the one before."""
+        past = Past(ROWS[[place]], ("rate",), np.ones(1, np.float32), times, np.array([strength], np.float32))
+        (found,) = model.people([past], [vectors[[place]]], int(times[0]) + 10**6)
+        return bool(found.vectors[0] @ (vectors[place + 1] - vectors[place - 1]) > 0)
+
+    right = [nearer(2.0, place) and not nearer(-2.0, place) for place in range(1, last)]
+    assert np.mean(right) >= 0.8
+    plain = train(histories, contents(), ROWS, small_config(epochs=1), tmp_path / "plain").model
+    assert not plain.tower.config.ratings
+    assert not any("ratings" in name for name in plain.tower.state_dict())
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -1,5 +1,7 @@
 """Windows: each event learned once, none with its own future, padding that counts for nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -49,6 +51,19 @@ def test_batches_share_all_windows_out(given_lengths, size, seed):
     shared = batches(windows, size, random)
     assert sorted(np.concatenate(shared).tolist() if shared else []) == list(range(len(windows)))
     assert all(0 < len(one) <= size for one in shared)
+
+
+def test_ratings_are_inputs_and_low_ones_no_targets():
+    stars = np.array([np.nan, -1.5, 0.4, 2.0], dtype=np.float32)
+    histories = replace(histories_of([ROWS[[0, 1, 2, 3]]], kind_names=("rate",)), strengths=stars)
+    batch = batch_of(
+        Events.of(histories, ROWS, ("rate",), {"rate": 2.0}),
+        cut(histories.offsets, 10, True, np.random.default_rng(0)),
+        np.array([0]),
+    )
+    assert batch.targets.tolist() == [[-1, 2, 3]]
+    assert batch.liked.tolist() == [[True, False, True]]
+    assert batch.ratings.tolist() == [[0, 1, 3]]
 
 
 def test_a_batch_holds_what_was_met_next_and_no_target_that_was_disliked():

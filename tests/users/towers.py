@@ -60,4 +60,5 @@ def sequences(length, seed=0, people=1, dim=8):
         torch.from_numpy(kinds != 2),
         torch.from_numpy(times),
         torch.from_numpy(np.append(times[:, 1:], times[:, -1:] + 10**6, axis=1)),
+        torch.zeros(kinds.shape, dtype=torch.int64),
     )
