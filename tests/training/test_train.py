@@ -40,14 +40,14 @@ def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
     model, vectors = load_tower(tmp_path / "told"), model.items(ROWS, contents())
     times = np.array([1_600_000_000_000_000])
 
-    def nearer(strength, place):
-        """Whether a person is nearer to the item after than to the one before."""
+    def leaning(strength, place):
+        """How much nearer a person is to the item after than to the one before."""
         past = Past(ROWS[[place]], ("rate",), np.ones(1, np.float32), times, np.array([strength], np.float32))
         (found,) = model.people([past], [vectors[[place]]], int(times[0]) + 10**6)
-        return bool(found.vectors[0] @ (vectors[place + 1] - vectors[place - 1]) > 0)
+        return float(found.vectors[0] @ (vectors[place + 1] - vectors[place - 1]))
 
-    right = [nearer(2.0, place) and not nearer(-2.0, place) for place in range(1, last)]
-    assert np.mean(right) >= 0.8
+    # Of a tower that is not told, both are the same.
+    assert np.mean([leaning(2.0, place) - leaning(-2.0, place) for place in range(1, last)]) > 0.1
     plain = train(histories, contents(), ROWS, small_config(epochs=1), tmp_path / "plain").model
     assert not plain.tower.config.ratings
     assert not any("ratings" in name for name in plain.tower.state_dict())
