@@ -1,7 +1,7 @@
 """Checksums of the tables' files. Lance writes each of them once, and checks none when it reads."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmrec.errors import DamagedError, StoreError
@@ -61,7 +61,7 @@ def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
     # The name of a manifest is its version, which says nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
     checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
-    newest = _newest_known(layout, path, known)
+    newest = _newest_known(layout, path)
     if same_table and newest is not None and newest < min(file for file in files if file.suffix == MANIFEST):
         return [newest]  # it is missing, and Lance takes the version before it for the latest
     return [file for file in checked if _differs(file, known[names[file]], again=again)]
@@ -93,8 +93,12 @@ def _differs(file: Path, digest: str, *, again: bool) -> bool:
         return True
 
 
-def _newest_known(layout: Layout, path: Path, known: Mapping[str, str]) -> Path | None:
-    """The manifest of the newest version of a table that is known; the name of a newer one comes first."""
+def _newest_known(layout: Layout, path: Path) -> Path | None:
+    """The manifest of the newest version of a table that the newest generation knows: older ones may have had another.
+
+    The name of a newer version comes first.
+    """
+    known = next((sums for sums in reversed(list(_ledgers(layout))) if _holds_known(layout, path, sums)), {})
     inside = [layout.root / name for name in known if name.endswith(MANIFEST)]
     return min((file for file in inside if file.is_relative_to(path)), default=None)
 
@@ -105,11 +109,17 @@ def known_sums(layout: Layout) -> Mapping[str, str]:
     The newer generation has the last word.
     """
     known: dict[str, str] = {}
+    for sums in _ledgers(layout):
+        known |= sums
+    return known
+
+
+def _ledgers(layout: Layout) -> Iterator[Mapping[str, str]]:
+    """The lists of all generations that are whole, oldest first."""
     for number in numbers(layout):
         path = layout.generations / str(number) / LEDGER
         try:
             if file_sha256(path) == manifest(layout, number).sha256.get(LEDGER):
-                known |= json.loads(path.read_bytes())
+                yield json.loads(path.read_bytes())
         except (OSError, StoreError):
             continue
-    return known

@@ -35,7 +35,8 @@ def test_csv_rows_of_wrong_width_and_wrong_encoding(tmp_path):
     assert items[:2] == [(1, "1", "one"), (5, "5", "five")]
     assert rejects[2] == "a.csv line 3: The line has 1 cells where the header has 2."
     assert "a.csv line 4: The line has 3 cells" in rejects[3]
-    assert rejects[4] == "a.csv line 5: The line is not UTF-8."
+    hint = "It can be read as windows-1252: add --encoding windows-1252."
+    assert rejects[4] == f"a.csv line 5: The line is not UTF-8. {hint}"
 
 
 def test_csv_unclosed_quote_says_where(tmp_path):

@@ -14,6 +14,7 @@ from mmrec.generation.fitting import fit_fusion
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import open_generation
 from mmrec.generation.recipe import Recipe
+from mmrec.store.files import file_sha256
 from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
@@ -100,7 +101,9 @@ def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monk
         vectors = np.lib.format.open_memmap(folder / "vectors.npy", mode="r+")
         vectors[[1, 2]] = vectors[[2, 1]]
         vectors.flush()
-        return real(folder, made)
+        # Whoever swaps them in memory, before they are written, has the checksum right.
+        sums = {**made.sha256, "vectors.npy": file_sha256(folder / "vectors.npy")}
+        return real(folder, made.model_copy(update={"sha256": sums}))
 
     monkeypatch.setattr(build, "open_folder", swapped)
     with pytest.raises(StoreError, match=r"nothing was published.*2 of 60 items do not have the vectors"):

@@ -82,7 +82,7 @@ def test_arrays_of_another_generation_are_noticed(layout):
     for name in ("rows.npy", "modalities.npy", "vectors.npy"):
         kept = (layout.generations / "2" / name).read_bytes()
         shutil.copy(layout.generations / "1" / name, layout.generations / "2" / name)
-        with pytest.raises(StoreError, match=rf"{name} has shape .*mmrec rollback"):
+        with pytest.raises(StoreError, match=rf"{name} is damaged: .*mmrec rollback"):
             open_generation(layout, 2)
         (layout.generations / "2" / name).write_bytes(kept)
     assert open_generation(layout, 2).vectors.shape[0] == 40

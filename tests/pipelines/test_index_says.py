@@ -52,7 +52,7 @@ def test_a_column_that_one_value_makes_text_is_told_with_the_way_out(films):
     code, out, said = run("index", films / "films.csv", films / "two", *NAMED, "year,price", "--types", "year=integer")
     assert code == ExitCode.DONE
     assert "is text" not in said
-    assert "'unknown' cannot be kept as integer" in run("quarantine", films / "two")[1]
+    assert "'unknown' cannot be kept as integer" in run("quarantine", films / "two", "--json")[1]
     assert "quarantined 1" in out
     listed = json.loads(run("list", films / "two", "--where", "year > 1990", "--json")[1])["items"]
     assert {one["id"] for one in listed} == {"a", "b"}

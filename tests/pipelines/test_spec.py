@@ -92,7 +92,7 @@ def test_relative_paths_start_from_the_file(write, given, expected):
     ("text", "words"),
     [
         ("", "the key source is missing"),
-        ('source = "a"\nprune = true', "no key prune; allowed here are source, columns, types, encoders"),
+        ('source = "a"\nprune = true', "no key prune; allowed here are source, columns, types, encoding, encoders"),
         ('source = "a"\n[columns]\ntxet = "a"', "no key columns.txet; allowed here are id, text, image, audio"),
         ('source = "a"\n[columns]\ntext = [1]', r"columns.text.0 is 1: input should be a valid string"),
         ('source = "a"\n[columns]\nid = ""', "columns.id is '': string should have at least 1"),
