@@ -70,7 +70,7 @@ class SequenceTower(nn.Module):
 
 def _neutral(levels: int, width: int) -> nn.Embedding:
     """Zeros: a tower that is told ratings starts as the one that is not, and learns what they add."""
-    return nn.Embedding.from_pretrained(torch.zeros(levels, width), freeze=False)
+    return nn.Embedding(levels, width, _weight=torch.zeros(levels, width))
 
 
 class _Block(nn.Module):
