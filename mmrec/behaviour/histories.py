@@ -113,8 +113,12 @@ class Histories:
 
     def weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, "n"]:
         """Weight of each event: that of its kind, `other` where it has none, times what it says as a rating."""
-        by_kind = np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
+        by_kind = self.kind_weights(weights, other)
         return by_kind if self.strengths is None else by_kind * np.nan_to_num(self.strengths, nan=1.0)
+
+    def kind_weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, "n"]:
+        """Weight of each event's kind, `other` where it has none, whatever the event says as a rating."""
+        return np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
 
     def digest(self) -> str:
         """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""

@@ -92,8 +92,7 @@ def train(
         rows: Row number of each.
         config: Sizes and settings.
         folder: Where results are kept; made if it is not there.
-        weights: Weight of each kind of event; those at 0 or below, and low ratings, are looked at, but are not to be
-            predicted.
+        weights: Weight of each kind of event; those at 0 or below are looked at, but are not to be predicted.
         said: Called with each epoch that is done.
 
     Raises:

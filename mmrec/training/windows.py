@@ -23,7 +23,8 @@ class Events:
     Attributes:
         items: Place of each event's item in the array of rows they were made with.
         kinds: Code of each event's kind, 0 for one that the tower does not tell apart.
-        liked: Whether it speaks for its item.
+        liked: Whether its kind speaks for its item. To a tower low ratings are choices as well: it learns from them
+            what is met next, and `ratings` tells it how they were liked.
         times: Microseconds since 1970 in UTC.
         offsets: Where each person's events begin, and at last where all end.
         ratings: Level of each event's rating, 0 where it is none.
@@ -50,7 +51,7 @@ class Events:
         return cls(
             np.searchsorted(rows, histories.items),
             codes[histories.kinds].astype(np.int64),
-            histories.weights(weights, 1.0) > 0,
+            histories.kind_weights(weights, 1.0) > 0,
             histories.times,
             histories.offsets,
             rating_levels(histories.strengths, len(histories.items)),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 __all__ = ["Interests", "Moments", "Past", "UserModel", "moments_of"]
 
@@ -35,6 +35,14 @@ class Past:
     def __len__(self) -> int:
         """Number of events."""
         return len(self.rows)
+
+    @property
+    def chosen(self) -> Bool[np.ndarray, "n"]:
+        """Which events are of kinds that speak for their items, however these were rated."""
+        if self.strengths is None:
+            return self.weights > 0
+        signs = np.nan_to_num(self.strengths, nan=1.0)
+        return (self.weights * signs > 0) | (signs == 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,8 @@ class SequenceTower(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.window, width) * 0.02)
         self.kinds = nn.Embedding(len(config.kinds) + 1, width)
         self.gaps = nn.Embedding(TIME_BUCKETS, width) if config.ask_time else None
-        self.ratings = nn.Embedding(RATING_LEVELS, width) if config.ratings else None
-        for table in (self.kinds, self.gaps, self.ratings):
+        self.ratings = _neutral(RATING_LEVELS, width) if config.ratings else None
+        for table in (self.kinds, self.gaps):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
         self.spans = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS)) if config.spans else None
@@ -66,6 +66,11 @@ class SequenceTower(nn.Module):
         between = between.masked_fill(later, TIME_BUCKETS)
         never = self.spans.new_full((self.config.heads, 1), -torch.inf)
         return spread(torch.cat([self.spans, never], dim=1), between)
+
+
+def _neutral(levels: int, width: int) -> nn.Embedding:
+    """Zeros: a tower that is told ratings starts as the one that is not, and learns what they add."""
+    return nn.Embedding(levels, width, _weight=torch.zeros(levels, width))
 
 
 class _Block(nn.Module):

@@ -15,7 +15,7 @@ class Sequences:
     Attributes:
         vectors: Unit vector of each event's item.
         kinds: Code of each event's kind, 0 for one that is not known.
-        liked: Whether the event speaks for its item.
+        liked: Whether the event's kind speaks for its item, however it was rated.
         times: When it was, microseconds since 1970 in UTC.
         asked: When the question was put that is answered after this event: in training the time of the next event, in
             service, for the last one, now.

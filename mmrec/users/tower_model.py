@@ -90,7 +90,8 @@ class TowerModel:
             count = min(length, len(past))
             given[row, :count] = own[-count:]
             kinds[row, :count] = [codes.get(kind, 0) for kind in past.kinds[-count:]]
-            liked[row, :count] = past.weights[-count:] > 0
+            # A tower that is not told ratings has no other way to know of the low ones.
+            liked[row, :count] = (past.chosen if config.ratings else past.weights > 0)[-count:]
             times[row, :count] = past.times[-count:]
             asked[row, :count] = np.append(past.times[-count:][1:], moments[row])
             ratings[row, :count] = rating_levels(past.strengths, len(past))[-count:]

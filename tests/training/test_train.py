@@ -34,8 +34,8 @@ def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
     strengths = np.full(len(histories.items), 1.0, dtype=np.float32)
     strengths[histories.offsets[:-1]] = np.where(loves, 2, -2)
     rated = replace(histories, strengths=strengths)
-    tower = {"dropout": 0.0}
-    model = train(rated, contents(), ROWS, small_config(epochs=40, tower=tower), tmp_path / "told").model
+    config = small_config(epochs=40, batch=16, average=0.8, tower={"dropout": 0.0})
+    model = train(rated, contents(), ROWS, config, tmp_path / "told").model
     assert model.tower.config.ratings
     model, vectors = load_tower(tmp_path / "told"), model.items(ROWS, contents())
     times = np.array([1_600_000_000_000_000])

@@ -53,7 +53,7 @@ def test_batches_share_all_windows_out(given_lengths, size, seed):
     assert all(0 < len(one) <= size for one in shared)
 
 
-def test_ratings_are_inputs_and_low_ones_no_targets():
+def test_ratings_are_inputs_and_low_ones_are_targets_too():
     stars = np.array([np.nan, -1.5, 0.4, 2.0], dtype=np.float32)
     histories = replace(histories_of([ROWS[[0, 1, 2, 3]]], kind_names=("rate",)), strengths=stars)
     batch = batch_of(
@@ -61,8 +61,8 @@ def test_ratings_are_inputs_and_low_ones_no_targets():
         cut(histories.offsets, 10, True, np.random.default_rng(0)),
         np.array([0]),
     )
-    assert batch.targets.tolist() == [[-1, 2, 3]]
-    assert batch.liked.tolist() == [[True, False, True]]
+    assert batch.targets.tolist() == [[1, 2, 3]]
+    assert batch.liked.all()
     assert batch.ratings.tolist() == [[0, 1, 3]]
 
 

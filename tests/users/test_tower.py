@@ -148,6 +148,22 @@ def test_what_a_person_dislikes_is_no_part_of_their_long_term():
         )
 
 
+def test_a_tower_that_is_told_ratings_starts_as_one_that_is_not_and_counts_low_ones_as_choices():
+    told, plain = (small_tower(ratings=ratings, moved=False) for ratings in (True, False))
+    batch = sequences(5)
+    rated = replace(batch, ratings=torch.tensor([[1, 2, 3, 4, 5]]))
+    with torch.no_grad():
+        before, after = plain.people(batch), told.people(rated)
+    torch.testing.assert_close(before.vectors, after.vectors, rtol=0, atol=0)
+    strengths = np.array([2.0, -2.0, 0.0, np.nan, np.nan, -1.0], dtype=np.float32)
+    weights = np.array([4.0, -4.0, 0.0, 1.0, -8.0, 4.0], dtype=np.float32)
+    mine = Past(
+        ROWS[[0, 1, 2, 3, 4, 0]], ("rate",) * 3 + ("view", "hide", "dislike"), weights, START + np.arange(6), strengths
+    )
+    assert mine.chosen.tolist() == [True, True, True, True, False, False]
+    assert replace(mine, strengths=None).chosen.tolist() == [True, False, False, True, False, True]
+
+
 def test_whitened_contents_do_not_correlate():
     given_contents = contents(500) @ np.diag([5, 1, 1, 1, 0.5, 0.1]).astype(np.float32) + 3
     whitening = fit_whitening(given_contents, CONTENT)
