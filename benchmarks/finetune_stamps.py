@@ -40,9 +40,9 @@ Model: TypeAlias = Callable[[Seen, np.ndarray], np.ndarray]
 class Ranks:
     """Where each query's first hit came, in the whole gallery and among the fold's held-out items alone."""
 
-    whole: Float64[np.ndarray, "q"]
-    unseen: Float64[np.ndarray, "q"]
-    text: Int64[np.ndarray, "q"]
+    whole: Float64[np.ndarray, " q"]
+    unseen: Float64[np.ndarray, " q"]
+    text: Int64[np.ndarray, " q"]
 
 
 def main() -> None:

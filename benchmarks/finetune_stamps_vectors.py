@@ -42,7 +42,7 @@ class Seen:
     texts: tuple[str, ...]
     vectors: Mapping[str, Float32[np.ndarray, "n _"]]
     targets: Float32[np.ndarray, "n dim"]
-    asked: Int64[np.ndarray, "q"]
+    asked: Int64[np.ndarray, " q"]
     lost: int
     files: tuple[Path, ...]
 
@@ -59,7 +59,7 @@ def seen() -> dict[Modality, Seen]:
     }
 
 
-def held_out_by_text(texts: Sequence[str], folds: int, seed: int) -> Int64[np.ndarray, "n"]:
+def held_out_by_text(texts: Sequence[str], folds: int, seed: int) -> Int64[np.ndarray, " n"]:
     """Return each item's fold; texts that differ in case or punctuation alone are of one fold."""
     said = [re.sub(r"\W+", " ", text.casefold()).strip() for text in texts]
     distinct = sorted(set(said))

@@ -39,7 +39,7 @@ class ExactIndex:
     """
 
     spec: IndexSpec
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     vectors: Float32[torch.Tensor, "n dim"]
 
     @classmethod
@@ -169,7 +169,7 @@ class ExactIndex:
         return ranked(rows, scores, k)
 
     def _candidates(
-        self, queries: Float32[torch.Tensor, "q dim"], count: int, positions: Int64[torch.Tensor, "p"] | None
+        self, queries: Float32[torch.Tensor, "q dim"], count: int, positions: Int64[torch.Tensor, " p"] | None
     ) -> Int64[torch.Tensor, "q count"]:
         step = max(1, SCORES_AT_ONCE // len(queries))
         best = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
@@ -183,8 +183,8 @@ class ExactIndex:
         return LAST_POSITION - (best & LAST_POSITION)
 
     def _chunks(
-        self, step: int, positions: Int64[torch.Tensor, "p"] | None
-    ) -> Iterator[tuple[Int64[torch.Tensor, "c"], Float32[torch.Tensor, "c dim"]]]:
+        self, step: int, positions: Int64[torch.Tensor, " p"] | None
+    ) -> Iterator[tuple[Int64[torch.Tensor, " c"], Float32[torch.Tensor, "c dim"]]]:
         device = self.vectors.device
         for start in range(0, len(self) if positions is None else len(positions), step):
             if positions is None:
@@ -216,7 +216,7 @@ class ExactIndex:
 LAST_POSITION = 0xFFFF_FFFF
 
 
-def _keys(scores: Float32[torch.Tensor, "q c"], places: Int64[torch.Tensor, "c"]) -> Int64[torch.Tensor, "q c"]:
+def _keys(scores: Float32[torch.Tensor, "q c"], places: Int64[torch.Tensor, " c"]) -> Int64[torch.Tensor, "q c"]:
     # One integer holds score and position: higher score first, then lower position. Top-k alone leaves ties to chance.
     bits = (scores + 0.0).view(torch.int32)  # adding zero makes -0.0 equal to 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFF_FFFF)

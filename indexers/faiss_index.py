@@ -37,7 +37,7 @@ class FaissIndex:
     def __init__(
         self,
         spec: IndexSpec,
-        rows: Int64[np.ndarray, "n"],
+        rows: Int64[np.ndarray, " n"],
         index: Native,
         *,
         file: IndexFile | None = None,
@@ -117,7 +117,7 @@ class FaissIndex:
         return int(self._index.d)
 
     @property
-    def rows(self) -> Int64[np.ndarray, "n"]:
+    def rows(self) -> Int64[np.ndarray, " n"]:
         """Row numbers held, ascending."""
         return self._rows
 

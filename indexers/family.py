@@ -26,7 +26,7 @@ class Among:
 
     """
 
-    positions: Int64[np.ndarray, "p"]
+    positions: Int64[np.ndarray, " p"]
     count: int
 
     @property

@@ -67,8 +67,8 @@ class IndexFile:
 
     path: Path
     header: Header
-    rows: Int64[np.ndarray, "n"]
-    payload: UInt8[np.ndarray, "b"]
+    rows: Int64[np.ndarray, " n"]
+    payload: UInt8[np.ndarray, " b"]
 
     def require(self, kind: str) -> None:
         """Raise IndexFileError if the payload is of another kind."""
@@ -78,7 +78,9 @@ class IndexFile:
             )
 
 
-def write_index_file(path: Path, header: Header, rows: Int64[np.ndarray, "n"], payload: Callable[[Write], None]) -> str:
+def write_index_file(
+    path: Path, header: Header, rows: Int64[np.ndarray, " n"], payload: Callable[[Write], None]
+) -> str:
     """Write an index atomically: it is there whole, or as it was.
 
     Returns:

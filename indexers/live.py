@@ -46,7 +46,7 @@ class LiveIndex:
         metric: Metric,
         segments: Sequence[Index] = (),
         *,
-        stored: Callable[[Int64[np.ndarray, "n"]], Shaped[np.ndarray, "..."]] | None = None,
+        stored: Callable[[Int64[np.ndarray, " n"]], Shaped[np.ndarray, "..."]] | None = None,
     ) -> None:
         """Start from immutable segments, oldest first: a row held by several counts in the last one.
 
@@ -88,7 +88,7 @@ class LiveIndex:
         return self._metric
 
     @property
-    def rows(self) -> Int64[np.ndarray, "n"]:
+    def rows(self) -> Int64[np.ndarray, " n"]:
         """Row numbers held, in no promised order."""
         state = self._state
         parts = [segment.visible for segment in state.segments]

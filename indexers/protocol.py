@@ -27,7 +27,7 @@ class Index(Protocol):
         ...
 
     @property
-    def rows(self) -> Int64[np.ndarray, "n"]:
+    def rows(self) -> Int64[np.ndarray, " n"]:
         """Row numbers held, in no promised order."""
         ...
 
@@ -49,13 +49,13 @@ class Index(Protocol):
         queries: Float32[np.ndarray, "q dim"],
         k: int,
         *,
-        allowed: Int64[np.ndarray, "a"] | None = None,
+        allowed: Int64[np.ndarray, " a"] | None = None,
         search: Mapping[str, int] | None = None,
     ) -> Neighbours:
         """Return the k best rows of each query, among `allowed` row numbers if given. Raises BadVectorsError."""
         ...
 
-    def vectors_of(self, rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+    def vectors_of(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
         """Return vectors by row number as it holds them, decoded where it holds codes. Raises BadVectorsError."""
         ...
 

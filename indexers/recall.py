@@ -56,17 +56,17 @@ class RecallSample:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     vectors: Float[np.ndarray, "n dim"]
     metric: Metric
     queries: Float32[np.ndarray, "q dim"]
-    own: Float32[np.ndarray, "q"]
-    least: Float32[np.ndarray, "q"]
+    own: Float32[np.ndarray, " q"]
+    least: Float32[np.ndarray, " q"]
     k: int
 
     @classmethod
     def of(
-        cls, rows: Int64[np.ndarray, "n"], vectors: Float[np.ndarray, "n dim"], metric: Metric, seed: int = 0
+        cls, rows: Int64[np.ndarray, " n"], vectors: Float[np.ndarray, "n dim"], metric: Metric, seed: int = 0
     ) -> Self:
         """Draw a sample and search it exactly, a piece of the vectors in memory at a time."""
         count, k = min(SAMPLE, len(rows)), min(NEIGHBOURS, len(rows))
@@ -117,7 +117,7 @@ def _scores(
 
 def _kth_best(
     queries: Float32[np.ndarray, "q dim"], vectors: Float[np.ndarray, "n dim"], metric: Metric, k: int
-) -> Float32[np.ndarray, "q"]:
+) -> Float32[np.ndarray, " q"]:
     """The k-th highest exact score of each query."""
     best = np.full((len(queries), max(k, 1)), -np.inf, dtype=np.float32)
     for start in range(0, len(vectors), ROWS_PER_PIECE):

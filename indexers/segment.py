@@ -30,8 +30,8 @@ class Segment:
     """
 
     index: Index
-    rows: Int64[np.ndarray, "n"]
-    hidden: Int64[np.ndarray, "h"]
+    rows: Int64[np.ndarray, " n"]
+    hidden: Int64[np.ndarray, " h"]
 
     @classmethod
     def of(cls, index: Index) -> "Segment":
@@ -39,13 +39,13 @@ class Segment:
         # An index promises no order of its rows, and what is looked up here is looked up by bisection.
         return cls(index, np.sort(index.rows), np.empty(0, dtype=np.int64))
 
-    def hiding(self, rows: Int64[np.ndarray, "a"]) -> "Segment":
+    def hiding(self, rows: Int64[np.ndarray, " a"]) -> "Segment":
         """Return the segment with these rows hidden too; rows that it does not hold are ignored."""
         hidden = np.union1d(self.hidden, rows[contains(self.rows, rows)])
         return self if len(hidden) == len(self.hidden) else replace(self, hidden=hidden)
 
     @cached_property
-    def visible(self) -> Int64[np.ndarray, "v"]:
+    def visible(self) -> Int64[np.ndarray, " v"]:
         """Rows that count, ascending."""
         return self.rows[~contains(self.hidden, self.rows)]
 
@@ -57,7 +57,7 @@ class Segment:
         self,
         queries: Shaped[np.ndarray, "..."],
         k: int,
-        allowed: Int64[np.ndarray, "a"] | None,
+        allowed: Int64[np.ndarray, " a"] | None,
         search: Mapping[str, int] | None,
     ) -> Neighbours:
         """Return the k best rows that count."""

@@ -10,7 +10,7 @@ from indexers.vectors import chunk_rows
 __all__ = ["decided", "search_among", "stored_vectors"]
 
 
-def stored_vectors(holder: Native, positions: Int64[np.ndarray, "p"]) -> Float32[np.ndarray, "p dim"]:
+def stored_vectors(holder: Native, positions: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, "p dim"]:
     """Return vectors by position, decoded where they are held as codes."""
     if not isinstance(holder, faiss.IndexFlatCodes):
         return holder.reconstruct_batch(positions)
@@ -22,7 +22,7 @@ def stored_vectors(holder: Native, positions: Int64[np.ndarray, "p"]) -> Float32
 
 
 def search_among(
-    holder: Native, queries: Float32[np.ndarray, "q dim"], k: int, positions: Int64[np.ndarray, "p"]
+    holder: Native, queries: Float32[np.ndarray, "q dim"], k: int, positions: Int64[np.ndarray, " p"]
 ) -> Found:
     """Search exactly among ascending positions, by the vectors as held. Needs k <= p."""
     if isinstance(holder, faiss.IndexFlat):

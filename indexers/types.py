@@ -62,11 +62,11 @@ class Matches:
 
     """
 
-    starts: Int64[np.ndarray, "bounds"]
-    rows: Int64[np.ndarray, "m"]
-    scores: Float32[np.ndarray, "m"]
+    starts: Int64[np.ndarray, " bounds"]
+    rows: Int64[np.ndarray, " m"]
+    scores: Float32[np.ndarray, " m"]
 
-    def of(self, query: int) -> tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
+    def of(self, query: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
         """Return row numbers and scores of one query, by its place."""
         some = slice(self.starts[query], self.starts[query + 1])
         return self.rows[some], self.scores[some]

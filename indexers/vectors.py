@@ -58,7 +58,7 @@ def unit(vectors: Float32[np.ndarray, "n dim"], peak: Float32[np.ndarray, "n 1"]
     return np.divide(scaled, norms, out=scaled, where=norms > 0)
 
 
-def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "n"]:
+def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
     """Return row numbers as int64. Raises BadVectorsError where they are not a list of whole numbers."""
     array = np.asarray(rows)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
@@ -70,7 +70,7 @@ def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "n"]:
     return array.astype(np.int64)
 
 
-def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return the row numbers in ascending order, and the permutation that sorts them.
 
     Raises:
@@ -90,7 +90,7 @@ def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.n
     return ascending, order
 
 
-def contains(ascending: Int64[np.ndarray, "n"], rows: Int64[np.ndarray, "a"]) -> Bool[np.ndarray, "a"]:
+def contains(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " a"]) -> Bool[np.ndarray, " a"]:
     """Tell which of `rows` occur in an ascending array."""
     if not ascending.size:
         return np.zeros(len(rows), dtype=np.bool_)
@@ -98,7 +98,7 @@ def contains(ascending: Int64[np.ndarray, "n"], rows: Int64[np.ndarray, "a"]) ->
     return np.asarray(ascending[np.minimum(places, len(ascending) - 1)] == rows)
 
 
-def positions_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "p"]:
+def positions_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " p"]:
     """Return where `rows` stand in an ascending array: ascending, each once, unknown rows left out."""
     wanted = as_rows(rows)
     found = np.searchsorted(ascending, wanted[contains(ascending, wanted)])
@@ -110,7 +110,7 @@ def positions_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..
     return np.flatnonzero(mask)
 
 
-def places_of(ascending: Int64[np.ndarray, "n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, "a"]:
+def places_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " a"]:
     """Return where each of `rows` stands in an ascending array. Raises BadVectorsError for a row that is not in it."""
     wanted = as_rows(rows)
     known = contains(ascending, wanted)

@@ -15,7 +15,7 @@ from indexers.vectors import as_vectors, chunk_rows
 
 __all__ = ["Source", "gathered", "within"]
 
-Fetch = Callable[[Int64[np.ndarray, "n"]], Shaped[np.ndarray, "..."]]
+Fetch = Callable[[Int64[np.ndarray, " n"]], Shaped[np.ndarray, "..."]]
 
 PAIRS_AT_ONCE = 1 << 22
 
@@ -25,7 +25,7 @@ ROUNDING = 2.0**-22
 TINY = 1e-36
 """What n products may lose below the smallest float32."""
 
-Piece = tuple[Int64[np.ndarray, "m"], Int64[np.ndarray, "m"], Float[np.ndarray, "m"]]
+Piece = tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"], Float[np.ndarray, " m"]]
 """Query, row number and score of each match."""
 
 
@@ -39,7 +39,7 @@ class Source:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     fetch: Fetch
 
 
@@ -97,13 +97,13 @@ def _may_reach(
     return np.asarray(squares <= least**2 * (1 + rounding) + rounding * (lengths[0] + lengths[1]) ** 2 + TINY)
 
 
-def _norms(vectors: Float32[np.ndarray, "n dim"]) -> Float[np.ndarray, "n"]:
+def _norms(vectors: Float32[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
     return np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
 
 
 def _scores(
     queries: Float32[np.ndarray, "m dim"], vectors: Float32[np.ndarray, "m dim"], metric: Metric
-) -> Float[np.ndarray, "m"]:
+) -> Float[np.ndarray, " m"]:
     one, other = queries.astype(np.float64), vectors.astype(np.float64)
     if metric == "l2":
         return -np.sqrt(np.square(one - other).sum(axis=1))

@@ -195,7 +195,7 @@ def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
     )
 
 
-def _units(queries: Sequence[JudgedQuery]) -> Int64[np.ndarray, "q"]:
+def _units(queries: Sequence[JudgedQuery]) -> Int64[np.ndarray, " q"]:
     """A number for each query, the same for equal ones."""
     numbered: dict[tuple[str, str], int] = {}
     return np.array([numbered.setdefault((q.part.kind, q.part.value), len(numbered)) for q in queries], dtype=np.int64)

@@ -13,7 +13,7 @@ __all__ = ["found_hits"]
 
 
 def found_hits(
-    snapshot: Snapshot, query: Float32[np.ndarray, "dim"], rows: Sequence[int], left_out: set[str]
+    snapshot: Snapshot, query: Float32[np.ndarray, " dim"], rows: Sequence[int], left_out: set[str]
 ) -> list[Hit]:
     """Return the items of rows, best first as they are given, with what each modality adds to their scores.
 

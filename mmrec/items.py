@@ -23,7 +23,7 @@ Value: TypeAlias = Scalar | list[Scalar]
 class Waveform:
     """Mono sound: float32 samples in [-1, 1] and their rate in hertz."""
 
-    samples: Float32[np.ndarray, "n"]
+    samples: Float32[np.ndarray, " n"]
     rate: int
 
     @property

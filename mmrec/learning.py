@@ -50,7 +50,7 @@ class Lessons:
     """
 
     generation: Generation
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     contents: Float32[np.ndarray, "n content"]
     histories: Histories
     cleaning: CleaningReport

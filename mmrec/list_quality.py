@@ -57,7 +57,7 @@ def quality_of(
     one: Sequence[Sequence[int]],
     other: Sequence[Sequence[int]],
     right: Sequence[Sequence[int]],
-    units: Int64[np.ndarray, "q"],
+    units: Int64[np.ndarray, " q"],
     k: int,
     seed: int = 0,
 ) -> Quality:
@@ -87,7 +87,7 @@ def quality_of(
 
 def _each(
     lists: Sequence[Sequence[int]], right: Sequence[Sequence[int]], metric: str, cut: int
-) -> Float64[np.ndarray, "q"]:
+) -> Float64[np.ndarray, " q"]:
     found = []
     for rows, wanted in zip(lists, right, strict=True):
         places = {row: rank for rank, row in enumerate(rows, 1)}

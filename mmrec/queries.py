@@ -46,7 +46,7 @@ class QueryMaker:
 
     def make(
         self, parts: Sequence[Part], snapshot: Snapshot, against: frozenset[Modality] | None
-    ) -> Float32[np.ndarray, "dim"]:
+    ) -> Float32[np.ndarray, " dim"]:
         """Weighted mean of the parts' vectors, each scaled so that an item which matches it wholly would score 1.
 
         Parts that meet nothing but contents of another kind reach the confidence that the store has in such matches.
@@ -68,7 +68,7 @@ class QueryMaker:
             )
         return mixed.astype(np.float32)
 
-    def _part(self, part: Part, snapshot: Snapshot, against: frozenset[Modality] | None) -> Float32[np.ndarray, "dim"]:
+    def _part(self, part: Part, snapshot: Snapshot, against: frozenset[Modality] | None) -> Float32[np.ndarray, " dim"]:
         fusion = snapshot.generation.fusion
         if part.kind == "item":
             return _item(part.value, snapshot, fusion, against)
@@ -92,7 +92,7 @@ class QueryMaker:
 
     def _encode(
         self, modality: Modality, data: bytes, encoders: Sequence[Encoder]
-    ) -> dict[Space, Float32[np.ndarray, "_"]]:
+    ) -> dict[Space, Float32[np.ndarray, " _"]]:
         """One content in all the spaces its encoders have."""
         able = [encoder for encoder in encoders if modality in query_spaces(encoder)]
         content = decode_apart(modality, data, limits_for(encoders, Limits()))
@@ -105,7 +105,7 @@ class QueryMaker:
         return vectors
 
 
-def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, "_"]], made_with: str) -> None:
+def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, " _"]], made_with: str) -> None:
     """Raise SpaceMismatchError for vectors of an encoder that is not the one, but bears the name of one, of the items.
 
     Other blocks could still be met, and the answer would be half of one.
@@ -123,7 +123,7 @@ def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, "_
 
 def _item(
     item_id: str, snapshot: Snapshot, fusion: Fusion, against: frozenset[Modality] | None
-) -> Float32[np.ndarray, "dim"]:
+) -> Float32[np.ndarray, " dim"]:
     found = snapshot.items.by_id([item_id])
     if item_id not in found:
         raise UnknownIdError(f"there is no item {item_id!r}; see what there is with `mmrec search` or `mmrec status`")

@@ -38,7 +38,7 @@ class Snapshot:
     generation: Generation
     items: ItemTable
     live: LiveIndex
-    tail_rows: Int64[np.ndarray, "t"]
+    tail_rows: Int64[np.ndarray, " t"]
     tail_vectors: Float32[np.ndarray, "t dim"]
     tail_modalities: np.ndarray
 
@@ -56,14 +56,14 @@ class Snapshot:
         found[fresh] = self.tail_vectors[where[fresh]]
         return found
 
-    def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, "n"]:
+    def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, " n"]:
         """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""
         bits = modality_bits(modalities)
         built = self.generation.rows[(self.generation.modalities & bits) > 0]
         replaced, _ = _find(self.tail_rows, built)
         return np.union1d(built[~replaced], self.tail_rows[(self.tail_modalities & bits) > 0])
 
-    def rows_allowed(self, where: str | None, against: frozenset[Modality] | None) -> Int64[np.ndarray, "n"] | None:
+    def rows_allowed(self, where: str | None, against: frozenset[Modality] | None) -> Int64[np.ndarray, " n"] | None:
         """Rows a query may answer with; None for all. Raises UsageError where the filter cannot be used."""
         matching = self.items.rows(where) if where is not None else None
         if against is None:
@@ -120,8 +120,8 @@ def count_contents(items: ItemTable, blocks: Sequence[Block], left_out: Sequence
 
 
 def _find(
-    ascending: Int64[np.ndarray, "n"], wanted: Int64[np.ndarray, "m"]
-) -> tuple[Bool[np.ndarray, "m"], Int64[np.ndarray, "m"]]:
+    ascending: Int64[np.ndarray, " n"], wanted: Int64[np.ndarray, " m"]
+) -> tuple[Bool[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
     if not len(ascending):
         return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
     places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)

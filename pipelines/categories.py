@@ -10,7 +10,7 @@ __all__ = ["category_shares"]
 
 
 def category_shares(
-    items: ItemTable, column: str, rows: Int64[np.ndarray, "items"]
+    items: ItemTable, column: str, rows: Int64[np.ndarray, " items"]
 ) -> Float32[np.ndarray, "items categories"]:
     """Read a column; a text with commas, or a list, is several categories in equal shares. Rows must be ascending.
 

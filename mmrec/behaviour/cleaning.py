@@ -106,7 +106,7 @@ def clean(
     total = len(events)
     steps: list[CleaningStep] = []
 
-    def step(name: str, keep: Callable[[EventArrays], Bool[np.ndarray, "n"]]) -> EventArrays:
+    def step(name: str, keep: Callable[[EventArrays], Bool[np.ndarray, " n"]]) -> EventArrays:
         left = events.take(keep(events))
         steps.append(CleaningStep(name, len(events) - len(left), len(left)))
         return left
@@ -134,7 +134,7 @@ def _coded(events: EventArrays, kinds: Kinds) -> EventArrays:
     return replace(events, kinds=coded, kind_names=kinds.names)
 
 
-def _are_first(events: EventArrays) -> Bool[np.ndarray, "n"]:
+def _are_first(events: EventArrays) -> Bool[np.ndarray, " n"]:
     """Which events are not the same as an earlier one: person, item, kind and time."""
     order = np.lexsort((events.order, events.kinds, events.items, events.times, events.users))
     alike = _same_as_before(events.users, order) & _same_as_before(events.items, order)
@@ -142,7 +142,7 @@ def _are_first(events: EventArrays) -> Bool[np.ndarray, "n"]:
     return _placed(~alike, order)
 
 
-def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "people"]:
+def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " people"]:
     """Who did too much in too little time; events are ordered by person and time."""
     robots = np.zeros(len(events.people), dtype=bool)
     last, first = events.users[rules.robot_events - 1 :], events.users[: len(events) - rules.robot_events + 1]
@@ -152,11 +152,11 @@ def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "people"]:
     return robots
 
 
-def _are_known(events: EventArrays, rows: Int64[np.ndarray, "items"] | None) -> Bool[np.ndarray, "n"]:
+def _are_known(events: EventArrays, rows: Int64[np.ndarray, " items"] | None) -> Bool[np.ndarray, " n"]:
     return np.ones(len(events), dtype=bool) if rows is None else rows[events.items] >= 0
 
 
-def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "n"]:
+def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:
     """Which events are not the same once more, so soon that it says nothing new."""
     dull = np.isin(events.kinds, [rules.kinds.names.index(name) for name in rules.collapsed])
     order = np.lexsort((events.order, events.times, events.kinds, events.items, events.users))
@@ -166,7 +166,7 @@ def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "n"]:
     return ~dull | _placed(~(again & soon), order)
 
 
-def _have_enough(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "n"]:
+def _have_enough(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:
     """Which events are of items and people with enough of them; an item's events are counted first."""
     keep = np.ones(len(events), dtype=bool)
     while True:
@@ -177,13 +177,13 @@ def _have_enough(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, "n"]:
             return keep
 
 
-def _same_as_before(column: np.ndarray, order: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+def _same_as_before(column: np.ndarray, order: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Whether each value, in an order, is that of the one before it there."""
     ordered = column[order]
     return np.concatenate([np.zeros(min(1, len(order)), dtype=bool), ordered[1:] == ordered[:-1]])
 
 
-def _placed(flags: Bool[np.ndarray, "n"], order: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+def _placed(flags: Bool[np.ndarray, " n"], order: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Flags in an order, back in the places of the events."""
     placed = np.empty(len(flags), dtype=bool)
     placed[order] = flags

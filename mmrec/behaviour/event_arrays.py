@@ -35,18 +35,18 @@ class EventArrays:
     people: pa.StringArray
     item_ids: pa.StringArray
     kind_names: tuple[str, ...]
-    users: Int32[np.ndarray, "n"]
-    items: Int32[np.ndarray, "n"]
-    kinds: Int16[np.ndarray, "n"]
-    times: Int64[np.ndarray, "n"]
-    order: Int64[np.ndarray, "n"]
-    values: Float32[np.ndarray, "n"]
+    users: Int32[np.ndarray, " n"]
+    items: Int32[np.ndarray, " n"]
+    kinds: Int16[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
+    order: Int64[np.ndarray, " n"]
+    values: Float32[np.ndarray, " n"]
 
     def __len__(self) -> int:
         """Number of events."""
         return len(self.times)
 
-    def take(self, which: Bool[np.ndarray, "n"] | Int64[np.ndarray, "m"]) -> Self:
+    def take(self, which: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> Self:
         """The events of a mask, or of places in their order; the names stay, used or not."""
         parts = {part.name: getattr(self, part.name) for part in fields(self)}
         chosen = {name: part[which] if isinstance(part, np.ndarray) else part for name, part in parts.items()}
@@ -59,12 +59,12 @@ class _Names:
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
 
-    def codes(self, texts: pa.Array) -> Int32[np.ndarray, "n"]:
+    def codes(self, texts: pa.Array) -> Int32[np.ndarray, " n"]:
         coded = texts.dictionary_encode()
         known = [self._codes.setdefault(text, len(self._codes)) for text in coded.dictionary.to_pylist()]
         return np.array(known, dtype=np.int32)[coded.indices.to_numpy(zero_copy_only=False)]
 
-    def ascending(self) -> tuple[pa.StringArray, Int32[np.ndarray, "names"]]:
+    def ascending(self) -> tuple[pa.StringArray, Int32[np.ndarray, " names"]]:
         """The texts in order, and the place there of each text by the number that it was given."""
         texts = pa.array(list(self._codes), pa.string())
         order = pc.sort_indices(texts).to_numpy()
@@ -113,7 +113,7 @@ def _joined(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
 
 
-def _ranks(ids: np.ndarray) -> Int64[np.ndarray, "n"]:
+def _ranks(ids: np.ndarray) -> Int64[np.ndarray, " n"]:
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[np.argsort(ids)] = np.arange(len(ids))
     return ranks

@@ -39,13 +39,13 @@ class Histories:
     """
 
     people: pa.StringArray
-    offsets: Int64[np.ndarray, "people_and_one"]
-    items: Int64[np.ndarray, "n"]
-    kinds: Int16[np.ndarray, "n"]
-    times: Int64[np.ndarray, "n"]
-    values: Float32[np.ndarray, "n"]
+    offsets: Int64[np.ndarray, " people_and_one"]
+    items: Int64[np.ndarray, " n"]
+    kinds: Int16[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
+    values: Float32[np.ndarray, " n"]
     kind_names: tuple[str, ...]
-    strengths: Float32[np.ndarray, "n"] | None = None
+    strengths: Float32[np.ndarray, " n"] | None = None
 
     @classmethod
     def of(cls, events: EventArrays, known: KnownItems, ratings: Ratings | None = None) -> Self:
@@ -78,12 +78,12 @@ class Histories:
         return len(self.people)
 
     @property
-    def lengths(self) -> Int64[np.ndarray, "people"]:
+    def lengths(self) -> Int64[np.ndarray, " people"]:
         """Number of events of each person."""
         return np.diff(self.offsets)
 
     @property
-    def owners(self) -> Int64[np.ndarray, "n"]:
+    def owners(self) -> Int64[np.ndarray, " n"]:
         """Place of each event's person in `people`."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
@@ -96,7 +96,7 @@ class Histories:
         """Where the events of the person at a place lie."""
         return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
 
-    def keep(self, which: Bool[np.ndarray, "n"]) -> Self:
+    def keep(self, which: Bool[np.ndarray, " n"]) -> Self:
         """The histories made of some of the events; who has none left is left out."""
         counts = np.bincount(self.owners[which], minlength=len(self))
         there = counts > 0
@@ -111,12 +111,12 @@ class Histories:
             strengths=None if self.strengths is None else self.strengths[which],
         )
 
-    def weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, "n"]:
+    def weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, " n"]:
         """Weight of each event: that of its kind, `other` where it has none, times what it says as a rating."""
         by_kind = self.kind_weights(weights, other)
         return by_kind if self.strengths is None else by_kind * np.nan_to_num(self.strengths, nan=1.0)
 
-    def kind_weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, "n"]:
+    def kind_weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, " n"]:
         """Weight of each event's kind, `other` where it has none, whatever the event says as a rating."""
         return np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
 

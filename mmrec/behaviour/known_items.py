@@ -22,7 +22,7 @@ class KnownItems:
     """
 
     ids: pa.StringArray
-    rows: Int64[np.ndarray, "items"]
+    rows: Int64[np.ndarray, " items"]
 
     @classmethod
     def of(cls, batches: Iterable[pa.RecordBatch]) -> "KnownItems":
@@ -39,7 +39,7 @@ class KnownItems:
         columns = {"id": pa.array(ids, pa.string()), "_rowid": pa.array(range(len(ids)), pa.int64())}
         return cls.of([pa.record_batch(columns)])
 
-    def among(self, rows: Int64[np.ndarray, "some"]) -> "KnownItems":
+    def among(self, rows: Int64[np.ndarray, " some"]) -> "KnownItems":
         """Those of some row numbers."""
         there = np.isin(self.rows, rows)
         return KnownItems(self.ids.filter(pa.array(there)), self.rows[there])
@@ -48,7 +48,7 @@ class KnownItems:
         """Number of items."""
         return len(self.ids)
 
-    def rows_of(self, ids: pa.StringArray) -> Int64[np.ndarray, "n"]:
+    def rows_of(self, ids: pa.StringArray) -> Int64[np.ndarray, " n"]:
         """Row number of each id, -1 where there is no such item."""
         places = pc.index_in(ids, value_set=self.ids).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         found = places >= 0

@@ -77,7 +77,7 @@ class LogWriter:
         """Drop what an earlier import refused of the same source."""
         self._connection.execute(delete(REFUSED).where(REFUSED.c.source == source))
 
-    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
+    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which events have an id of their own that belongs to another event, in the log or before them here."""
         clashing = np.zeros(len(ids), dtype=bool)
         places = np.flatnonzero(prepared.named).tolist()

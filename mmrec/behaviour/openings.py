@@ -32,12 +32,12 @@ class Opening:
     person: int
     known: int
     past: slice
-    targets: Int64[np.ndarray, "t"]
+    targets: Int64[np.ndarray, " t"]
     moment: int
 
 
 def openings(
-    histories: Histories, weights: Float32[np.ndarray, "n"], counts: tuple[int, ...], people: int, seed: int = 0
+    histories: Histories, weights: Float32[np.ndarray, " n"], counts: tuple[int, ...], people: int, seed: int = 0
 ) -> list[Opening]:
     """Ask about each of so many users after each number of events, as far as they go on; drawn by the seed.
 
@@ -73,7 +73,7 @@ class DecayedPopularity:
     """Popularity as it was at any moment: sums of the weights of events, halved with every week of age."""
 
     def __init__(
-        self, histories: Histories, weights: Float32[np.ndarray, "n"], rows: Int64[np.ndarray, "items"]
+        self, histories: Histories, weights: Float32[np.ndarray, " n"], rows: Int64[np.ndarray, " items"]
     ) -> None:
         """Take all events; `rows` are ascending, and items that are not among them do not count."""
         places = np.searchsorted(rows, histories.items)
@@ -83,7 +83,7 @@ class DecayedPopularity:
         self._places, self._weights = places[there][order], weights[there][order]
         self._times = histories.times[there][order]
 
-    def at(self, moment: int, half_days: float = 7.0) -> Float32[np.ndarray, "items"]:
+    def at(self, moment: int, half_days: float = 7.0) -> Float32[np.ndarray, " items"]:
         """Popularity of each item by what came before a moment; 0 for what was not liked, all in all."""
         life = half_days * _DAY
         first, last = np.searchsorted(self._times, [moment - int(_LIVES * life), moment]).tolist()

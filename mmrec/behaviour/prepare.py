@@ -40,8 +40,8 @@ class Prepared:
     """
 
     events: pa.Table
-    rows: Int64[np.ndarray, "n"]
-    named: Bool[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    named: Bool[np.ndarray, " n"]
     refused: tuple[Refusal, ...] = ()
 
 

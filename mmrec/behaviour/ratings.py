@@ -124,8 +124,8 @@ class RatingScale:
         return (total - count * self.mean) / (count + _SHRINKAGE)
 
     def strengths(
-        self, values: Float64[np.ndarray, "n"], shifts: Float64[np.ndarray, "n"], owners: Int64[np.ndarray, "n"]
-    ) -> Float32[np.ndarray, "n"]:
+        self, values: Float64[np.ndarray, " n"], shifts: Float64[np.ndarray, " n"], owners: Int64[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, " n"]:
         """Strength of each rating.
 
         Args:
@@ -166,7 +166,7 @@ def read_ratings(events: EventArrays, kinds: Kinds) -> Ratings:
     return scales
 
 
-def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "n"]:
+def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, " n"]:
     """Strength of each event, in order of user and time, as a rating; NaN where it is none."""
     found = np.full(len(events), np.nan, dtype=np.float32)
     for code, name in enumerate(events.kind_names):
@@ -184,7 +184,7 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
 
 def strengths_of_person(
     ids: Sequence[str], kinds: Sequence[str], values: Sequence[float | None], ratings: Ratings
-) -> Float32[np.ndarray, "n"]:
+) -> Float32[np.ndarray, " n"]:
     """Strength of each event of one person, oldest first, as a rating; NaN where it is none."""
     found = np.full(len(ids), np.nan, dtype=np.float32)
     for name, scale in ratings.items():
@@ -200,7 +200,7 @@ def _is(value: float | None) -> bool:
     return value is not None and not np.isnan(value)
 
 
-def _running_means(values: Float64[np.ndarray, "n"], owners: np.ndarray) -> Float64[np.ndarray, "n"]:
+def _running_means(values: Float64[np.ndarray, " n"], owners: np.ndarray) -> Float64[np.ndarray, " n"]:
     """Shrunken mean of each owner's values up to each."""
     if not len(values):
         return values

@@ -45,7 +45,7 @@ class RawEvents:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     columns: Mapping[str, Column]
     refused: tuple[Refusal, ...] = ()
 

@@ -42,10 +42,10 @@ class Split:
 
     train: Histories
     live: Histories
-    targets: Int64[np.ndarray, "targets"]
-    validation: Int64[np.ndarray, "validation"]
+    targets: Int64[np.ndarray, " targets"]
+    validation: Int64[np.ndarray, " validation"]
     cutoff: int | None = None
-    cold_rows: Int64[np.ndarray, "cold"] | None = None
+    cold_rows: Int64[np.ndarray, " cold"] | None = None
     cold_people: pa.StringArray | None = None
     report: CleaningReport | None = None
 
@@ -165,18 +165,18 @@ def hold_out_people(split: Split, share: float = 0.1, seed: int = 0) -> Split:
     )
 
 
-def _drawn(people: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, "people"]:
+def _drawn(people: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, " people"]:
     key = seed.to_bytes(8, "big", signed=True)
     draws = [blake2b(name.encode(), digest_size=8, key=key).digest() for name in people.to_pylist()]
     return np.array([int.from_bytes(draw, "big") < share * 2**64 for draw in draws], dtype=bool)
 
 
-def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, "n"]:
+def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, " n"]:
     """Which events speak for their item."""
     return histories.weights(rules.kinds.weights) > 0
 
 
-def _last_of_each(histories: Histories, places: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "people"]:
+def _last_of_each(histories: Histories, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " people"]:
     """The last of some ascending places for each person who has one."""
     owners = histories.owners[places]
     last = np.append(owners[1:] != owners[:-1], [True] * min(1, len(owners)))

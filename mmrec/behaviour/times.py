@@ -58,7 +58,7 @@ class TimeRule:
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise UsageError(f"No time zone is called {self.zone!r}: give UTC or a name as Europe/Paris.") from error
 
-    def moments(self, column: Column, fault: Callable[[int, str], None]) -> Int64[np.ndarray, "n"]:
+    def moments(self, column: Column, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         """Read a column; `fault` is called with the place and the reason of each value that is no time."""
         array = _array(column)
         if array is not None and (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
@@ -105,7 +105,7 @@ class TimeRule:
             moment = round(max(-1e18, min(number * _MICROSECONDS[unit], 1e18)))
         return _within(moment, number)
 
-    def _of_numbers(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, "n"]:
+    def _of_numbers(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         """All numbers at once; what is odd about any of them is left to `_scaled`."""
         if array.type == pa.uint64():
             array = array.cast(pa.float64(), safe=False)
@@ -133,13 +133,13 @@ class TimeRule:
         size = np.abs(numbers.astype(np.float64))
         return np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
 
-    def _of_texts(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, "n"]:
+    def _of_texts(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         """Whole numbers at once where all are such, else one by one."""
         if pc.all(pc.match_substring_regex(array, r"^[0-9]{1,18}$"), min_count=0).as_py() and not array.null_count:
             return self._of_numbers(array.cast(pa.int64()), fault)
         return self._one_by_one(array.to_pylist(), fault)
 
-    def _one_by_one(self, values: list[object], fault: Callable[[int, str], None]) -> Int64[np.ndarray, "n"]:
+    def _one_by_one(self, values: list[object], fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         moments = np.zeros(len(values), dtype=np.int64)
         local = ZoneInfo(self.zone)
         for place, value in enumerate(values):

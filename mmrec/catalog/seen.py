@@ -20,7 +20,7 @@ class SeenIds:
 
     def __init__(self) -> None:
         self._recent: set[int] = set()
-        self._sorted: list[UInt64[np.ndarray, n]] = []
+        self._sorted: list[UInt64[np.ndarray, " n"]] = []
 
     def __contains__(self, text: str) -> bool:
         digest = _digest(text)
@@ -41,6 +41,6 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _holds(run: UInt64[np.ndarray, "n"], digest: int) -> bool:
+def _holds(run: UInt64[np.ndarray, " n"], digest: int) -> bool:
     place = int(np.searchsorted(run, np.uint64(digest)))
     return place < len(run) and int(run[place]) == digest

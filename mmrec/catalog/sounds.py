@@ -55,7 +55,7 @@ class _Bytes(io.BytesIO):
         return super().seek(min(max(base + offset, 0), self.getbuffer().nbytes))
 
 
-def _with_libsndfile(data: bytes, limits: Limits) -> tuple[int, Float32[np.ndarray, "n"]]:
+def _with_libsndfile(data: bytes, limits: Limits) -> tuple[int, Float32[np.ndarray, " n"]]:
     with soundfile.SoundFile(_Bytes(data)) as file:
         return file.samplerate, _first_seconds(_libsndfile_blocks(file), file.samplerate, limits)
 
@@ -66,7 +66,7 @@ def _libsndfile_blocks(file: soundfile.SoundFile) -> Iterator[Float32[np.ndarray
         yield block.T
 
 
-def _with_ffmpeg(data: bytes, limits: Limits) -> tuple[int, Float32[np.ndarray, "n"]]:
+def _with_ffmpeg(data: bytes, limits: Limits) -> tuple[int, Float32[np.ndarray, " n"]]:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(io.BytesIO(data), "r", container_options=options, metadata_errors="ignore") as container:
@@ -91,11 +91,11 @@ def _ffmpeg_blocks(container: av.container.InputContainer, rate: int) -> Iterato
 
 def _first_seconds(
     blocks: Iterator[Float32[np.ndarray, "channels n"]], rate: int, limits: Limits
-) -> Float32[np.ndarray, "n"]:
+) -> Float32[np.ndarray, " n"]:
     if rate not in _RATES:
         raise MediaError(f"The sound has a sampling rate of {rate:,} Hz; allowed are {_RATES[0]:,} to {_RATES[-1]:,}.")
     wanted = int(limits.max_seconds * rate)
-    parts: list[Float32[np.ndarray, n]] = []
+    parts: list[Float32[np.ndarray, " n"]] = []
     have = 0
     for block in blocks:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -106,7 +106,7 @@ def _first_seconds(
     return np.concatenate(parts)[:wanted] if parts else np.zeros(0, np.float32)
 
 
-def _mono(block: Float32[np.ndarray, "channels n"]) -> Float32[np.ndarray, "n"]:
+def _mono(block: Float32[np.ndarray, "channels n"]) -> Float32[np.ndarray, " n"]:
     """Average the channels; as a product: numpy's mean over interleaved channels takes fifty times as long."""
     channels = len(block)
     return np.full(channels, np.float32(1) / channels, np.float32) @ block if channels > 1 else block[0]

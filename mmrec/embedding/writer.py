@@ -42,7 +42,7 @@ class VectorWriter:
         if self._bytes >= FLUSH_BYTES or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
-    def has(self, space: Space, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
+    def has(self, space: Space, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector in the store by now."""
         return self._appender(space).has(hashes)
 

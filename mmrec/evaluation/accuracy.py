@@ -16,15 +16,15 @@ from mmrec.errors import UsageError
 __all__ = ["METRICS", "accuracy", "at_once", "mean_rank", "of_several"]
 
 
-def _discounts(k: int) -> Float64[np.ndarray, "k"]:
+def _discounts(k: int) -> Float64[np.ndarray, " k"]:
     return 1 / np.log2(np.arange(2, k + 2))
 
 
-def _reciprocals(k: int) -> Float64[np.ndarray, "k"]:
+def _reciprocals(k: int) -> Float64[np.ndarray, " k"]:
     return 1 / np.arange(1, k + 1)
 
 
-_GAINS: Final[Mapping[str, Callable[[int], Float64[np.ndarray, "k"]]]] = {
+_GAINS: Final[Mapping[str, Callable[[int], Float64[np.ndarray, " k"]]]] = {
     "hr": np.ones,
     "recall": np.ones,
     "ndcg": _discounts,
@@ -36,8 +36,8 @@ METRICS: Final = tuple(_GAINS)
 
 
 def accuracy(
-    metric: str, k: int, above: Int64[np.ndarray, "q"], tied: Int64[np.ndarray, "q"]
-) -> Float64[np.ndarray, "q"]:
+    metric: str, k: int, above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]
+) -> Float64[np.ndarray, " q"]:
     """A metric of each question that has one target, averaged over all orders of what is tied with it.
 
     Args:
@@ -54,12 +54,12 @@ def accuracy(
     return (total[np.minimum(above + tied, k)] - total[np.minimum(above, k)]) / tied
 
 
-def mean_rank(above: Int64[np.ndarray, "q"], tied: Int64[np.ndarray, "q"]) -> Float64[np.ndarray, "q"]:
+def mean_rank(above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
     """Rank of each target from 1, what is tied at the mean of the ranks that it shares."""
     return above + (tied + 1) / 2
 
 
-def of_several(metric: str, k: int, ranks: Float64[np.ndarray, "r"]) -> float:
+def of_several(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
     """A metric of one question that has several targets, from their ranks.
 
     NDCG is that of Järvelin and Kekäläinen (2002) with equal gains; MAP divides by the number of targets.
@@ -84,17 +84,17 @@ def of_several(metric: str, k: int, ranks: Float64[np.ndarray, "r"]) -> float:
 def at_once(
     metric: str,
     k: int,
-    above: Int64[np.ndarray, "q"],
-    tied: Int64[np.ndarray, "q"],
-    people: Int64[np.ndarray, "q"],
-) -> Float64[np.ndarray, "people"]:
+    above: Int64[np.ndarray, " q"],
+    tied: Int64[np.ndarray, " q"],
+    people: Int64[np.ndarray, " q"],
+) -> Float64[np.ndarray, " people"]:
     """A metric of each person's one list, of which all their targets are; people ascending, ties at their mean rank."""
     order = np.argsort(people, kind="stable")
     begins = np.flatnonzero(np.diff(people[order])) + 1
     return np.array([of_several(metric, k, some) for some in np.split(mean_rank(above, tied)[order], begins)])
 
 
-def _gains(metric: str, k: int) -> Float64[np.ndarray, "k"]:
+def _gains(metric: str, k: int) -> Float64[np.ndarray, " k"]:
     if metric not in _GAINS or k < 1:
         raise UsageError(f"There is no metric {metric!r} at {k}: choose one of {', '.join(METRICS)}, at 1 or more.")
     return _GAINS[metric](k)

@@ -61,7 +61,7 @@ class Comparison:
 
 
 def interval(
-    values: Float64[np.ndarray, "seeds q"], people: Int64[np.ndarray, "q"], *, draws: int = _DRAWS, seed: int = 0
+    values: Float64[np.ndarray, "seeds q"], people: Int64[np.ndarray, " q"], *, draws: int = _DRAWS, seed: int = 0
 ) -> Interval:
     """Mean over seeds and questions, with its interval over people and, where there are several, over seeds.
 
@@ -84,7 +84,7 @@ def compare(
     named: tuple[str, str],
     one: Float64[np.ndarray, "seeds q"],
     other: Float64[np.ndarray, "others q"],
-    people: Int64[np.ndarray, "q"],
+    people: Int64[np.ndarray, " q"],
     *,
     draws: int = _DRAWS,
     seed: int = 0,
@@ -115,8 +115,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _means(
-    values: Float64[np.ndarray, "seeds q"], places: Int64[np.ndarray, "q"], people: int, draws: int, seed: int
-) -> Float64[np.ndarray, "draws"]:
+    values: Float64[np.ndarray, "seeds q"], places: Int64[np.ndarray, " q"], people: int, draws: int, seed: int
+) -> Float64[np.ndarray, " draws"]:
     """The mean of each draw: a quotient, as people ask unlike numbers of questions."""
     sums = np.stack([np.bincount(places, run, minlength=people) for run in values])  # (seeds, people)
     asked = np.bincount(places, minlength=people)
@@ -139,6 +139,6 @@ def _draws(people: int, draws: int, seed: int) -> Iterator[Float64[np.ndarray, "
         yield np.bincount(picks.ravel(), minlength=some * people).reshape(some, people).astype(np.float64)
 
 
-def _ends(drawn: Float64[np.ndarray, "draws"]) -> tuple[float, float]:
+def _ends(drawn: Float64[np.ndarray, " draws"]) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)

@@ -16,7 +16,7 @@ def miscalibration(
     pasts: sp.csr_array,
     categories: Float32[np.ndarray, "items categories"],
     how: Literal["kl", "js"] = "js",
-) -> Float64[np.ndarray, "q"]:
+) -> Float64[np.ndarray, " q"]:
     """Divergence of each list's categories from those of its person's past; NaN where either has none.
 
     Args:
@@ -39,7 +39,7 @@ def miscalibration(
 
 def divergence(
     p: Float64[np.ndarray, "n categories"], q: Float64[np.ndarray, "n categories"], how: Literal["kl", "js"]
-) -> Float64[np.ndarray, "n"]:
+) -> Float64[np.ndarray, " n"]:
     """Divergence in bits of some distributions from others, row by row."""
     if how == "kl":
         return _kl(p, (1 - _SMOOTHING) * q + _SMOOTHING * p)
@@ -47,6 +47,6 @@ def divergence(
     return (_kl(p, middle) + _kl(q, middle)) / 2
 
 
-def _kl(p: Float64[np.ndarray, "n c"], q: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n"]:
+def _kl(p: Float64[np.ndarray, "n c"], q: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, " n"]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(p > 0, p * np.log2(p / q), 0.0).sum(axis=1)

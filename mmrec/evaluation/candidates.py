@@ -23,7 +23,7 @@ class Candidates:
 
     """
 
-    rows: Int64[np.ndarray, "items"]
+    rows: Int64[np.ndarray, " items"]
     vectors: Float32[np.ndarray, "items dim"] | None = None
     categories: Float32[np.ndarray, "items categories"] | None = None
 
@@ -36,7 +36,7 @@ class Candidates:
         """Number of items."""
         return len(self.rows)
 
-    def places(self, rows: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+    def places(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Place of each row number, -1 where it is not among the candidates."""
         if not len(self.rows):
             return np.full(len(rows), -1, dtype=np.int64)

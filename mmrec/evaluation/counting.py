@@ -14,12 +14,12 @@ from mmrec.users.model import Past
 __all__ = ["counts", "past_matrix", "speaking"]
 
 
-def speaking(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, "n"]:
+def speaking(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, " n"]:
     """Which events speak for their item."""
     return histories.weights(kinds.weights) > 0
 
 
-def counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[np.ndarray, "items"]:
+def counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[np.ndarray, " items"]:
     """Number of events that speak for each candidate."""
     places = candidates.places(histories.items[speaking(histories, kinds)])
     return np.bincount(places[places >= 0], minlength=len(candidates)).astype(np.int64)

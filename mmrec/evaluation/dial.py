@@ -74,7 +74,7 @@ def turn(
     ]
 
 
-def _candidates(scores: Float32[np.ndarray, "items"]) -> tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
+def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
     """The best, best first, and their relevance from 1 down to 0."""
     top = np.argsort(-scores, kind="stable")[:DEPTH].astype(np.int64)
     top = top[np.isfinite(scores[top])]
@@ -84,6 +84,6 @@ def _candidates(scores: Float32[np.ndarray, "items"]) -> tuple[Int64[np.ndarray,
     return top, ((scores[top] - scores[top[-1]]) / span).astype(np.float32)
 
 
-def _ndcg(lists: Int64[np.ndarray, "q k"], targets: Int64[np.ndarray, "q"]) -> Float64[np.ndarray, ""] | np.floating:
+def _ndcg(lists: Int64[np.ndarray, "q k"], targets: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, ""] | np.floating:
     gains = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
     return ((lists == targets[:, None]) * gains).sum(axis=1).mean()

@@ -42,7 +42,7 @@ class FadedScorer:
         """Where the items lie, the shares, and what is popular."""
         return {**self.popular.state, **self.interests.state, "fading": np.array([self.fading.limit, self.fading.half])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = self.popular.scores(pasts, now)
         shares = [self.fading.share(len(past)) for past in pasts]
@@ -71,7 +71,7 @@ def fit_faded(
 def _asked(
     one: Opening,
     train: Histories,
-    weights: Float32[np.ndarray, "n"],
+    weights: Float32[np.ndarray, " n"],
     interests: UserModelScorer,
     popularity: DecayedPopularity,
 ) -> Asked | None:

@@ -24,7 +24,7 @@ def gini(lists: Lists, items: int) -> float:
     return float(((2 * np.arange(1, items + 1) - items - 1) * shown).sum() / (items * shown.sum()))
 
 
-def intra_list_diversity(lists: Lists, vectors: Float32[np.ndarray, "items dim"]) -> Float64[np.ndarray, "q"]:
+def intra_list_diversity(lists: Lists, vectors: Float32[np.ndarray, "items dim"]) -> Float64[np.ndarray, " q"]:
     """Mean of one minus the cosine over all pairs of a list (Ziegler et al. 2005); NaN where there is no pair.
 
     Vectors of any length count as unit vectors; an item without content has a zero one, and is like nothing.
@@ -44,7 +44,7 @@ def intra_list_diversity(lists: Lists, vectors: Float32[np.ndarray, "items dim"]
     return found
 
 
-def novelty(lists: Lists, counts: Int64[np.ndarray, "items"]) -> Float64[np.ndarray, "q"]:
+def novelty(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.ndarray, " q"]:
     """Mean self-information in bits: -log2 of an item's share of all training events (Zhou et al. 2010).
 
     One event is added to each item, so that those that nobody met are finite, and the most novel of all.
@@ -53,12 +53,12 @@ def novelty(lists: Lists, counts: Int64[np.ndarray, "items"]) -> Float64[np.ndar
     return _mean(bits, lists)
 
 
-def popularity(lists: Lists, counts: Int64[np.ndarray, "items"]) -> Float64[np.ndarray, "q"]:
+def popularity(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.ndarray, " q"]:
     """Mean number of training events of what is recommended (ARP, Yin et al. 2012)."""
     return _mean(counts.astype(np.float64), lists)
 
 
-def serendipity(lists: Lists, targets: Int64[np.ndarray, "q"], expected: Lists) -> Float64[np.ndarray, "q"]:
+def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], expected: Lists) -> Float64[np.ndarray, " q"]:
     """Whether a list has the target, and anyone could not have said so (Ge et al. 2010): the primitive list has it not.
 
     Args:
@@ -72,7 +72,7 @@ def serendipity(lists: Lists, targets: Int64[np.ndarray, "q"], expected: Lists) 
     return (right & ~obvious).astype(np.float64)
 
 
-def _mean(values: Float64[np.ndarray, "items"], lists: Lists) -> Float64[np.ndarray, "q"]:
+def _mean(values: Float64[np.ndarray, " items"], lists: Lists) -> Float64[np.ndarray, " q"]:
     there = lists >= 0
     total = np.where(there, values[lists], 0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

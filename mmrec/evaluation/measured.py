@@ -35,12 +35,12 @@ class Asked:
 
     questions: Questions
     candidates: Candidates
-    counts: Int64[np.ndarray, "items"]
+    counts: Int64[np.ndarray, " items"]
     expected: Int64[np.ndarray, "q k"]
     pasts: sp.csr_array
 
     @property
-    def targets(self) -> Int64[np.ndarray, "q"]:
+    def targets(self) -> Int64[np.ndarray, " q"]:
         """Place of each question's target among the candidates."""
         return self.candidates.places(self.questions.live.items[self.questions.targets])
 
@@ -136,6 +136,6 @@ def _lists(lists: Int64[np.ndarray, "q k"], asked: Asked) -> dict[str, float]:
     return found
 
 
-def _mean(values: Float64[np.ndarray, "q"]) -> float:
+def _mean(values: Float64[np.ndarray, " q"]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else np.nan

@@ -31,11 +31,11 @@ class Questions:
     """
 
     live: Histories
-    weights: Float32[np.ndarray, "n"]
-    targets: Int64[np.ndarray, "q"]
-    starts: Int64[np.ndarray, "q"]
-    stops: Int64[np.ndarray, "q"]
-    now: Int64[np.ndarray, "q"]
+    weights: Float32[np.ndarray, " n"]
+    targets: Int64[np.ndarray, " q"]
+    starts: Int64[np.ndarray, " q"]
+    stops: Int64[np.ndarray, " q"]
+    now: Int64[np.ndarray, " q"]
 
     @classmethod
     def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
@@ -50,17 +50,17 @@ class Questions:
         return len(self.targets)
 
     @property
-    def people(self) -> Int64[np.ndarray, "q"]:
+    def people(self) -> Int64[np.ndarray, " q"]:
         """Place in `live` of each question's person."""
         return np.searchsorted(self.live.offsets, self.targets, side="right") - 1
 
     @property
-    def lengths(self) -> Int64[np.ndarray, "q"]:
+    def lengths(self) -> Int64[np.ndarray, " q"]:
         """Number of events that are known of each person when they ask."""
         return self.stops - self.starts
 
     @property
-    def repeats(self) -> Bool[np.ndarray, "q"]:
+    def repeats(self) -> Bool[np.ndarray, " q"]:
         """Whether the person had met the target's item before."""
         order = np.lexsort((np.arange(len(self.live.items)), self.live.items, self.live.owners))
         owners, items = self.live.owners[order], self.live.items[order]
@@ -68,7 +68,7 @@ class Questions:
         again[order[1:]] = (owners[1:] == owners[:-1]) & (items[1:] == items[:-1])
         return again[self.targets]
 
-    def take(self, which: Bool[np.ndarray, "q"] | Int64[np.ndarray, "m"]) -> Self:
+    def take(self, which: Bool[np.ndarray, " q"] | Int64[np.ndarray, " m"]) -> Self:
         """The questions of a mask, or of places in their order."""
         parts = {name: getattr(self, name)[which] for name in ("targets", "starts", "stops", "now")}
         return replace(self, **parts)
@@ -112,17 +112,17 @@ class Questions:
         stops = first[self.people]
         return replace(self, stops=stops, now=self.live.times[stops])
 
-    def alike(self) -> Int64[np.ndarray, "q"]:
+    def alike(self) -> Int64[np.ndarray, " q"]:
         """Place of the first question that asks the same: with the same past, at the same moment."""
         asked = np.stack([self.starts, self.stops, self.people, self.now])
         _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
         return first[inverse.ravel()]
 
-    def pasts(self, places: Sequence[int] | Int64[np.ndarray, "m"] | range) -> list[Past]:
+    def pasts(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[Past]:
         """What a model is told of some of the questions' people."""
         return [self._past(slice(int(self.starts[place]), int(self.stops[place]))) for place in places]
 
-    def met(self, place: int) -> Int64[np.ndarray, "m"]:
+    def met(self, place: int) -> Int64[np.ndarray, " m"]:
         """Row numbers of all items that a question's person had met when asking."""
         target = self.targets[place]
         start = self.live.offsets[np.searchsorted(self.live.offsets, target, side="right") - 1]

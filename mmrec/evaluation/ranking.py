@@ -31,8 +31,8 @@ class Ranked:
     """
 
     name: str
-    above: Int64[np.ndarray, "q"]
-    tied: Int64[np.ndarray, "q"]
+    above: Int64[np.ndarray, " q"]
+    tied: Int64[np.ndarray, " q"]
     lists: Int64[np.ndarray, "q depth"]
 
 
@@ -42,7 +42,7 @@ def rank(
     candidates: Candidates,
     *,
     allow_seen: bool = False,
-    among: Bool[np.ndarray, "items"] | None = None,
+    among: Bool[np.ndarray, " items"] | None = None,
     depth: int = 20,
     budget: int = _BUDGET,
 ) -> Ranked:
@@ -84,8 +84,8 @@ def rank(
 
 
 def standing(
-    scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, "q"]
-) -> tuple[Int64[np.ndarray, "q"], Int64[np.ndarray, "q"]]:
+    scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, " q"]
+) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
     """Count for each question the items above its target, and those level with it, itself included.
 
     Items whose score is NaN are left out. Raises UsageError where a target is.

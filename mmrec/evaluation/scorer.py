@@ -28,7 +28,7 @@ class Scorer(Protocol):
         """All that was fitted and decides its scores, by name."""
         ...
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates, higher is better; equal scores say that it cannot tell them apart.
 
         Args:

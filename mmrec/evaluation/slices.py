@@ -16,7 +16,7 @@ ITEM_EDGES: Final = (0, 1, 5, 20, 100, 500)
 """Where slices by the number of training events of the target begin."""
 
 
-def slices(values: Int64[np.ndarray, "q"], edges: Sequence[int]) -> Mapping[str, Bool[np.ndarray, "q"]]:
+def slices(values: Int64[np.ndarray, " q"], edges: Sequence[int]) -> Mapping[str, Bool[np.ndarray, " q"]]:
     """Which questions lie between each two edges, the last slice being open; names are as ``3-4``, ``100+``."""
     found = {}
     for low, high in pairwise(edges):

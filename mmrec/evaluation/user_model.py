@@ -59,7 +59,7 @@ class UserModelScorer:
         """Where the items lie; what the model makes of people is not seen here."""
         return {"vectors": self.vectors}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = np.zeros((len(pasts), len(self.candidates)), dtype=np.float32)
         placed = self._people(pasts, now)
@@ -72,11 +72,11 @@ class UserModelScorer:
             scored[left] = self.cold.scores([pasts[line] for line in left.tolist()], now[left])
         return scored
 
-    def _score(self, interests: Interests) -> Float32[np.ndarray, "items"]:
+    def _score(self, interests: Interests) -> Float32[np.ndarray, " items"]:
         near = interests.vectors @ self.vectors.T
         return near.max(axis=0) if self.merge == "max" else interests.weights @ near
 
-    def _people(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> list[Interests]:
+    def _people(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> list[Interests]:
         known = [self._of_candidates(past) for past in pasts]
         vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
         return self.model.people(known, vectors, now if self.timed else None)

@@ -187,7 +187,7 @@ class VectorImport:
         taken: set[int] = set()
         had: set[int] = set()
         has, there = self._table.fetch([key for key, _ in pairs])
-        fresh: dict[bytes, Float32[np.ndarray, dim]] = {}
+        fresh: dict[bytes, Float32[np.ndarray, " dim"]] = {}
         for (key, row), known, old in zip(pairs, has.tolist(), there, strict=True):
             if row.vector is None:
                 continue
@@ -226,7 +226,7 @@ class VectorImport:
                 self.tally.changed += 1
 
 
-def _hash_of(vector: Float32[np.ndarray, "dim"] | None, fingerprint: str) -> bytes:
+def _hash_of(vector: Float32[np.ndarray, " dim"] | None, fingerprint: str) -> bytes:
     data = b"" if vector is None else vector.astype("<f2").tobytes()
     return hashlib.blake2b(data, digest_size=16, key=hashlib.sha256(fingerprint.encode()).digest()).digest()
 

@@ -45,7 +45,7 @@ class VectorRow:
 
     row: int
     key: str | bytes | None
-    vector: Float32[np.ndarray, "dim"] | None
+    vector: Float32[np.ndarray, " dim"] | None
     metadata: Mapping[str, Value]
     reason: str = ""
 

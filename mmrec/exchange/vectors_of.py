@@ -153,7 +153,7 @@ def _damaged(layout: Layout, number: int, why: str) -> StoreError:
     return StoreError(f"generation {number} of {layout.root} is damaged: {why}; go back with `mmrec rollback`")
 
 
-def _is_in(numbers: Int64[np.ndarray, "n"], ascending: Int64[np.ndarray, "m"]) -> Bool[np.ndarray, "n"]:
+def _is_in(numbers: Int64[np.ndarray, " n"], ascending: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
     if not len(ascending):
         return np.zeros(len(numbers), dtype=bool)
     return ascending[np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)] == numbers

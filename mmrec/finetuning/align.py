@@ -38,11 +38,11 @@ _KEPT = 4
 class Align:
     """The objective; see the top of this file."""
 
-    def __init__(self, corpus: Corpus, items: Int64[np.ndarray, "n"], config: FinetuneConfig) -> None:
+    def __init__(self, corpus: Corpus, items: Int64[np.ndarray, " n"], config: FinetuneConfig) -> None:
         """Learn from some items of a corpus. Raises UsageError where no two of them have what a pair needs."""
         self.corpus, self.config = corpus, config
         self.module = PairLoss(config)
-        self.items: dict[Pair, Int64[np.ndarray, _]] = {}
+        self.items: dict[Pair, Int64[np.ndarray, " _"]] = {}
         for pair in config.align.pairs:
             both = items[corpus.have(*pair)[items]]
             if len(both) >= 2:
@@ -112,7 +112,7 @@ class Align:
     def _sharing(self, pair: Pair) -> tuple[Modality, ...]:
         return () if self.config.align.alike == "any" else pair
 
-    def _step(self, pair: Pair, items: Int64[np.ndarray, "n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, pair: Pair, items: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
         shared = self._sharing(pair)
         drawn = [self.corpus.contents[side].drawn(items, random) for side in pair]
         same = self.module.tensor(self.corpus.share(items, items, shared))
@@ -131,8 +131,8 @@ class Align:
         return Step({side: places for side, (places, _) in zip(pair, met, strict=True)}, loss, count, behind)
 
     def _hard(
-        self, pair: Pair, way: int, items: Int64[np.ndarray, "n"], random: np.random.Generator
-    ) -> tuple[Int64[np.ndarray, "h"], Int64[np.ndarray, "h"]]:
+        self, pair: Pair, way: int, items: Int64[np.ndarray, " n"], random: np.random.Generator
+    ) -> tuple[Int64[np.ndarray, " h"], Int64[np.ndarray, " h"]]:
         """Mined items for some that ask, and a content of each."""
         if (pair, way) not in self._mined:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)

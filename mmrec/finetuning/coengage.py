@@ -35,8 +35,8 @@ _HOUR = 3_600_000_000
 
 
 def pairs_of(
-    histories: Histories, speaking: Bool[np.ndarray, "n"], config: CoEngageConfig
-) -> tuple[Int64[np.ndarray, "pairs"], Int64[np.ndarray, "pairs"], Int64[np.ndarray, "pairs"]]:
+    histories: Histories, speaking: Bool[np.ndarray, " n"], config: CoEngageConfig
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
     """Row numbers of both items of each pair, the earlier one first, and the place of the person.
 
     Args:
@@ -65,7 +65,7 @@ class CoEngage:
     def __init__(
         self,
         corpus: Corpus,
-        pairs: tuple[Int64[np.ndarray, "pairs"], Int64[np.ndarray, "pairs"]],
+        pairs: tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]],
         config: FinetuneConfig,
     ) -> None:
         """Learn from pairs of places of items. Raises UsageError where there are fewer than two."""
@@ -104,7 +104,7 @@ class CoEngage:
     def bring_back(self, mined: Mapping[str, Tensor]) -> None:
         """Nothing."""
 
-    def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, "_"]:
+    def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, " _"]:
         """Pairs that are left when frequent items are thinned out."""
         if not self.config.coengage.subsample:
             return np.arange(len(self.left))
@@ -112,7 +112,7 @@ class CoEngage:
         draws = random.random((2, len(self.left)))
         return np.flatnonzero((draws[0] < chance[self.left]) & (draws[1] < chance[self.right]))
 
-    def _step(self, which: Int64[np.ndarray, "n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, which: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
         left, right = self.left[which], self.right[which]
         drawn = draw(self.corpus, np.unique(np.concatenate([left, right])), random)
         at = [self.module.tensor(drawn.find(side)) for side in (left, right)]
@@ -126,7 +126,7 @@ class CoEngage:
 
         return Step(drawn.contents, loss, len(which), behind)
 
-    def _related(self, left: Int64[np.ndarray, "n"], right: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n n"]:
+    def _related(self, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n n"]:
         """Which pairs are no strangers to each other."""
         alike = self.corpus.share(left, left) | self.corpus.share(right, right) | self.corpus.share(left, right)
         alike |= self._known.among(left, right)

@@ -19,7 +19,7 @@ __all__ = ["co_engaged"]
 _HELD_OUT = "the next item, one held out"
 
 
-def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, "n"], config: FinetuneConfig) -> Task:
+def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig) -> Task:
     """Learn from what came before a cutoff of items that are not held out.
 
     Asked is, from the item before, for the next item: of those pairs before the cutoff whose later item is held out for
@@ -52,8 +52,8 @@ def co_engaged(corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, 
 def _targets(
     corpus: Corpus,
     histories: Histories,
-    learned: Bool[np.ndarray, "n"],
-    train: Int64[np.ndarray, "_"],
+    learned: Bool[np.ndarray, " n"],
+    train: Int64[np.ndarray, " _"],
     config: FinetuneConfig,
 ) -> Float64[np.ndarray, "items _"]:
     """Where the items that are learned from lie by who takes them."""
@@ -76,7 +76,7 @@ def _pair_questions(
 
 
 def _places(
-    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, "n"], config: FinetuneConfig
+    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs as places of items that have a content."""
     left, right, people = pairs_of(histories, speaking, config.coengage)

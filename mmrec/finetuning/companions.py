@@ -20,25 +20,25 @@ class Companions:
 
     """
 
-    offsets: Int64[np.ndarray, "items_and_one"]
-    others: Int64[np.ndarray, "n"]
+    offsets: Int64[np.ndarray, " items_and_one"]
+    others: Int64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, left: Int64[np.ndarray, "pairs"], right: Int64[np.ndarray, "pairs"], items: int) -> Self:
+    def of(cls, left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> Self:
         """Take pairs of places of so many items; a pair may come many times, and either way round."""
         met = csr_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(items, items))
         both = (met + met.T).tocsr()
         both.sort_indices()
         return cls(both.indptr.astype(np.int64), both.indices.astype(np.int64))
 
-    def among(self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]) -> Bool[np.ndarray, "n m"]:
+    def among(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
         """Which of some items go with which of others."""
         counts = np.diff(self.offsets)
         if counts[others].sum() < counts[some].sum():
             return self._lines(others, some).T
         return self._lines(some, others)
 
-    def _lines(self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]) -> Bool[np.ndarray, "n m"]:
+    def _lines(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
         """The same, in time that the companions of `some` decide: a popular item has more than a batch could ask of."""
         asking, asked = np.unique(some, return_inverse=True)
         lines = np.empty((len(asking), len(others)), dtype=bool)

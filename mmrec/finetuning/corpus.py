@@ -27,32 +27,32 @@ class Contents:
     """
 
     hashes: tuple[bytes, ...]
-    offsets: Int64[np.ndarray, "items_and_one"]
-    places: Int64[np.ndarray, "n"]
+    offsets: Int64[np.ndarray, " items_and_one"]
+    places: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
         """Number of distinct contents."""
         return len(self.hashes)
 
     @property
-    def counts(self) -> Int64[np.ndarray, "items"]:
+    def counts(self) -> Int64[np.ndarray, " items"]:
         """How many each item has."""
         return np.diff(self.offsets)
 
     @property
-    def owners(self) -> Int64[np.ndarray, "n"]:
+    def owners(self) -> Int64[np.ndarray, " n"]:
         """Item of each entry of `places`."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
 
-    def of(self, item: int) -> Int64[np.ndarray, "_"]:
+    def of(self, item: int) -> Int64[np.ndarray, " _"]:
         """Places of one item's contents."""
         return self.places[self.offsets[item] : self.offsets[item + 1]]
 
-    def drawn(self, items: Int64[np.ndarray, "n"], random: np.random.Generator) -> Int64[np.ndarray, "n"]:
+    def drawn(self, items: Int64[np.ndarray, " n"], random: np.random.Generator) -> Int64[np.ndarray, " n"]:
         """One content of each item, which must have some."""
         return self.places[self.offsets[items] + random.integers(self.counts[items])]
 
-    def only(self, kept: Bool[np.ndarray, "contents"]) -> "Contents":
+    def only(self, kept: Bool[np.ndarray, " contents"]) -> "Contents":
         """Those of a mask; items that have no other are left without."""
         there = kept[self.places]
         counts = np.bincount(self.owners[there], minlength=len(self.offsets) - 1)
@@ -71,7 +71,7 @@ class Corpus:
 
     """
 
-    rows: Int64[np.ndarray, "items"]
+    rows: Int64[np.ndarray, " items"]
     contents: Mapping[Modality, Contents]
 
     @classmethod
@@ -91,7 +91,7 @@ class Corpus:
         """Number of items."""
         return len(self.rows)
 
-    def have(self, *modalities: Modality) -> Bool[np.ndarray, "items"]:
+    def have(self, *modalities: Modality) -> Bool[np.ndarray, " items"]:
         """Which items have a content of each of these modalities."""
         there = np.ones(len(self), dtype=bool)
         for modality in modalities:
@@ -100,26 +100,26 @@ class Corpus:
         return there
 
     @cached_property
-    def placed(self) -> Bool[np.ndarray, "items"]:
+    def placed(self) -> Bool[np.ndarray, " items"]:
         """Which items have any content."""
         some = np.zeros(len(self), dtype=bool)
         for modality in self.contents:
             some |= self.have(modality)
         return some
 
-    def find(self, rows: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    def find(self, rows: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """Places of items by row number, and which are there at all; the place of one that is not means nothing."""
         if not len(self):
             return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
         places = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
         return places, self.rows[places] == rows
 
-    def only(self, kept: Mapping[Modality, Bool[np.ndarray, "_"]]) -> "Corpus":
+    def only(self, kept: Mapping[Modality, Bool[np.ndarray, " _"]]) -> "Corpus":
         """The same items with some of their contents, and of the modalities named alone."""
         return Corpus(self.rows, {modality: self.contents[modality].only(kept[modality]) for modality in sorted(kept)})
 
     def share(
-        self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"], modalities: tuple[Modality, ...] = ()
+        self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"], modalities: tuple[Modality, ...] = ()
     ) -> Bool[np.ndarray, "n m"]:
         """Which items have a content in common with which; of some modalities, or of any. An item does with itself."""
         met = some[:, None] == others[None, :]
@@ -128,8 +128,8 @@ class Corpus:
         return met
 
     def share_each(
-        self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "n"], modalities: tuple[Modality, ...] = ()
-    ) -> Bool[np.ndarray, "n"]:
+        self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " n"], modalities: tuple[Modality, ...] = ()
+    ) -> Bool[np.ndarray, " n"]:
         """Whether each of some items has a content in common with the one beside it."""
         met = some == others
         for modality in modalities or tuple(self.contents):

@@ -26,9 +26,9 @@ _NOTHING: Final = 1e-9
 
 
 def engagement(
-    owners: Int64[np.ndarray, "events"],
-    items: Int64[np.ndarray, "events"],
-    times: Int64[np.ndarray, "events"],
+    owners: Int64[np.ndarray, " events"],
+    items: Int64[np.ndarray, " events"],
+    times: Int64[np.ndarray, " events"],
     count: int,
     hours: float | None = None,
 ) -> csr_matrix:

@@ -169,7 +169,7 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
     return steps, seconds, _peak(ready, worst, take)
 
 
-def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, "_"]]) -> float:
+def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
     """How many of their encoders' batches some contents make."""
     costs = ready.loop.embedder.parts.samples.costs
     return sum(float(costs(name)[places].sum()) / ready.towers[name].batch_cost for name, places in contents.items())

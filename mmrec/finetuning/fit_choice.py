@@ -32,7 +32,7 @@ _MOST: Final = 2_000
 def choose_pull(
     inputs: Mapping[str, Float[Tensor, "n _"]],
     targets: Float[Tensor, "n dim"],
-    groups: Int64[np.ndarray, "n"],
+    groups: Int64[np.ndarray, " n"],
     settings: HeadFit,
 ) -> HeadFit:
     """Return the settings with the best of `PULLS`; as they are where there is no start.
@@ -65,7 +65,7 @@ def choose_pull(
 
 
 def left_out(
-    alike: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, "n"], ridge: float
+    alike: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, " n"], ridge: float
 ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
     """Return where each row would be had its group not been taught, and where it is."""
     inverse = torch.linalg.inv(alike + ridge * torch.eye(len(alike), dtype=torch.float64))

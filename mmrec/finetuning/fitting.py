@@ -25,7 +25,7 @@ def fit_towers(
     towers: Mapping[Modality, Tower],
     samples: Mapping[Modality, Samples],
     corpus: Corpus,
-    items: Int64[np.ndarray, "n"],
+    items: Int64[np.ndarray, " n"],
     seed: int,
     targets: Callable[[], Float64[np.ndarray, "items _"]] | None = None,
 ) -> dict[Modality, Tower]:
@@ -77,7 +77,7 @@ def _fitted(
     tower: Tower,
     samples: Samples,
     corpus: Corpus,
-    taught: Int64[np.ndarray, "n"],
+    taught: Int64[np.ndarray, " n"],
     targets: np.ndarray,
     place: str | None,
     seed: int,
@@ -111,7 +111,7 @@ def _start(tower: VectorTower, place: str | None, dim: int) -> str | None:
     return able[0] if able else None
 
 
-def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, "contents"]:
+def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, " contents"]:
     """Group of each content: that of its items, which by their sharing it are of one."""
     own = corpus.contents[modality]
     groups = np.empty(len(own), dtype=np.int64)

@@ -31,13 +31,13 @@ class HeldOut:
 
     """
 
-    groups: Int64[np.ndarray, "items"]
-    train: Int64[np.ndarray, "_"]
-    validation: Int64[np.ndarray, "_"]
-    test: Int64[np.ndarray, "_"]
+    groups: Int64[np.ndarray, " items"]
+    train: Int64[np.ndarray, " _"]
+    validation: Int64[np.ndarray, " _"]
+    test: Int64[np.ndarray, " _"]
 
     @property
-    def untaught(self) -> Int64[np.ndarray, "_"]:
+    def untaught(self) -> Int64[np.ndarray, " _"]:
         """What is not learned from, ascending."""
         return np.union1d(self.validation, self.test)
 
@@ -47,7 +47,7 @@ class HeldOut:
         return {"trained on": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
 
-def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.ndarray, "items"]:
+def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.ndarray, " items"]:
     """Number the groups of items that share contents of some modalities, or of any if none is named."""
     chosen = [modality for modality in together or tuple(corpus.contents) if modality in corpus.contents]
     if not chosen or not len(corpus):
@@ -62,7 +62,7 @@ def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.n
     return groups.astype(np.int64)
 
 
-def hold_out(corpus: Corpus, items: Int64[np.ndarray, "n"], config: HeldOutConfig, seed: int) -> HeldOut:
+def hold_out(corpus: Corpus, items: Int64[np.ndarray, " n"], config: HeldOutConfig, seed: int) -> HeldOut:
     """Split some items, group by group, in an order that the seed decides.
 
     A share is filled until the next group would exceed it; one that is larger than that is trained on.

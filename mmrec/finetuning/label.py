@@ -33,8 +33,8 @@ class Label:
     def __init__(
         self,
         corpus: Corpus,
-        items: Int64[np.ndarray, "n"],
-        labels: Int64[np.ndarray, "items"],
+        items: Int64[np.ndarray, " n"],
+        labels: Int64[np.ndarray, " items"],
         config: FinetuneConfig,
     ) -> None:
         """Learn from some items; `labels` numbers the values of all, -1 for none.
@@ -91,7 +91,7 @@ class Label:
             hands += np.array_split(own, max(1, len(own) // self.config.label.each))
         return [hands[at] for at in random.permutation(len(hands)).tolist()]
 
-    def _step(self, items: Int64[np.ndarray, "n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, items: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
         drawn = draw(self.corpus, items, random)
         weight = self.temperature.log_scale
         labels, same = beside(self.labels[items], weight), beside(self.corpus.share(items, items), weight)

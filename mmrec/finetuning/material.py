@@ -114,7 +114,7 @@ def comparable(
     return met
 
 
-def _check_some(modality: Modality, there: Bool[np.ndarray, "n"], why: Mapping[Modality, str]) -> None:
+def _check_some(modality: Modality, there: Bool[np.ndarray, " n"], why: Mapping[Modality, str]) -> None:
     if len(there) and not there.any():
         raise UsageError(
             f"None of the {len(there):,} {modality} contents can be read; the first is {why[modality]} Put files back "
@@ -162,5 +162,5 @@ def _read(
                     places[field.modality, field.hash] = row["mmrec_text"]
             for modality, some in own.items():
                 hashes[modality].append(some)
-    order: Int64[np.ndarray, n] = np.argsort(np.array(rows, dtype=np.int64))
+    order: Int64[np.ndarray, " n"] = np.argsort(np.array(rows, dtype=np.int64))
     return Corpus.of(rows, hashes), places, [values[at] for at in order.tolist()]

@@ -57,7 +57,7 @@ class MediaSamples:
         """Bytes of prepared contents that are in memory."""
         return self._size
 
-    def usable(self) -> Bool[np.ndarray, "contents"]:
+    def usable(self) -> Bool[np.ndarray, " contents"]:
         """Read all once, and say which can be used."""
 
         def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
@@ -77,7 +77,7 @@ class MediaSamples:
             self._keep(place, sample)
         return found
 
-    def only(self, kept: Bool[np.ndarray, "contents"]) -> "MediaSamples":
+    def only(self, kept: Bool[np.ndarray, " contents"]) -> "MediaSamples":
         """Those of a mask, numbered anew; what is kept in memory of them stays."""
         chosen = np.flatnonzero(kept).tolist()
         places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
@@ -89,17 +89,17 @@ class MediaSamples:
         self._pool.shutdown(wait=False)
         return fewer
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, "contents"]:
+    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
         """Return the cost of each."""
         del modality  # it has one
         return self._costs
 
-    def take(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> Sequence[Sample]:
+    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Take some contents. Raises MediaError where one can no longer be had."""
         self.expect(modality, places)
         return [self._taken(place) for place in places.tolist()]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> None:
+    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
         """Begin with some that are not there."""
         del modality
         for place in places.tolist():

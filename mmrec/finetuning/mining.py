@@ -15,7 +15,7 @@ from indexers.recipes import build, default_spec
 
 __all__ = ["Strangers", "mine"]
 
-Strangers = Callable[[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]], Bool[np.ndarray, "n"]]
+Strangers = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]]
 """From items that ask, and a candidate for each, to whether it may be held against it."""
 
 _DEPTH = 8
@@ -24,9 +24,9 @@ _AT_ONCE = 1024
 
 
 def mine(
-    asking: tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n dim"]],
-    partners: Float32[np.ndarray, "n"],
-    among: tuple[Int64[np.ndarray, "m"], Float32[np.ndarray, "m dim"]],
+    asking: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n dim"]],
+    partners: Float32[np.ndarray, " n"],
+    among: tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m dim"]],
     strangers: Strangers,
     count: int,
     margin: float,

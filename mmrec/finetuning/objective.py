@@ -31,7 +31,7 @@ class Step:
 
     """
 
-    contents: Mapping[Modality, Int64[np.ndarray, "_"]]
+    contents: Mapping[Modality, Int64[np.ndarray, " _"]]
     loss: Callable[[TowerVectors], Float[Tensor, ""]]
     count: int
     behind: float

@@ -32,7 +32,7 @@ class PairLoss(nn.Module):
         right: Float[Tensor, "n dim"],
         same: Bool[Tensor, "n n"],
         hard: tuple[Hard | None, Hard | None] = (None, None),
-        log_odds: tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None = None,
+        log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
     ) -> Float[Tensor, ""]:
         """Mean over the pairs. SigLIP judges each pairing for itself, and has no use for odds."""
         scale, bias = self.temperature.scale, self.temperature.bias

@@ -25,8 +25,8 @@ class Part:
     """
 
     modality: Modality
-    at: Int64[np.ndarray, "n"]
-    places: Int64[np.ndarray, "n"]
+    at: Int64[np.ndarray, " n"]
+    places: Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +46,11 @@ class Parts:
     cost: int = 0
     least: int = 1
 
-    def of(self, contents: Mapping[Modality, Int64[np.ndarray, "_"]]) -> list[Part]:
+    def of(self, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> list[Part]:
         """Return all parts of a batch, the most costly contents of each modality first."""
         return [part for modality, places in contents.items() for part in self._cut(modality, places)]
 
-    def _cut(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> list[Part]:
+    def _cut(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> list[Part]:
         costs = self.samples.costs(modality)[places]
         order = np.argsort(-costs, kind="stable")
         most = self.cost or self.towers[modality].batch_cost

@@ -28,9 +28,9 @@ class Draw:
 
     """
 
-    items: Int64[np.ndarray, "n"]
-    contents: Mapping[Modality, Int64[np.ndarray, "_"]]
-    parts: Mapping[Modality, tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "_"]]]
+    items: Int64[np.ndarray, " n"]
+    contents: Mapping[Modality, Int64[np.ndarray, " _"]]
+    parts: Mapping[Modality, tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]]
 
     def pooled(self, vectors: TowerVectors) -> Float[Tensor, "n dim"]:
         """Unit vectors of the items."""
@@ -41,12 +41,12 @@ class Draw:
             summed = summed.index_add(0, _index(owners, given), given[_index(at, given)])
         return normalize(summed, dim=1)
 
-    def find(self, items: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+    def find(self, items: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
         """Where some items are among these, which are in order."""
         return np.searchsorted(self.items, items)
 
 
-def draw(corpus: Corpus, items: Int64[np.ndarray, "n"], random: np.random.Generator) -> Draw:
+def draw(corpus: Corpus, items: Int64[np.ndarray, " n"], random: np.random.Generator) -> Draw:
     """Draw a content of each modality for each of some items, given in ascending order and each once."""
     contents, parts = {}, {}
     for modality, own in corpus.contents.items():
@@ -59,7 +59,7 @@ def draw(corpus: Corpus, items: Int64[np.ndarray, "n"], random: np.random.Genera
 
 def item_vectors(
     corpus: Corpus, vectors: ContentVectors
-) -> tuple[Float32[np.ndarray, "items dim"], Bool[np.ndarray, "items"]]:
+) -> tuple[Float32[np.ndarray, "items dim"], Bool[np.ndarray, " items"]]:
     """Unit vectors of all items, from all their contents, and which of them have any.
 
     Each modality counts alike, however many contents an item has of it.
@@ -71,5 +71,5 @@ def item_vectors(
     return unit(summed), np.asarray(summed.any(axis=1))
 
 
-def _index(places: Int64[np.ndarray, "n"], like: Tensor) -> Int64[Tensor, "n"]:
+def _index(places: Int64[np.ndarray, " n"], like: Tensor) -> Int64[Tensor, " n"]:
     return torch.from_numpy(places).to(like.device)

@@ -164,7 +164,7 @@ def _stored(layout: Layout, sources: Sequence[Source], corpus: Corpus, *, whole_
     return [centred({modality: vectors}) for some in stored.values() for _, modality, vectors in some]
 
 
-def _standardise(towers: Mapping[Modality, Tower], material: Material, items: Int64[np.ndarray, "n"]) -> None:
+def _standardise(towers: Mapping[Modality, Tower], material: Material, items: Int64[np.ndarray, " n"]) -> None:
     """Fix how heads shift and scale what they read, by what some items have.
 
     Heads that begin as what they read leave it alone.
@@ -189,7 +189,7 @@ def _fingerprint(
     kind: str,
     corpus: Corpus,
     config: FinetuneConfig,
-    learned: Sequence[Int64[np.ndarray, "_"]],
+    learned: Sequence[Int64[np.ndarray, " _"]],
     before: Sequence[ContentVectors],
 ) -> str:
     """Everything that decides each step; how long to go on does not, unless the rate falls towards the end."""

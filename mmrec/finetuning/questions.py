@@ -65,9 +65,9 @@ def centred(vectors: ContentVectors) -> ContentVectors:
 def across(
     corpus: Corpus,
     pairs: Sequence[tuple[Modality, Modality]],
-    items: Int64[np.ndarray, "n"],
-    groups: Int64[np.ndarray, "items"],
-    among: Int64[np.ndarray, "m"],
+    items: Int64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " items"],
+    among: Int64[np.ndarray, " m"],
 ) -> Questions:
     """Ask with each content of one side of some items for the item, both ways.
 
@@ -101,7 +101,7 @@ def of_items(
     corpus: Corpus,
     asked: Mapping[str, Sequence[tuple[int, Sequence[int]]]],
     units: Mapping[str, Sequence[int]],
-    among: Mapping[str, Int64[np.ndarray, "_"]] | None = None,
+    among: Mapping[str, Int64[np.ndarray, " _"]] | None = None,
 ) -> Questions:
     """Ask with whole items for whole items.
 

@@ -32,11 +32,11 @@ class Asked:
     """
 
     name: str
-    queries: Int64[np.ndarray, "q"]
-    answers: tuple[Int64[np.ndarray, "_"], ...]
-    gallery: Int64[np.ndarray, "rows"]
-    out: Int64[np.ndarray, "q"]
-    units: Int64[np.ndarray, "q"]
+    queries: Int64[np.ndarray, " q"]
+    answers: tuple[Int64[np.ndarray, " _"], ...]
+    gallery: Int64[np.ndarray, " rows"]
+    out: Int64[np.ndarray, " q"]
+    units: Int64[np.ndarray, " q"]
 
     def __len__(self) -> int:
         """Number of questions."""
@@ -54,11 +54,11 @@ class Found:
 
     """
 
-    above: Int64[np.ndarray, "q"]
-    tied: Int64[np.ndarray, "q"]
-    units: Int64[np.ndarray, "q"]
+    above: Int64[np.ndarray, " q"]
+    tied: Int64[np.ndarray, " q"]
+    units: Int64[np.ndarray, " q"]
 
-    def metric(self, name: str) -> Float64[np.ndarray, "q"]:
+    def metric(self, name: str) -> Float64[np.ndarray, " q"]:
         """``r@1``, ``r@10`` or ``mrr`` of each question; what is tied is averaged over all orders."""
         if name == "mrr":
             most = int((self.above + self.tied).max(initial=1))
@@ -95,8 +95,8 @@ def ask(asked: Asked, blocks: Sequence[tuple[Float32[np.ndarray, "_ _"], Float32
 
 
 def _standing(
-    scores: Float32[np.ndarray, "q items"], items: Int64[np.ndarray, "items"], answers: Sequence[np.ndarray]
-) -> tuple[Int64[np.ndarray, "q"], Int64[np.ndarray, "q"]]:
+    scores: Float32[np.ndarray, "q items"], items: Int64[np.ndarray, " items"], answers: Sequence[np.ndarray]
+) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
     """How many wrong items are above the best answer of each question, and how many level with it, that one included.
 
     Writes over the scores.

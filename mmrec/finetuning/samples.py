@@ -18,15 +18,15 @@ __all__ = ["Samples", "VectorSamples"]
 class Samples(Protocol):
     """Contents of a corpus, prepared for their towers."""
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, "contents"]:
+    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
         """`Sample.cost` of each content of a modality."""
         ...
 
-    def take(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> Sequence[Sample]:
+    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Some contents. Raises MediaError where one can no longer be had."""
         ...
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> None:
+    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
         """Hear what is taken soon, and begin with it."""
         ...
 
@@ -42,13 +42,13 @@ class VectorSamples:
 
     vectors: Mapping[Modality, Float32[np.ndarray, "_ _"]]
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, "contents"]:
+    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
         """1 for each."""
         return np.ones(len(self.vectors[modality]), dtype=np.int64)
 
-    def take(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> Sequence[Sample]:
+    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Some vectors."""
         return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[modality][places])]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, "n"]) -> None:
+    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
         """Nothing is to be begun with."""

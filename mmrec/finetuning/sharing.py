@@ -24,13 +24,13 @@ class Sharing:
 
     """
 
-    offsets: Int64[np.ndarray, "items_and_one"]
-    contents: Int64[np.ndarray, "n"]
-    keys: Int64[np.ndarray, "n"]
+    offsets: Int64[np.ndarray, " items_and_one"]
+    contents: Int64[np.ndarray, " n"]
+    keys: Int64[np.ndarray, " n"]
     width: int
 
     @classmethod
-    def of(cls, offsets: Int64[np.ndarray, "items_and_one"], contents: Int64[np.ndarray, "n"]) -> Self:
+    def of(cls, offsets: Int64[np.ndarray, " items_and_one"], contents: Int64[np.ndarray, " n"]) -> Self:
         """Take what items have, in any order."""
         width = int(contents.max(initial=0)) + 1
         count = len(offsets) - 1
@@ -38,7 +38,9 @@ class Sharing:
         keys = keys[np.bincount(keys % width, minlength=width)[keys % width] > 1]
         return cls(np.searchsorted(keys, np.arange(count + 1) * width), keys % width, keys, width)
 
-    def meet(self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"], met: Bool[np.ndarray, "n m"]) -> None:
+    def meet(
+        self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"], met: Bool[np.ndarray, "n m"]
+    ) -> None:
         """Mark which of some items have a content in common with which of others.
 
         What is held at once is no larger than `met`, however many items have one content.
@@ -54,7 +56,7 @@ class Sharing:
             found = np.searchsorted(theirs, wanted, side="right") - first
             met[np.repeat(asking, found), owners[_ranges(first, found)]] = True
 
-    def meet_each(self, some: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    def meet_each(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Whether each of some items has a content in common with the one beside it."""
         met = np.zeros(len(some), dtype=bool)
         if len(self.keys):
@@ -64,14 +66,14 @@ class Sharing:
             met[at[self.keys[near] == wanted]] = True
         return met
 
-    def _entries(self, items: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]:
+    def _entries(self, items: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
         """Place in `items` and content of each of their entries."""
         starts = self.offsets[items]
         counts = self.offsets[items + 1] - starts
         return np.repeat(np.arange(len(items)), counts), self.contents[_ranges(starts, counts)]
 
 
-def _ranges(starts: Int64[np.ndarray, "n"], counts: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "k"]:
+def _ranges(starts: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
     """All numbers from each start on, as many as are counted."""
     ends = np.cumsum(counts)
     return np.arange(int(counts.sum())) + np.repeat(starts - ends + counts, counts)

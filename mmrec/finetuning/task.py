@@ -41,11 +41,11 @@ class Task:
     """
 
     objective: Objective
-    train: Int64[np.ndarray, "n"]
+    train: Int64[np.ndarray, " n"]
     validation: Questions
     test: Questions
     whole_items: bool
     counts: Mapping[str, int]
     metric: str = "mrr"
-    learned: tuple[Int64[np.ndarray, "_"], ...] = ()
+    learned: tuple[Int64[np.ndarray, " _"], ...] = ()
     targets: Callable[[], Float64[np.ndarray, "items _"]] | None = None

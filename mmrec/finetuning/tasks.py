@@ -83,9 +83,9 @@ def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> Task:
 
 def _label_questions(
     corpus: Corpus,
-    labels: Int64[np.ndarray, "items"],
-    asking: Int64[np.ndarray, "n"],
-    items: Int64[np.ndarray, "m"],
+    labels: Int64[np.ndarray, " items"],
+    asking: Int64[np.ndarray, " n"],
+    items: Int64[np.ndarray, " m"],
     held: HeldOut,
 ) -> Questions:
     pairs, units = [], []

@@ -61,7 +61,7 @@ class VectorTower:
         """The spaces of which a sample has vectors, and their lengths, in the order in which they lie in it."""
         return ((self.space.name, self.space.dim),) if self.head is None else self.head.config.inputs
 
-    def sample(self, vectors: Mapping[str, Float32[np.ndarray, "_"]]) -> Sample:
+    def sample(self, vectors: Mapping[str, Float32[np.ndarray, " _"]]) -> Sample:
         """Return a content's stored vectors as a sample; `vectors` has those of `inputs` by the name of their space."""
         return Sample(torch.from_numpy(np.concatenate([vectors[name] for name, _ in self.inputs])), cost=1)
 

@@ -71,7 +71,7 @@ def neighbours_agree(
     modality: Modality,
     vectors: Float32[np.ndarray, "n dim"],
     texts: Float32[np.ndarray, "n text_dim"],
-    groups: Int64[np.ndarray, "n"],
+    groups: Int64[np.ndarray, " n"],
 ) -> Agreement | None:
     """Judge a modality by whether an item's neighbours there have texts like its own.
 
@@ -99,7 +99,7 @@ def texts_find(
     block: Block,
     queries: Float32[np.ndarray, "n dim"],
     vectors: Float32[np.ndarray, "n dim"],
-    groups: Int64[np.ndarray, "n"],
+    groups: Int64[np.ndarray, " n"],
 ) -> Agreement | None:
     """Judge a block by whether items' texts, as queries in it, are nearer to their own item than to others.
 
@@ -156,7 +156,7 @@ def confidences(blocks: Sequence[Block], agreements: Sequence[Agreement]) -> tup
     return own, across
 
 
-def _won(scores: Float32[np.ndarray, "n n"], rivals: Bool[np.ndarray, "n n"]) -> Float64[np.ndarray, "m"]:
+def _won(scores: Float32[np.ndarray, "n n"], rivals: Bool[np.ndarray, "n n"]) -> Float64[np.ndarray, " m"]:
     """Share of its rivals that each item's own score beats; ties count half. Items without a rival are left out."""
     own = np.diag(scores)[:, None]
     won = ((scores < own) & rivals).sum(axis=1) + ((scores == own) & rivals).sum(axis=1) / 2
@@ -164,7 +164,7 @@ def _won(scores: Float32[np.ndarray, "n n"], rivals: Bool[np.ndarray, "n n"]) ->
     return won[count > 0] / count[count > 0]
 
 
-def _agreement(subject: str, won: Float64[np.ndarray, "m"], whole: float) -> Agreement | None:
+def _agreement(subject: str, won: Float64[np.ndarray, " m"], whole: float) -> Agreement | None:
     if len(won) < FEWEST:
         return None
     rate, half = float(won.mean()), 1.96 * float(won.std()) / float(np.sqrt(len(won)))

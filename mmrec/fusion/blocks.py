@@ -37,7 +37,7 @@ class Block:
         return f"{self.space.name}.{self.modality}"
 
 
-def block_weights(blocks: Sequence[Block], by_modality: Mapping[Modality, float]) -> Float32[np.ndarray, "blocks"]:
+def block_weights(blocks: Sequence[Block], by_modality: Mapping[Modality, float]) -> Float32[np.ndarray, " blocks"]:
     """Spread the modalities' weights over their blocks; they sum to one.
 
     Raises UsageError where a weight is negative or not finite, or where all are zero.

@@ -65,14 +65,14 @@ class Fusion:
     """
 
     blocks: tuple[Block, ...]
-    weights: Float32[np.ndarray, "blocks"]
-    means: tuple[Float32[np.ndarray, "_"], ...]
+    weights: Float32[np.ndarray, " blocks"]
+    means: tuple[Float32[np.ndarray, " _"], ...]
     rotations: tuple[Rotation, ...]
     fitted_on: tuple[int, ...]
     agreements: tuple[Agreement, ...] = ()
 
     @cached_property
-    def strengths(self) -> Float32[np.ndarray, "blocks"]:
+    def strengths(self) -> Float32[np.ndarray, " blocks"]:
         """The weights that act: those asked for, times the confidence in their modality; they sum to one."""
         if not self.agreements:
             return self.weights
@@ -116,7 +116,10 @@ class Fusion:
         return fused
 
     def query(
-        self, modality: Modality, vectors: Mapping[Space, Float32[np.ndarray, "_"]], against: frozenset[Modality] | None
+        self,
+        modality: Modality,
+        vectors: Mapping[Space, Float32[np.ndarray, " _"]],
+        against: frozenset[Modality] | None,
     ) -> Float32[np.ndarray, "dim"]:
         """One content as a query: fills every block it can be compared with, among the modalities `against`.
 
@@ -185,7 +188,7 @@ class Fusion:
         ]
         return min([float(across[index]), *own])
 
-    def _mean_of(self, source: Space, modality: Modality, block: int) -> Float32[np.ndarray, "_"]:
+    def _mean_of(self, source: Space, modality: Modality, block: int) -> Float32[np.ndarray, " _"]:
         """The mean of the query's own kind where items of that kind were seen, else of the block it enters."""
         for index, other in enumerate(self.blocks):
             if other.space == source and other.modality == modality and self.fitted_on[index]:
@@ -195,7 +198,7 @@ class Fusion:
 
 def fit(
     blocks: Sequence[Block],
-    weights: Float32[np.ndarray, "blocks"],
+    weights: Float32[np.ndarray, " blocks"],
     samples: Sequence[Float32[np.ndarray, "_ _"]],
     dim: int,
     measure: Callable[[Fusion], tuple[Agreement, ...]] | None = None,

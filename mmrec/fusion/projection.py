@@ -38,7 +38,7 @@ class Rotation:
     """
 
     directions: Float32[np.ndarray, "dim kept"]
-    energy: Float32[np.ndarray, "kept"]
+    energy: Float32[np.ndarray, " kept"]
 
     def truncated(self, kept: int) -> "Rotation":
         """Keep the first directions only."""
@@ -89,7 +89,7 @@ def settled(rotation: Rotation) -> Rotation:
     return Rotation(best[1].astype(np.float32), rotation.energy)
 
 
-def allot(energies: Sequence[Float32[np.ndarray, "_"]], room: Float32[np.ndarray, "blocks"], dim: int) -> list[int]:
+def allot(energies: Sequence[Float32[np.ndarray, " _"]], room: Float32[np.ndarray, " blocks"], dim: int) -> list[int]:
     """Number of dimensions for each block, `dim` in all at most, so that the least energy times `room` is lost.
 
     Every block gets at least one. Directions without energy come last, shared out evenly. The blocks' weights have no

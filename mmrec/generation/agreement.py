@@ -31,7 +31,7 @@ class Sampled:
 
     """
 
-    items: Int64[np.ndarray, "n"]
+    items: Int64[np.ndarray, " n"]
     hashes: tuple[bytes, ...]
     vectors: Float32[np.ndarray, "n dim"]
 
@@ -75,7 +75,7 @@ def _of_modality(modality: Modality, fusion: Fusion, sampled: Mapping[Block, Sam
     yield from (one for one in found if one is not None)
 
 
-def _items_with(texts: Sampled, others: Sampled) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+def _items_with(texts: Sampled, others: Sampled) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Items that have both, `MEASURED_ITEMS` at most, in the order of their contents; and a number for each text."""
     said, shown = _contents(texts), _contents(others)
     both = sorted((said[item], shown[item], item) for item in said.keys() & shown.keys())[:MEASURED_ITEMS]
@@ -92,7 +92,7 @@ def _contents(sampled: Sampled) -> dict[int, bytes]:
 
 
 def _joined(
-    blocks: list[Block], fusion: Fusion, sampled: Mapping[Block, Sampled], chosen: Int64[np.ndarray, "n"]
+    blocks: list[Block], fusion: Fusion, sampled: Mapping[Block, Sampled], chosen: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n dim"]:
     """Item vectors in some blocks side by side."""
     parts = [
@@ -102,7 +102,7 @@ def _joined(
 
 
 def _centred(
-    block: Block, fusion: Fusion, sampled: Sampled, chosen: Int64[np.ndarray, "n"]
+    block: Block, fusion: Fusion, sampled: Sampled, chosen: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n dim"]:
     """Mean of each item's centred vectors, made a unit vector; zero where it has none in this block."""
     order = np.argsort(chosen)

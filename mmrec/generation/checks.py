@@ -71,7 +71,7 @@ def array_faults(generation: Generation) -> Iterator[str]:
 
 
 def measure_search(
-    index: Index, rows: Int64[np.ndarray, "n"], vectors: Float16[np.ndarray, "n dim"], seed: int
+    index: Index, rows: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n dim"], seed: int
 ) -> Recall:
     """Ask an index for a sample of items by their own vectors, and compare what is found with exact search."""
     return RecallSample.of(rows, vectors, "ip", seed).of_index(index)
@@ -79,7 +79,7 @@ def measure_search(
 
 def mispaired(
     generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], sample: int | None, seed: int = 0
-) -> tuple[int, Int64[np.ndarray, "w"]]:
+) -> tuple[int, Int64[np.ndarray, " w"]]:
     """Fuse rows again from the stored vectors of their contents, and compare.
 
     Args:
@@ -111,10 +111,10 @@ def bits_of(generation: Generation, fused: FusedBatch) -> np.ndarray:
 
 def _differs(
     generation: Generation,
-    rows: Int64[np.ndarray, "n"],
+    rows: Int64[np.ndarray, " n"],
     fields: Sequence[tuple[StoredField, ...]],
     tables: Mapping[Block, VectorTable],
-) -> Bool[np.ndarray, "n"]:
+) -> Bool[np.ndarray, " n"]:
     places = generation.find(rows)
     fused = fuse_batch(generation.fusion, tables, fields)
     known = places >= 0
@@ -125,7 +125,7 @@ def _differs(
     return far | ~known
 
 
-def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, "b"]]:
+def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, " b"]]:
     """Places of vectors whose blocks are neither empty nor of their length, a piece at a time."""
     fusion = generation.fusion
     for start in range(0, len(generation.rows), ROWS_PER_PIECE):
@@ -140,5 +140,5 @@ def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, "b"]]:
         yield start + np.flatnonzero(~good)
 
 
-def _named(rows: Int64[np.ndarray, "n"]) -> str:
+def _named(rows: Int64[np.ndarray, " n"]) -> str:
     return f" (rows {', '.join(map(str, rows[:NAMED].tolist()))}{', ...' if len(rows) > NAMED else ''})"

@@ -21,7 +21,7 @@ FIT_SAMPLE = 20_000
 
 
 def fit_fusion(
-    items: ItemTable, tables: Mapping[Block, VectorTable], weights: Float32[np.ndarray, "blocks"], recipe: Recipe
+    items: ItemTable, tables: Mapping[Block, VectorTable], weights: Float32[np.ndarray, " blocks"], recipe: Recipe
 ) -> Fusion:
     """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids and taken in the order of content hashes.
 
@@ -63,7 +63,7 @@ def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -
     }
 
 
-def _drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, "n"]:
+def _drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Which ids belong to a sample: each decides for itself, so others that come and go do not matter."""
     if share >= 1:
         return np.ones(len(ids), dtype=bool)

@@ -61,9 +61,9 @@ class Generation:
     folder: Path
     manifest: Manifest
     fusion: Fusion
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     vectors: Float16[np.ndarray, "n dim"]
-    modalities: UInt8[np.ndarray, "n"]
+    modalities: UInt8[np.ndarray, " n"]
     index: Index
 
     @cached_property
@@ -76,14 +76,14 @@ class Generation:
 
         return open_taste(self.folder, self.manifest)
 
-    def find(self, rows: Int64[np.ndarray, "m"]) -> Int64[np.ndarray, "m"]:
+    def find(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
         """Place of each row number in `rows`, -1 where it is not there."""
         if not len(self.rows):
             return np.full(len(rows), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
         return np.where(self.rows[places] == rows, places, -1)
 
-    def vectors_at(self, places: Int64[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
+    def vectors_at(self, places: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m dim"]:
         """Item vectors by place."""
         return np.asarray(self.vectors[places], dtype=np.float32)
 

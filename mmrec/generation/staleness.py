@@ -17,7 +17,7 @@ __all__ = ["stale_rows"]
 
 def stale_rows(
     layout: Layout, before: Generation, items: ItemTable, tables: Mapping[Block, VectorTable]
-) -> Int64[np.ndarray, "n"]:
+) -> Int64[np.ndarray, " n"]:
     """Row numbers, ascending, of items edited since a generation, and of those with a content that got a vector since.
 
     The latter had lost a vector, or never had one, and were encoded anew without being edited.

@@ -51,7 +51,7 @@ class Taste:
 def write_taste(
     folder: Path,
     model: "mmrec.users.tower_model.TowerModel",
-    rows: Int64[np.ndarray, "n"],
+    rows: Int64[np.ndarray, " n"],
     contents: Float16[np.ndarray, "n content"],
 ) -> str:
     """Write tower, vectors and index of a generation's rows into its folder. Returns the SHA-256 of the index."""
@@ -91,7 +91,9 @@ def open_taste(folder: Path, made: Manifest) -> Taste | None:
         raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
 
 
-def pairing_fault(taste: Taste, rows: Int64[np.ndarray, "n"], contents: Float16[np.ndarray, "n content"]) -> str | None:
+def pairing_fault(
+    taste: Taste, rows: Int64[np.ndarray, " n"], contents: Float16[np.ndarray, "n content"]
+) -> str | None:
     """Say what is wrong where a sample of items is not where the tower places it, or the index has other rows."""
     if not np.array_equal(np.sort(taste.index.rows), rows):
         return f"its taste index has other row numbers ({len(taste.index.rows):,} of them) than its vectors"

@@ -25,9 +25,9 @@ class Blended:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
-    lists: Int64[np.ndarray, "n"]
-    places: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    lists: Int64[np.ndarray, " n"]
+    places: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -35,7 +35,7 @@ class Blended:
 
 
 def blend(
-    lists: Sequence[Int64[np.ndarray, "_"]], weights: Sequence[float] | Float32[np.ndarray, "m"], most: int
+    lists: Sequence[Int64[np.ndarray, " _"]], weights: Sequence[float] | Float32[np.ndarray, " m"], most: int
 ) -> Blended:
     """Fill seats one by one, each from the list with the greatest weight over the seats it would then have.
 

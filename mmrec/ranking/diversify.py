@@ -15,8 +15,8 @@ WINDOW: Final = 20
 
 
 def diversify(
-    relevance: Float32[np.ndarray, "n"], units: Float32[np.ndarray, "n dim"], k: int, diversity: float
-) -> Int64[np.ndarray, "k"]:
+    relevance: Float32[np.ndarray, " n"], units: Float32[np.ndarray, "n dim"], k: int, diversity: float
+) -> Int64[np.ndarray, " k"]:
     """Return the places of k candidates to show, in order; all of n where it is fewer.
 
     Args:

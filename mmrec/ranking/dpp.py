@@ -16,12 +16,12 @@ FLOOR: Final = 1e-6
 
 
 def greedy_dpp(
-    relevance: Float32[np.ndarray, "n"],
+    relevance: Float32[np.ndarray, " n"],
     vectors: Float32[np.ndarray, "n dim"],
     k: int,
     diversity: float,
     window: int | None = None,
-) -> Int64[np.ndarray, "k"]:
+) -> Int64[np.ndarray, " k"]:
     """Choose places one by one, each time the greatest ``(1 - diversity) relevance + diversity log(distance)``.
 
     The distance is that from the span of the vectors chosen so far, so that with kernel ``q_i q_j v_i v_j`` and
@@ -61,8 +61,8 @@ def greedy_dpp(
 
 
 def _distances(
-    lengths: Float64[np.ndarray, "n"], alike: Float64[np.ndarray, "w n"], chosen: list[int]
-) -> Float64[np.ndarray, "n"]:
+    lengths: Float64[np.ndarray, " n"], alike: Float64[np.ndarray, "w n"], chosen: list[int]
+) -> Float64[np.ndarray, " n"]:
     """Squared distance of each vector from the span of some, made anew: LAPACK is faster at it than single updates."""
     from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 - opening a store needs no SciPy
 

@@ -57,9 +57,9 @@ class Asked:
 
     user: int
     known: int
-    popularity: Float32[np.ndarray, "n"]
-    likeness: Float32[np.ndarray, "n"]
-    targets: Int64[np.ndarray, "t"]
+    popularity: Float32[np.ndarray, " n"]
+    likeness: Float32[np.ndarray, " n"]
+    targets: Int64[np.ndarray, " t"]
     missed: int = 0
 
 
@@ -82,8 +82,8 @@ class Fading:
 
 
 def mixed(
-    popularity: Float32[np.ndarray, "n"], likeness: Float32[np.ndarray, "n"], share: float
-) -> Float32[np.ndarray, "n"]:
+    popularity: Float32[np.ndarray, " n"], likeness: Float32[np.ndarray, " n"], share: float
+) -> Float32[np.ndarray, " n"]:
     """Score candidates; see the top of this file."""
     popular = np.sqrt(np.maximum(0, popularity) / max(1e-9, float(popularity.max(initial=0))))
     alike = np.maximum(0, likeness) / max(1e-9, float(likeness.max(initial=0)))

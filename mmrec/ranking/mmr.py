@@ -10,12 +10,12 @@ __all__ = ["mmr"]
 
 
 def mmr(
-    relevance: Float32[np.ndarray, "n"],
+    relevance: Float32[np.ndarray, " n"],
     vectors: Float32[np.ndarray, "n dim"],
     k: int,
     diversity: float,
     window: int | None = None,
-) -> Int64[np.ndarray, "k"]:
+) -> Int64[np.ndarray, " k"]:
     """Choose places one by one, each time the greatest ``(1 - diversity) relevance - diversity likeness``.
 
     The likeness is the cosine with the nearest of those chosen before. Ties go to the earlier place.

@@ -19,8 +19,8 @@ fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all others
 
 
 def losses(
-    likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, "h"], scores: Float32[np.ndarray, "n"]
-) -> Float32[np.ndarray, "n"]:
+    likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"], scores: Float32[np.ndarray, " n"]
+) -> Float32[np.ndarray, " n"]:
     """Return what items lose of their scores for being like things that were turned down.
 
     An item loses, for the thing that costs it most, the thing's strength times their cosine beyond `LIKE`, or beyond

@@ -35,7 +35,7 @@ class Turned:
     """What a person turned down: unit vectors, and what a copy of each loses."""
 
     vectors: Float32[np.ndarray, "h dim"]
-    strengths: Float32[np.ndarray, "h"]
+    strengths: Float32[np.ndarray, " h"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +50,9 @@ class Found:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
-    scores: Float32[np.ndarray, "n"]
-    ranks: Float32[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    ranks: Float32[np.ndarray, " n"]
     by_vector: bool = True
 
 
@@ -68,18 +68,18 @@ class Candidates:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
-    lists: Int64[np.ndarray, "n"]
-    scores: Float32[np.ndarray, "n"]
-    relevance: Float32[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    lists: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    relevance: Float32[np.ndarray, " n"]
 
 
 def found_for(
     space: TasteSpace,
     people: Float32[np.ndarray, "m dim"],
     depth: int,
-    left_out: Int64[np.ndarray, "s"],
-    allowed: Int64[np.ndarray, "a"] | None,
+    left_out: Int64[np.ndarray, " s"],
+    allowed: Int64[np.ndarray, " a"] | None,
 ) -> list[Found]:
     """Search with each vector, `depth` items deep, rows that are left out not counted."""
     if not len(people):
@@ -94,7 +94,7 @@ def found_for(
     return lists
 
 
-def popular_found(popular: PopularList, depth: int, left_out: Int64[np.ndarray, "s"]) -> Found:
+def popular_found(popular: PopularList, depth: int, left_out: Int64[np.ndarray, " s"]) -> Found:
     """Take the popular items as what one more vector found; their ranks fall evenly, as their order is what counts."""
     good = ~np.isin(popular.rows, left_out)
     rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
@@ -110,14 +110,14 @@ def lowered(space: TasteSpace, lists: Sequence[Found], turned: Turned) -> list[F
     return [_lowered(one, likeness[np.searchsorted(rows, one.rows)], turned.strengths) for one in lists]
 
 
-def _lowered(found: Found, likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, "h"]) -> Found:
+def _lowered(found: Found, likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"]) -> Found:
     cosines = found.scores if found.by_vector else np.zeros_like(found.scores)
     ranks = found.ranks - losses(likeness, strengths, cosines)
     order = np.argsort(-ranks, kind="stable")
     return Found(found.rows[order], found.scores[order], ranks[order], found.by_vector)
 
 
-def blended_candidates(lists: Sequence[Found], weights: Float32[np.ndarray, "m"], most: int) -> Candidates:
+def blended_candidates(lists: Sequence[Found], weights: Float32[np.ndarray, " m"], most: int) -> Candidates:
     """Make one list of several, each item's relevance being where its rank lies between the ends of its own list."""
     blended = blend([one.rows for one in lists], weights, most)
     scores = np.zeros(len(blended), dtype=np.float32)
@@ -167,7 +167,7 @@ def mixed_candidates(
     return Candidates(rows[order], which[order], scores[order], _between_ends(ranks[order]))
 
 
-def _between_ends(ranks: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+def _between_ends(ranks: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     if not len(ranks):
         return ranks
     span = ranks[0] - ranks[-1]

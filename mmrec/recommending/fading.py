@@ -81,7 +81,7 @@ class _Asking:
 
     space: TasteSpace
     histories: Histories
-    weights: Float32[np.ndarray, "n"]
+    weights: Float32[np.ndarray, " n"]
 
     def asked(self, questions: Sequence[Opening]) -> list[Asked]:
         rows = np.unique(self.histories.items)
@@ -100,8 +100,8 @@ class _Asking:
     def _asked(
         self,
         one: Opening,
-        rows: Int64[np.ndarray, "p"],
-        popular: Float32[np.ndarray, "p"],
+        rows: Int64[np.ndarray, " p"],
+        popular: Float32[np.ndarray, " p"],
         vectors: Float32[np.ndarray, "p dim"],
     ) -> Asked | None:
         past = self._past(one.past)

@@ -54,7 +54,7 @@ class Placed:
     """
 
     interests: Interests
-    text: Float32[np.ndarray, "dim"] | None
+    text: Float32[np.ndarray, " dim"] | None
     turned: Turned
 
     @property
@@ -64,7 +64,7 @@ class Placed:
         return found if self.text is None else np.concatenate([found, self.text[None]])
 
     @property
-    def weights(self) -> Float32[np.ndarray, "m"]:
+    def weights(self) -> Float32[np.ndarray, " m"]:
         """Share of each; a text counts as much as all the past."""
         found = self.interests.weights
         if self.text is None:
@@ -72,7 +72,7 @@ class Placed:
         return np.append(found / 2, np.float32(0.5 if len(found) else 1))
 
 
-def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, "content"] | None, now: int) -> Placed:
+def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, " content"] | None, now: int) -> Placed:
     """Place a person by their past, and by a text as the fusion has it."""
     past = space.vectors(person.past.rows)
     interests = space.model.people([person.past], [past], now)[0]
@@ -99,10 +99,10 @@ def ranked(
     person: Person,
     placed: Placed,
     popular: PopularList,
-    allowed: Int64[np.ndarray, "a"] | None,
+    allowed: Int64[np.ndarray, " a"] | None,
     wishes: Wishes,
     fading: Fading | None = None,
-) -> tuple[Candidates, Int64[np.ndarray, "k"]]:
+) -> tuple[Candidates, Int64[np.ndarray, " k"]]:
     """Return the candidates, and the places among them of those to show, in order; popular ones are the last list.
 
     Where `fading` was fitted, what is popular and what is like the past are mixed by score, else by seats.
@@ -122,7 +122,7 @@ def ranked(
     return candidates, diversify(candidates.relevance, units, wishes.k, dial)
 
 
-def _deep_enough(weights: Float32[np.ndarray, "m"], k: int, depth: int) -> int:
+def _deep_enough(weights: Float32[np.ndarray, " m"], k: int, depth: int) -> int:
     """How deep each list must be: twice the seats of the strongest interest, and long enough to be the whole answer."""
     return min(depth, max(2 * k, int(np.ceil(2 * depth * weights.max(initial=0)))))
 
@@ -132,7 +132,7 @@ def hits_for(
     space: TasteSpace,
     person: Person,
     placed: Placed,
-    chosen: tuple[Candidates, Int64[np.ndarray, "k"]],
+    chosen: tuple[Candidates, Int64[np.ndarray, " k"]],
     *,
     explain: bool,
 ) -> list[Recommended]:

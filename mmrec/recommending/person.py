@@ -39,8 +39,8 @@ class Person:
 
     past: Past
     ids: tuple[str, ...]
-    seen: Int64[np.ndarray, "s"]
-    turned_down: Int64[np.ndarray, "d"]
+    seen: Int64[np.ndarray, " s"]
+    turned_down: Int64[np.ndarray, " d"]
     unknown: tuple[str, ...]
 
     @property

@@ -27,8 +27,8 @@ class PopularList:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
-    scores: Float32[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
 
     def met(self) -> "PopularList":
         """Return the items that anyone has met: the others only fill up the list of someone who is not known at all."""
@@ -41,7 +41,7 @@ class PopularList:
 
 
 def popular_list(
-    popular: Mapping[int, float], others: Int64[np.ndarray, "n"], vectors: Mapping[int, Float32[np.ndarray, "dim"]]
+    popular: Mapping[int, float], others: Int64[np.ndarray, " n"], vectors: Mapping[int, Float32[np.ndarray, " dim"]]
 ) -> PopularList:
     """Group items by content, and give each group seats by the root of its popularity, its most popular item first.
 
@@ -74,7 +74,7 @@ def popular_list(
     return PopularList(blended.rows, np.array([score_of[row] for row in blended.rows.tolist()], dtype=np.float32))
 
 
-def _groups(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, "n"]:
+def _groups(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
     """Number of each item's group, from 0; Ward's criterion makes groups of like extent."""
     if len(units) <= 2:
         return np.arange(len(units), dtype=np.int64)

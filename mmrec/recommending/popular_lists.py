@@ -39,7 +39,7 @@ class PopularLists:
         return popular_list(chosen, _sample(allowed), vectors)
 
 
-def _sample(rows: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "m"]:
+def _sample(rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
     """As many rows as a list is made of, from all over the catalog."""
     places = np.linspace(0, len(rows) - 1, min(CANDIDATES, len(rows)))
     return rows[places.astype(np.int64)]

@@ -52,7 +52,7 @@ def reasons(
 
 
 def _because(
-    fusion: Fusion, person: Person, place: int, past: Float32[np.ndarray, "dim"], item: Float32[np.ndarray, "dim"]
+    fusion: Fusion, person: Person, place: int, past: Float32[np.ndarray, " dim"], item: Float32[np.ndarray, " dim"]
 ) -> Because:
     length = float(np.linalg.norm(past) * np.linalg.norm(item))
     shares = {name: share / length for name, share in fusion.shares(past, item).items()}

@@ -32,16 +32,16 @@ class TasteSpace:
 
     model: UserModel
     index: LiveIndex
-    vectors: Callable[[Int64[np.ndarray, "n"]], Float32[np.ndarray, "n dim"]]
-    contents: Callable[[Int64[np.ndarray, "n"]], Float32[np.ndarray, "n content"]]
-    shares: Callable[[Float32[np.ndarray, "dim"], Float32[np.ndarray, "dim"]], Mapping[str, float]]
+    vectors: Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n dim"]]
+    contents: Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n content"]]
+    shares: Callable[[Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]], Mapping[str, float]]
 
 
 def content_space(snapshot: Snapshot) -> TasteSpace:
     """Return the space of the contents themselves: nothing is trained, and items count the moment they are indexed."""
     fusion = snapshot.generation.fusion
 
-    def contents(rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n content"]:
+    def contents(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content"]:
         return snapshot.vectors(rows.tolist())
 
     return TasteSpace(ContentInterests(fusion.dim), snapshot.live, contents, contents, fusion.shares)

@@ -27,7 +27,7 @@ def space_of(snapshot: Snapshot) -> TasteSpace:
     if there.any():
         live.add(snapshot.tail_rows[there], vectors.tail[there])
 
-    def contents(rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n content"]:
+    def contents(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content"]:
         return snapshot.vectors(rows.tolist())
 
     return TasteSpace(taste.model, live, vectors, contents, _whole)
@@ -40,7 +40,7 @@ class _Vectors:
         self._generation, self._taste, self._rows = snapshot.generation, taste, snapshot.tail_rows
         self.tail = taste.model.items(snapshot.tail_rows, snapshot.tail_vectors)
 
-    def __call__(self, rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+    def __call__(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
         found = np.zeros((len(rows), self._taste.model.dim), dtype=np.float32)
         known = self._generation.find(rows) >= 0
         found[known] = self.built(rows[known])
@@ -50,11 +50,11 @@ class _Vectors:
             found[fresh] = self.tail[places[fresh]]
         return found
 
-    def built(self, rows: Int64[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+    def built(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
         """Rows that the generation has."""
         return np.asarray(self._taste.vectors[self._generation.find(rows)], dtype=np.float32)
 
 
-def _whole(person: Float32[np.ndarray, "dim"], item: Float32[np.ndarray, "dim"]) -> dict[str, float]:
+def _whole(person: Float32[np.ndarray, " dim"], item: Float32[np.ndarray, " dim"]) -> dict[str, float]:
     """A tower mixes the modalities: only the sum can be told."""
     return {"behaviour": float(person @ item)}

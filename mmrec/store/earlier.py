@@ -67,7 +67,7 @@ class Earlier:
         if self._table is not None:
             yield from self._table.scanner(columns=["id", "hash"]).to_batches()
 
-    def _read(self, places: Int64[np.ndarray, "n"]) -> Iterable[Quarantined]:
+    def _read(self, places: Int64[np.ndarray, " n"]) -> Iterable[Quarantined]:
         if self._table is None or not len(places):
             return []
         return [Quarantined(**row) for row in self._table.take(places.tolist()).to_pylist()]
@@ -106,12 +106,12 @@ def later_than(earlier: Earlier, path: Path) -> Iterator[Quarantined]:
 class _Places:
     """The places of each 64-bit digest, of which some may be equal."""
 
-    def __init__(self, digests: UInt64[np.ndarray, "n"], places: Int64[np.ndarray, "n"]) -> None:
+    def __init__(self, digests: UInt64[np.ndarray, " n"], places: Int64[np.ndarray, " n"]) -> None:
         order = np.argsort(digests, kind="stable")
         self._digests = digests[order]
         self._places = places[order]
 
-    def of(self, digests: Sequence[int]) -> Int64[np.ndarray, "m"]:
+    def of(self, digests: Sequence[int]) -> Int64[np.ndarray, " m"]:
         """The places of all of these, ascending."""
         wanted = np.array(digests, dtype=np.uint64)
         starts = np.searchsorted(self._digests, wanted, side="left")

@@ -48,7 +48,7 @@ class ItemTable:
         """The columns that `where` can name beside ``id``."""
         return pa.schema([f for f in self._table.schema if f.name not in RESERVED] if self._table is not None else [])
 
-    def rows(self, where: str | None = None) -> Int64[np.ndarray, "n"]:
+    def rows(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
         """Row numbers, ascending, of all items or of those a SQL expression lets pass.
 
         Raises UsageError where the expression cannot be used.
@@ -63,7 +63,7 @@ class ItemTable:
         # They mostly come in order, which a stable sort makes use of: ten times as fast for a million.
         return np.sort(found["_rowid"].to_numpy().astype(np.int64), kind="stable")
 
-    def changed_since(self, version: int) -> Int64[np.ndarray, "n"]:
+    def changed_since(self, version: int) -> Int64[np.ndarray, " n"]:
         """Row numbers of items added or edited after a version."""
         return self.rows(_after(version))
 
@@ -96,8 +96,8 @@ class ItemTable:
         return frozenset(Modality(name) for name in there)
 
     def batches(
-        self, wanted: Callable[[Int64[np.ndarray, "n"]], Bool[np.ndarray, "n"]] | None = None, size: int = 4096
-    ) -> Iterator[tuple[Int64[np.ndarray, "m"], list[tuple[StoredField, ...]]]]:
+        self, wanted: Callable[[Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]] | None = None, size: int = 4096
+    ) -> Iterator[tuple[Int64[np.ndarray, " m"], list[tuple[StoredField, ...]]]]:
         """Row numbers and fields of all items, or of those whose row numbers are `wanted`, a batch at a time."""
         if self._table is None:
             return
@@ -111,7 +111,7 @@ class ItemTable:
 
     def content_keys(
         self, modality: Modality, size: int = 65536
-    ) -> Iterator[tuple[Int64[np.ndarray, "c"], UInt64[np.ndarray, "c 2"]]]:
+    ) -> Iterator[tuple[Int64[np.ndarray, " c"], UInt64[np.ndarray, "c 2"]]]:
         """Row number and key of each content of a modality that is not in quarantine, a batch at a time."""
         if self._table is None:
             return
@@ -125,17 +125,17 @@ class ItemTable:
             yield batch.column("_rowid").to_numpy().astype(np.int64)[owners], words_of(hashes.filter(wanted))
 
     def chosen(
-        self, rows: Int64[np.ndarray, "n"], size: int = 4096
-    ) -> Iterator[tuple[Int64[np.ndarray, "m"], list[tuple[StoredField, ...]]]]:
+        self, rows: Int64[np.ndarray, " n"], size: int = 4096
+    ) -> Iterator[tuple[Int64[np.ndarray, " m"], list[tuple[StoredField, ...]]]]:
         """Row numbers and fields of the items of ascending row numbers, as far as they exist, a batch at a time."""
 
-        def asked(some: Int64[np.ndarray, "m"]) -> Bool[np.ndarray, "m"]:
+        def asked(some: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
             return rows[np.minimum(np.searchsorted(rows, some), len(rows) - 1)] == some
 
         return self.batches(asked, size) if len(rows) else iter(())
 
     def fields_of_ids(
-        self, wanted: Callable[[list[str]], Bool[np.ndarray, "n"]], size: int = 4096
+        self, wanted: Callable[[list[str]], Bool[np.ndarray, " n"]], size: int = 4096
     ) -> Iterator[list[tuple[StoredField, ...]]]:
         """Fields of the items whose ids are `wanted`, a batch at a time."""
         if self._table is not None:

@@ -38,7 +38,7 @@ class KeyIndex:
         """The keys, in no promised order."""
         return np.stack([self._first, self._second], axis=1)
 
-    def find(self, keys: UInt64[np.ndarray, "m 2"]) -> Int64[np.ndarray, "m"]:
+    def find(self, keys: UInt64[np.ndarray, "m 2"]) -> Int64[np.ndarray, " m"]:
         """Position of each key, -1 where it is not there."""
         found = np.full(len(keys), -1, dtype=np.int64)
         start = np.searchsorted(self._first, keys[:, 0])
@@ -52,7 +52,7 @@ class KeyIndex:
         return found
 
 
-def _longest_run(ordered: UInt64[np.ndarray, "n"]) -> int:
+def _longest_run(ordered: UInt64[np.ndarray, " n"]) -> int:
     if not len(ordered):
         return 0
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))

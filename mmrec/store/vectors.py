@@ -41,11 +41,11 @@ class VectorTable:
         """The table version seen, None where no vector was ever written."""
         return self._table.version if self._table is not None else None
 
-    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
+    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector here."""
         return self.has_keys(as_words(hashes))
 
-    def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+    def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         """Which contents, by key, have a vector here."""
         return self.keys.find(keys) >= 0
 
@@ -53,7 +53,7 @@ class VectorTable:
         """Keys of the contents whose vectors were written after a version of the table."""
         return np.empty((0, 2), dtype=np.uint64) if self._table is None else _keys_since(self._table, version)
 
-    def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, "n"], Float32[np.ndarray, "n dim"]]:
+    def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, " n"], Float32[np.ndarray, "n dim"]]:
         """Vectors of the contents, and which were found; a missing one is a row of zeros."""
         positions = self.keys.find(as_words(hashes))
         found = positions >= 0
@@ -105,7 +105,7 @@ class VectorAppender:
         if seen is not None and seen.version is not None:
             self._parts, self._version, self._made = [seen.keys], seen.version, _made(path)
 
-    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, "n"]:
+    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector now."""
         self._follow(open_table(self._path))
         return self._find(as_words(hashes))
@@ -140,7 +140,7 @@ class VectorAppender:
             self._add(_keys_since(table, None))
         self._version, self._made = table.version, _made(self._path)
 
-    def _find(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+    def _find(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         found = [part.find(keys) >= 0 for part in self._parts]
         return np.logical_or.reduce(found) if found else np.zeros(len(keys), dtype=bool)
 
@@ -180,7 +180,7 @@ def _made(path: Path) -> int:
         return 0
 
 
-def _first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+def _first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     return KeyIndex(keys).find(keys) == np.arange(len(keys))
 
 

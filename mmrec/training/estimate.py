@@ -62,7 +62,7 @@ class Estimate:
 def estimate(
     data: Split | Histories,
     contents: Float32[np.ndarray, "items content"],
-    rows: Int64[np.ndarray, "items"],
+    rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
 ) -> Estimate:
@@ -91,7 +91,7 @@ def estimate(
     )
 
 
-def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, "_"]]) -> float:
+def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, " _"]]) -> float:
     """Time some steps, and share it out by padded events."""
     sizes = [math.prod(_padded(windows, which)) for which in taken]
     return seconds_for(
@@ -102,7 +102,7 @@ def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, "
     )
 
 
-def _padded(windows: Windows, which: Int64[np.ndarray, "_"]) -> tuple[int, int]:
+def _padded(windows: Windows, which: Int64[np.ndarray, " _"]) -> tuple[int, int]:
     return len(which), int((windows.stops[which] - windows.starts[which]).max())
 
 

@@ -67,13 +67,13 @@ class Loop:
         """Train until validation stops getting better; see `Course.run`."""
         return self.course.run(path, fingerprint, self._epoch, self.validate, said)
 
-    def steps(self, epoch: int) -> tuple[Windows, list[Int64[np.ndarray, "_"]]]:
+    def steps(self, epoch: int) -> tuple[Windows, list[Int64[np.ndarray, " _"]]]:
         """The windows of an epoch, and which of them each step takes."""
         random = np.random.default_rng([self.config.seed, epoch])
         windows = cut(self.events.offsets, self.config.tower.window, self.config.every_event, random)
         return windows, batches(windows, self.config.batch, random)
 
-    def step(self, windows: Windows, which: Int64[np.ndarray, "_"]) -> Tensor:
+    def step(self, windows: Windows, which: Int64[np.ndarray, " _"]) -> Tensor:
         """Take one step; returns this process's part of the summed loss."""
         self.at.step += 1
         for group in self.course.optimizer.param_groups:

@@ -31,9 +31,9 @@ def loss_name(config: TrainingConfig, items: int) -> str:
 class _Catalog:
     """The items of one step: all of them, or those that it meets or draws."""
 
-    places: Int64[Tensor, "m"]
+    places: Int64[Tensor, " m"]
     vectors: Float[Tensor, "m dim"]
-    drawn: Int64[Tensor, "k"] | None
+    drawn: Int64[Tensor, " k"] | None
 
     def find(self, places: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
         return places if self.drawn is None else torch.searchsorted(self.places, places)
@@ -46,14 +46,14 @@ class Objective(nn.Module):
     """
 
     white: Float[Tensor, "m white"] | None
-    odds: Float[Tensor, "m"]
-    cumulated: Float[Tensor, "m"]
+    odds: Float[Tensor, " m"]
+    cumulated: Float[Tensor, " m"]
 
     def __init__(
         self,
         tower: Tower,
         white: Float[Tensor, "m white"] | None,
-        counts: Int64[Tensor, "m"],
+        counts: Int64[Tensor, " m"],
         config: TrainingConfig,
     ) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Objective(nn.Module):
 
     def _losses(
         self, read: Read, catalog: _Catalog, targets: Int64[Tensor, "b l"], real: Bool[Tensor, "b l"]
-    ) -> Float[Tensor, "n"]:
+    ) -> Float[Tensor, " n"]:
         people, shares, met = read.vectors[real], read.log_shares[real], targets[real]
         each = [self._loss(people[:, interest], catalog, met) for interest in range(people.shape[1])]
         if len(each) == 1:
@@ -95,7 +95,7 @@ class Objective(nn.Module):
         # The odds of the item as a mixture of what each interest says.
         return -torch.logsumexp(shares - torch.stack(each, dim=1), dim=1)
 
-    def _loss(self, people: Float[Tensor, "n dim"], catalog: _Catalog, met: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def _loss(self, people: Float[Tensor, "n dim"], catalog: _Catalog, met: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
         scale = self.tower.scale
         if catalog.drawn is None:
             return full_softmax(people, catalog.vectors, met, scale, self.config.smoothing)

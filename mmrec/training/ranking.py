@@ -31,13 +31,13 @@ class Ranking:
     """
 
     events: Events
-    targets: Int64[np.ndarray, "n"]
-    rows: Int64[np.ndarray, "items"]
+    targets: Int64[np.ndarray, " n"]
+    rows: Int64[np.ndarray, " items"]
     contents: Float[Tensor, "items content"] | None
-    among: Bool[np.ndarray, "items"] | None = None
+    among: Bool[np.ndarray, " items"] | None = None
 
     @torch.no_grad()
-    def ranks(self, tower: Tower) -> Float64[np.ndarray, "n"]:
+    def ranks(self, tower: Tower) -> Float64[np.ndarray, " n"]:
         """Mid-rank of each target from 1; infinite where the tower cannot place its item."""
         was_training = tower.training
         tower.eval()
@@ -54,8 +54,8 @@ class Ranking:
         return np.concatenate(found) if found else np.empty(0)
 
     def _ranks(
-        self, tower: Tower, vectors: Float[Tensor, "items dim"], placed: Tensor, targets: Int64[np.ndarray, "n"]
-    ) -> Float64[np.ndarray, "n"]:
+        self, tower: Tower, vectors: Float[Tensor, "items dim"], placed: Tensor, targets: Int64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, " n"]:
         device = vectors.device
         firsts = self.events.offsets[np.searchsorted(self.events.offsets, targets, side="right") - 1]
         windows = Windows(np.maximum(firsts, targets - tower.config.window), targets)

@@ -8,8 +8,8 @@ __all__ = ["mean_ndcg", "mid_ranks"]
 
 
 def mid_ranks(
-    scores: Float[Tensor, "n m"], targets: Int64[Tensor, "n"], left_out: Bool[Tensor, "n m"]
-) -> Float64[np.ndarray, "n"]:
+    scores: Float[Tensor, "n m"], targets: Int64[Tensor, " n"], left_out: Bool[Tensor, "n m"]
+) -> Float64[np.ndarray, " n"]:
     """Rank of each target from 1, ties at their mean rank, among the items that are not left out."""
     own = scores.gather(1, targets.unsqueeze(1))
     competing = ~left_out
@@ -19,7 +19,7 @@ def mid_ranks(
     return (1 + above + equal / 2).double().cpu().numpy()
 
 
-def mean_ndcg(ranks: Float64[np.ndarray, "n"], k: int = 10) -> float:
+def mean_ndcg(ranks: Float64[np.ndarray, " n"], k: int = 10) -> float:
     """Mean of ``1 / log2(1 + rank)`` where the rank is k or better, with one relevant item each; 0 of none."""
     gains = np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
     return float(gains.mean()) if len(gains) else 0.0

@@ -26,7 +26,7 @@ class Task:
 
     train: Histories
     live: Histories
-    validation: Int64[np.ndarray, "n"]
+    validation: Int64[np.ndarray, " n"]
 
 
 def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> Task:

@@ -78,7 +78,7 @@ class Trained:
 def train(
     data: Split | Histories,
     contents: Float32[np.ndarray, "items content"],
-    rows: Int64[np.ndarray, "items"],
+    rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
     folder: Path,
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
@@ -125,7 +125,7 @@ def train(
 def prepare(
     task: Task,
     contents: Float32[np.ndarray, "items content"],
-    rows: Int64[np.ndarray, "items"],
+    rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
     accelerator: Accelerator,
     weights: Mapping[str, float],
@@ -153,7 +153,7 @@ def prepare(
     return Loop(objective, learned, lambda: mean_ndcg(asked.ranks(tower)), config, accelerator)
 
 
-def _check_items(task: Task, rows: Int64[np.ndarray, "items"]) -> None:
+def _check_items(task: Task, rows: Int64[np.ndarray, " items"]) -> None:
     if (rows[1:] == rows[:-1]).any():
         raise UsageError("Two items have one row number; each item may be given once.")
     missing = np.setdiff1d(np.concatenate([task.train.items, task.live.items]), rows)
@@ -167,7 +167,7 @@ def _check_items(task: Task, rows: Int64[np.ndarray, "items"]) -> None:
 def _fingerprint(
     task: Task,
     contents: Float32[np.ndarray, "items content"],
-    rows: Int64[np.ndarray, "items"],
+    rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
 ) -> str:
     """Everything that decides each step; how long to go on does not."""

@@ -31,18 +31,18 @@ class Events:
 
     """
 
-    items: Int64[np.ndarray, "n"]
-    kinds: Int64[np.ndarray, "n"]
-    liked: Bool[np.ndarray, "n"]
-    times: Int64[np.ndarray, "n"]
-    offsets: Int64[np.ndarray, "people_and_one"]
-    ratings: Int64[np.ndarray, "n"]
+    items: Int64[np.ndarray, " n"]
+    kinds: Int64[np.ndarray, " n"]
+    liked: Bool[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
+    offsets: Int64[np.ndarray, " people_and_one"]
+    ratings: Int64[np.ndarray, " n"]
 
     @classmethod
     def of(
         cls,
         histories: Histories,
-        rows: Int64[np.ndarray, "items"],
+        rows: Int64[np.ndarray, " items"],
         kinds: tuple[str, ...],
         weights: Mapping[str, float],
     ) -> "Events":
@@ -62,8 +62,8 @@ class Events:
 class Windows:
     """Where windows lie in the events: from a start to a stop, without the event at the stop, which is a target."""
 
-    starts: Int64[np.ndarray, "w"]
-    stops: Int64[np.ndarray, "w"]
+    starts: Int64[np.ndarray, " w"]
+    stops: Int64[np.ndarray, " w"]
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -99,7 +99,7 @@ class Batch:
 
 
 def cut(
-    offsets: Int64[np.ndarray, "people_and_one"], length: int, every_event: bool, random: np.random.Generator
+    offsets: Int64[np.ndarray, " people_and_one"], length: int, every_event: bool, random: np.random.Generator
 ) -> Windows:
     """Cut each person's history into windows that end at their newest event.
 
@@ -121,7 +121,7 @@ def cut(
     return Windows(starts, np.minimum(stops, lasts[owner]))
 
 
-def batches(windows: Windows, size: int, random: np.random.Generator) -> list[Int64[np.ndarray, "_"]]:
+def batches(windows: Windows, size: int, random: np.random.Generator) -> list[Int64[np.ndarray, " _"]]:
     """Share windows out among batches: at random, but with others of about their length, which saves padding."""
     lengths = windows.stops - windows.starts
     order = random.permutation(len(windows))
@@ -131,7 +131,7 @@ def batches(windows: Windows, size: int, random: np.random.Generator) -> list[In
     return [found[place] for place in random.permutation(len(found))]
 
 
-def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, "b"]) -> Batch:
+def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, " b"]) -> Batch:
     """Read some windows out of the events, padded at the end to the longest of them."""
     starts, lengths = windows.starts[which], windows.stops[which] - windows.starts[which]
     steps = np.arange(max(1, int(lengths.max(initial=0))))

@@ -60,7 +60,7 @@ class ContentInterests:
         return "content interests"
 
     def items(
-        self, rows: Int64[np.ndarray, "n"], contents: Float32[np.ndarray, "n content"]
+        self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n content"]:
         """Return the fused vectors as they are: shorter than 1 where an item lacks a modality that others have."""
         del rows
@@ -95,7 +95,7 @@ class ContentInterests:
         shares = (shares[kept] / shares[kept].sum()).astype(np.float32)
         return Interests(centres[kept], shares, float(short_share))
 
-    def _groups(self, units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, "n"]:
+    def _groups(self, units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
         """Number of the interest that each event is of, from 0."""
         if len(units) == 1:
             return np.zeros(1, dtype=np.int64)
@@ -107,7 +107,7 @@ class ContentInterests:
         tree = linkage(squareform(distances, checks=False), method="average")
         return fcluster(tree, 1 - self.joined, criterion="distance").astype(np.int64) - 1
 
-    def _long_term(self, past: Past, places: Int64[np.ndarray, "m"], moment: int) -> Float32[np.ndarray, "m"]:
+    def _long_term(self, past: Past, places: Int64[np.ndarray, " m"], moment: int) -> Float32[np.ndarray, " m"]:
         since = np.arange(len(places) - 1, -1, -1)
         ages = moment - past.times[places]
         # The newest event counts in full: where all are old, they are still all there is.
@@ -115,7 +115,7 @@ class ContentInterests:
         return (past.weights[places] * by_time * 0.5 ** (since / self.half_events)).astype(np.float32)
 
     def _short_share(
-        self, groups: Int64[np.ndarray, "m"], long: Float32[np.ndarray, "m"], short: Float32[np.ndarray, "m"]
+        self, groups: Int64[np.ndarray, " m"], long: Float32[np.ndarray, " m"], short: Float32[np.ndarray, " m"]
     ) -> float:
         """Between the two shares, by how much of the short term is of interests that the time before did not know."""
         before = np.where(short > 0, 0, long)
@@ -128,8 +128,8 @@ class ContentInterests:
         return self.short_share + (self.switched_share - self.short_share) * unknown
 
     def _centres(
-        self, vectors: Float32[np.ndarray, "m dim"], groups: Int64[np.ndarray, "m"], weights: np.ndarray
-    ) -> tuple[Float32[np.ndarray, "g dim"], Float32[np.ndarray, "g"]]:
+        self, vectors: Float32[np.ndarray, "m dim"], groups: Int64[np.ndarray, " m"], weights: np.ndarray
+    ) -> tuple[Float32[np.ndarray, "g dim"], Float32[np.ndarray, " g"]]:
         """Unit vectors of the heaviest groups, heaviest first, and what each counts with those nearest to it."""
         count = int(groups.max()) + 1
         sums = np.zeros((count, vectors.shape[1]), dtype=np.float32)
@@ -148,7 +148,7 @@ class ContentInterests:
         self,
         centres: Float32[np.ndarray, "g dim"],
         turned: Float32[np.ndarray, "h dim"],
-        strengths: Float32[np.ndarray, "h"],
+        strengths: Float32[np.ndarray, " h"],
     ) -> Float32[np.ndarray, "g dim"]:
         """Subtract each thing that was turned down from the interest it is nearest to, as far as that points there."""
         if not len(turned) or not len(centres):
@@ -168,7 +168,7 @@ def no_interests(dim: int) -> Interests:
 
 def turned_down(
     past: Past, vectors: Float32[np.ndarray, "n dim"]
-) -> tuple[Float32[np.ndarray, "h dim"], Float32[np.ndarray, "h"]]:
+) -> tuple[Float32[np.ndarray, "h dim"], Float32[np.ndarray, " h"]]:
     """Unit vectors of what a person is against, each item once, and how much: 1 for the strongest there is."""
     rows, first, groups = np.unique(past.rows, return_index=True, return_inverse=True)
     net = np.bincount(groups, past.weights, len(rows))
@@ -179,7 +179,7 @@ def turned_down(
     return unit(vectors[first[against]]), strengths.astype(np.float32)
 
 
-def _liked(past: Past) -> Bool[np.ndarray, "n"]:
+def _liked(past: Past) -> Bool[np.ndarray, " n"]:
     """Which events speak for an item that, all in all, the person is for."""
     rows, groups = np.unique(past.rows, return_inverse=True)
     net = np.bincount(groups, past.weights, len(rows))

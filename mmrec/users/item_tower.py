@@ -22,11 +22,11 @@ class ItemTower(nn.Module):
 
     """
 
-    rows: Int64[Tensor, "known"]
-    mean: Float[Tensor, "content"]
+    rows: Int64[Tensor, " known"]
+    mean: Float[Tensor, " content"]
     matrix: Float[Tensor, "content white"]
 
-    def __init__(self, config: TowerConfig, rows: Int64[Tensor, "known"], whitening: Whitening | None) -> None:
+    def __init__(self, config: TowerConfig, rows: Int64[Tensor, " known"], whitening: Whitening | None) -> None:
         super().__init__()
         self.bound = config.delta_bound if config.content else None
         self.register_buffer("rows", rows)
@@ -49,14 +49,14 @@ class ItemTower(nn.Module):
         """Whiten contents; done once, as nothing of it is trained."""
         return (contents - self.mean) @ self.matrix
 
-    def places(self, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+    def places(self, rows: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
         """Place of each row number among those with a delta, -1 where it has none."""
         if not len(self.rows):
             return torch.full_like(rows, -1)
         at = torch.searchsorted(self.rows, rows).clamp(max=len(self.rows) - 1)
         return torch.where(self.rows[at] == rows, at, -1)
 
-    def bounded(self, places: Int64[Tensor, "n"]) -> Float[Tensor, "n dim"]:
+    def bounded(self, places: Int64[Tensor, " n"]) -> Float[Tensor, "n dim"]:
         """Deltas of the items at some places, none longer than the bound; zero for place -1."""
         deltas = nn.functional.embedding(places.clamp(min=0), self.delta) if len(self.rows) else None
         if deltas is None:
@@ -69,8 +69,8 @@ class ItemTower(nn.Module):
     def forward(
         self,
         white: Float[Tensor, "n white"] | None,
-        places: Int64[Tensor, "n"],
-        dropped: Bool[Tensor, "n"] | None = None,
+        places: Int64[Tensor, " n"],
+        dropped: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n dim"]:
         """Return unit vectors.
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 
 __all__ = ["Interests", "Moments", "Past", "UserModel", "moments_of"]
 
-Moments: TypeAlias = int | Int64[np.ndarray, "people"] | None
+Moments: TypeAlias = int | Int64[np.ndarray, " people"] | None
 """When people ask, in microseconds since 1970."""
 
 
@@ -26,18 +26,18 @@ class Past:
 
     """
 
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
     kinds: tuple[str, ...]
-    weights: Float32[np.ndarray, "n"]
-    times: Int64[np.ndarray, "n"]
-    strengths: Float32[np.ndarray, "n"] | None = None
+    weights: Float32[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
+    strengths: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         """Number of events."""
         return len(self.rows)
 
     @property
-    def chosen(self) -> Bool[np.ndarray, "n"]:
+    def chosen(self) -> Bool[np.ndarray, " n"]:
         """Which events are of kinds that speak for their items, however these were rated."""
         if self.strengths is None:
             return self.weights > 0
@@ -57,7 +57,7 @@ class Interests:
     """
 
     vectors: Float32[np.ndarray, "m dim"]
-    weights: Float32[np.ndarray, "m"]
+    weights: Float32[np.ndarray, " m"]
     short_share: float
 
 
@@ -76,7 +76,7 @@ class UserModel(Protocol):
         ...
 
     def items(
-        self, rows: Int64[np.ndarray, "n"], contents: Float32[np.ndarray, "n content"]
+        self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
         """Return unit vectors of items from their row numbers and fused content vectors; new rows need no training."""
         ...

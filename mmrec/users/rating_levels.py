@@ -12,7 +12,7 @@ RATING_LEVELS: Final = len(_EDGES) + 2
 """None, strongly against, against, weakly for, average, strongly for."""
 
 
-def rating_levels(strengths: Float32[np.ndarray, "n"] | None, count: int) -> Int64[np.ndarray, "n"]:
+def rating_levels(strengths: Float32[np.ndarray, " n"] | None, count: int) -> Int64[np.ndarray, " n"]:
     """Level of each of `count` events by its strength as a rating; 0 where it is none, or there are no strengths."""
     if strengths is None:
         return np.zeros(count, dtype=np.int64)

@@ -20,7 +20,7 @@ _GREATEST_SCALE = 100.0
 class Tower(nn.Module):
     """Both halves, and the temperature that turns inner products of their vectors into odds."""
 
-    def __init__(self, config: TowerConfig, rows: Int64[Tensor, "known"], whitening: Whitening | None) -> None:
+    def __init__(self, config: TowerConfig, rows: Int64[Tensor, " known"], whitening: Whitening | None) -> None:
         super().__init__()
         self.config = config
         self.items = ItemTower(config, rows, whitening)

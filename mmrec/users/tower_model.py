@@ -40,7 +40,7 @@ class TowerModel:
 
     @torch.no_grad()
     def items(
-        self, rows: Int64[np.ndarray, "n"], contents: Float32[np.ndarray, "n content"]
+        self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
         """Return unit vectors; those of rows that training did not know owe nothing but their content.
 
@@ -67,7 +67,7 @@ class TowerModel:
         return found
 
     def _items(
-        self, rows: Int64[np.ndarray, "n"], contents: Float32[np.ndarray, "n content"]
+        self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
         items, device = self.tower.items, self._device
         white = items.whiten(torch.from_numpy(contents).to(device)) if self.tower.config.content else None

@@ -22,7 +22,7 @@ class Whitening:
 
     """
 
-    mean: Float32[np.ndarray, "content"]
+    mean: Float32[np.ndarray, " content"]
     matrix: Float32[np.ndarray, "content white"]
 
 

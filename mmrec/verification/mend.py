@@ -198,7 +198,7 @@ def _check_whole(layout: Layout, folder: Path, report: Report) -> None:
             open_folder(folder, made)
 
 
-def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, "n"], mended: Mended) -> None:
+def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, " n"], mended: Mended) -> None:
     """Drop the vectors of contents that are not what the generation, whose files are whole, was built from."""
     if not len(rows):
         return
@@ -211,7 +211,7 @@ def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarra
     mended.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
 
 
-def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
     return contents.find(words_of(batch.column("hash"))) < 0
 
 

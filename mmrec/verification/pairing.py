@@ -24,7 +24,7 @@ NAMED = 3
 
 def check_pairing(
     report: Report, layout: Layout, generation: Generation, bad: set[tuple[str, bytes]], *, full: bool, seed: int
-) -> Int64[np.ndarray, "w"]:
+) -> Int64[np.ndarray, " w"]:
     """Check that contents have vectors, and items those of their contents.
 
     Args:
@@ -70,7 +70,7 @@ def _check_contents(
     items: ItemTable,
     tables: Mapping[Block, VectorTable],
     bad: set[tuple[str, bytes]],
-) -> Int64[np.ndarray, "n"]:
+) -> Int64[np.ndarray, " n"]:
     """Report contents without a vector that are not in quarantine. Returns all rows that lack a vector."""
     lacking = [np.empty(0, dtype=np.int64)]
     report.checked["contents"] = 0
@@ -89,6 +89,6 @@ def _check_contents(
     return np.unique(np.concatenate(lacking))
 
 
-def _ids(items: ItemTable, rows: Sequence[int] | Int64[np.ndarray, "n"]) -> str:
+def _ids(items: ItemTable, rows: Sequence[int] | Int64[np.ndarray, " n"]) -> str:
     found = items.by_row([int(row) for row in rows[:NAMED]])
     return ", ".join(repr(item.id) for item in found.values()) + (", ..." if len(rows) > NAMED else "")

@@ -125,7 +125,7 @@ def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.R
     """Delete the rows that are not good. Hold the commit lock. Returns how many there were."""
     bad = [np.empty(0, dtype=np.int64)]
     for batch in table.scanner(columns=columns, with_row_id=True, batch_size=8192).to_batches():
-        kept: Bool[np.ndarray, n] = good(batch)
+        kept: Bool[np.ndarray, " n"] = good(batch)
         bad.append(batch.column("_rowid").to_numpy().astype(np.int64)[~kept])
     rows = np.concatenate(bad)
     drop_rows(table, rows.tolist())

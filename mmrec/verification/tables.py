@@ -20,7 +20,7 @@ from mmrec.verification.findings import Report
 
 __all__ = ["check_items", "check_quarantine", "check_sums", "check_vectors", "first_good_items", "first_good_vectors"]
 
-Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, "n"]]
+Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, " n"]]
 """Which rows of a batch are to be kept."""
 
 
@@ -114,7 +114,7 @@ def first_good_items(path: Path) -> Chooser:
     ids = _all_ids(table) if table else ()
     first = _FirstOnly(_repeated(as_words(_digest(name) for name in ids)))
 
-    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
         names = batch.column("id").to_pylist()
         known = {str(modality) for modality in Modality}
         fields = batch.column("mmrec_fields").to_pylist()
@@ -134,7 +134,7 @@ class _FirstOnly:
         self._repeated = repeated
         self._passed: set[bytes] = set()
 
-    def of(self, keys: list[bytes], good: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    def of(self, keys: list[bytes], good: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         passes = good.copy()
         for place, key in enumerate(keys):
             if good[place] and key in self._repeated:
@@ -147,7 +147,7 @@ def _keys(column: pa.FixedSizeBinaryArray) -> list[bytes]:
     return [key or b"" for key in column.to_pylist()]
 
 
-def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, "n"]:
+def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
     """Which rows of a vector table have a key and a finite vector of length 1."""
     column = batch.column("vector")
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)

@@ -61,7 +61,7 @@ def _lost_now(path: Path) -> int:
             raw = np.frombuffer(frames, dtype=np.uint8)[: len(frames) // size * size].reshape(-1, size)
             words = raw[:, :_FRAME_HEADER_BYTES].copy().view(">u4").astype(np.uint32)
             # Frames of other salts are left from before the log was begun anew.
-            ours: Bool[np.ndarray, n] = (words[:, 2] == salt_1) & (words[:, 3] == salt_2)
+            ours: Bool[np.ndarray, " n"] = (words[:, 2] == salt_1) & (words[:, 3] == salt_2)
             covered = np.concatenate([raw[:, :8], raw[:, _FRAME_HEADER_BYTES:]], axis=1)
             sums = _checksums(covered, np.concatenate([last, words[:-1, 4:6]]), order)
             good = ours & (sums == words[:, 4:6]).all(axis=1)

@@ -47,12 +47,12 @@ class ClapMels:
         longer = torch.tensor([[len(mel) > 1 and not torch.equal(mel[0], mel[1])] for mel in mels])
         return mels, longer
 
-    def _short(self, samples: Float32[np.ndarray, "n"]) -> Float32[Tensor, "1 layers frames mels"]:
+    def _short(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "1 layers frames mels"]:
         made = self.extractor(samples, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         mels: Tensor = made["input_features"]
         return mels.to(torch.float32)
 
-    def _fused(self, samples: Float32[np.ndarray, "n"]) -> Float32[Tensor, "4 frames mels"]:
+    def _fused(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "4 frames mels"]:
         """The whole sound, scaled down in time, and the middle of each of three thirds of where a window can begin."""
         from transformers.audio_utils import spectrogram, window_function  # noqa: PLC0415
 

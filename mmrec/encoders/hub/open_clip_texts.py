@@ -22,7 +22,7 @@ class ClipTexts:
     tokenizer: Any
     _alone: Lock = field(default_factory=Lock)
 
-    def __call__(self, text: str) -> tuple[Int32[Tensor, "tokens"], bool]:
+    def __call__(self, text: str) -> tuple[Int32[Tensor, " tokens"], bool]:
         """Return a text's tokens and whether it was cut. Raises MediaError for a blank text, or one of no Unicode."""
         try:
             text.encode()

@@ -29,7 +29,7 @@ def checked_sound(who: str, modality: Modality, content: Content) -> Waveform:
     return content
 
 
-def resampled(sound: Waveform, rate: int) -> Float32[np.ndarray, "n"]:
+def resampled(sound: Waveform, rate: int) -> Float32[np.ndarray, " n"]:
     """Return the samples at another rate; the kernel is torchaudio's, a windowed sinc."""
     # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
     ratio = Fraction(sound.rate, rate).limit_denominator(441)
@@ -41,7 +41,7 @@ def resampled(sound: Waveform, rate: int) -> Float32[np.ndarray, "n"]:
     return resample(torch.from_numpy(sound.samples), ratio.numerator, ratio.denominator).numpy()
 
 
-def windows(samples: Float32[np.ndarray, "n"], length: int, most: int) -> tuple[list[Float32[np.ndarray, "_"]], bool]:
+def windows(samples: Float32[np.ndarray, " n"], length: int, most: int) -> tuple[list[Float32[np.ndarray, " _"]], bool]:
     """Return what is heard of a sound, in windows of at most `length` samples, and whether parts are left out.
 
     A sound of up to `most` windows is cut into as many of one length, which overlap as little as they can; of a longer

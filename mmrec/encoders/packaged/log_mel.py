@@ -55,7 +55,7 @@ def _loudest(sound: Waveform) -> float:
     return max(high, -low)
 
 
-def _excerpts(sound: Waveform) -> list[Float32[np.ndarray, "n"]]:
+def _excerpts(sound: Waveform) -> list[Float32[np.ndarray, " n"]]:
     length = round(EXCERPT_SECONDS * sound.rate)
     if len(sound.samples) <= EXCERPTS * length:
         return [sound.samples]
@@ -63,7 +63,7 @@ def _excerpts(sound: Waveform) -> list[Float32[np.ndarray, "n"]]:
     return [sound.samples[start : start + length] for start in starts]
 
 
-def _resampled(samples: Float32[np.ndarray, "n"], rate: int) -> Float32[np.ndarray, "m"]:
+def _resampled(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndarray, " m"]:
     # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
     ratio = Fraction(rate, RATE).limit_denominator(441)
     if ratio == 1:
@@ -81,7 +81,7 @@ def _resampler(ratio: Fraction) -> "Resample":
     return Resample(ratio.numerator, ratio.denominator)
 
 
-def _patches(wave: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "patches 96 64"]:
+def _patches(wave: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "patches 96 64"]:
     padded = np.pad(wave, (0, max(0, WINDOW - len(wave))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::STEP] * _HANN
     spectrum = np.abs(np.fft.rfft(frames, FFT)).astype(np.float32)

@@ -93,7 +93,7 @@ class YamNet:
             return arrays(self.embed(modality, samples))
 
 
-def _pool(features: Float[Tensor, "patches dim"], patches: Float[Tensor, "patches *mels"]) -> Float[Tensor, "dim"]:
+def _pool(features: Float[Tensor, "patches dim"], patches: Float[Tensor, " patches *mels"]) -> Float[Tensor, " dim"]:
     """Root of the mean of a sound's patches, each weighted by how loud it is.
 
     Loudness keeps pauses out; the root, as in the Hellinger kernel, keeps a few strong features from deciding alone.

@@ -42,7 +42,7 @@ class _Fitted:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"rows": self.candidates.rows, "vectors": self.vectors}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         means = past_matrix(pasts, self.candidates, self.half_life) @ self.vectors
         lengths = np.linalg.norm(means, axis=1, keepdims=True)

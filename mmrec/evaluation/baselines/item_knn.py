@@ -66,7 +66,7 @@ class _Fitted:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"data": self.similar.data, "indices": self.similar.indices, "indptr": self.similar.indptr}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         return (past_matrix(pasts, self.candidates, self.half_life) @ self.similar).toarray().astype(np.float32)
 

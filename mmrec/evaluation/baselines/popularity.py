@@ -31,12 +31,12 @@ class Popularity:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fitted:
     name: str
-    counts: Int64[np.ndarray, "items"]
+    counts: Int64[np.ndarray, " items"]
 
     @property
     def state(self) -> Mapping[str, np.ndarray]:
         return {"counts": self.counts}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         return np.tile(self.counts.astype(np.float32), (len(pasts), 1))

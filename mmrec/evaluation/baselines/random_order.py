@@ -37,7 +37,7 @@ class _Fitted:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"seed": np.array([self.seed]), "items": np.array([self.items])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         drawn = np.empty((len(pasts), self.items), dtype=np.float32)
         for line, (past, moment) in enumerate(zip(pasts, now.tolist(), strict=True)):
             last = int(past.rows[-1]) if len(past) else -1

@@ -50,8 +50,8 @@ class RecentPopularity:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fitted:
     name: str
-    columns: Int64[np.ndarray, "n"]
-    times: Int64[np.ndarray, "n"]
+    columns: Int64[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
     behind: Float32[np.ndarray, "items"]
     window: int
 
@@ -63,7 +63,7 @@ class _Fitted:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"columns": self.columns, "times": self.times, "behind": self.behind, "window": np.array([self.window])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, "q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         end = np.minimum(now, self.times[-1] + 1 if len(self.times) else now)
         first = np.searchsorted(self.times, end - self.window, side="left")
         last = np.searchsorted(self.times, end, side="left")

@@ -50,8 +50,8 @@ def infonce(
     same: Bool[Tensor, "n n"],
     *,
     hard: tuple[Hard | None, Hard | None] = (None, None),
-    log_odds: tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None = None,
-) -> Float[Tensor, "n"]:
+    log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
+) -> Float[Tensor, " n"]:
     """Loss of each pair.
 
     Args:
@@ -76,8 +76,8 @@ def _one_way(
     scale: Float[Tensor, ""],
     asking: Float[Tensor, "n dim"],
     hard: Hard | None,
-    log_odds: Float[Tensor, "n"] | None,
-) -> Float[Tensor, "n"]:
+    log_odds: Float[Tensor, " n"] | None,
+) -> Float[Tensor, " n"]:
     if log_odds is not None:
         scores = scores - log_odds
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)

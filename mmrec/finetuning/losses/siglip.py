@@ -32,7 +32,7 @@ def siglip(
     same: Bool[Tensor, "n n"],
     *,
     hard: tuple[Hard | None, Hard | None] = (None, None),
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, " n"]:
     """Loss of each pair: of its own pairing, and of its left side with all that it is no partner of.
 
     Args:

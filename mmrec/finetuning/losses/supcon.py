@@ -23,10 +23,10 @@ __all__ = ["supcon"]
 
 def supcon(
     vectors: Float[Tensor, "n dim"],
-    labels: Int64[Tensor, "n"],
+    labels: Int64[Tensor, " n"],
     scale: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, " n"]:
     """Loss of each vector; 0 where no other of the batch has its label.
 
     Args:

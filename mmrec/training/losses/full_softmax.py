@@ -10,10 +10,10 @@ __all__ = ["full_softmax"]
 def full_softmax(
     people: Float[Tensor, "n dim"],
     items: Float[Tensor, "m dim"],
-    targets: Int64[Tensor, "n"],
+    targets: Int64[Tensor, " n"],
     scale: Float[Tensor, ""],
     smoothing: float = 0.0,
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, " n"]:
     """Cross entropy of each target: ``-log softmax(scale * people @ items.T)[target]``.
 
     Args:

@@ -18,8 +18,8 @@ def gbce_exponent(drawn: int, others: int, calibration: float) -> float:
 
 
 def gbce(
-    positive: Float[Tensor, "n"], negative: Float[Tensor, "n k"], same: Bool[Tensor, "n k"], exponent: float
-) -> Float[Tensor, "n"]:
+    positive: Float[Tensor, " n"], negative: Float[Tensor, "n k"], same: Bool[Tensor, "n k"], exponent: float
+) -> Float[Tensor, " n"]:
     """Return ``-exponent log sigmoid(positive) - sum log(1 - sigmoid(negative))`` for each target.
 
     Args:

@@ -8,11 +8,11 @@ __all__ = ["sampled_softmax"]
 
 
 def sampled_softmax(
-    positive: Float[Tensor, "n"],
+    positive: Float[Tensor, " n"],
     negative: Float[Tensor, "n k"],
-    log_expected: Float[Tensor, "k"],
+    log_expected: Float[Tensor, " k"],
     same: Bool[Tensor, "n k"],
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, " n"]:
     """Cross entropy of each target against sampled items, corrected by how often each is drawn (logQ).
 
     ``exp(negative - log_expected)`` summed over the sample has the sum over all other items as its expectation, so the
