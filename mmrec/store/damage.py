@@ -16,6 +16,7 @@ _DENIED = {errno.EACCES, errno.EPERM}
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANIC_PLACE = re.compile(r",? *location: Location \{.*")
+_PANIC = re.compile(r'task \d+ panicked with message "(.*)"')
 _SOURCE_PLACE = re.compile(r"[,;]?\s*(?:at )?\S*\.rs:\d+(?::\d+)?")
 """Where in its own source a library failed, as Lance appends it to every message."""
 
@@ -59,6 +60,7 @@ def damaged(where: Path, reason: str) -> DamagedError:
 def reason_of(error: BaseException) -> str:
     """Return the first line of an error's message, without places in the source code of a library."""
     first = (str(error).splitlines() or [""])[0]
+    first = _PANIC.sub(r"\1", first)
     return _SOURCE_PLACE.sub("", _PANIC_PLACE.sub("", first))[:_WORDS].rstrip(" ,.;") or type(error).__name__
 
 

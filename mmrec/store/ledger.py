@@ -12,7 +12,7 @@ from mmrec.store.generations import manifest, numbers
 from mmrec.store.layout import Layout
 from mmrec.store.tables import open_table
 
-__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "opens", "table_files"]
+__all__ = ["LEDGER", "altered", "check_unaltered", "known_sums", "ledger", "opens", "readable", "table_files"]
 
 LEDGER = "tables.json"
 MANIFEST = ".manifest"
@@ -83,6 +83,11 @@ def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
 def opens(damaged: Collection[Path]) -> bool:
     """Whether Lance may open a table of which these files are damaged."""
     return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
+
+
+def readable(damaged: Collection[Path]) -> bool:
+    """Whether Lance may read a table of which these files are damaged: reading an altered one can end in a panic."""
+    return not any(file.exists() for file in damaged)
 
 
 def _differs(file: Path, digest: str, *, again: bool) -> bool:

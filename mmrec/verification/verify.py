@@ -6,7 +6,7 @@ from contextlib import suppress
 from mmrec.errors import StoreError
 from mmrec.store.generations import current, manifest, numbers
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import opens
+from mmrec.store.ledger import readable
 from mmrec.store.salvaged import KEEP, disposable, kept_aside
 from mmrec.store.scratch import living_since
 from mmrec.verification.events import check_events
@@ -42,22 +42,22 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     if _note_unborn(report, layout):
         check_events(report, layout)
         return report
-    items_open = opens(check_sums(report, layout, layout.items))
+    items_open = readable(check_sums(report, layout, layout.items))
     bad = set[tuple[str, bytes]]()
-    quarantine_opens = opens(check_sums(report, layout, layout.quarantine))
+    quarantine_opens = readable(check_sums(report, layout, layout.quarantine))
     before = len(report.findings)
     if quarantine_opens:
         bad = check_quarantine(report, layout.quarantine)
     if items_open:
         check_items(report, layout.items)
-    readable = items_open and len(report.findings) == before
+    rows_known = items_open and len(report.findings) == before
     for path in sorted((layout.root / "vectors").glob("*.lance")):
-        if opens(check_sums(report, layout, path)):
+        if readable(check_sums(report, layout, path)):
             check_vectors(report, path)
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     _check_encoders(report, layout)
-    if generation is not None and readable:
+    if generation is not None and rows_known:
         check_pairing(report, layout, generation, bad, full=full, seed=seed)
     check_events(report, layout)
     _note_leftovers(report, layout)

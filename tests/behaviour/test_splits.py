@@ -100,7 +100,10 @@ def test_every_later_event_that_speaks_for_its_item_is_a_target_with_the_history
     expected = [
         place
         for place in range(len(live.times))
-        if live.times[place] >= micro(CUTOFF) and weights[live.kind_names[live.kinds[place]]] > 0
+        if live.times[place] >= micro(CUTOFF)
+        and weights[live.kind_names[live.kinds[place]]] > 0
+        # A rating that counts as a dislike is no target; what is no rating has no number here.
+        and not (live.strengths is not None and live.strengths[place] <= 0)
     ]
     assert split.targets.tolist() == expected
     for target in expected:

@@ -163,7 +163,7 @@ def test_formula_cells_are_said_and_can_be_escaped(tmp_path: Path, capsys: pytes
     again = str(tmp_path / "again")
     assert "added 3" in re.sub(" +", " ", run(["events", "import", again, str(out)], capsys)[1])
     said = run(["events", "export", store, str(out), "--spreadsheet"], capsys)[1]
-    assert "formula" not in said
+    assert "begin as a formula" not in said
     assert '"\'=cmd|calc"' in out.read_text()
     assert '"\'-2"' in out.read_text()
     assert not re.search(r'(^|,)"[=+@-]', out.read_text(), re.MULTILINE)

@@ -174,7 +174,7 @@ def flipped_table_manifest(layout, _):
     newest = lance.dataset(str(layout.items)).version
     path = layout.items / "_versions" / f"{2**64 - 1 - newest:020}.manifest"
     path.write_bytes(path.read_bytes().replace(b"mmrec_text", b"mmrec_tezt"))
-    return "store", "it has no column mmrec_text"
+    return "checksum", "it is not what was written"
 
 
 def missing_file_of_items(layout, _):
@@ -186,7 +186,7 @@ def missing_file_of_items(layout, _):
 def truncated_file_of_vectors(layout, _):
     for path in (layout.vectors(SPACE) / "data").iterdir():
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return "store", "is damaged"
+    return "checksum", "it is not what was written"
 
 
 def missing_items(layout, _):
@@ -203,7 +203,7 @@ def items_set_back(layout, _):
 def damaged_quarantine(layout, _):
     for path in (layout.quarantine / "_versions").iterdir():
         path.write_bytes(b"nonsense")
-    return "store", "quarantine.lance"
+    return "checksum", "it is not what was written"
 
 
 def damaged_store_json(layout, _):
