@@ -269,6 +269,7 @@ class Engine:
         """The items as they are now, without opening an index. Raises StoreError before the first generation."""
         if current(self._layout) is None:
             return self._fresh_snapshot().items  # tells what is missing
+        check_unaltered(self._layout, self._layout.items)
         return self._items()
 
     def _fresh_snapshot(self) -> Snapshot:
