@@ -16,7 +16,7 @@ from benchmarks.embed_rivals import beside_clip_retrieval, beside_sentence_trans
 from benchmarks.report import show
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 FORWARD = ("text", "mixed_text", "image", "png", "large_jpeg", "audio", "effects")
 PARTS = (*FORWARD, "sentence_transformers", "clip_retrieval", "memory")

@@ -12,8 +12,8 @@ from benchmarks.embed_job import Contents
 from benchmarks.report import WORK
 from mmrec.catalog.media import content_hash
 from mmrec.decoding.decode import decode
-from mmrec.modality import Modality
-from pipelines.catalogs.stamps import fetch_stamps, write_catalog
+from mmrec.types import Modality
+from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 __all__ = ["drawn_stamps", "large_photos", "mixed_texts", "stamps", "stamps_sounds", "without_drawings"]
 
@@ -24,7 +24,7 @@ SIZE = (1600, 1200)
 
 def stamps(modality: Modality) -> Contents:
     """The stamps' English texts, their pictures, or their sound effects, each distinct one once."""
-    catalog = write_catalog(fetch_stamps(STAMPS), WORK / "stamps.jsonl")
+    catalog = write_stamps(fetch_stamps(STAMPS), WORK / "stamps.jsonl")
     rows = [json.loads(line) for line in catalog.read_text().splitlines()]
     return _distinct(modality, [row[COLUMNS[modality]] for row in rows if row[COLUMNS[modality]]])
 

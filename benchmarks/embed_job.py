@@ -13,15 +13,14 @@ from benchmarks.report import WORK
 from mmrec.catalog.media import content_hash
 from mmrec.compute import decoding_workers
 from mmrec.decoding.decode import decode
-from mmrec.embedding.batches import Bucket, Pending
+from mmrec.embedding.encoding import Bucket, Pending
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import MediaError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
 from mmrec.store.quarantine import Quarantined
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality
 
 __all__ = ["Contents", "Measured", "compared", "end_to_end", "stored_vectors"]
 

@@ -17,10 +17,8 @@ from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 __all__ = ["measure", "peak_of"]
 

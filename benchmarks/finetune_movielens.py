@@ -20,21 +20,17 @@ from benchmarks.report import WORK, show
 from mmrec.behaviour.splits import Split
 from mmrec.encoders.head import Head, HeadConfig
 from mmrec.evaluation.bootstrap import Interval, compare, interval
-from mmrec.finetuning.coengage import CoEngage, pairs_of
-from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
+from mmrec.finetuning.coengage import CoEngage, co_occurrence, pairs_of, ppmi_vectors
+from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, TowerSettings
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder
-from mmrec.finetuning.engagement import engagement, engagement_vectors
+from mmrec.finetuning.embedding import Embedder, Parts
 from mmrec.finetuning.head_fitting import HeadFit, fit_head
 from mmrec.finetuning.loop import Loop
-from mmrec.finetuning.parts import Parts
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.finetuning.sources import load_sources
-from mmrec.finetuning.tower_settings import TowerSettings
-from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import VectorTower, load_sources
 from mmrec.training.processes import make_accelerator
+from mmrec.types import Modality
 
 DIM = 384
 """Numbers of the text's vector, the first of each film's content."""
@@ -90,8 +86,8 @@ def fitted(
     """By a head in closed form, as ``mmrec finetune coengage`` fits it."""
     places, learned = np.searchsorted(films.rows, split.train.items), np.isin(split.train.items, films.rows[warm])
     owners, times = split.train.owners.astype(np.int64)[learned], split.train.times[learned]
-    mass = engagement(owners, places[learned], times, len(films.rows), hours)
-    aims = engagement_vectors(mass, CoEngageConfig().factors)
+    mass = co_occurrence(owners, places[learned], times, len(films.rows), hours)
+    aims = ppmi_vectors(mass, CoEngageConfig().factors)
     if aims[~warm].any():
         raise AssertionError("a held-out film was about to be learned from")
     taught = aims.any(axis=1)

@@ -22,10 +22,9 @@ from jaxtyping import Float64, Int64
 from benchmarks.finetune_stamps_vectors import Seen, encode_texts, held_out_by_text, language, seen
 from benchmarks.report import show
 from mmrec.evaluation.bootstrap import interval
-from mmrec.finetuning.fit_choice import choose_pull
-from mmrec.finetuning.head_fitting import HeadFit, fit_head
-from mmrec.fusion.centring import centre
-from mmrec.modality import Modality
+from mmrec.finetuning.head_fitting import HeadFit, choose_target_scale, fit_head
+from mmrec.fusion.projection import centre
+from mmrec.types import Modality
 
 FOLDS, SEED = 5, 0
 BEYOND = 10_000
@@ -113,7 +112,7 @@ def _started(items: Seen, rows: np.ndarray) -> np.ndarray:
     targets = torch.from_numpy(items.targets[rows])
     groups = np.unique(np.array(items.texts)[rows], return_inverse=True)[1]
     with torch.no_grad():
-        head = fit_head(inputs, targets, choose_pull(inputs, targets, groups, HeadFit(start=list(vectors)[1])))
+        head = fit_head(inputs, targets, choose_target_scale(inputs, targets, groups, HeadFit(start=list(vectors)[1])))
         made: np.ndarray = head(vectors).numpy()
     return made
 

@@ -16,9 +16,8 @@ from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import MediaError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from pipelines.catalogs.stamps import fetch_stamps, write_catalog
+from mmrec.types import Content, Modality
+from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 __all__ = ["Seen", "held_out_by_text", "language", "seen"]
 
@@ -49,7 +48,7 @@ class Seen:
 
 def seen() -> dict[Modality, Seen]:
     """Encode all stamps that have a text: pictures (asked: PNG) and sounds (asked: effects)."""
-    catalog = write_catalog(fetch_stamps(Path(".cache/stamps")), WORK / "finetune-stamps.jsonl")
+    catalog = write_stamps(fetch_stamps(Path(".cache/stamps")), WORK / "finetune-stamps.jsonl")
     rows = [row for row in map(json.loads, catalog.read_text().splitlines()) if row["text"]]
     _, picture, sound = load_encoders("packaged", device="cpu")
     sounding = [row for row in rows if row["sound"]]

@@ -25,14 +25,12 @@ from indexers.types import IndexSpec
 from mmrec.catalog.media import content_hash
 from mmrec.generation.build import build_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.modality import Modality
-from mmrec.spaces import Space
-from mmrec.store.item_schema import item_schema
 from mmrec.store.layout import Layout
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items
-from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.store.stored_item import StoredField, StoredItem, item_schema
 from mmrec.store.vectors import append_vectors
+from mmrec.types import Modality, Space
 from mmrec.verification.verify import verify_store
 
 SPACE = Space("synthetic", 128, "synthetic-128-clusters-2000-seed-0")

@@ -12,13 +12,12 @@ import pyarrow as pa
 from benchmarks.report import WORK
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays
-from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
-from mmrec.modality import Modality
-from pipelines.catalogs.movielens import ml_100k_folder, write_catalog
+from mmrec.types import Modality
+from pipelines.example_catalogs import ml_100k_folder, write_films
 
 __all__ = ["MovieLens"]
 
@@ -50,7 +49,7 @@ class MovieLens:
     @cached_property
     def films(self) -> dict[str, dict[str, object]]:
         """Title, year and genres by id."""
-        catalog = write_catalog(self.work / "catalog.jsonl")
+        catalog = write_films(self.work / "catalog.jsonl")
         rows = [json.loads(line) for line in catalog.read_text(encoding="utf-8").splitlines()]
         return {str(row["id"]): row for row in rows}
 

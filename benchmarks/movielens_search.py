@@ -22,8 +22,8 @@ from mmrec.encoders.presets import load_encoders
 from mmrec.learning import learn
 from mmrec.store.layout import Layout
 from mmrec.training.config import load_config
-from pipelines.catalogs.movielens import ml_100k_folder, write_catalog
 from pipelines.events import ImportOptions, run_import
+from pipelines.example_catalogs import ml_100k_folder, write_films
 
 DEEP = 10
 CONFIG = Path("pipelines/configs/train-small.toml")
@@ -64,7 +64,7 @@ def prepared(root: Path) -> Layout:
     """A new store of all films and ratings."""
     shutil.rmtree(root, ignore_errors=True)
     layout = Layout(root)
-    catalog = write_catalog(WORK / "movielens-search.jsonl")
+    catalog = write_films(WORK / "movielens-search.jsonl")
     columns = ColumnSpec(id="id", text=("title", "year", "genres"), metadata=("title", "genres"))
     source = open_source(catalog, columns)
     mmrec.index_items(source, source.metadata_schema, layout, load_encoders("packaged"), mmrec.Indexing())

@@ -24,19 +24,16 @@ from mmrec.behaviour.log import EventLog, open_log
 from mmrec.catalog.media import content_hash
 from mmrec.generation.build import build_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.modality import Modality
-from mmrec.ranking.dpp import greedy_dpp
-from mmrec.ranking.mmr import mmr
+from mmrec.ranking.diversify import greedy_dpp, mmr
+from mmrec.recommending.answer import ListOptions
 from mmrec.recommending.list_for import hits_for, place, ranked
-from mmrec.recommending.person import as_person
+from mmrec.recommending.person import StoreEvents, as_person
 from mmrec.recommending.popular_list import PopularList
-from mmrec.recommending.store_events import StoreEvents
 from mmrec.recommending.taste_space import content_space
-from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import open_snapshot
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import append_vectors
+from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
 SPACE = Space("synthetic", 384, "synthetic-384-clusters-2000-seed-0")
@@ -95,7 +92,7 @@ def steps(root: Path) -> dict[str, list[float]]:
     """Measure each step of a call on its own."""
     layout = Layout(root)
     snapshot, events = open_snapshot(layout), StoreEvents(layout)
-    space, wishes, nothing = content_space(snapshot), Wishes(diversity=DIAL), PopularList.empty()
+    space, wishes, nothing = content_space(snapshot), ListOptions(diversity=DIAL), PopularList.empty()
     spent: dict[str, list[float]] = {}
 
     def timed(name: str, job: Callable[[], Any]) -> Any:  # noqa: ANN401 whatever the job gives

@@ -22,9 +22,9 @@ from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
 from mmrec.behaviour.splits import Split
 from mmrec.heap import keep_freed_memory
 from mmrec.training.config import TrainingConfig
-from mmrec.training.course import Epoch
 from mmrec.training.ranking import Ranking
 from mmrec.training.train import train
+from mmrec.training.trainer import Epoch
 from mmrec.training.windows import Events
 from mmrec.users.tower_config import TowerConfig
 

@@ -20,7 +20,7 @@ from mmrec.catalog.source import open_source
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.store.layout import Layout
-from pipelines.catalogs.stamps import fetch_stamps, write_catalog
+from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 PHOTO_LIKE = ("animals", "food", "household", "vehicles", "clothes", "plants", "hobbies")
 SPOKEN = ("symbols/alphabets/", "symbols/math/")
@@ -72,7 +72,7 @@ def main() -> None:
 def prepared() -> tuple[list[Stamp], mmrec.Engine]:
     """The catalog, and a store that holds it; vectors are kept from run to run."""
     own_threads()
-    catalog = write_catalog(fetch_stamps(Path(".cache/stamps")), WORK / "stamps.jsonl")
+    catalog = write_stamps(fetch_stamps(Path(".cache/stamps")), WORK / "stamps.jsonl")
     rows = [json.loads(line) for line in catalog.read_text().splitlines()]
     stamps = [Stamp(row["id"], row["text"], row["picture"], row["sound"], row["category"]) for row in rows]
     source = open_source(catalog, COLUMNS)

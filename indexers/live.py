@@ -1,13 +1,9 @@
-"""Immutable segments, an exact tail for what came since, and a mask for what went: one index that changes.
-
-Readers take one reference to the whole state, so a search sees all of a change or none of it. Writers build the next
-state beside it and swap the reference. Vectors are given back, and compared for a range, as the caller stores them, not
-as a segment's codes have them. Compaction is the caller's: build a segment from all rows, open a new LiveIndex.
-"""
+"""A live index: immutable segments, an exact tail for additions, and a mask for removals, searched as one."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,16 +11,79 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from indexers.protocol import Index
-from indexers.ranking import merge
-from indexers.segment import Segment
+from indexers.ranking import NO_ROW, merge, ranked
 from indexers.types import BadVectorsError, IndexersError, Matches, Metric, Neighbours
 from indexers.vectors import as_rows, as_vectors, contains
-from indexers.within import Source, gathered, within
+from indexers.within import VectorSource, gathered, within
+
+__all__ = ["LiveIndex", "Segment"]
+
+
+SLACK = 32
+"""Neighbours beyond k asked of a segment with hidden rows; a query still short is asked again among the visible."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """An index and those of its rows that no longer count: removed, or replaced elsewhere.
+
+    Attributes:
+        index: The index, which is never changed.
+        rows: All its rows, ascending.
+        hidden: Those that no longer count, ascending.
+
+    """
+
+    index: Index
+    rows: Int64[np.ndarray, " n"]
+    hidden: Int64[np.ndarray, " h"]
+
+    @classmethod
+    def of(cls, index: Index) -> "Segment":
+        """Return the segment of an index of which all rows count."""
+        # An index promises no order of its rows, and what is looked up here is looked up by bisection.
+        return cls(index, np.sort(index.rows), np.empty(0, dtype=np.int64))
+
+    def hiding(self, rows: Int64[np.ndarray, " a"]) -> "Segment":
+        """Return the segment with these rows hidden too; rows that it does not hold are ignored."""
+        hidden = np.union1d(self.hidden, rows[contains(self.rows, rows)])
+        return self if len(hidden) == len(self.hidden) else replace(self, hidden=hidden)
+
+    @cached_property
+    def visible(self) -> Int64[np.ndarray, " v"]:
+        """Rows that count, ascending."""
+        return self.rows[~contains(self.hidden, self.rows)]
+
+    def __len__(self) -> int:
+        """Return the number of rows that count."""
+        return len(self.rows) - len(self.hidden)
+
+    def search(
+        self,
+        queries: Shaped[np.ndarray, "..."],
+        k: int,
+        allowed: Int64[np.ndarray, " a"] | None,
+        search: Mapping[str, int] | None,
+    ) -> Neighbours:
+        """Return the k best rows that count."""
+        if allowed is not None:
+            wanted = allowed[~contains(self.hidden, allowed)]
+            return self.index.search(queries, k, allowed=wanted, search=search)
+        if not self.hidden.size:
+            return self.index.search(queries, k, search=search)
+        found = self.index.search(queries, k + min(SLACK, len(self.hidden)), search=search)
+        gone = contains(self.hidden, found.rows.reshape(-1)).reshape(found.rows.shape)
+        found = ranked(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
+        short = np.flatnonzero((found.rows != NO_ROW).sum(axis=1) < min(k, len(self)))
+        if short.size:
+            again = self.index.search(queries[short], k, allowed=self.visible, search=search)
+            found.rows[short], found.scores[short] = again.rows, again.scores
+        return found
+
 
 if TYPE_CHECKING:
     import indexers.exact
 
-__all__ = ["LiveIndex"]
 
 RANGE_LIMIT = 1_000_000
 
@@ -201,11 +260,11 @@ class LiveIndex:
             raise BadVectorsError(f"row {wanted[missing][0]} is not held here; ask for rows that are.")
         return vectors
 
-    def _sources(self, state: State) -> list[Source]:
+    def _sources(self, state: State) -> list[VectorSource]:
         """Return where the vectors of all rows that count are."""
-        sources = [Source(each.visible, self._stored or each.index.vectors_of) for each in state.segments]
+        sources = [VectorSource(each.visible, self._stored or each.index.vectors_of) for each in state.segments]
         if state.tail is not None:
-            sources.append(Source(state.tail.rows, state.tail.vectors_of))
+            sources.append(VectorSource(state.tail.rows, state.tail.vectors_of))
         return sources
 
     def _tail(self, state: State) -> "indexers.exact.ExactIndex":

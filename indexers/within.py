@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, Shaped
 from indexers.types import IndexersError, Matches, Metric
 from indexers.vectors import as_vectors, chunk_rows
 
-__all__ = ["Source", "gathered", "within"]
+__all__ = ["VectorSource", "gathered", "within"]
 
 Fetch = Callable[[Int64[np.ndarray, " n"]], Shaped[np.ndarray, "..."]]
 
@@ -30,7 +30,7 @@ Piece = tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"], Float[np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class VectorSource:
     """Rows, and how to get their vectors.
 
     Attributes:
@@ -43,7 +43,9 @@ class Source:
     fetch: Fetch
 
 
-def within(queries: Float32[np.ndarray, "q dim"], least: float, metric: Metric, source: Source) -> Iterator[Piece]:
+def within(
+    queries: Float32[np.ndarray, "q dim"], least: float, metric: Metric, source: VectorSource
+) -> Iterator[Piece]:
     """Yield all matches, a bounded piece of the vectors at a time."""
     dim = queries.shape[1]
     step = min(chunk_rows(dim), max(1, PAIRS_AT_ONCE // max(1, len(queries))))

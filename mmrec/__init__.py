@@ -8,12 +8,10 @@ if TYPE_CHECKING:
     from mmrec.engine import Engine
     from mmrec.errors import MmrecError
     from mmrec.indexing import Indexing, index_items
-    from mmrec.items import Field, Item, Reject, Waveform
-    from mmrec.modality import Modality
     from mmrec.opening import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
     from mmrec.query import Hit, Part, Results
     from mmrec.recommending.answer import Recommendations
-    from mmrec.spaces import Space
+    from mmrec.types import Field, Item, Modality, Reject, Space, Waveform
 
 __all__ = [
     "Engine",

@@ -10,9 +10,8 @@ import numpy as np
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
-from mmrec.items import Item
-from mmrec.modality import Modality
 from mmrec.query import Part
+from mmrec.types import Item, Modality
 
 __all__ = [
     "as_count",

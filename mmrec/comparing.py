@@ -1,31 +1,208 @@
-"""Two generations of a store answer the same queries, side by side.
+"""Compare two generations of a store on the same queries: overlap, index recall, and ranking quality."""
 
-Both are searched over the same version of the items, each with its own fusion, index and encoders. How alike their
-lists are needs no judgement; which lists are better is said only where the queries name the items that answer them.
-"""
-
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from indexers.recall import Recall
+from mmrec.catalog.assemble import BadValueError, id_of
+from mmrec.catalog.places import Place
+from mmrec.catalog.source import open_reader
 from mmrec.errors import MediaError, SpaceMismatchError, UsageError
-from mmrec.evaluation.bootstrap import Interval, interval
+from mmrec.evaluation.bootstrap import Interval, compare, interval
+from mmrec.evaluation.metrics import of_several
 from mmrec.generation.checks import measure_search
 from mmrec.generation.generation import Generation, open_generation
-from mmrec.judged_queries import JudgedQuery
-from mmrec.list_quality import Quality, overlap, quality_of
-from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
+from mmrec.query import Part, PartKind
 from mmrec.snapshot import Snapshot, snapshot_of
 from mmrec.store.generations import numbers
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.types import Modality, Reject
 
-__all__ = ["Answering", "Compared", "compare_generations"]
+__all__ = [
+    "Answering",
+    "Compared",
+    "JudgedQuery",
+    "Measure",
+    "Quality",
+    "compare_generations",
+    "overlap",
+    "quality_of",
+    "read_judged_queries",
+]
+
+
+_KINDS: Final[Mapping[str, PartKind]] = {"text": "text", "image": "image", "audio": "audio", "id": "item"}
+_RELEVANT: Final = "relevant"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """One query.
+
+    Attributes:
+        part: What is asked.
+        relevant: Ids of the items that answer it, each once; empty where nobody said.
+
+    """
+
+    part: Part
+    relevant: tuple[str, ...] = ()
+
+
+def read_judged_queries(file: str | Path) -> list[JudgedQuery]:
+    """Read queries from JSON Lines, CSV or Parquet: of ``text``, ``image``, ``audio`` and ``id`` one a row.
+
+    The column ``relevant`` holds an id or a list of ids, in CSV a JSON list; it may be missing, or empty in some rows.
+    Paths of pictures and sounds are relative to the file. Raises UsageError where a row is no query, or none is there.
+    """
+    reader = open_reader(file)
+    asked = [name for name in _KINDS if name in reader.types]
+    if not asked:
+        held = ", ".join(map(repr, reader.types)) or "none"
+        raise UsageError(
+            f"{file} has no column that could be a query: name one of {', '.join(map(repr, _KINDS))}, and the items "
+            f"that are right in {_RELEVANT!r}. It has {held}."
+        )
+    names = [*asked, *([_RELEVANT] if _RELEVANT in reader.types else [])]
+    queries = []
+    for row in reader.rows(names):
+        if isinstance(row, Reject):
+            raise UsageError(f"{row.where or file}: {row.reason}")
+        queries.append(_query(row.values, asked, reader.folder, row.where))
+    if not queries:
+        raise UsageError(f"{file} holds no query: write one a row.")
+    return queries
+
+
+def _query(values: Mapping[str, object], asked: Sequence[str], folder: Place, where: str) -> JudgedQuery:
+    given = [name for name in asked if values.get(name) not in (None, "")]
+    if len(given) != 1:
+        told = " and ".join(map(repr, given)) or "none"
+        raise UsageError(f"{where}: a query is one of {', '.join(map(repr, asked))}; this row has {told}.")
+    name, value = given[0], values[given[0]]
+    try:
+        if name == "id":
+            part = Part("item", id_of(value))
+        elif isinstance(value, str):
+            part = Part(_KINDS[name], value if name == "text" else folder.resolve(value))
+        else:
+            raise UsageError(f"{where}: {name!r} takes a text; this row has a {type(value).__name__}.")
+        return JudgedQuery(part, _relevant(values.get(_RELEVANT)))
+    except BadValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _relevant(value: object) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadValueError(f"{value!r} is no JSON list of ids.") from error
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(dict.fromkeys(id_of(one) for one in several))
+
+
+Word = Literal["better", "no difference", "worse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure of two generations, over the same queries.
+
+    Attributes:
+        metric: As ``ndcg@10``; ``r`` is the share of queries with any right item among so many.
+        one: The first generation's.
+        other: The second's.
+        difference: The second's minus the first's, with its paired interval.
+
+    """
+
+    metric: str
+    one: Interval
+    other: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What the lists are worth.
+
+    Attributes:
+        measures: The figures; that by which the word was found comes first.
+        word: Whether the second generation is ``better`` or ``worse``, or there is ``no difference``.
+
+    """
+
+    measures: tuple[Measure, ...]
+    word: Word
+
+
+def overlap(one: Sequence[int], other: Sequence[int]) -> float:
+    """Share of the longer of two lists that is in both; two empty ones are alike."""
+    longer = max(len(one), len(other))
+    return len(set(one) & set(other)) / longer if longer else 1.0
+
+
+def quality_of(
+    one: Sequence[Sequence[int]],
+    other: Sequence[Sequence[int]],
+    right: Sequence[Sequence[int]],
+    units: Int64[np.ndarray, " q"],
+    k: int,
+    seed: int = 0,
+) -> Quality:
+    """Measure two lists for each query against what is right.
+
+    NDCG@k alone decides, so that nothing is claimed because one of several figures happened to be high: better where
+    the whole 95% interval of the paired difference lies above zero, worse where it lies below.
+
+    Args:
+        one: Rows that the first generation found for each query, best first, k at most.
+        other: Those of the second.
+        right: The rows that are right, at least one a query.
+        units: Queries of one unit are one witness, drawn together.
+        k: Cut-off.
+        seed: Of the draws.
+
+    """
+    measures = []
+    for name, metric, cut in (("ndcg", "ndcg", k), ("mrr", "mrr", k), ("r", "hr", 1), ("r", "hr", k)):
+        was, now = (_each(lists, right, metric, cut)[None] for lists in (one, other))
+        difference = compare(("other", "one"), now, was, units, seed=seed).difference
+        ends = interval(was, units, seed=seed), interval(now, units, seed=seed)
+        measures.append(Measure(f"{name}@{cut}", *ends, difference))
+    unlike = {measure.metric: measure for measure in measures}  # at k = 1 one of them is there twice
+    return Quality(tuple(unlike.values()), _word(measures[0].difference))
+
+
+def _each(
+    lists: Sequence[Sequence[int]], right: Sequence[Sequence[int]], metric: str, cut: int
+) -> Float64[np.ndarray, " q"]:
+    found = []
+    for rows, wanted in zip(lists, right, strict=True):
+        places = {row: rank for rank, row in enumerate(rows, 1)}
+        # What was not found ranks below any cut-off.
+        ranks = np.array([places.get(row, np.inf) for row in wanted], dtype=np.float64)
+        found.append(of_several(metric, cut, ranks))
+    return np.array(found, dtype=np.float64)
+
+
+def _word(difference: Interval) -> Word:
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else "no difference"
+
 
 _QUERIES_AT_ONCE = 256
 

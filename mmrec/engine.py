@@ -19,28 +19,24 @@ from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.exchange.vectors_of import read_fusion
-from mmrec.found import found_hits
 from mmrec.generation.agreement import advice_of
-from mmrec.items import Item
-from mmrec.modality import Modality
+from mmrec.hits import found_hits, hit_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
-from mmrec.recommending.answer import Recommendations
+from mmrec.recommending.answer import ListOptions, Recommendations
+from mmrec.recommending.person import StoreEvents
 from mmrec.recommending.recommender import Recommender
-from mmrec.recommending.store_events import StoreEvents
-from mmrec.recommending.trained_space import space_of
-from mmrec.recommending.wishes import Wishes
+from mmrec.recommending.taste_space import space_of
 from mmrec.snapshot import Snapshot, count_contents, open_snapshot
 from mmrec.store.generations import Manifest, current, manifest, numbers, roll_back
-from mmrec.store.hits import hit_of
-from mmrec.store.items import ItemTable
+from mmrec.store.items import ItemTable, near_ids
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import check_unaltered
 from mmrec.store.lock import commit_lock
-from mmrec.store.near_ids import near_ids
 from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
 from mmrec.store.staging import remove_items
 from mmrec.store.stored_item import StoredItem, as_item
+from mmrec.store.tables import check_unaltered
+from mmrec.types import Item, Modality
 
 __all__ = ["Engine"]
 
@@ -149,7 +145,7 @@ class Engine:
 
         """
         most = max(1, len(self._fresh_snapshot().live))
-        wishes = Wishes(min(as_count(k), most), where, exclude_seen, diversity, explain)
+        wishes = ListOptions(min(as_count(k), most), where, exclude_seen, diversity, explain)
         who, what = as_known(user, "user"), as_known(text, "text")
         return self._recommender.recommend(who, as_history(history, self._events.kinds), what, wishes)
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from mmrec.behaviour.database.sqlite import may_write, write_ahead_log
+from mmrec.behaviour.database.dialects import may_write, write_ahead_log
 from mmrec.behaviour.database.write_ahead import lost_commits
 from mmrec.behaviour.log import EventLog, open_log
 from mmrec.errors import DamagedError, StoreError

@@ -14,17 +14,14 @@ from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.generation.build import build_generation, follows, keeps_fusion
 from mmrec.generation.generation import Generation, open_generation
-from mmrec.generation.index_choice import check_choice, chosen_before
-from mmrec.generation.recipe import Recipe
-from mmrec.items import Item, Reject, Removal
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.generation.recipe import Recipe, check_choice, chosen_before
 from mmrec.store.declared import declared_spaces
 from mmrec.store.generations import Manifest, current
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import job_lock
 from mmrec.trust import remember
+from mmrec.types import Item, Modality, Reject, Removal, Space
 
 __all__ = ["Indexing", "index_items", "loses_tower", "spaces_of"]
 

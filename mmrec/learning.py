@@ -10,8 +10,7 @@ from jaxtyping import Float32, Int64
 
 from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import load_events
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.log import EventLog
 from mmrec.behaviour.ratings import read_ratings
 from mmrec.errors import StoreError, UsageError
@@ -24,10 +23,10 @@ from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock, job_lock
 from mmrec.training.config import TrainingConfig
-from mmrec.training.course import Epoch
 from mmrec.training.loop import accelerator_for
-from mmrec.training.train import CHECKPOINT, Report, train
-from mmrec.users.tower_model import TowerModel
+from mmrec.training.train import CHECKPOINT, TrainingReport, train
+from mmrec.training.trainer import Epoch
+from mmrec.users.tower import TowerModel
 
 __all__ = ["Learned", "Lessons", "learn", "lessons"]
 
@@ -67,7 +66,7 @@ class Learned:
 
     """
 
-    report: Report
+    report: TrainingReport
     manifest: Manifest
     main: bool = True
 

@@ -10,7 +10,7 @@ from mmrec.compute import let_waiting_threads_sleep
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
-from mmrec.recommending.store_events import StoreEvents
+from mmrec.recommending.person import StoreEvents
 from mmrec.store.layout import Layout
 from mmrec.trust import Confirm, check_encoders, check_named, remember
 

@@ -7,19 +7,18 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import unhurried
-from mmrec.decoding.apart import decode_apart
+from mmrec.decoding.isolated import decode_isolated
+from mmrec.decoding.limits import Limits
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.errors import SpaceMismatchError, UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion
-from mmrec.modality import Modality
 from mmrec.query import Part
 from mmrec.snapshot import Snapshot
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 
 __all__ = ["QueryMaker"]
 
@@ -95,7 +94,7 @@ class QueryMaker:
     ) -> dict[Space, Float32[np.ndarray, " _"]]:
         """One content in all the spaces its encoders have."""
         able = [encoder for encoder in encoders if modality in query_spaces(encoder)]
-        content = decode_apart(modality, data, limits_for(encoders, Limits()))
+        content = decode_isolated(modality, data, limits_for(encoders, Limits()))
         vectors = {}
         for encoder in able:
             sample = prepare_query(encoder, modality, content)
@@ -131,4 +130,4 @@ def _item(
     if not vector.any():
         wanted = "any modality" if against is None else " or ".join(sorted(against))
         raise UsageError(f"item {item_id!r} has no vector for {wanted}; compare it by another modality")
-    return fusion.to_best_of_one(vector)
+    return fusion.scale_to_unit_max_score(vector)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from mmrec.items import Value
+from mmrec.types import Value
 
 __all__ = ["Hit", "Part", "PartKind", "Results"]
 

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.digests import directory_digest, file_digest
+from mmrec.encoders.hub.source import directory_digest, file_digest
 from mmrec.encoders.presets import ENCODERS_FILE, PRESETS, read_encoder_specs, recorded_source
 from mmrec.encoders.trusted import foreign_factories, local_paths
 from mmrec.errors import MmrecError, StoreError, UsageError

@@ -10,14 +10,10 @@ from mmrec.compute import let_waiting_threads_sleep
 from mmrec.heap import keep_freed_memory
 from pipelines.commands import (
     asking,
-    comparing,
-    evaluating,
     events,
-    finetuning,
     keeping,
-    recommending,
+    learning,
     taking_in,
-    training,
 )
 from pipelines.outcome import run_app
 
@@ -32,7 +28,7 @@ app = typer.Typer(
     help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
     epilog='Example: mmrec search my-store --text "a red boat" -k 5',
 )
-for group in (taking_in, training, finetuning, asking, recommending, evaluating, comparing, keeping):
+for group in (taking_in, learning, asking, keeping):
     app.add_typer(group.commands)
 app.add_typer(events.commands, name="events")
 

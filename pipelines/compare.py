@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.comparing import Answering, Compared, compare_generations
-from mmrec.encoders.fitting import covers, fitting
+from mmrec.comparing import Answering, Compared, compare_generations, read_judged_queries
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.queries import covers, fitting
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.evaluation.wording import figure, signed
+from mmrec.evaluation.report import figure, signed
 from mmrec.generation.generation import Generation
-from mmrec.judged_queries import read_judged_queries
-from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
 from mmrec.store.layout import Layout
 from mmrec.trust import check_encoders, may_reopen, remember
+from mmrec.types import Modality
 from pipelines import console
 
 __all__ = ["CompareOptions", "compare", "print_comparison"]

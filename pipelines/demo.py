@@ -13,12 +13,11 @@ import mmrec
 from mmrec.compute import let_waiting_threads_sleep
 from mmrec.heap import keep_freed_memory
 from mmrec.query import Part, Results
-from pipelines import answers, console
-from pipelines.catalogs import movielens, stamps
-from pipelines.index_types import Columns, IndexOptions, IndexSummary
+from pipelines import answers, console, example_catalogs
 from pipelines.options import Display
-from pipelines.outcome import told
+from pipelines.outcome import run_with_exit_code
 from pipelines.sheet.write import Section, write_sheet
+from pipelines.spec import Columns, IndexOptions, IndexSummary
 
 __all__ = ["main"]
 
@@ -41,14 +40,14 @@ def main() -> int:
     """Run the demo. Returns an exit code."""
     let_waiting_threads_sleep()
     keep_freed_memory()
-    return told(_demo, ["demo"])
+    return run_with_exit_code(_demo, ["demo"])
 
 
 def _demo() -> None:
     started = time.perf_counter()
     try:
-        root = stamps.fetch_stamps()
-    except stamps.StampsUnavailableError as error:
+        root = example_catalogs.fetch_stamps()
+    except example_catalogs.StampsUnavailableError as error:
         console.warn(f"{error} Showing the films of MovieLens 100K instead.")
         store, summary = _films()
         questions = _film_questions()
@@ -65,14 +64,14 @@ def _demo() -> None:
 
 
 def _stamps(root: Path) -> tuple[Path, IndexSummary]:
-    catalog = stamps.write_catalog(root, WORK / "stamps.jsonl")
+    catalog = example_catalogs.write_stamps(root, WORK / "stamps.jsonl")
     columns = Columns("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
     store = WORK / "stamps"
     return store, _index(IndexOptions(catalog, store, columns))
 
 
 def _films() -> tuple[Path, IndexSummary]:
-    catalog = movielens.write_catalog(WORK / "films.jsonl")
+    catalog = example_catalogs.write_films(WORK / "films.jsonl")
     store = WORK / "films"
     columns = Columns("id", ("title", "genres"), metadata=("year", "genres"))
     return store, _index(IndexOptions(catalog, store, columns))

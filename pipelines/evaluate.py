@@ -1,50 +1,79 @@
-"""The job behind ``mmrec evaluate``: a store's events split, all models asked, a table and a page."""
+"""The job behind ``mmrec evaluate``: split the events, train towers, rank with all models, report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays, load_events
-from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.ratings import read_ratings
 from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
-from mmrec.evaluation.baselines.content_mean import ContentMean
-from mmrec.evaluation.baselines.item_knn import ItemKNN
-from mmrec.evaluation.baselines.popularity import Popularity
-from mmrec.evaluation.baselines.random_order import RandomOrder
-from mmrec.evaluation.baselines.recent import RecentPopularity
+from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.dial import turn
+from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Evaluation, Protocol
 from mmrec.evaluation.faded import fit_faded
 from mmrec.evaluation.questions import Questions
-from mmrec.evaluation.report import Report
+from mmrec.evaluation.report import EvaluationPage
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
 from mmrec.output import check_output
 from mmrec.snapshot import open_snapshot
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.training.config import TrainingConfig
+from mmrec.training.train import train
+from mmrec.training.trainer import Epoch
 from mmrec.users.interests import ContentInterests
-from pipelines.categories import category_shares
-from pipelines.evaluation_page import afforded, dial, write_page
+from mmrec.users.tower import TowerModel
+from pipelines import console
+from pipelines.evaluated import afforded, dial, write_page
 from pipelines.progress import progress
 
-if TYPE_CHECKING:
-    import pipelines.evaluate_towers
+__all__ = ["WITHOUT_CONTENT", "EvaluateOptions", "Towers", "category_shares", "run"]
 
-__all__ = ["EvaluateOptions", "run"]
+
+def category_shares(
+    items: ItemTable, column: str, rows: Int64[np.ndarray, " items"]
+) -> Float32[np.ndarray, "items categories"]:
+    """Read a column; a text with commas, or a list, is several categories in equal shares. Rows must be ascending.
+
+    Raises UsageError where there is no such column.
+    """
+    names = items.metadata_schema.names
+    if column not in names:
+        raise UsageError(f"There is no metadata column {column!r}; there are {', '.join(names) or 'none'}.")
+    found: dict[str, int] = {}
+    lines, columns, shares = [], [], []
+    for batch in items.scan():
+        places = np.searchsorted(rows, batch["_rowid"].to_numpy().astype(np.int64))
+        for place, value in zip(places.tolist(), batch[column].to_pylist(), strict=True):
+            several = sorted(set(_several(value)))
+            lines += [place] * len(several)
+            columns += [found.setdefault(one, len(found)) for one in several]
+            shares += [1 / len(several)] * len(several)
+    made = np.zeros((len(rows), len(found)), dtype=np.float32)
+    made[lines, columns] = shares
+    return made
+
+
+def _several(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [] if value is None else str(value).split(",")
+    return [text for one in values if (text := str(one).strip())]
+
 
 TOWER: Final = "tower"
 
@@ -118,11 +147,11 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     if asked.report is not None:
         name = "interests" if towers is None else TOWER
         questions = Questions.of(split, kinds).answerable(candidates)
-        turned = turn(models[name][0], questions, candidates, seed=asked.seed)
+        turned = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
         facts[f"variety for 2% of the NDCG@10 of {name}"] = afforded(turned)
         losses = {} if towers is None else towers.losses
         title = f"How well {asked.store.resolve().name} serves people"
-        write_page(asked.report, Report(title, found, facts, losses, dial(name, turned)))
+        write_page(asked.report, EvaluationPage(title, found, facts, losses, dial(name, turned)))
     return found, facts
 
 
@@ -134,11 +163,11 @@ def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scor
     return fit_faded(split.train_and_validation(), candidates, kinds, interests, popular)
 
 
-def _towers(asked: EvaluateOptions, kinds: Kinds) -> "pipelines.evaluate_towers.Towers | None":
+def _towers(asked: EvaluateOptions, kinds: Kinds) -> "Towers | None":
     if asked.train is None:
         return None
     from mmrec.training.config import load_config  # noqa: PLC0415 - only training needs torch
-    from pipelines.evaluate_towers import Towers  # noqa: PLC0415 - as above
+    from pipelines.evaluate import Towers  # noqa: PLC0415 - as above
 
     own_threads()
     return Towers(load_config(asked.train), asked.seeds, kinds, untimed=asked.split == "leave-one-out")
@@ -182,3 +211,61 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     if split.cold_people is not None:
         facts["people held out"] = f"{len(split.cold_people):,}"
     return facts
+
+
+WITHOUT_CONTENT = "ID-only SASRec"
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Trains towers when it is called.
+
+    Attributes:
+        config: Sizes and settings.
+        seeds: How many times each is trained, with seeds from that of the configuration on.
+        kinds: Weights of the kinds of events.
+        untimed: Whether each tower is also asked without being told the time of the request, as most papers do.
+        losses: Loss of each epoch, by tower and seed; filled by the call.
+
+    """
+
+    config: TrainingConfig
+    seeds: int = 1
+    kinds: Kinds = field(default_factory=Kinds)
+    untimed: bool = False
+    losses: dict[str, Sequence[float]] = field(default_factory=dict)
+
+    def __call__(self, split: Split, candidates: Candidates) -> Mapping[str, Sequence[Scorer]]:
+        """Train on the training part. Who has no history yet is answered by what was popular lately.
+
+        Raises UsageError where there is nothing to learn from, or no item has a content.
+        """
+        cold = RecentPopularity(kinds=self.kinds).fit(split.train, candidates)
+        variants = {"tower": True, WITHOUT_CONTENT: False}
+        found = {
+            name: [
+                UserModelScorer(self._trained(name, seed, split, candidates, content=content), candidates, cold=cold)
+                for seed in range(self.config.seed, self.config.seed + self.seeds)
+            ]
+            for name, content in variants.items()
+        }
+        if self.untimed:
+            found |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in found.items()}
+        return found
+
+    def _trained(self, name: str, seed: int, split: Split, candidates: Candidates, *, content: bool) -> TowerModel:
+        if candidates.vectors is None:
+            raise UsageError("Towers are trained on contents: give candidates that have vectors.")
+        tower = self.config.tower.model_copy(update={"content": content})
+        config = self.config.model_copy(update={"tower": tower, "seed": seed})
+
+        def said(epoch: Epoch) -> None:
+            if epoch.score is not None:
+                console.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
+
+        vectors = np.asarray(candidates.vectors, dtype=np.float32)
+        with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
+            weights = dict(self.kinds.weights)
+            done = train(split, vectors, candidates.rows, config, Path(folder), weights, said)
+        self.losses[f"{name}, seed {seed}"] = [epoch.loss for epoch in done.report.curve]
+        return TowerModel(done.model.tower, name)

@@ -10,14 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmrec.behaviour.cleaning import Cleaning, clean
+from mmrec.behaviour.event import EventColumns
 from mmrec.behaviour.event_arrays import load_events
-from mmrec.behaviour.event_columns import EventColumns
-from mmrec.behaviour.exporting import export_events, formula_cells
-from mmrec.behaviour.importing import ImportTally, import_events, lacking
+from mmrec.behaviour.event_files import open_events
+from mmrec.behaviour.histories import KnownItems
+from mmrec.behaviour.import_export import ImportTally, export_events, formula_cells, import_events, lacking
 from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
-from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.stats import RatingStats, event_stats, rating_stats
 from mmrec.behaviour.times import TimeRule
 from mmrec.event_log import note_events, open_event_log

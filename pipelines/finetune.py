@@ -16,17 +16,17 @@ from mmrec.errors import UsageError
 from mmrec.event_log import has_events, open_event_log
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
 from mmrec.finetuning.estimate import estimate
-from mmrec.finetuning.finetune import WRITTEN, Report, finetune
+from mmrec.finetuning.finetune import WRITTEN, FinetuneReport, finetune
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
-from mmrec.finetuning.sources import load_sources
-from mmrec.finetuning.task import Kind
+from mmrec.finetuning.questions import Kind
+from mmrec.finetuning.towers import load_sources
 from mmrec.store.containment import refuse_linked, sweep_temporaries
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
-from mmrec.training.course import Epoch
+from mmrec.training.trainer import Epoch
 from pipelines import console
-from pipelines.evaluation_page import write_file
+from pipelines.evaluated import write_file
 from pipelines.index import encoders_of
 from pipelines.media import opened_media
 
@@ -144,7 +144,7 @@ def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
     return layout, config
 
 
-def _told(report: Report, encoders: Path, seconds: float) -> dict[str, object]:
+def _told(report: FinetuneReport, encoders: Path, seconds: float) -> dict[str, object]:
     console.note(report.verdict.sentence)
     if report.verdict.word == "hurt":
         console.warn("A worse model is not taken up by `mmrec index`, unless --force says so.")

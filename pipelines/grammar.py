@@ -1,13 +1,15 @@
-"""The small languages of the command line: weighted parts, lists of columns, weights by modality."""
+"""Parse option values: weighted query parts, column lists, modality weights, devices."""
 
 import csv
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from mmrec.errors import UsageError
-from mmrec.modality import Modality
+from mmrec.query import Part, PartKind
+from mmrec.types import Modality
 
 __all__ = [
     "parse_against",
@@ -15,11 +17,13 @@ __all__ = [
     "parse_device",
     "parse_ids",
     "parse_modality",
+    "parse_parts",
     "parse_types",
     "parse_vector_format",
     "parse_weighted",
     "parse_weights",
 ]
+
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
@@ -135,3 +139,18 @@ def _weight(number: str, entry: str) -> float:
     if not 0 <= weight < math.inf:
         raise UsageError(f"{entry.strip()!r} needs a weight of 0 or more after =, as in text=1,image=.5.")
     return weight
+
+
+def parse_parts(given: Mapping[PartKind, Sequence[str] | None]) -> tuple[Part, ...]:
+    """Read the parts of a query. Raises UsageError where there are none, or a picture or sound is no file."""
+    parts = tuple(Part(kind, *parse_weighted(value)) for kind, values in given.items() for value in values or ())
+    if not parts:
+        raise UsageError("Nothing to search for: give --text, --image, --audio or --item, each as often as you like.")
+    for part in parts:
+        if part.kind in {"image", "audio"} and _missing(part.value):
+            raise UsageError(f"--{part.kind}: there is no file {part.value!r}. Give the path of a file.")
+    return parts
+
+
+def _missing(value: str) -> bool:
+    return "://" not in value and "#" not in value and not Path(value).is_file()

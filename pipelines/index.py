@@ -10,30 +10,29 @@ from pathlib import Path
 import pyarrow as pa
 
 from indexers.types import IndexSpec
-from mmrec.adoption import adopt
 from mmrec.catalog.column_types import CHOICES, named_type
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
-from mmrec.catalog.openers import single_tables
 from mmrec.catalog.places import place
-from mmrec.catalog.source import Source, open_source
+from mmrec.catalog.source import CatalogSource, open_source, single_tables
 from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import MissingStoreError, UsageError
-from mmrec.finetuning.verdict import told_of
+from mmrec.finetuning.verdict import read_verdict
 from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, index_items, loses_tower
-from mmrec.modality import Modality
+from mmrec.reindexing import adopt
 from mmrec.store.generations import current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from mmrec.store.retype import retypings
+from mmrec.store.staging import retypings
 from mmrec.trust import check_encoders, check_named
+from mmrec.types import Modality
 from pipelines import answers, console
-from pipelines.index_types import Columns, IndexOptions, IndexSummary
 from pipelines.media import opened_media
 from pipelines.progress import Reporter, progress
+from pipelines.spec import Columns, IndexOptions, IndexSummary
 
 __all__ = ["encoders_of", "run"]
 
@@ -142,7 +141,7 @@ def _has_tower(layout: Layout) -> bool:
     return number is not None and manifest(layout, number).has_tower
 
 
-def _opened(options: IndexOptions, source: str | Path) -> Source:
+def _opened(options: IndexOptions, source: str | Path) -> CatalogSource:
     """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
@@ -163,7 +162,7 @@ def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
     return {column: CHOICES[kind] for column, kind in options.types.items()}
 
 
-def _tell_types(options: IndexOptions, source: Source) -> None:
+def _tell_types(options: IndexOptions, source: CatalogSource) -> None:
     """Say which columns are text because of a few values, and which have another type in the store."""
     few = {one.column: one for one in source.text_by_few}
     for one in few.values():
@@ -186,7 +185,7 @@ def _tell_types(options: IndexOptions, source: Source) -> None:
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
     """Raise UsageError for encoders that fine-tuning made worse, unless a person insists."""
-    told = told_of(Path(encoders))
+    told = read_verdict(Path(encoders))
     if told is not None and told[0] == "hurt" and not force:
         raise UsageError(
             f"The encoders in {encoders} are worse than those they were made from. {told[1]} To take them "

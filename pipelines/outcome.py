@@ -21,7 +21,7 @@ from rich.text import Text
 from mmrec.errors import MmrecError, UsageError
 from pipelines import console
 
-__all__ = ["ExitCode", "run_app", "told"]
+__all__ = ["ExitCode", "run_app", "run_with_exit_code"]
 
 # The machine's state, not a fault of the program.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
@@ -46,11 +46,11 @@ class _Outcome:
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run a command of the command line to its end; see `told`."""
-    return told(lambda: app(list(arguments), standalone_mode=False, prog_name="mmrec"), arguments)
+    """Run a command of the command line to its end; see `run_with_exit_code`."""
+    return run_with_exit_code(lambda: app(list(arguments), standalone_mode=False, prog_name="mmrec"), arguments)
 
 
-def told(job: Callable[[], object], arguments: Sequence[str]) -> int:
+def run_with_exit_code(job: Callable[[], object], arguments: Sequence[str]) -> int:
     """Run a job to its end. Returns the exit code; what went wrong has been told by then.
 
     Args:

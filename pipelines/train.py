@@ -11,8 +11,8 @@ from mmrec.event_log import note_events, open_event_log
 from mmrec.learning import learn, lessons
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
-from mmrec.training.course import Epoch
 from mmrec.training.estimate import estimate
+from mmrec.training.trainer import Epoch
 from pipelines import answers, console
 
 __all__ = ["run", "run_dry"]

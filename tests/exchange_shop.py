@@ -3,8 +3,7 @@
 import pyarrow as pa
 
 import mmrec
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
+from mmrec.types import Field, Item, Modality
 
 WORDS = ("apple", "boat", "cat", "drum", "engine", "flower", "guitar", "house", "island", "jacket", "kite", "lamp")
 TITLES = {word: f"a {word}" for word in WORDS}

@@ -7,11 +7,9 @@ import pyarrow as pa
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
-from mmrec.verification.findings import Report
+from mmrec.types import Field, Item, Modality, Space
+from mmrec.verification.findings import VerificationReport
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 
@@ -53,7 +51,7 @@ def spaces(_: str):
     return Cheap.spaces
 
 
-def follow(layout: Layout, report: Report) -> None:
+def follow(layout: Layout, report: VerificationReport) -> None:
     """Do what a report says, and nothing else."""
     for command in report.commands:
         if command.startswith("mmrec mend "):

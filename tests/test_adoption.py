@@ -10,16 +10,14 @@ from PIL import Image
 from small_store import Cheap
 
 import mmrec
-from mmrec.adoption import adopt
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.engine import Engine
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.recommending.store_events import StoreEvents
-from mmrec.spaces import Space
+from mmrec.recommending.person import StoreEvents
+from mmrec.reindexing import adopt
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app

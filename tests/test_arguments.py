@@ -9,9 +9,8 @@ from exchange_shop import TITLES, index, titles
 
 import mmrec
 from mmrec.errors import UnknownIdError, UsageError
-from mmrec.store.items import ItemTable
+from mmrec.store.items import ItemTable, near_ids
 from mmrec.store.layout import Layout
-from mmrec.store.near_ids import near_ids
 
 # In a process of its own, for tests check the types of all calls before the library can.
 CALLS = """

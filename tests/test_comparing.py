@@ -11,19 +11,15 @@ from hypothesis import strategies as st
 from small_store import Cheap
 
 import mmrec
-from mmrec.adoption import adopt
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.comparing import compare_generations
-from mmrec.encoders.fitting import covers, fitting
+from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
+from mmrec.encoders.queries import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.items import Field, Item
-from mmrec.judged_queries import JudgedQuery, read_judged_queries
-from mmrec.list_quality import overlap, quality_of
-from mmrec.modality import Modality
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
-from mmrec.spaces import Space
+from mmrec.reindexing import adopt
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 PAGE = (Path(__file__).resolve().parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

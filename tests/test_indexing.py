@@ -15,10 +15,9 @@ from indexers import IndexSpec
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.source import open_source
 from mmrec.errors import StoreError, UnknownIdError, UsageError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.query import Part
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 COLUMNS = ColumnSpec("id", ("title",), ("picture",), ("sound",), ("shelf", "price"))
 WORDS = ("apple", "boat", "cat", "drum", "engine", "flower", "guitar", "house", "island", "jacket", "kite", "lamp")

@@ -13,13 +13,11 @@ from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
 from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.generation.generation import open_generation
-from mmrec.items import Field, Item
 from mmrec.learning import learn
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.generations import current
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig
+from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store

@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
-from pipelines.catalogs.stamps import write_catalog
 from pipelines.cli import app
+from pipelines.example_catalogs import write_stamps
 from pipelines.outcome import ExitCode, run_app
 
 SHELVES = ("animals/birds/", "food/fruit/", "vehicles/ship/", "animals/mammals/p")
@@ -21,7 +21,7 @@ def workplace(tmp_path_factory, stamps_root):
     folder = tmp_path_factory.mktemp("readme")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "stamps").symlink_to(stamps_root.parents[3].resolve())
-    whole = write_catalog(stamps_root.resolve(), folder / "whole.jsonl")
+    whole = write_stamps(stamps_root.resolve(), folder / "whole.jsonl")
     rows = [line for line in whole.read_text().splitlines() if json.loads(line)["id"].startswith(SHELVES)]
     (folder / ".cache" / "demo").mkdir()
     (folder / ".cache" / "demo" / "stamps.jsonl").write_text("\n".join(rows) + "\n")

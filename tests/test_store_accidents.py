@@ -25,13 +25,11 @@ import mmrec
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MmrecError, StoreBusyError, StoreError
 from mmrec.exchange.export import Export, export_vectors
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import FORMAT_VERSION, Layout
 from mmrec.store.lock import commit_lock, job_lock
 from mmrec.store.tables import MOST_SMALL_FRAGMENTS
+from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("cheap", 64, "c" * 40)
 

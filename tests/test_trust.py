@@ -17,10 +17,9 @@ from small_store import Cheap, index
 import mmrec
 from mmrec.encoders.presets import recorded_source
 from mmrec.errors import StoreError, UsageError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
 from mmrec.trust import check_encoders, check_named, may_reopen, misplaced, remember
+from mmrec.types import Field, Item, Modality
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
 from pipelines.outcome import run_app

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
     from mmrec.behaviour.event import Event
-    from mmrec.behaviour.histories import Histories
+    from mmrec.behaviour.histories import Histories, KnownItems
     from mmrec.behaviour.kinds import Kinds
-    from mmrec.behaviour.known_items import KnownItems
     from mmrec.behaviour.log import EventLog, open_log
 
 __all__ = ["Cleaning", "CleaningReport", "Event", "EventLog", "Histories", "Kinds", "KnownItems", "clean", "open_log"]

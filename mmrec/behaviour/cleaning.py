@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mmrec.behaviour.event_arrays import EventArrays
+from mmrec.behaviour.histories import KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.errors import UsageError
 
 __all__ = ["Cleaning", "CleaningReport", "CleaningStep", "clean"]

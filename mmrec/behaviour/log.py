@@ -1,26 +1,119 @@
-"""The log of events: append, read, forget."""
+"""The event log: append, read and forget, one transaction a write."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-from sqlalchemy import Engine, Executable, Select, delete, func, insert, select, text
+from jaxtyping import Bool
+from sqlalchemy import Connection, Engine, Executable, Select, delete, func, insert, select, text
 
-from mmrec.behaviour.database.open import open_database, told, writing
-from mmrec.behaviour.database.sqlite import erase_traces
+from mmrec.behaviour.database.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
+from mmrec.behaviour.database.open import insert_anywhere, open_database, wrap_db_errors, writing
 from mmrec.behaviour.database.tables import EVENTS, FORGOTTEN, REFUSED
 from mmrec.behaviour.event import SCHEMA, Event
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.log_writer import LogWriter
-from mmrec.behaviour.prepare import prepare_events
+from mmrec.behaviour.prepare import Prepared, prepare_events
 from mmrec.behaviour.raw import Refusal
 from mmrec.errors import UsageError
 
-__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "open_log"]
+__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "LogWriter", "Stored", "open_log"]
+
+
+_INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
+_IDS_PER_QUERY: Final = 500
+_CONTENT: Final = ("user", "item", "kind", "time", "value", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of some prepared events.
+
+    Attributes:
+        added: Events that are new.
+        known: Events that the log had already, or that came twice among these.
+        clashes: Those whose own id belongs to another event; they are not taken.
+
+    """
+
+    added: int
+    known: int
+    clashes: tuple[Refusal, ...]
+
+
+class LogWriter:
+    """Writes within one transaction; nothing is there before it ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take a connection whose transaction has begun."""
+        self._connection = connection
+
+    def add(self, prepared: Prepared) -> Stored:
+        """Add events whose id is new, in their order."""
+        ids = prepared.events["id"].to_pylist()
+        clashing = self._clashing(prepared, ids)
+        fresh = prepared.events if not clashing.any() else prepared.events.filter(pa.array(~clashing))
+        insert_here = _INSERTS.get(self._connection.dialect.name, insert_anywhere)
+        unique = _first_of_each(fresh)
+        added = insert_here(self._connection, unique) if unique.num_rows else 0
+        clashes = tuple(
+            Refusal(
+                int(prepared.rows[place]),
+                "id",
+                "Another event has the same id: give each event an id of its own, or none.",
+                prepared.events["user"][place].as_py(),
+            )
+            for place in np.flatnonzero(clashing).tolist()
+        )
+        return Stored(added, fresh.num_rows - added, clashes)
+
+    def refuse(self, source: str, refused: Sequence[Refusal]) -> None:
+        """Keep rows of a source that are no events."""
+        if refused:
+            now = time.time_ns() // 1000
+            rows = [{**asdict(one), "source": source, "at": now} for one in refused]
+            self._connection.execute(insert(REFUSED), rows)
+
+    def clear_refused(self, source: str) -> None:
+        """Drop what an earlier import refused of the same source."""
+        self._connection.execute(delete(REFUSED).where(REFUSED.c.source == source))
+
+    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        """Which events have an id of their own that belongs to another event, in the log or before them here."""
+        clashing = np.zeros(len(ids), dtype=bool)
+        places = np.flatnonzero(prepared.named).tolist()
+        if not places:
+            return clashing
+        seen = self._contents([ids[place] for place in places])
+        named = prepared.events.take(pa.array(places))
+        named = named.set_column(named.schema.get_field_index("time"), "time", named["time"].cast(pa.int64()))
+        for place, row in zip(places, named.to_pylist(), strict=True):
+            clashing[place] = seen.setdefault(row["id"], _content(row)) != _content(row)
+        return clashing
+
+    def _contents(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        found: dict[bytes, tuple[Any, ...]] = {}
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            asked = select(EVENTS).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+            for row in self._connection.execute(asked).mappings():
+                found[bytes(row["id"])] = _content(row)
+        return found
+
+
+def _content(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _CONTENT)
+
+
+def _first_of_each(events: pa.Table) -> pa.Table:
+    first: dict[bytes, int] = {}
+    for place, name in enumerate(events["id"].to_pylist()):
+        first.setdefault(name, place)
+    return events if len(first) == events.num_rows else events.take(pa.array(first.values(), pa.int64()))
+
 
 LOG_SCHEMA: Final = pa.schema([pa.field("seq", pa.int64(), nullable=False), *SCHEMA])
 """Columns of events as they lie in the log: their number of arrival first."""
@@ -84,7 +177,7 @@ class EventLog:
     @contextmanager
     def writing(self) -> Iterator[LogWriter]:
         """One transaction: what is done within is durable when the block has ended, or undone where it raised."""
-        with told(self._engine), writing(self._engine) as connection:
+        with wrap_db_errors(self._engine), writing(self._engine) as connection:
             yield LogWriter(connection)
 
     def history(self, user: str, limit: int | None = None) -> pa.Table:
@@ -120,7 +213,7 @@ class EventLog:
     def refused(self) -> list[tuple[str, Refusal]]:
         """Return the rows that imports refused, each with its source, in order."""
         asked = select(REFUSED).order_by(REFUSED.c.source, REFUSED.c.row)
-        with told(self._engine), self._engine.connect() as connection:
+        with wrap_db_errors(self._engine), self._engine.connect() as connection:
             return [
                 (row.source, Refusal(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
                 for row in connection.execute(asked)
@@ -132,7 +225,7 @@ class EventLog:
         In SQLite nothing of it is left in the files afterwards, as far as no reader holds on to the past. PostgreSQL
         clears the place of deleted rows at its next vacuum. What was exported or trained before is not reached.
         """
-        with told(self._engine):
+        with wrap_db_errors(self._engine):
             with writing(self._engine) as connection:
                 gone = connection.execute(delete(EVENTS).where(EVENTS.c.user == user)).rowcount
                 connection.execute(delete(REFUSED).where(REFUSED.c.user == user))
@@ -143,7 +236,7 @@ class EventLog:
 
     def query(self, asked: Select[Any]) -> Iterator[Any]:
         """Read rows of a question to the tables of `mmrec.behaviour.database.tables`, a bounded number in memory."""
-        with told(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+        with wrap_db_errors(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
             for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
                 yield from rows
 
@@ -152,11 +245,11 @@ class EventLog:
         self._engine.dispose()
 
     def _one(self, asked: Executable) -> Any:  # noqa: ANN401 - whatever was asked
-        with told(self._engine), self._engine.connect() as connection:
+        with wrap_db_errors(self._engine), self._engine.connect() as connection:
             return connection.execute(asked).scalar_one()
 
     def _read(self, asked: Select[Any]) -> Iterator[pa.RecordBatch]:
-        with told(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+        with wrap_db_errors(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
             for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
                 columns = zip(*rows, strict=True)
                 yield pa.record_batch(

@@ -1,14 +1,15 @@
-"""Rows of a source before anyone has looked at them, and rows that cannot be used."""
+"""Rows of an event file before validation: raw columns, rejected rows, and the protocol of event file readers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-__all__ = ["Column", "RawEvents", "Refusal"]
+__all__ = ["ROWS_PER_CHUNK", "Column", "EventFile", "RawEvents", "Refusal"]
+
 
 Column: TypeAlias = pa.Array | list[object]
 """Values of one column as their source had them."""
@@ -53,3 +54,26 @@ class RawEvents:
     def read(self) -> int:
         """Rows met, those that could not be read included."""
         return len(self.rows) + sum(one.count for one in self.refused)
+
+
+ROWS_PER_CHUNK = 32_768
+"""Large enough for work by column to pay, small enough that a chunk stays within tens of megabytes."""
+
+
+@runtime_checkable
+class EventFile(Protocol):
+    """Rows of one file in their order, by column, a bounded number of them in memory."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    @property
+    def count(self) -> int | None:
+        """Number of rows, where it is known."""
+        ...
+
+    def chunks(self, names: Sequence[str]) -> Iterator[RawEvents]:
+        """Read these columns of all rows; a row that cannot be read is refused, and the rest goes on."""
+        ...

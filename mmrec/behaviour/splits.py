@@ -15,8 +15,7 @@ from jaxtyping import Bool, Int64
 
 from mmrec.behaviour.cleaning import Cleaning, CleaningReport, clean
 from mmrec.behaviour.event_arrays import EventArrays
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.ratings import read_ratings
 from mmrec.errors import UsageError
 

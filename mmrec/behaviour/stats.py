@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from mmrec.behaviour.database.tables import EVENTS, REFUSED
 from mmrec.behaviour.event_arrays import load_events
+from mmrec.behaviour.histories import KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
 from mmrec.behaviour.ratings import read_ratings, strengths_of
 

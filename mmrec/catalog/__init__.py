@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmrec.catalog.columns import ColumnSpec
     from mmrec.catalog.guess import guess_columns
-    from mmrec.catalog.limits import Limits
     from mmrec.catalog.media import content_hash, decode
     from mmrec.catalog.media_access import MediaAccess
-    from mmrec.catalog.source import Source, open_source
+    from mmrec.catalog.source import CatalogSource, open_source
+    from mmrec.decoding.limits import Limits
 
 __all__ = [
+    "CatalogSource",
     "ColumnSpec",
     "Limits",
     "MediaAccess",
-    "Source",
     "content_hash",
     "decode",
     "guess_columns",

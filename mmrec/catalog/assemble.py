@@ -13,8 +13,7 @@ from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Blob, Row, Unreadable
 from mmrec.catalog.scalars import to_value
 from mmrec.errors import MmrecError, UsageError
-from mmrec.items import Field, Item, Reject, Removal, Value
-from mmrec.modality import Modality
+from mmrec.types import Field, Item, Modality, Reject, Removal, Value
 
 __all__ = ["BadValueError", "assemble", "id_of"]
 

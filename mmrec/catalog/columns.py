@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mmrec.errors import UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["ColumnSpec", "check_columns", "listed_columns"]
 

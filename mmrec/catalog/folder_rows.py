@@ -1,12 +1,8 @@
-"""Rows of a folder of media: files of one name and different suffixes are one item.
+"""Rows of a folder of media files, with texts and JSON sidecars: files of one name are one item."""
 
-`animals/owl.png`, `animals/owl.txt` and `animals/owl.ogg` make the item `animals/owl` with a picture, a text and a
-sound. Two pictures of one name (`owl.png`, `owl.svg`) are two fields of that item. The keys of `animals/owl.json` are
-columns of their own. The top-level sub-folder is the column `folder`: a category, often.
-"""
-
+import codecs
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import PurePath
@@ -18,14 +14,45 @@ from mmrec.catalog.column_types import ColumnTypes
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row, Unreadable
 from mmrec.catalog.scalars import type_of_value
-from mmrec.catalog.sidecars import read_json, read_text, renamed
 from mmrec.catalog.storage import first_line
 from mmrec.catalog.suffixes import modality_of_name
+from mmrec.catalog.text_tables import parse_object
 from mmrec.errors import UsageError
-from mmrec.items import Reject
-from mmrec.modality import Modality
+from mmrec.types import Modality, Reject
 
-__all__ = ["FolderReader", "open_folder"]
+__all__ = ["FolderReader", "open_folder", "read_json", "read_text", "renamed"]
+
+
+_LONGEST_TEXT: Final = 1024 * 1024
+_LONGEST_JSON: Final = 16 * 1024 * 1024
+
+
+def read_text(read: Callable[[int], bytes]) -> str | Unreadable:
+    """Return a text, cut to a megabyte. `read` gives so many bytes at most."""
+    data = read(_LONGEST_TEXT)
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=len(data) < _LONGEST_TEXT)
+    except UnicodeDecodeError as error:
+        return Unreadable(f"The text file is not UTF-8 (byte {error.start}).")
+
+
+def read_json(read: Callable[[int], bytes], name: str) -> Mapping[str, object] | Unreadable:
+    """Return a JSON object; `name` is the file's, for the reason why it is none. `read` gives so many bytes at most."""
+    data = read(_LONGEST_JSON + 1)
+    if len(data) > _LONGEST_JSON:
+        return Unreadable(f"{name} cannot be used: it is longer than {_LONGEST_JSON:,} bytes.")
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        reason = str(error)
+        return Unreadable(f"{name} cannot be used: {reason[:1].lower()}{reason[1:]}")
+
+
+def renamed(found: Mapping[str, object], is_taken: Callable[[str], bool]) -> Iterable[tuple[str, object]]:
+    """Give the keys of a JSON object as columns: ``json_KEY`` where a column of that name comes from elsewhere."""
+    for key, value in found.items():
+        yield (f"json_{key}" if is_taken(key) else key), value
+
 
 _TYPES: Final = dict.fromkeys(("id", "text", "image", "audio", "folder"), pa.string())
 _SAMPLE: Final = 1000

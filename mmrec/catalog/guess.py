@@ -13,12 +13,12 @@ from mmrec.catalog.assemble import BadValueError, id_of
 from mmrec.catalog.columns import ColumnSpec, listed_columns
 from mmrec.catalog.folder_rows import FolderReader
 from mmrec.catalog.hub_rows import ROW, HubReader
-from mmrec.catalog.openers import open_reader
 from mmrec.catalog.rows import Reader, Row
+from mmrec.catalog.source import open_reader
 from mmrec.catalog.suffixes import modality_of_bytes, modality_of_name
 from mmrec.catalog.tar_rows import KEY, TarReader
 from mmrec.errors import UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["guess_columns"]
 

@@ -17,12 +17,12 @@ from urllib.parse import parse_qsl, urlencode
 
 import pyarrow as pa
 
-from mmrec.catalog.arrow_rows import BATCH, rows_of_batch
+from mmrec.catalog.arrow_files import BATCH, rows_of_batch
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Row
 from mmrec.catalog.storage import first_line
 from mmrec.errors import SourceError, UsageError
-from mmrec.items import Reject
+from mmrec.types import Reject
 
 __all__ = ["ROW", "HubReader", "cell_of_hub", "is_hub", "open_hub"]
 

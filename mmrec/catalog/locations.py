@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
-from mmrec.catalog.dataset_rows import cell_of_saved
+from mmrec.catalog.arrow_files import cell_of_saved, opened_parquet
 from mmrec.catalog.hub_rows import cell_of_hub
-from mmrec.catalog.parquet_rows import opened_parquet
 from mmrec.catalog.places import Place
-from mmrec.catalog.stamp import Stamp
+from mmrec.catalog.storage import Stamp
 from mmrec.catalog.tar_members import read_member
 from mmrec.errors import MediaError
 

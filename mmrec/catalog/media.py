@@ -2,8 +2,8 @@
 
 import hashlib
 
-from mmrec.catalog.limits import Limits
 from mmrec.decoding.decode import decode
+from mmrec.decoding.limits import Limits
 
 __all__ = ["Limits", "content_hash", "decode"]
 

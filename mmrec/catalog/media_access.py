@@ -1,23 +1,197 @@
-"""The one way in which the job, queries and pages reach the bytes of media, wherever they lie."""
+"""Read media bytes from local files, object stores, tables, archives and web addresses."""
 
+import errno
+import os
 import re
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from mmrec.catalog.limits import Limits
-from mmrec.catalog.local_files import check_is_table, confined, is_outside, read_file, stat_file
 from mmrec.catalog.locations import is_in_table, read_from_table, stat_in_table
-from mmrec.catalog.objects import check_scheme, read_object, stat_object
-from mmrec.catalog.stamp import Reading, Stamp
-from mmrec.errors import MediaError, UnreachableError
-from mmrec.items import Field
+from mmrec.catalog.storage import Reading, Stamp, absolute, filesystem, stamp_of
+from mmrec.decoding.limits import Limits
+from mmrec.errors import MediaError, UnreachableError, UsageError
+from mmrec.types import Field
+
+__all__ = [
+    "OBJECT_STORES",
+    "MediaAccess",
+    "check_is_table",
+    "check_scheme",
+    "confined",
+    "is_outside",
+    "read_file",
+    "read_object",
+    "stat_file",
+    "stat_object",
+]
+
+
+# A pipe would block and a device never end: without O_NONBLOCK the open itself would wait for a pipe's writer.
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# A network disk that is away, and a machine that is out of something.
+_MAY_PASS: Final = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
+    """Return at most `max_bytes + 1` bytes of a file, and its stamp from before they were read.
+
+    Raises MediaError where it is not a regular file that can be read, or lies outside `root`; UnreachableError where
+    the machine, or the one that has its disk, cannot read it now.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, _: _opened_file(name, root)) as file:
+            status = os.fstat(file.fileno())
+            return Reading(file.read(max_bytes + 1), Stamp(status.st_size, status.st_mtime_ns))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a valid path"
+        kind = UnreachableError if getattr(error, "errno", None) in _MAY_PASS else MediaError
+        raise kind(f"The file cannot be read: {reason}.") from error
+
+
+def stat_file(path: str, root: Path | None = None) -> Stamp | None:
+    """Return the stamp of a regular file, or None where there is none inside `root`."""
+    try:
+        status = Path(confined(path, root)).stat()
+    except (MediaError, OSError, ValueError):
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def confined(path: str, root: Path | None) -> str:
+    """Resolve a path's symbolic links. Raises MediaError where that leads outside `root`, whether it exists or not.
+
+    Without a root a path is returned as it is.
+    """
+    if root is None:
+        return path
+    if is_outside(path, root):
+        raise MediaError("The file lies outside --media-root, and is not read.")
+    return _resolved(path)
+
+
+def is_outside(path: str, root: Path) -> bool:
+    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError where it is none."""
+    return not Path(_resolved(path)).is_relative_to(_resolved(root))
+
+
+def _resolved(path: str | Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError as error:
+        raise MediaError("The file cannot be read: not a valid path.") from error
+
+
+def check_is_table(path: str) -> None:
+    """Raise MediaError where a path is neither a file nor a folder, in which alone a table can be."""
+    try:
+        kind = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        raise MediaError("The table cannot be read: there is none of that name.") from error
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise MediaError("The table cannot be read: not a regular file.")
+
+
+def _opened_file(path: str, root: Path | None) -> int:
+    descriptor = os.open(path, _READ) if root is None else _open_inside(path, root)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return descriptor
+
+
+def _open_inside(path: str, root: Path) -> int:
+    """Open what a path leads to, folder by folder from the root on.
+
+    No link is followed on that way: whoever swaps a folder or the file for a link, after the links were resolved,
+    gains an error.
+    """
+    resolved_root = _resolved(root)
+    names = Path(confined(path, root)).relative_to(resolved_root).parts
+    folder = os.open(resolved_root, _DIRECTORY)
+    try:
+        for name in names[:-1]:
+            below = os.open(name, _DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(names[-1] if names else ".", _READ | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "memory", "hf")
+"""The schemes of object stores; ``hf`` is where the pictures of a hub data set lie that are files of their own."""
+
+_MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "updated", "mtime", "created")
+
+
+def read_object(uri: str, max_bytes: int) -> Reading:
+    """Return at most `max_bytes + 1` bytes of an object, and its stamp from before they were read.
+
+    Raises MediaError where there is no such object or it may not be read, UnreachableError where the store does not
+    answer.
+    """
+    try:
+        store, path = _opened_object(uri)
+        found = store.info(path)
+        # An empty object has no range that could be asked for.
+        data = store.cat_file(path, start=0, end=max_bytes + 1) if found["size"] else b""
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise MediaError("The object store has no such object.") from error
+    except PermissionError as error:
+        raise MediaError("The object store does not let it be read.") from error
+    except MediaError:
+        raise
+    except Exception as error:
+        raise UnreachableError(f"The object store did not give it ({type(error).__name__}).") from error
+    return Reading(bytes(data), _stamp(found))
+
+
+def stat_object(uri: str) -> Stamp | None:
+    """Return the stamp of an object, or None where it cannot be had."""
+    try:
+        store, path = _opened_object(uri)
+        return _stamp(store.info(path))
+    except Exception:  # noqa: BLE001 - each store has errors of its own, and reading will tell
+        return None
+
+
+def check_scheme(uri: str) -> str:
+    """Return the scheme of an object's address. Raises MediaError where fsspec may not be asked for it."""
+    scheme = uri.partition("://")[0].lower()
+    # fsspec would take `a::b` for an address inside another, of any kind.
+    if scheme not in OBJECT_STORES or "::" in uri:
+        known = ", ".join(f"{name}://" for name in ("http", "https", *OBJECT_STORES))
+        raise MediaError(f"The address is of no kind that is read; give a path, or an address with one of {known}.")
+    return scheme
+
+
+def _opened_object(uri: str) -> tuple[Any, str]:
+    check_scheme(uri)
+    try:
+        address = absolute(uri)
+        store = filesystem(address)
+    except UsageError as error:
+        raise MediaError(str(error)) from error
+    return store, str(store._strip_protocol(address))  # noqa: SLF001 - how fsspec itself reads an address
+
+
+def _stamp(found: Mapping[str, Any]) -> Stamp:
+    return stamp_of(int(found["size"]), *(str(found[mark]) for mark in _MARKS if found.get(mark)))
+
 
 if TYPE_CHECKING:
     import mmrec.catalog.web.fetcher
 
-__all__ = ["MediaAccess"]
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.ASCII | re.IGNORECASE)
 _WEB: Final = frozenset({"http", "https"})

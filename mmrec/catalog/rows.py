@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from mmrec.catalog.places import Place
-from mmrec.items import Reject
+from mmrec.types import Reject
 
 __all__ = ["Blob", "Reader", "Row", "Unreadable"]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from mmrec.items import Scalar, Value
+from mmrec.types import Scalar, Value
 
 __all__ = ["common_type", "metadata_type", "schema_of", "to_scalar", "to_value", "type_of_cell", "type_of_value"]
 

@@ -1,13 +1,11 @@
-"""Files on this machine and in object stores, by one address: a path, or ``s3://bucket/key``.
+"""Files on this machine and in object stores, and stamps that tell unchanged files without reading them."""
 
-Object stores are reached through fsspec, with the credentials and endpoints that its packages find by themselves: the
-environment, their configuration files, or what `configure` was given.
-"""
-
+import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +15,20 @@ import fsspec
 
 from mmrec.errors import UsageError
 
-__all__ = ["SCHEMES", "absolute", "configure", "filesystem", "first_line", "is_remote", "open_file", "reaching"]
+__all__ = [
+    "SCHEMES",
+    "Reading",
+    "Stamp",
+    "absolute",
+    "configure",
+    "filesystem",
+    "first_line",
+    "is_remote",
+    "open_file",
+    "reaching",
+    "stamp_of",
+]
+
 
 SCHEMES: Final = ("s3", "gs", "memory", "file")
 """Schemes of the addresses that sources may have, beside plain paths."""
@@ -123,3 +134,37 @@ def _check(scheme: str, address: str) -> None:
 
 def _allowed() -> str:
     return f"a path, or {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Size and time of change of bytes that lie somewhere, as far as they are known.
+
+    Attributes:
+        size: In bytes.
+        changed: Nanoseconds since 1970 for a file; elsewhere a number that stands for entity tag and time of change.
+
+    """
+
+    size: int | None
+    changed: int | None
+
+    def is_of(self, size: int | None, changed: int | None) -> bool:
+        """Whether bytes of this stamp are those that were once read with such a size and such a change."""
+        return self.changed is not None and self.changed == changed and self.size in {None, size}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Bytes, and the stamp they had when they were read; None where they have none of their own."""
+
+    data: bytes
+    stamp: Stamp | None
+
+
+def stamp_of(size: int | None, *marks: str) -> Stamp:
+    """Make a stamp from texts that change when the bytes do; without any, it equals no other."""
+    if not any(marks):
+        return Stamp(size, None)
+    digest = hashlib.blake2b("\0".join(marks).encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return Stamp(size, int.from_bytes(digest, "big") >> 1)

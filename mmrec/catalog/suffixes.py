@@ -3,7 +3,7 @@
 from pathlib import PurePath
 from typing import Final
 
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["modality_of_bytes", "modality_of_name"]
 

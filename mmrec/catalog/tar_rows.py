@@ -13,17 +13,16 @@ from typing import Final
 import pyarrow as pa
 
 from mmrec.catalog.column_types import ColumnTypes
-from mmrec.catalog.limits import Limits
+from mmrec.catalog.folder_rows import read_json, read_text
 from mmrec.catalog.locations import member_uri
 from mmrec.catalog.places import Place
 from mmrec.catalog.rows import Blob, Row, Unreadable
 from mmrec.catalog.scalars import type_of_cell, type_of_value
-from mmrec.catalog.sidecars import read_json, read_text
 from mmrec.catalog.suffixes import modality_of_name
 from mmrec.catalog.tar_members import DamagedTarError, Member, is_seekable, members
+from mmrec.decoding.limits import Limits
 from mmrec.errors import UsageError
-from mmrec.items import Reject
-from mmrec.modality import Modality
+from mmrec.types import Modality, Reject
 
 __all__ = ["KEY", "PATH", "TarReader", "open_tars"]
 

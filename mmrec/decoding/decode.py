@@ -1,27 +1,25 @@
-"""Bytes to a content, in this very process. See `mmrec.decoding.apart` for decoding that may crash.
+"""Decode bytes of any modality in this process; see `mmrec.decoding.isolated` for decoding that may crash."""
 
-Knows nothing of catalogs or encoders, and reads nothing but the bytes.
-"""
-
+import codecs
 import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final, cast
 
-from mmrec.catalog.limits import Limits
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.items import Content
-from mmrec.modality import Modality
+from mmrec.types import Content, Modality
 
-__all__ = ["decode", "decoder_of"]
+__all__ = ["decode", "decode_text", "decoder_of"]
+
 
 _DEFAULT: Final = Limits()
 
 # Imported when first needed: a process that decodes pictures need not load the libraries for sound.
 _DECODERS: Final = {
-    Modality.TEXT: ("mmrec.catalog.texts", "decode_text"),
-    Modality.IMAGE: ("mmrec.catalog.pictures", "decode_picture"),
-    Modality.AUDIO: ("mmrec.catalog.sounds", "decode_sound"),
+    Modality.TEXT: ("mmrec.decoding.decode", "decode_text"),
+    Modality.IMAGE: ("mmrec.decoding.image", "decode_picture"),
+    Modality.AUDIO: ("mmrec.decoding.audio", "decode_sound"),
 }
 
 
@@ -54,3 +52,16 @@ def _plain_words(error: Exception) -> str:
     first_line = (str(error).splitlines() or [""])[0]
     words = re.sub(r"<[^>]*>|\S*/\S+", "", first_line)[:120].strip(" .:'\"")
     return words or type(error).__name__
+
+
+def decode_text(data: bytes, limits: Limits) -> str:
+    """Decode UTF-8, or UTF-16 with a byte-order mark, and cut to `limits`. Raises MediaError where it is neither."""
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MediaError(f"The text is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+    text = text[: limits.max_text_chars]
+    if not text.strip():
+        raise MediaError("The text is blank.")
+    return text

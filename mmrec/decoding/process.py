@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mmrec.catalog.limits import Limits
 from mmrec.decoding.decode import decode, decoder_of
+from mmrec.decoding.limits import Limits
 from mmrec.decoding.wire import Head, message_of, receive, send
 from mmrec.errors import MediaError
 from mmrec.heap import keep_freed_memory
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["serve", "standstill"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from PIL import Image
 
-from mmrec.items import Content, Waveform
+from mmrec.types import Content, Waveform
 
 __all__ = ["Head", "content_of", "message_of", "receive", "send"]
 

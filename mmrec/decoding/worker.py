@@ -14,12 +14,11 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
-from mmrec.catalog.limits import Limits
+from mmrec.decoding.limits import Limits
 from mmrec.decoding.process import standstill
 from mmrec.decoding.wire import content_of, receive, send
 from mmrec.errors import DecodingError, MediaError
-from mmrec.items import Content
-from mmrec.modality import Modality
+from mmrec.types import Content, Modality
 
 __all__ = ["Died", "Worker", "signal_name"]
 

@@ -1,7 +1,7 @@
-"""The end of a run: rows, removals and quarantine into the tables, under the lock."""
+"""Commit a run: item rows, removals and quarantine entries into the tables, under the commit lock."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TypeAlias
@@ -9,28 +9,165 @@ from typing import TypeAlias
 import numpy as np
 
 from mmrec.catalog.seen import SeenIds
-from mmrec.embedding.refusals import Refusals
+from mmrec.embedding.contents import Fresh, content_key, key_of
 from mmrec.embedding.retry import can_be_retried
 from mmrec.embedding.tally import Tally
 from mmrec.errors import UsageError
-from mmrec.store.earlier import Earlier, later_than
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import (
     Quarantined,
+    QuarantineSnapshot,
+    StagedQuarantine,
     amend_quarantine,
     count_quarantined,
     dump_item,
+    later_than,
     quarantined_of,
     read_quarantine,
     replace_quarantine,
 )
 from mmrec.store.staging import StagedItems, commit_items, remove_items
+from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.types import Value
 
-__all__ = ["Commit", "Rules", "SeenInRun"]
+__all__ = ["Ailing", "Commit", "Refusals", "Rules", "SeenInRun"]
 
-Place: TypeAlias = tuple[str | None, str, str]
+
+Ailing = frozenset[tuple[str, str | None]]
+"""Contents of an item that quarantine held before: column and URI."""
+
+
+class Refusals:
+    """The quarantine entries of one run, gathered on disk.
+
+    Equal contents are encoded once, for the item that claims them first; the others borrow, and share its failure.
+    """
+
+    def __init__(self, staged: StagedQuarantine) -> None:
+        """Begin a run."""
+        self._staged = staged
+        self._concerned = SeenIds()
+        self._some_have_no_id = False
+        self._late: set[str] = set()
+        self._failed: dict[int, tuple[str, bool]] = {}
+        self._reasons: dict[tuple[str, bool], tuple[str, bool]] = {}
+        self._waiting: dict[str, int] = {}
+        self._duplicates_in_flight: dict[str, list[Quarantined]] = {}
+        self._encoded = SeenIds()
+        self._spared: dict[str, tuple[StoredItem, set[tuple[str, str | None]]]] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of entries."""
+        return self._staged.count
+
+    def refuse(self, entry: Quarantined) -> None:
+        """Leave out a source row, or a content that was never sent to an encoder."""
+        self._add(entry)
+        if entry.hash is not None:
+            self._settle(entry)
+
+    def refuse_all(self, entries: Iterable[Quarantined], text: str | None, metadata: Mapping[str, Value]) -> None:
+        """Leave out an item of which no content can be used; what it was is kept beside the reasons."""
+        item = dump_item(text, metadata)
+        for entry in entries:
+            self.refuse(replace(entry, item=item))
+
+    def queue(self, fresh: Fresh) -> None:
+        """Note a content that goes to its encoders."""
+        self._waiting[content_key(fresh.modality, fresh.hash)] = len(fresh.samples)
+
+    def borrow(self, entry: Quarantined) -> None:
+        """Note an item that relies on another having the same content encoded, while that is open."""
+        key = key_of(entry)
+        failure = self._failed.get(_short(key))
+        if failure is not None:
+            self._blame(entry, failure)
+        elif key not in self._encoded:
+            self._duplicates_in_flight.setdefault(key, []).append(entry)
+
+    def done(self, entry: Quarantined) -> None:
+        """Note that one encoder has encoded a content."""
+        key = key_of(entry)
+        self._waiting[key] -= 1
+        if not self._waiting[key]:
+            del self._waiting[key]
+            if _short(key) not in self._failed:
+                self._encoded.add(key)
+                self._duplicates_in_flight.pop(key, None)
+
+    def fail(self, entry: Quarantined) -> None:
+        """Leave out a content that an encoder could not encode, for everyone who has it."""
+        if _short(key_of(entry)) not in self._failed:
+            self._leave_out_late(entry)
+            self._settle(entry)
+        self.done(entry)
+
+    def spare(self, item: StoredItem, ailing: Ailing, refused: Collection[Quarantined]) -> None:
+        """Note an item that is as it was, in case that what ailed before and is not `refused` again has recovered."""
+        open_still = set(ailing) - {(entry.column, entry.uri) for entry in refused}
+        if open_still:
+            self._spared[item.id] = (item, open_still)
+
+    def close(self) -> list[StoredItem]:
+        """End the run. Returns items that are as they were, but of which a content is no longer refused."""
+        self._staged.close()
+        return [item for item, recovered in self._spared.values() if recovered]
+
+    def late_ids(self) -> list[str]:
+        """Ids of the items of which a content failed after their row was staged."""
+        return sorted(self._late)
+
+    def all_failed(self, fields: Iterable[StoredField]) -> bool:
+        """Whether no content of an item is left."""
+        return all(
+            one.hash is not None and _short(content_key(one.modality, one.hash)) in self._failed for one in fields
+        )
+
+    def entries(self, items: Mapping[str, str]) -> Iterable[Quarantined]:
+        """All entries; those of the given items, of which nothing is left, with what they were. Close first."""
+        for entry in self._staged:
+            item = None if entry.id is None else items.get(entry.id)
+            yield entry if item is None else replace(entry, item=item)
+
+    def concern(self, name: str | None) -> bool:
+        """Whether any entry is of this id, or of a row without one."""
+        return self._some_have_no_id if name is None else name in self._concerned
+
+    def _add(self, entry: Quarantined) -> None:
+        self._staged.add(entry)
+        if entry.id is None:
+            self._some_have_no_id = True
+        else:
+            self._concerned.add(entry.id)
+
+    def _settle(self, entry: Quarantined) -> None:
+        failure = (entry.reason, entry.transient)
+        key = key_of(entry)
+        self._failed[_short(key)] = self._reasons.setdefault(failure, failure)  # many contents, few reasons
+        for borrower in self._duplicates_in_flight.pop(key, ()):
+            self._blame(borrower, failure)
+
+    def _blame(self, borrower: Quarantined, failure: tuple[str, bool]) -> None:
+        self._leave_out_late(replace(borrower, reason=failure[0], transient=failure[1]))
+
+    def _leave_out_late(self, entry: Quarantined) -> None:
+        self._add(entry)
+        if entry.id is not None:
+            self._late.add(entry.id)
+            if entry.id in self._spared:
+                self._spared[entry.id][1].discard((entry.column, entry.uri))
+
+
+def _short(key: str) -> int:
+    """A content's key in a number that takes a third of its memory; hashes of 128 bits are cut to 60."""
+    modality, _, digest = key.partition(":")
+    return int(digest[:15] or "0", 16) * 4 + {"text": 1, "image": 2, "audio": 3}.get(modality, 0)
+
+
+EntryLocation: TypeAlias = tuple[str | None, str, str]
 """What an entry without an id is known by: where it is, its column, and the reason."""
 
 FEW = 1000
@@ -75,7 +212,7 @@ class SeenInRun:
 
 
 @dataclass(frozen=True)
-class Found:
+class RunExclusions:
     """What a run leaves out.
 
     Attributes:
@@ -101,7 +238,7 @@ class Found:
         return sum(1 for _ in self.entries()) if self.newer else self.refusals.count
 
     @cached_property
-    def nameless(self) -> Collection[Place]:
+    def nameless(self) -> Collection[EntryLocation]:
         """Places of entries without an id."""
         return {_place(entry) for entry in self.entries() if entry.id is None}
 
@@ -112,7 +249,7 @@ class Commit:
 
     layout: Layout
     before: ItemTable
-    earlier: Earlier
+    earlier: QuarantineSnapshot
     tally: Tally
     rules: Rules
     seen: SeenInRun = field(default_factory=SeenInRun)
@@ -132,9 +269,9 @@ class Commit:
             self._check_removals(len(gone - self.seen.marked))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
-            self._quarantine(Found(refusals, remains, newer))
+            self._quarantine(RunExclusions(refusals, remains, newer))
 
-    def _quarantine(self, found: Found) -> None:
+    def _quarantine(self, found: RunExclusions) -> None:
         path, few = self.layout.quarantine, self.seen.few
         self.tally.quarantined = found.count
         if self.rules.delta and not found.nameless and few is not None:
@@ -196,7 +333,7 @@ class Commit:
         """Whether items that the source does not name stay."""
         return self.rules.keep_missing or self.rules.delta or self.seen.hides_rows
 
-    def _stays(self, entry: Quarantined, found: Found, *, meanwhile: bool) -> bool:
+    def _stays(self, entry: Quarantined, found: RunExclusions, *, meanwhile: bool) -> bool:
         """Whether an entry that is in the table stays there beside those of this run.
 
         The first that holds decides; `meanwhile` if others wrote it while this run was under way:
@@ -218,7 +355,7 @@ class Commit:
             return self._keeps and entry.modality is not None
         return self._keeps or meanwhile
 
-    def _staying(self, found: Found) -> Iterator[Quarantined]:
+    def _staying(self, found: RunExclusions) -> Iterator[Quarantined]:
         """Entries in the table that stay there; where a whole source replaces all, of those written meanwhile."""
         path = self.layout.quarantine
         if not self._keeps:
@@ -226,5 +363,5 @@ class Commit:
         return (entry for entry in read_quarantine(path) if self._stays(entry, found, meanwhile=False))
 
 
-def _place(entry: Quarantined) -> Place:
+def _place(entry: Quarantined) -> EntryLocation:
     return entry.where, entry.column, entry.reason

@@ -7,24 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.seen import SeenIds
-from mmrec.decoding.apart import decode_apart
+from mmrec.decoding.isolated import decode_isolated
+from mmrec.decoding.limits import Limits
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError, UnreachableError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
-from mmrec.store.earlier import KnownBad
-from mmrec.store.quarantine import Quarantined
+from mmrec.store.quarantine import KnownFailures, Quarantined
 from mmrec.store.stored_item import StoredField, StoredItem
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality, Space
 
-__all__ = ["HOPELESS", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]
+__all__ = ["MAX_CONSECUTIVE_FAILURES", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]
 
-HOPELESS = 32
+MAX_CONSECUTIVE_FAILURES = 32
 """Contents that may fail one after the other, through no fault of theirs, before the encoder is held to be broken."""
 
 MEND = "What was encoded before is kept; mend the encoder or its device, and run the same command again"
@@ -37,7 +34,7 @@ class Fresh:
     hash: bytes
     modality: Modality
     samples: tuple[tuple[int, Sample], ...]
-    blame: Quarantined
+    on_failure: Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Outcome:
         fresh: Its contents that must be encoded.
         refused: Its contents that cannot be used.
         read: How many of its contents were read from where they lie.
-        borrowed: Contents that another item has claimed in this run; refused later if they fail there.
+        duplicates_in_flight: Contents that another item has claimed in this run; refused later if they fail there.
 
     """
 
@@ -57,7 +54,7 @@ class Outcome:
     fresh: tuple[Fresh, ...]
     refused: tuple[Quarantined, ...]
     read: int
-    borrowed: tuple[Quarantined, ...] = ()
+    duplicates_in_flight: tuple[Quarantined, ...] = ()
 
 
 @dataclass
@@ -76,7 +73,7 @@ class Contents:
 
     encoders: Sequence[Encoder]
     tables: Mapping[Space, VectorTable]
-    bad: KnownBad
+    bad: KnownFailures
     modalities: frozenset[Modality]
     limits: Limits
     media: MediaAccess
@@ -92,7 +89,7 @@ class Contents:
         stored: list[StoredField] = []
         fresh: list[Fresh] = []
         refused: list[Quarantined] = []
-        borrowed: list[Quarantined] = []
+        duplicates_in_flight: list[Quarantined] = []
         read = 0
         is_kept = False
         for content in item.fields:
@@ -111,10 +108,10 @@ class Contents:
                 stored.append(found.field)
                 fresh.extend([new] if new else [])
                 if found.needed and new is None:
-                    borrowed.append(_entry(item, content, found.field, ""))
+                    duplicates_in_flight.append(_entry(item, content, found.field, ""))
         usable = is_kept or len(refused) < len(item.fields)
         row = _stored_item(item, stored) if usable else None
-        return Outcome(row, tuple(fresh), tuple(refused), read, tuple(borrowed))
+        return Outcome(row, tuple(fresh), tuple(refused), read, tuple(duplicates_in_flight))
 
     def _recognise(self, content: Field, before: StoredField | None) -> "_Found":
         """Hash a content, without reading it where its file has not changed."""
@@ -178,7 +175,7 @@ class Contents:
                 return None
             self._claimed.add(claim)
         try:
-            decoded = decode_apart(content.modality, found.data, self.limits)
+            decoded = decode_isolated(content.modality, found.data, self.limits)
             samples = tuple((n, self.encoders[n].prepare(content.modality, decoded)) for n in found.needed)
         except MediaError as error:
             raise _Refused(str(error), found.field, transient=isinstance(error, DecoderLostError)) from error
@@ -194,8 +191,10 @@ class Contents:
         reason = f"It could not be {what}: {type(error).__name__}: {error}"[:200]
         with self._lock:
             self._failures_in_a_row += 1
-            if self._failures_in_a_row >= HOPELESS:
-                return EncoderError(f"{HOPELESS} contents in a row failed, the last with: {reason} {MEND}")
+            if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                return EncoderError(
+                    f"{MAX_CONSECUTIVE_FAILURES} contents in a row failed, the last with: {reason} {MEND}"
+                )
         return _Refused(reason, stored, transient=True)
 
 

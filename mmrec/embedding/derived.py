@@ -5,12 +5,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import UInt64
 
-from mmrec.embedding.writer import VectorWriter
+from mmrec.embedding.encoding import VectorWriter
 from mmrec.encoders.derivations import Derivation, derivations_of
 from mmrec.encoders.protocol import Encoder
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality
 
 __all__ = ["write_derived"]
 

@@ -1,19 +1,161 @@
-"""Prepared samples through the encoders and on to the store, a batch at a time."""
+"""Encode contents in batches of similar cost and write their vectors."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from bisect import insort
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
 
 import numpy as np
+from jaxtyping import Bool, Float32
 
-from mmrec.embedding.batches import Bucket, Pending
-from mmrec.embedding.contents import HOPELESS, MEND, Fresh
-from mmrec.embedding.writer import VectorWriter
-from mmrec.encoders.protocol import Encoder, Vectors
+from mmrec.embedding.contents import MAX_CONSECUTIVE_FAILURES, MEND, Fresh
+from mmrec.encoders.protocol import Encoder, Sample, Vectors
 from mmrec.errors import EncoderError
-from mmrec.modality import Modality
+from mmrec.store.layout import Layout
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import Quarantined
+from mmrec.store.vectors import VectorAppender, VectorTable
+from mmrec.types import Modality, Space
 
-__all__ = ["Encoding"]
+__all__ = ["Bucket", "Encoding", "Pending", "VectorWriter"]
+
+
+WINDOW_BATCHES = 16
+WINDOW_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A prepared sample that waits for its batch, and what to put into quarantine should encoding it fail."""
+
+    hash: bytes
+    sample: Sample
+    on_failure: Quarantined
+
+
+class Bucket:
+    """A bounded window of pending samples of one encoder and modality, kept in order of cost.
+
+    A batch is a run of neighbours in that order. It starts at a random place, so that neither short nor long samples
+    pile up in the window.
+    """
+
+    def __init__(self, batch_cost: int, seed: int = 0) -> None:
+        self._batch_cost = batch_cost
+        self._random = Random(seed)  # noqa: S311 -- order of work, not a secret
+        self._window: list[Pending] = []
+        self._cost = 0
+        self._bytes = 0
+
+    def add(self, pending: Pending) -> None:
+        """Put a sample into the window."""
+        insort(self._window, pending, key=lambda waiting: waiting.sample.cost)
+        self._cost += pending.sample.cost
+        self._bytes += pending.sample.tensor.nbytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `full_batches` would give one."""
+        return self._is_even_batch or self._is_above_bounds
+
+    def drop(self, hashes: Collection[bytes]) -> list[Pending]:
+        """Take the samples of these contents out, not to be encoded."""
+        dropped = [pending for pending in self._window if pending.hash in hashes]
+        self._window = [pending for pending in self._window if pending.hash not in hashes]
+        self._forget(dropped)
+        return dropped
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """The contents that wait."""
+        return [pending.hash for pending in self._window]
+
+    def full_batches(self) -> Iterator[list[Pending]]:
+        """Take batches until the window is below its bounds; where all cost the same, each as soon as it is full."""
+        while self._is_even_batch:
+            yield self._take(len(self._window) - 1)
+        while self._is_above_bounds:
+            yield self._take(self._random.randrange(len(self._window)))
+
+    def last_batches(self) -> Iterator[list[Pending]]:
+        """Empty the window, the most costly first."""
+        while self._window:
+            yield self._take(len(self._window) - 1)
+
+    @property
+    def _is_above_bounds(self) -> bool:
+        return self._cost > WINDOW_BATCHES * self._batch_cost or self._bytes > WINDOW_BYTES
+
+    @property
+    def _is_even_batch(self) -> bool:
+        """Whether waiting for others of like cost is of no use."""
+        full = self._cost >= self._batch_cost
+        return full and self._window[0].sample.cost == self._window[-1].sample.cost
+
+    def _take(self, last: int) -> list[Pending]:
+        """Take the batch whose most costly sample is at `last`; it fills up downwards."""
+        widest = self._window[last].sample.cost
+        count = min(max(1, self._batch_cost // max(widest, 1)), len(self._window))
+        first = max(0, last + 1 - count)
+        batch = self._window[first : last + 1]
+        del self._window[first : last + 1]
+        self._forget(batch)
+        return batch
+
+    def _forget(self, taken: list[Pending]) -> None:
+        self._cost -= sum(pending.sample.cost for pending in taken)
+        self._bytes -= sum(pending.sample.tensor.nbytes for pending in taken)
+
+
+FLUSH_BYTES = 32 * 1024 * 1024
+FLUSH_SECONDS = 10.0
+
+
+class VectorWriter:
+    """Gathers vectors by space and commits them in large pieces; what is flushed survives any accident.
+
+    Of a content that has a vector in a space by then, from this job or another, that one stays as it is.
+    """
+
+    def __init__(self, layout: Layout, seen: Mapping[Space, VectorTable]) -> None:
+        """`seen` has the tables as they were read before, so that their keys are not read again."""
+        self._layout = layout
+        self._seen = seen
+        self._appenders: dict[Space, VectorAppender] = {}
+        self._pending: dict[Space, list[tuple[list[bytes], np.ndarray]]] = {}
+        self._bytes = 0
+        self._flushed = time.monotonic()
+
+    def write(self, space: Space, hashes: Sequence[bytes], vectors: Float32[np.ndarray, "n dim"]) -> None:
+        """Take vectors of contents; they are on disk after the next flush."""
+        if not len(hashes):
+            return
+        halves = vectors.astype(np.float16)
+        self._pending.setdefault(space, []).append((list(hashes), halves))
+        self._bytes += halves.nbytes
+        if self._bytes >= FLUSH_BYTES or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def has(self, space: Space, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        """Which contents have a vector in the store by now."""
+        return self._appender(space).has(hashes)
+
+    def flush(self) -> None:
+        """Commit everything taken so far. Raises StoreError where that fails."""
+        self._bytes = 0
+        while self._pending:
+            space, parts = self._pending.popitem()
+            hashes = [content for part, _ in parts for content in part]
+            with commit_lock(self._layout.lock, PATIENCE_SECONDS):
+                self._appender(space).append(hashes, np.concatenate([part for _, part in parts]))
+        self._flushed = time.monotonic()
+
+    def _appender(self, space: Space) -> VectorAppender:
+        if space not in self._appenders:
+            self._appenders[space] = VectorAppender(self._layout.vectors(space), space, self._seen.get(space))
+        return self._appenders[space]
+
 
 NOT_FINITE = "The encoder gave numbers that are not finite."
 
@@ -46,7 +188,7 @@ class Encoding:
     def add(self, fresh: Fresh) -> None:
         """Queue a content for the encoders that lack it."""
         for number, sample in fresh.samples:
-            self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.blame))
+            self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.on_failure))
 
     @property
     def has_waiting(self) -> bool:
@@ -67,7 +209,7 @@ class Encoding:
             stored = [self._writer.has(space, hashes) for space in spaces]
             there = np.logical_and.reduce(stored).tolist() if stored else []
             for pending in bucket.drop({content for content, has in zip(hashes, there, strict=True) if has}):
-                self._done(pending.blame)
+                self._done(pending.on_failure)
                 dropped.add((modality, pending.hash))
         waiting = {(modality, content) for (_, modality), bucket in self._buckets.items() for content in bucket.hashes}
         return dropped - waiting
@@ -95,7 +237,7 @@ class Encoding:
                     self._encode(number, modality, [pending])
             else:
                 reason = f"The encoder failed: {_first_line(error)}"
-                self._refuse(replace(batch[0].blame, reason=reason, transient=True), error)
+                self._refuse(replace(batch[0].on_failure, reason=reason, transient=True), error)
         else:
             self._keep(number, modality, batch, vectors)
 
@@ -115,16 +257,17 @@ class Encoding:
             self._writer.write(space, [pending.hash for pending in kept], vectors[space.name][finite])
         for pending in kept:
             self._failures_in_a_row = 0
-            self._done(pending.blame)
+            self._done(pending.on_failure)
         for place in np.flatnonzero(~finite).tolist():
-            self._refuse(replace(batch[place].blame, reason=NOT_FINITE), None)
+            self._refuse(replace(batch[place].on_failure, reason=NOT_FINITE), None)
 
     def _refuse(self, entry: Quarantined, cause: Exception | None) -> None:
         self._failures_in_a_row += 1
         self._failed(entry)
-        if self._failures_in_a_row >= HOPELESS:
+        if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
             raise EncoderError(
-                f"{HOPELESS} contents in a row could not be encoded, the last with: {entry.reason} {MEND}"
+                f"{MAX_CONSECUTIVE_FAILURES} contents in a row could not be encoded, "
+                f"the last with: {entry.reason} {MEND}"
             ) from cause
 
 

@@ -1,9 +1,4 @@
-"""A source into the store: what is new is encoded, what changed is replaced, what is gone is removed.
-
-Threads read, hash, decode and prepare ahead while this thread encodes; results are taken in source order, so a run is
-repeatable. Vectors are committed as they come; rows are staged on disk and committed at the end. A job that dies
-loses no vector it committed, and the next run goes on from there.
-"""
+"""The embedding job: reads items, finds what is stored already, encodes the rest, and commits."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,32 +6,119 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.embedding.ahead import ahead
-from mmrec.embedding.commit import Commit, Rules
+from mmrec.decoding.limits import Limits
+from mmrec.embedding.commit import Commit, Refusals, Rules
 from mmrec.embedding.contents import Contents, Outcome
-from mmrec.embedding.encoding import Encoding
-from mmrec.embedding.lookup import Known, Lookup, chunks
-from mmrec.embedding.refusals import Refusals
+from mmrec.embedding.encoding import Encoding, VectorWriter
+from mmrec.embedding.prefetch import prefetch_ordered
 from mmrec.embedding.tally import Tally
-from mmrec.embedding.writer import VectorWriter
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
-from mmrec.items import Item, Reject, Removal
-from mmrec.modality import Modality
 from mmrec.store.declared import declared_spaces, is_imported
-from mmrec.store.earlier import Earlier, KnownBad
-from mmrec.store.item_schema import item_schema
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.quarantine import Quarantined, StagedQuarantine
+from mmrec.store.quarantine import KnownFailures, Quarantined, QuarantineSnapshot, StagedQuarantine
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems
+from mmrec.store.stored_item import StoredField, StoredItem, item_schema
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Item, Modality, Reject, Removal
 
-__all__ = ["EmbeddingJob"]
+__all__ = ["EmbeddingJob", "Known", "Lookup", "chunks"]
+
+
+ITEMS_PER_LOOKUP = 512
+BYTES_PER_LOOKUP = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An item, and what the store has of it.
+
+    Attributes:
+        item: The item as it came in.
+        before: Its fields as stored, by column and URI.
+        stored: Its row; None where it has none.
+        ailing: Contents of it that were in quarantine and may have recovered: column and URI.
+
+    """
+
+    item: Item
+    before: dict[tuple[str, str | None], StoredField]
+    stored: StoredItem | None
+    ailing: frozenset[tuple[str, str | None]]
+
+    @property
+    def text(self) -> str | None:
+        """The text that stands for the item."""
+        return next((content.text for content in self.item.fields if content.text is not None), None)
+
+    @property
+    def without_contents(self) -> "Known":
+        """The same without bytes that the source gave."""
+        fields = tuple(replace(content, data=None) for content in self.item.fields)
+        return replace(self, item=replace(self.item, fields=fields))
+
+    @property
+    def size_in_hand(self) -> int:
+        """Bytes of contents that the source gave with the item."""
+        return _size_in_hand(self.item)
+
+
+class Lookup:
+    """The items of a store and its quarantine, as they were when a run began."""
+
+    def __init__(self, items: ItemTable, earlier: QuarantineSnapshot, *, afresh: bool = False) -> None:
+        """Take the store; `afresh` if what quarantine holds is to be read again though its files are the same."""
+        self._items = items
+        self._earlier = earlier
+        self._afresh = afresh
+
+    def find(self, items: Sequence[Item]) -> Iterator[Known]:
+        """What is known of each item; of those of which nothing could be used, only what quarantine knows."""
+        ids = [item.id for item in items]
+        stored = self._items.by_id(ids)
+        bad = self._earlier.of_ids(ids)
+        for item in items:
+            found = stored.get(item.id)
+            entries = [entry for entry in bad.get(item.id, ()) if entry.hash is not None]
+            ailing = frozenset((entry.column, entry.uri) for entry in entries)
+            before = found.fields if found else _as_stored(item, entries)
+            known = {(one.column, one.uri): one for one in before}
+            if self._afresh:
+                known = {place: one for place, one in known.items() if place not in ailing}
+            yield Known(item, known, found, ailing)
+
+
+def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:
+    """Rows in pieces that are looked up at once, of bounded number and size."""
+    chunk: list[Item | Removal | Reject] = []
+    size = 0
+    for row in source:
+        chunk.append(row)
+        size += _size_in_hand(row) if isinstance(row, Item) else 0
+        if len(chunk) >= ITEMS_PER_LOOKUP or size >= BYTES_PER_LOOKUP:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size_in_hand(item: Item) -> int:
+    return sum(len(content.data or b"") + len(content.text or "") for content in item.fields)
+
+
+def _as_stored(item: Item, bad: Sequence[Quarantined]) -> list[StoredField]:
+    modalities = {(content.column, content.uri): content.modality for content in item.fields}
+    return [
+        StoredField(
+            modalities[entry.column, entry.uri], entry.column, entry.hash, entry.uri, entry.size, entry.mtime_ns
+        )
+        for entry in bad
+        if (entry.column, entry.uri) in modalities
+    ]
 
 
 @dataclass
@@ -78,10 +160,10 @@ class EmbeddingJob:
     def __post_init__(self) -> None:
         self.tally = Tally()
         self._items = ItemTable(self.layout.items)
-        self._earlier = Earlier(self.layout.quarantine)
+        self._earlier = QuarantineSnapshot(self.layout.quarantine)
         spaces = {space for encoder in self.encoders for some in encoder.spaces.values() for space in some}
         tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
-        bad = KnownBad(None if self.retry else self._earlier)
+        bad = KnownFailures(None if self.retry else self._earlier)
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
         limits = limits_for(self.encoders, self.limits)
@@ -106,7 +188,7 @@ class EmbeddingJob:
             self._refusals = Refusals(refused)
             self._encoding = Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)
             try:
-                for outcome, known in ahead(self._looked_up(source), self._examine, self.workers):
+                for outcome, known in prefetch_ordered(self._looked_up(source), self._examine, self.workers):
                     self._take(outcome, known, staged)
                     if self._encoding.has_full_batch:
                         with self._turn():
@@ -179,7 +261,7 @@ class EmbeddingJob:
         else:
             for entry in outcome.refused:
                 self._refusals.refuse(entry)
-        for entry in outcome.borrowed:
+        for entry in outcome.duplicates_in_flight:
             self._refusals.borrow(entry)
         for fresh in outcome.fresh:
             self._refusals.queue(fresh)

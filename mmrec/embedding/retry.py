@@ -9,14 +9,12 @@ import pyarrow as pa
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.scalars import to_value
 from mmrec.catalog.seen import SeenIds
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.declared import is_imported
-from mmrec.store.earlier import Earlier
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from mmrec.store.quarantine import Quarantined, read_quarantine
+from mmrec.store.quarantine import Quarantined, QuarantineSnapshot, read_quarantine
 from mmrec.store.stored_item import StoredItem
+from mmrec.types import Field, Item, Modality
 
 __all__ = ["can_be_retried", "items_to_retry"]
 
@@ -38,7 +36,7 @@ def items_to_retry(layout: Layout, media: MediaAccess = _ANYWHERE) -> Iterator[I
     An item is left to its source where its text cannot be had (it never was in the store, or it had several texts), or
     a picture or sound of it that was given by itself, without an address.
     """
-    table, earlier, seen = ItemTable(layout.items), Earlier(layout.quarantine), SeenIds()
+    table, earlier, seen = ItemTable(layout.items), QuarantineSnapshot(layout.quarantine), SeenIds()
     names: list[str] = []
     for entry in read_quarantine(layout.quarantine, earlier.version):
         if entry.id is None or not can_be_retried(entry) or entry.id in seen:
@@ -51,7 +49,7 @@ def items_to_retry(layout: Layout, media: MediaAccess = _ANYWHERE) -> Iterator[I
     yield from _items(names, table, earlier, media)
 
 
-def _items(names: Sequence[str], table: ItemTable, earlier: Earlier, media: MediaAccess) -> Iterator[Item]:
+def _items(names: Sequence[str], table: ItemTable, earlier: QuarantineSnapshot, media: MediaAccess) -> Iterator[Item]:
     stored, entries = table.by_id(names), earlier.of_ids(names)
     for name in names:
         some = [entry for entry in entries[name] if can_be_retried(entry)]

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.encoders.protocol import Encoder
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 
 __all__ = ["Derivation", "derivations_of"]
 

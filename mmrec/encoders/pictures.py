@@ -8,9 +8,9 @@ reduced to no less.
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mmrec.catalog.limits import Limits
+from mmrec.decoding.limits import Limits
 from mmrec.encoders.protocol import Encoder
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["limits_for"]
 

@@ -25,7 +25,7 @@ from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder, placed_s
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.trusted import foreign_factories
 from mmrec.errors import EncoderError, UsageError
-from mmrec.spaces import Space
+from mmrec.types import Space
 
 __all__ = [
     "ENCODERS_FILE",

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 if TYPE_CHECKING:
     import torch

@@ -1,21 +1,12 @@
-"""What an encoder may have beside the protocol, where a query is not encoded as an item's content is.
+"""Spaces that encoders give queries, and which encoders a generation needs."""
 
-Two optional members, each of use alone:
-
-- ``prepare_query(modality, content) -> Sample``: `Encoder.prepare` for a query. Many text models put another prompt
-  before a question than before what answers it.
-- ``query_spaces``: `Encoder.spaces` for queries, where a modality is encoded for queries alone: the texts that look for
-  pictures, of a model that reads the items' pictures and leaves their texts to another.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from mmrec.encoders.protocol import Encoder, Sample
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
-__all__ = ["prepare_query", "query_spaces"]
+__all__ = ["covers", "fitting", "prepare_query", "query_spaces"]
 
 
 def query_spaces(encoder: Encoder) -> Mapping[Modality, tuple[Space, ...]]:
@@ -28,3 +19,30 @@ def prepare_query(encoder: Encoder, modality: Modality, content: Content) -> Sam
     """Preprocess one content as a query. Raises MediaError where it cannot be encoded."""
     prepared: Sample = getattr(encoder, "prepare_query", encoder.prepare)(modality, content)
     return prepared
+
+
+def fitting(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
+    """Return the set that fills most of some spaces, and of equals the one that fills fewest others.
+
+    A set that fills another space of the same name is not it. None where no set fills any.
+    """
+    own = {space.name: space.fingerprint for space in spaces}
+    ranked = []
+    for encoders in sets:
+        filled = _filled(encoders)
+        shared = filled.keys() & own.keys()
+        if shared and all(filled[name] == own[name] for name in shared):
+            ranked.append((len(shared), len(shared) - len(filled), encoders))
+    return max(ranked, key=lambda one: one[:2], default=(0, 0, None))[2]
+
+
+def covers(encoders: Sequence[Encoder], spaces: Iterable[Space]) -> bool:
+    """Whether encoders fill all of some spaces."""
+    filled = _filled(encoders)
+    return all(filled.get(space.name) == space.fingerprint for space in spaces)
+
+
+def _filled(encoders: Sequence[Encoder]) -> dict[str, str]:
+    """The fingerprints of all spaces that items and queries are encoded into, by name."""
+    each = (chain(encoder.spaces.values(), query_spaces(encoder).values()) for encoder in encoders)
+    return {space.name: space.fingerprint for spaces in chain.from_iterable(each) for space in spaces}

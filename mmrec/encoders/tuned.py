@@ -24,17 +24,14 @@ from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.factories import build_encoder
 from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.head import Head, HeadConfig, load_head, read_head_config
-from mmrec.encoders.hub.digests import file_digest
-from mmrec.encoders.hub.once import once
+from mmrec.encoders.hub.loading import once
+from mmrec.encoders.hub.source import file_digest
 from mmrec.encoders.protocol import Encoder, Sample, Vectors
 from mmrec.encoders.queries import prepare_query, query_spaces
-from mmrec.encoders.tensors import load_changed
 from mmrec.encoders.tuned_config import TunedConfig, TunedHead, read_tuned_config
-from mmrec.encoders.vectors import CPU, arrays
+from mmrec.encoders.vectors import CPU, arrays, load_changed
 from mmrec.errors import EncoderError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["Tuned", "TunedNetwork"]
 

@@ -1,15 +1,21 @@
-"""What encoders share: the default device, and the last step, unit rows in float32 handed over as numpy arrays."""
+"""Vectors of encoders: unit length, and tensors in safetensors files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmrec.encoders.protocol import Vectors
+from mmrec.errors import EncoderError
+from mmrec.store.files import write_atomically
 
-__all__ = ["CPU", "arrays", "unit_rows"]
+__all__ = ["CPU", "arrays", "changed_tensors", "load_changed", "save_changed", "unit_rows"]
+
 
 CPU = torch.device("cpu")
 
@@ -22,3 +28,35 @@ def unit_rows(rows: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
 def arrays(tensors: Mapping[str, Float[Tensor, "n dim"]]) -> Vectors:
     """Return the vectors of each space as numpy arrays on the host."""
     return {space: rows.cpu().numpy() for space, rows in tensors.items()}
+
+
+def changed_tensors(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those of `after` that are not, number for number, those of `before`. Raises EncoderError for new names."""
+    if new := sorted(after.keys() - before.keys()):
+        raise EncoderError(f"The trained network has the tensor {new[0]!r}, which its parent lacks.")
+    return {
+        name: value.detach().cpu().contiguous()
+        for name, value in after.items()
+        if not torch.equal(value.detach().cpu(), before[name].detach().cpu())
+    }
+
+
+def save_changed(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by their names, whole or not at all; the same tensors make the same bytes."""
+    # Copies: two names of one tensor are written as two.
+    write_atomically(path, save({name: value.clone() for name, value in tensors.items()}))
+
+
+def load_changed(network: nn.Module, path: Path) -> None:
+    """Put the tensors of a file in place of a network's own.
+
+    Raises EncoderError where the file is missing or damaged, or has tensors that the network lacks.
+    """
+    try:
+        tensors = load_file(path)
+        unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
+    except (OSError, RuntimeError, SafetensorError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise EncoderError(f"The weights in {path} cannot be used: {said}. Copy them again, or train anew.") from error
+    if unknown:
+        raise EncoderError(f"{path} holds {unknown[0]!r}, which the parent's network lacks. Train anew.")

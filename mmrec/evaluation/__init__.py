@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from mmrec.evaluation.evaluation import Evaluation, Protocol
     from mmrec.evaluation.questions import Questions
     from mmrec.evaluation.ranking import Ranked, rank
-    from mmrec.evaluation.report import Report, render
+    from mmrec.evaluation.report import EvaluationPage, render
     from mmrec.evaluation.scorer import Learner, Scorer
     from mmrec.evaluation.user_model import UserModelScorer
 
 __all__ = [
     "Candidates",
     "Evaluation",
+    "EvaluationPage",
     "Learner",
     "Protocol",
     "Questions",
     "Ranked",
-    "Report",
     "Scorer",
     "UserModelScorer",
     "evaluate",

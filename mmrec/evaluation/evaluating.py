@@ -7,14 +7,12 @@ import numpy as np
 
 from mmrec.behaviour.splits import Split
 from mmrec.errors import UsageError
-from mmrec.evaluation.accuracy import at_once
-from mmrec.evaluation.baselines.popularity import Popularity
+from mmrec.evaluation.baselines import Popularity
 from mmrec.evaluation.bootstrap import Comparison, Interval, compare, holm, interval
-from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.counting import counts, past_matrix
+from mmrec.evaluation.candidates import Candidates, counts, past_matrix
 from mmrec.evaluation.evaluation import ColdCurve, Evaluation, Protocol
-from mmrec.evaluation.latency import latency
-from mmrec.evaluation.measured import Asked, measure, values_of
+from mmrec.evaluation.measured import Measurement, latency, measure, values_of
+from mmrec.evaluation.metrics import at_once
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import Ranked, rank
 from mmrec.evaluation.scorer import Learner, Scorer
@@ -85,10 +83,10 @@ def evaluate(
     )
 
 
-def _asked(split: Split, questions: Questions, candidates: Candidates, protocol: Protocol) -> Asked:
+def _asked(split: Split, questions: Questions, candidates: Candidates, protocol: Protocol) -> Measurement:
     train = split.train_and_validation()
     popular = Popularity(protocol.kinds).fit(train, candidates)
-    return Asked(
+    return Measurement(
         questions,
         candidates,
         counts(train, candidates, protocol.kinds),
@@ -104,7 +102,7 @@ def _answers(
     return [replace(rank(run, questions, candidates, allow_seen=protocol.allow_seen), name=name) for run in runs]
 
 
-def _at_once(name: str, runs: Sequence[Scorer], asked: Asked, protocol: Protocol) -> dict[str, Interval]:
+def _at_once(name: str, runs: Sequence[Scorer], asked: Measurement, protocol: Protocol) -> dict[str, Interval]:
     questions = asked.questions.at_once()
     ranked = _answers(name, runs, questions, asked.candidates, protocol)
     people = np.unique(questions.people)
@@ -135,7 +133,7 @@ def _compared(answers: Mapping[str, Sequence[Ranked]], questions: Questions, pro
 
 
 def _cold_items(
-    runs: Sequence[Scorer], answers: Sequence[Ranked], split: Split, asked: Asked, protocol: Protocol
+    runs: Sequence[Scorer], answers: Sequence[Ranked], split: Split, asked: Measurement, protocol: Protocol
 ) -> dict[str, Interval]:
     """The chosen metric on items held out of training: in the full catalog, among themselves; and on the others."""
     if split.cold_rows is None:

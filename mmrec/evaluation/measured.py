@@ -1,27 +1,126 @@
-"""What is measured of one model: accuracy with intervals, what its lists are like, and for whom it works."""
+"""Metrics of one model: accuracy, coverage, novelty, diversity, calibration, latency, and slices."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from mmrec.evaluation import lists as of_lists
-from mmrec.evaluation.accuracy import accuracy, mean_rank
 from mmrec.evaluation.bootstrap import Interval, interval
-from mmrec.evaluation.calibration import miscalibration
 from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.latency import Latency
+from mmrec.evaluation.metrics import accuracy, mean_rank
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import Ranked
-from mmrec.evaluation.slices import ITEM_EDGES, PAST_EDGES, slices
+from mmrec.evaluation.scorer import Scorer
 
-__all__ = ["Asked", "Measured", "measure", "values_of"]
+__all__ = [
+    "ITEM_EDGES",
+    "PAST_EDGES",
+    "Latency",
+    "Measured",
+    "Measurement",
+    "divergence",
+    "latency",
+    "measure",
+    "miscalibration",
+    "slices",
+    "values_of",
+]
+
+
+_SMOOTHING: Final = 0.01
+
+
+def miscalibration(
+    lists: Int64[np.ndarray, "q k"],
+    pasts: sp.csr_array,
+    categories: Float32[np.ndarray, "items categories"],
+    how: Literal["kl", "js"] = "js",
+) -> Float64[np.ndarray, " q"]:
+    """Divergence of each list's categories from those of its person's past; NaN where either has none.
+
+    Args:
+        lists: Places of candidates, -1 where a list is shorter.
+        pasts: What each person did, a row of weights over the candidates; what speaks against an item counts nowhere.
+        categories: Shares of the categories in each item.
+        how: ``kl`` is Kullback-Leibler's, of a list smoothed by 1% of the past; ``js`` Jensen-Shannon's, from 0 to 1.
+
+    """
+    wanted = np.asarray(pasts.maximum(0) @ categories, dtype=np.float64)
+    there = lists >= 0
+    given = np.where(there[..., None], categories[lists], 0).sum(axis=1, dtype=np.float64)
+    known = (wanted.sum(axis=1) > 0) & (given.sum(axis=1) > 0)
+    found = np.full(len(lists), np.nan)
+    p = wanted[known] / wanted[known].sum(axis=1, keepdims=True)
+    q = given[known] / given[known].sum(axis=1, keepdims=True)
+    found[known] = divergence(p, q, how)
+    return found
+
+
+def divergence(
+    p: Float64[np.ndarray, "n categories"], q: Float64[np.ndarray, "n categories"], how: Literal["kl", "js"]
+) -> Float64[np.ndarray, " n"]:
+    """Divergence in bits of some distributions from others, row by row."""
+    if how == "kl":
+        return _kl(p, (1 - _SMOOTHING) * q + _SMOOTHING * p)
+    middle = (p + q) / 2
+    return (_kl(p, middle) + _kl(q, middle)) / 2
+
+
+def _kl(p: Float64[np.ndarray, "n c"], q: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, " n"]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(p > 0, p * np.log2(p / q), 0.0).sum(axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles over questions asked one at a time, in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+def latency(scorer: Scorer, questions: Questions, asked: int = 200, seed: int = 0) -> Latency:
+    """Ask some of the questions one by one, drawn by the seed, after a few to warm up. NaN where there is none."""
+    if not len(questions):
+        return Latency(np.nan, np.nan, np.nan)
+    drawn = np.random.default_rng(seed).integers(len(questions), size=asked).tolist()
+    for place in drawn[:5]:
+        scorer.scores(questions.pasts([place]), questions.now[[place]])
+    took = []
+    for place in drawn:
+        pasts, now = questions.pasts([place]), questions.now[[place]]
+        started = time.perf_counter()
+        scorer.scores(pasts, now)
+        took.append(1000 * (time.perf_counter() - started))
+    return Latency(*(float(value) for value in np.quantile(took, [0.5, 0.95, 0.99])))
+
+
+PAST_EDGES: Final = (0, 1, 3, 5, 10, 20, 50, 100)
+"""Where slices by the number of events known of a person begin."""
+
+ITEM_EDGES: Final = (0, 1, 5, 20, 100, 500)
+"""Where slices by the number of training events of the target begin."""
+
+
+def slices(values: Int64[np.ndarray, " q"], edges: Sequence[int]) -> Mapping[str, Bool[np.ndarray, " q"]]:
+    """Which questions lie between each two edges, the last slice being open; names are as ``3-4``, ``100+``."""
+    found = {}
+    for low, high in pairwise(edges):
+        name = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
+        found[name] = (values >= low) & (values < high)
+    found[f"{edges[-1]}+"] = values >= edges[-1]
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class Measurement:
     """What all models are measured against.
 
     Attributes:
@@ -84,7 +183,7 @@ def values_of(metric: str, ranked: Sequence[Ranked]) -> Float64[np.ndarray, "see
 
 
 def measure(
-    ranked: Sequence[Ranked], asked: Asked, metrics: Sequence[str], chosen: str, took: Latency, *, draws: int
+    ranked: Sequence[Ranked], asked: Measurement, metrics: Sequence[str], chosen: str, took: Latency, *, draws: int
 ) -> Measured:
     """Measure the runs of one model.
 
@@ -119,7 +218,7 @@ def measure(
     )
 
 
-def _lists(lists: Int64[np.ndarray, "q k"], asked: Asked) -> dict[str, float]:
+def _lists(lists: Int64[np.ndarray, "q k"], asked: Measurement) -> dict[str, float]:
     items = asked.candidates
     found = {
         "coverage": of_lists.coverage(lists, len(items)),

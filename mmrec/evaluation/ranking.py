@@ -11,7 +11,7 @@ from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.scorer import Scorer
 
-__all__ = ["Ranked", "best", "rank", "standing"]
+__all__ = ["Ranked", "best", "rank", "rank_counts"]
 
 _BUDGET: Final = 64 * 2**20
 # Scores, their negation and the comparisons, in bytes for one item of one question.
@@ -75,7 +75,7 @@ def rank(
             for line, place in enumerate(some):
                 met = candidates.places(questions.met(place))
                 scores[line, met[met >= 0]] = np.nan
-        found = standing(scores, columns[some.start : some.stop])
+        found = rank_counts(scores, columns[some.start : some.stop])
         above.append(found[0])
         tied.append(found[1])
         lists.append(best(scores, depth))
@@ -83,7 +83,7 @@ def rank(
     return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))
 
 
-def standing(
+def rank_counts(
     scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, " q"]
 ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
     """Count for each question the items above its target, and those level with it, itself included.

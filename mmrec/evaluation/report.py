@@ -1,19 +1,50 @@
-"""The report: one page with all tables and charts, which needs no network and no script."""
+"""The evaluation report: tables, charts and an HTML page."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmrec.evaluation import charts
-from mmrec.evaluation.bootstrap import Interval
+from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.evaluation import Evaluation
 from mmrec.evaluation.measured import Measured
-from mmrec.evaluation.wording import figure, signed, verdict
 
-__all__ = ["Report", "render"]
+__all__ = ["EvaluationPage", "figure", "render", "signed", "verdict"]
+
+
+_NONE: Final = "\N{EN DASH}"
+_MINUS: Final = "\N{MINUS SIGN}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """What a comparison allows to be said: ``above``, ``not below``, ``below``, or that too few people asked."""
+    if math.isnan(comparison.difference.low):
+        return "too few people"
+    return "above" if comparison.above else "not below" if comparison.not_below else "below"
+
+
+def figure(value: float, digits: int = 4) -> str:
+    """A number as tables show it: no zero before the point, a dash where there is none."""
+    if math.isnan(value):
+        return _NONE
+    if abs(value) >= 10:
+        return f"{value:,.1f}"
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def signed(value: float) -> str:
+    """A difference as tables show it, with its sign."""
+    if math.isnan(value):
+        return _NONE
+    text = figure(abs(value))
+    return text if not float(text.replace(",", "")) else f"{'+' if value > 0 else _MINUS}{text}"
+
 
 _LISTS = {
     "coverage": ("Coverage", "share of the catalog in any list"),
@@ -28,7 +59,7 @@ _LISTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationPage:
     """What the page tells.
 
     Attributes:
@@ -56,7 +87,7 @@ class _Chart:
     svg: Markup
 
 
-def render(report: Report) -> str:
+def render(report: EvaluationPage) -> str:
     """Return the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -82,7 +113,7 @@ def render(report: Report) -> str:
     )
 
 
-def _charts(report: Report, colours: Mapping[str, int]) -> list[_Chart]:
+def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
     found, chosen = report.evaluation, report.evaluation.protocol.chosen
     name = chosen.upper()
     means = {model.name: model.metrics[chosen] for model in found.models}

@@ -1,25 +1,178 @@
-"""A store's vectors into files: ids, metadata, and what the items or their contents are in the space."""
+"""Export ids, metadata and vectors to Parquet, CSV, JSON Lines or NumPy files."""
 
-from collections.abc import Iterator
+import importlib
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
-from mmrec.exchange.origin import Origin
-from mmrec.exchange.places import placed
+from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
-from mmrec.exchange.writers import write_dataset, write_parquet_directory, write_parquet_file
 from mmrec.generation.generation import FUSION
-from mmrec.store.item_schema import RESERVED
+from mmrec.output import is_irregular
+from mmrec.store.files import sync_directory, sync_tree
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.store.stored_item import RESERVED
 from mmrec.store.tables import writing
 
-__all__ = ["Export", "Exported", "export_vectors"]
+__all__ = [
+    "Export",
+    "Exported",
+    "check_place",
+    "export_vectors",
+    "placed",
+    "write_dataset",
+    "write_parquet_directory",
+    "write_parquet_file",
+]
+
+
+OURS = ("part-*.parquet", "data-*.arrow", "state.json", "dataset_info.json")
+"""What an export to a directory is made of."""
+
+
+def check_place(out: Path, store: Path, *, overwrite: bool) -> None:
+    """Raise UsageError unless an export may be written to `out`: a directory is replaced only if it is an export."""
+    if out.resolve().is_relative_to(store.resolve()):
+        raise UsageError(f"{out} is inside the store {store}; export to another place")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no directory {out.parent}; make it first, or export to another place")
+    if not out.exists() and not out.is_symlink():
+        return
+    if not overwrite:
+        raise UsageError(f"{out} exists; add --overwrite to replace it, or name another place")
+    foreign = _foreign(out)
+    if foreign is not None:
+        raise UsageError(f"{out} holds {foreign}, which no export wrote, so it is not replaced; name another place")
+
+
+@contextmanager
+def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a path beside `out`; what is there at the end takes its place, what is there after an error is removed."""
+    check_place(out, store, overwrite=overwrite)
+    made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        yield made
+        sync_tree(made)
+        check_place(out, store, overwrite=overwrite)  # an hour may have passed
+        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
+        if out.is_dir():  # a directory cannot be renamed over another that holds something
+            out.rename(old)
+        made.rename(out)
+        sync_directory(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        _remove(made)
+
+
+def _foreign(out: Path) -> str | None:
+    """Something at `out` that no export wrote; None where there is nothing of the kind."""
+    if is_irregular(out):
+        return "a link or a device"
+    if out.is_file():
+        return None
+    odd = next((path.name for path in sorted(out.iterdir()) if not any(path.match(name) for name in OURS)), None)
+    return None if odd is None else repr(odd)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+ROWS_PER_FILE = 1_000_000
+ROWS_PER_GROUP = 16_384
+
+
+def write_parquet_file(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, origin: Origin) -> None:
+    """One Parquet file, its origin among the file's metadata."""
+    pending: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(path, schema.with_metadata({METADATA_KEY: origin.dump()}), compression="zstd") as writer:
+        for batch in batches:
+            pending.append(batch)
+            if sum(len(one) for one in pending) >= ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROWS_PER_GROUP)
+                pending.clear()
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROWS_PER_GROUP)
+
+
+def write_parquet_directory(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, origin: Origin) -> None:
+    """Parquet files of a million rows or so, each with the origin; one without rows where there are none."""
+    path.mkdir()
+    for number, some in enumerate(_pieces(batches, schema)):
+        write_parquet_file(path / f"part-{number:05}.parquet", some, schema, origin)
+
+
+def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, origin: Origin) -> None:
+    """A directory that `datasets.load_from_disk` opens; the origin is the description, as JSON.
+
+    The rows are written twice: once as they come, for `datasets` to map from disk, and then by it. Raises UsageError
+    where there are none, for `datasets` could not open that.
+    """
+    datasets = importlib.import_module("datasets")
+    path.mkdir()
+    interim = path / "interim"
+    interim.mkdir()
+    files = []
+    for number, some in enumerate(_pieces(batches, schema)):
+        files.append(interim / f"{number:05}.arrow")
+        with pa.OSFile(str(files[-1]), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for batch in some:
+                writer.write_batch(batch)
+    parts = [datasets.Dataset.from_file(str(file)) for file in files]
+    whole = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]  # it takes none without rows
+    if not len(whole):
+        raise UsageError("no item has a vector to export, and a `datasets` directory cannot be empty; widen --where")
+    whole.info.description = origin.dump().decode()
+    with _without_bars():
+        whole.save_to_disk(str(path))
+    for file in files:
+        file.unlink()
+    interim.rmdir()
+
+
+def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:
+    """The batches in runs of `ROWS_PER_FILE`; take each run whole before the next. There is always one."""
+    source = iter(batches)
+    first = next(source, pa.RecordBatch.from_pylist([], schema=schema))
+
+    def run(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        count = 0
+        for one in chain([batch], source):
+            yield one
+            count += len(one)
+            if count >= ROWS_PER_FILE:
+                return
+
+    following: pa.RecordBatch | None = first
+    while following is not None:
+        yield run(following)
+        following = next(source, None)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    bars = importlib.import_module("datasets.utils")
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bars()
 
 
 @dataclass(frozen=True, slots=True)

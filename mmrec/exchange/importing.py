@@ -1,28 +1,241 @@
-"""A file of vectors into a store, and the generation that answers with them."""
+"""Import vectors that were made elsewhere, as a space of their own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
 from indexers.types import IndexSpec
-from mmrec.exchange.imports import ImportTally, VectorImport
-from mmrec.exchange.spaces_of import Declaration, decide, known_blocks
-from mmrec.exchange.vector_files import VectorColumns, open_vectors
+from mmrec.catalog.scalars import to_value
+from mmrec.catalog.seen import SeenIds
+from mmrec.embedding.encoding import VectorWriter
+from mmrec.exchange.vector_files import VectorColumns, VectorFile, VectorRow, open_vectors
+from mmrec.exchange.vectors_of import Declaration, decide, known_blocks
 from mmrec.fusion.blocks import Block
 from mmrec.generation.build import build_generation, follows
 from mmrec.generation.generation import open_generation
-from mmrec.generation.index_choice import check_choice, chosen_before
-from mmrec.generation.recipe import Recipe
-from mmrec.modality import Modality
-from mmrec.spaces import Space
-from mmrec.store.declared import Declared, declare, declared
+from mmrec.generation.recipe import Recipe, check_choice, chosen_before
+from mmrec.store.declared import VECTOR_FIELD, Declared, declare, declared, is_imported
 from mmrec.store.files import write_atomically
 from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex, as_words
 from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock, job_lock
+from mmrec.store.lock import PATIENCE_SECONDS, commit_lock, job_lock
+from mmrec.store.quarantine import Quarantined, StagedQuarantine, replace_column
+from mmrec.store.scratch import scratch_folder
+from mmrec.store.staging import StagedItems, commit_items, common_type
+from mmrec.store.stored_item import StoredField, StoredItem, item_schema
+from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality, Space, Value
 
-__all__ = ["NO_ENCODERS", "Import", "import_vectors"]
+__all__ = ["NO_ENCODERS", "Import", "ImportTally", "VectorImport", "import_vectors"]
+
+
+SAME = 0.999
+"""Cosine from which two vectors of one content are taken for the same, stored in half precision or not."""
+
+
+@dataclass
+class ImportTally:
+    """What an import has done.
+
+    Attributes:
+        seen: Rows taken.
+        vectors: Vectors that are new.
+        added: Items made of rows.
+        changed: Items that got a vector, or another one.
+        known: Rows whose contents had their vector before.
+        shared: Rows whose contents are equal to those of an earlier row, whose vector stands for both.
+        quarantined: Rows left out.
+
+    """
+
+    seen: int = 0
+    vectors: int = 0
+    known: int = 0
+    shared: int = 0
+    added: int = 0
+    changed: int = 0
+    quarantined: int = 0
+
+
+@dataclass
+class VectorImport:
+    """One import. Use it once, and hold the store's job lock.
+
+    Attributes:
+        layout: The store.
+        declared: The space of the vectors.
+        add_items: Whether a row of an unknown id makes an item of its own.
+
+    """
+
+    layout: Layout
+    declared: Declared
+    add_items: bool
+    tally: ImportTally = field(default_factory=ImportTally)
+
+    def __post_init__(self) -> None:
+        space = self.declared.space
+        self._items = ItemTable(self.layout.items)
+        self._table = VectorTable(self.layout.vectors(space), space)
+        self._writer = VectorWriter(self.layout, {space: self._table})
+        self._column = f"{VECTOR_FIELD}{space.name}"
+        self._keys, self._new = SeenIds(), SeenIds()
+
+    def run(self, file: VectorFile) -> ImportTally:
+        """Take in a file. Whatever stops it, items are as they were; vectors written until then do no harm.
+
+        Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
+        """
+        self._types = self._united(file.schema)
+        schema = item_schema(pa.schema(list(self._types.items())))
+        with (
+            scratch_folder(self.layout) as folder,
+            closing(StagedItems(folder, schema)) as items,
+            closing(StagedQuarantine(folder)) as refused,
+        ):
+            written: list[bytes] = []
+            for rows in file.batches():
+                good = [row for row in rows if self._is_good(row, refused)]
+                if file.columns.content is None:
+                    self._take_by_id(good, items, refused)
+                else:
+                    written += self._take_by_content(good, refused)
+                self.tally.seen += len(rows)
+            self._writer.flush()
+            self._touch(written, items)
+            items.close()
+            refused.close()
+            self.tally.quarantined = refused.count
+            with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+                commit_items(self.layout.items, items)
+                replace_column(self.layout.quarantine, self._column, refused)
+        return self.tally
+
+    def _united(self, given: pa.Schema) -> dict[str, pa.DataType]:
+        """Types of the store's metadata columns and of the file's; of those that both have, one that holds both."""
+        types = {column.name: column.type for column in self._items.metadata_schema}
+        for column in given:
+            types[column.name] = common_type(types.get(column.name, pa.null()), column.type)
+        return types
+
+    def _is_good(self, row: VectorRow, refused: StagedQuarantine) -> bool:
+        """Whether a row has a vector, and is the first of its key."""
+        name = row.key.hex() if isinstance(row.key, bytes) else row.key
+        reason = row.reason
+        if name is None:
+            reason = "The row does not say whose its vector is: its id or hash is missing or not one."
+        elif not reason and name in self._keys:
+            reason = "An earlier row has a vector for the same; it was kept."
+        if reason or name is None:
+            self._refuse(row, reason, refused)
+            return False
+        self._keys.add(name)
+        return True
+
+    def _refuse(self, row: VectorRow, reason: str, refused: StagedQuarantine) -> None:
+        name = row.key if isinstance(row.key, str) else None
+        content = row.key if isinstance(row.key, bytes) else None
+        refused.add(Quarantined(row.row, name, self._column, reason, hash=content))
+
+    def _take_by_id(self, rows: Sequence[VectorRow], items: StagedItems, refused: StagedQuarantine) -> None:
+        stored = self._items.by_id([str(row.key) for row in rows])
+        plans: list[tuple[VectorRow, StoredItem | None, list[bytes], bool]] = []
+        for row in rows:
+            item = stored.get(str(row.key))
+            if item is None and not self.add_items:
+                self._refuse(row, "The store has no item of this id; --add-items makes one of such a row.", refused)
+                continue
+            own = [one.hash or b"" for one in (item.fields if item else ()) if self._is_content(one)]
+            plans.append((row, item, own or [_hash_of(row.vector, self.declared.fingerprint)], bool(own)))
+        new, bad = self._write([(key, row) for row, _, keys, _ in plans for key in keys], refused)
+        for row, item, keys, has_content in plans:
+            changed = self._with_vector(row, item, [] if has_content else keys)
+            # An item whose content has a vector now is staged as it was, so that its own vector is made anew.
+            if row.row not in bad and (changed != item or (has_content and not new.isdisjoint(keys))):
+                fitting = {name: to_value(value, self._types[name]) for name, value in changed.metadata.items()}
+                items.add(replace(changed, metadata=fitting))
+                self.tally.added += item is None
+                self.tally.changed += item is not None
+
+    def _take_by_content(self, rows: Sequence[VectorRow], refused: StagedQuarantine) -> list[bytes]:
+        return sorted(self._write([(row.key, row) for row in rows if isinstance(row.key, bytes)], refused)[0])
+
+    def _is_content(self, one: StoredField) -> bool:
+        return one.modality == self.declared.modality and one.hash is not None and not is_imported(one.column)
+
+    def _with_vector(self, row: VectorRow, item: StoredItem | None, keys: Sequence[bytes]) -> StoredItem:
+        """The item of a row: with the vector as a field of its own where it has no content for it."""
+        kept = tuple(one for one in (item.fields if item else ()) if one.column != self._column)
+        fields = kept + tuple(StoredField(self.declared.modality, self._column, key) for key in keys)
+        if item is None:
+            return StoredItem(str(row.key), _digest(str(row.key), row.metadata), None, fields, row.metadata)
+        whole = all(is_imported(one.column) for one in item.fields) and row.metadata
+        metadata = {**item.metadata, **row.metadata} if whole else item.metadata
+        return replace(item, fields=fields, metadata=metadata)
+
+    def _write(
+        self, pairs: Sequence[tuple[bytes, VectorRow]], refused: StagedQuarantine
+    ) -> tuple[set[bytes], set[int]]:
+        """Write vectors of contents that have none in this space. Returns those contents, and rows that are refused."""
+        bad: set[int] = set()
+        taken: set[int] = set()
+        had: set[int] = set()
+        has, there = self._table.fetch([key for key, _ in pairs])
+        fresh: dict[bytes, Float32[np.ndarray, " dim"]] = {}
+        for (key, row), known, old in zip(pairs, has.tolist(), there, strict=True):
+            if row.vector is None:
+                continue
+            if known and float(old @ row.vector) < SAME * float(np.linalg.norm(old)):
+                bad.add(row.row)
+                self._refuse(
+                    row,
+                    "The content has another vector in this space; a changed encoder needs another --space or --model.",
+                    refused,
+                )
+            elif known:
+                had.add(row.row)
+            elif key.hex() not in self._new:
+                fresh[key] = row.vector
+                self._new.add(key.hex())
+                taken.add(row.row)
+        if fresh:
+            self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))
+        self.tally.vectors += len(fresh)
+        self.tally.known += len(had - taken - bad)
+        asked = {row.row for _, row in pairs if row.vector is not None}
+        self.tally.shared += len(asked - taken - had - bad)
+        return set(fresh), bad
+
+    def _touch(self, written: Sequence[bytes], items: StagedItems) -> None:
+        """Stage the items that have one of these contents, so that their vectors are made anew."""
+        if not written:
+            return
+        keys = KeyIndex(as_words(written))
+        for rows, batch in self._items.batches():
+            hashes = [(n, one.hash) for n, some in enumerate(batch) for one in some if self._is_content(one)]
+            found = keys.find(as_words([key or b"" for _, key in hashes])) >= 0
+            hit = sorted({n for (n, _), there in zip(hashes, found.tolist(), strict=True) if there})
+            for item in self._items.by_row(rows[hit].tolist()).values():
+                items.add(item)
+                self.tally.changed += 1
+
+
+def _hash_of(vector: Float32[np.ndarray, " dim"] | None, fingerprint: str) -> bytes:
+    data = b"" if vector is None else vector.astype("<f2").tobytes()
+    return hashlib.blake2b(data, digest_size=16, key=hashlib.sha256(fingerprint.encode()).digest()).digest()
+
+
+def _digest(name: str, metadata: Mapping[str, Value]) -> bytes:
+    return hashlib.blake2b(repr((name, sorted(metadata.items()))).encode("utf-8", "replace"), digest_size=16).digest()
+
 
 NO_ENCODERS = "none"
 """What stands for the encoders of a store of which all vectors were made elsewhere."""

@@ -1,22 +1,74 @@
-"""Files of vectors made elsewhere: Parquet, a directory of it, or a Hugging Face `datasets` directory."""
+"""Read files of vectors and the space that they name."""
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmrec.catalog.scalars import metadata_type, to_value
 from mmrec.errors import UsageError
-from mmrec.exchange.origin import METADATA_KEY, Origin
-from mmrec.items import Value
+from mmrec.types import Value
 
-__all__ = ["VectorColumns", "VectorFile", "VectorRow", "open_vectors"]
+__all__ = ["METADATA_KEY", "Origin", "VectorColumns", "VectorFile", "VectorRow", "open_vectors"]
+
+
+METADATA_KEY = b"mmrec"
+"""Key of a Parquet file's metadata under which its origin lies, as JSON."""
+
+
+class Origin(BaseModel):
+    """Where vectors come from. Vectors of two origins compare only where the fingerprints are equal.
+
+    Attributes:
+        kind: Item vectors, or the vectors of contents in one space.
+        space: Name of the space; ``fused`` for item vectors.
+        fingerprint: Hex digest over everything that decides a vector; of item vectors, that of the fusion.
+        dim: Numbers of a vector.
+        dtype: How a number is stored.
+        encoders: Preset or config file that the store was made with.
+        generation: The generation that the vectors belong to.
+        blocks: Of item vectors: the parts that they are made of, in order, and how long each is.
+        modalities: Which modalities the vectors are of.
+
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kind: Literal["items", "contents"]
+    space: str
+    fingerprint: str
+    dim: int
+    dtype: Literal["float16", "float32"]
+    encoders: str = ""
+    generation: int = 0
+    blocks: dict[str, int] = {}
+    modalities: tuple[str, ...] = ()
+
+    def dump(self) -> bytes:
+        """As it lies in a file."""
+        return json.dumps(self.model_dump()).encode()
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> "Origin":
+        """Read what `dump` wrote. Raises UsageError naming the file."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(
+                f"what {where} says of its own vectors cannot be read ({first['msg']}); write the file again without "
+                "the metadata key 'mmrec', and declare the space with --space"
+            ) from error
+
 
 ROWS_PER_BATCH = 1024
 

@@ -1,4 +1,4 @@
-"""The vectors of a store, a batch of items at a time: fused by a generation, or of the contents in one space."""
+"""The vectors of a store by space: which spaces there are, and their vectors by item."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,21 +7,24 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64
 
-from mmrec.errors import StoreError, UsageError
+from mmrec.errors import SpaceMismatchError, StoreError, UsageError
+from mmrec.exchange.vector_files import VectorFile
+from mmrec.fusion.blocks import Block
 from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, MODALITIES, ROWS, VECTORS
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.store.declared import Declared, check, declared, fingerprint_of
 from mmrec.store.files import file_sha256
 from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.stored_item import as_fields
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality, Space
 
-__all__ = ["ContentVectors", "ItemVectors", "fused_by", "read_fusion"]
+__all__ = ["ContentVectors", "Declaration", "ItemVectors", "decide", "fused_by", "known_blocks", "read_fusion"]
+
 
 CONTENT_COLUMNS = (
     pa.field("mmrec_modality", pa.string()),
@@ -157,3 +160,84 @@ def _is_in(numbers: Int64[np.ndarray, " n"], ascending: Int64[np.ndarray, " m"])
     if not len(ascending):
         return np.zeros(len(numbers), dtype=bool)
     return ascending[np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)] == numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a person says of vectors; what is left out is taken from their file or from the store.
+
+    Attributes:
+        space: Name of the space.
+        modality: What the vectors are of.
+        model: What made them, as text: a model's name and revision. By default the name of the space.
+        fingerprint: Its fingerprint, where it is that of an encoder that is to encode queries.
+
+    """
+
+    space: str | None = None
+    modality: Modality | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+
+
+def known_blocks(layout: Layout) -> tuple[Block, ...]:
+    """The blocks of the current generation, none before the first."""
+    return read_fusion(layout, None)[1].blocks if current(layout) is not None else ()
+
+
+def decide(layout: Layout, said: Declaration, file: VectorFile) -> Declared:
+    """The space of a file's vectors.
+
+    Raises UsageError where that cannot be known, SpaceMismatchError where the person, the file and the store differ.
+    """
+    origin = file.origin
+    name = said.space or (origin.space if origin else None)
+    if name is None:
+        raise UsageError("Say which space the vectors are of: --space NAME, and --model for what made them.")
+    same_name = [one for one in declared(layout) if one.name == name]
+    same_name += [
+        Declared(name=name, dim=b.space.dim, fingerprint=b.space.fingerprint, modality=b.modality)
+        for b in known_blocks(layout)
+        if b.space.name == name
+    ]
+    modality = said.modality or _modality(name, file, same_name)
+    fingerprint = _fingerprint(name, said, file, same_name)
+    known = next((one.model for one in same_name if one.model and one.fingerprint == fingerprint), None)
+    model = said.model or known or (origin.space if origin else "")
+    new = Declared(name=name, dim=file.dim, fingerprint=fingerprint, modality=modality, model=model)
+    check(new)
+    if origin is not None and (origin.fingerprint, origin.dim) != (fingerprint, file.dim):
+        raise SpaceMismatchError(
+            f"{file.path} says that its vectors are of space {origin.space!r}, fingerprint {origin.fingerprint[:12]}, "
+            f"and they were declared as {name!r}, fingerprint {fingerprint[:12]}; leave --model and --fingerprint out "
+            "to import them as what they are"
+        )
+    other = next((one for one in same_name if one.space != new.space), None)
+    if other is not None:
+        raise SpaceMismatchError(
+            f"space {name!r} of {layout.root} has {other}; the vectors of {file.path} have {new}, and the two cannot "
+            "be compared. Import them under another name with --space"
+        )
+    return new
+
+
+def _modality(name: str, file: VectorFile, same_name: list[Declared]) -> Modality:
+    there = {one.modality for one in same_name} or {
+        Modality(one) for one in (file.origin.modalities if file.origin else ())
+    }
+    if len(there) != 1:
+        raise UsageError(
+            f"Say what the vectors of {name!r} are of: --modality text, image or audio. An item's picture vectors "
+            "count beside its other pictures."
+        )
+    return there.pop()
+
+
+def _fingerprint(name: str, said: Declaration, file: VectorFile, same_name: list[Declared]) -> str:
+    if said.fingerprint is not None:
+        return said.fingerprint
+    if said.model is not None:
+        return fingerprint_of(said.model, file.dim)
+    if file.origin is not None:
+        return file.origin.fingerprint
+    return next((one.fingerprint for one in same_name), fingerprint_of(name, file.dim))

@@ -1,34 +1,82 @@
-"""Align: modalities of one item attract each other, so that a text finds the picture and the sound of its item.
+"""Align the modalities of an item by contrastive learning, so that a text finds its image and audio.
 
-Method. For each pair of modalities (text-picture, text-sound, picture-sound), the items that have both are gone through
-once an epoch, in an order and in batches that the epoch decides; the batches of all pairs are mixed. A step is of one
-pair alone: were it of items at large, few of them would have a sound, and each sound few to be told apart from. Of an
-item that has several contents of a modality, one is drawn each time, so that all of them come to attract. The two sides
-of a batch go into `infonce` or `siglip`; whose contents are the same on either side are no negatives to each other.
+For each pair of modalities (text-image, text-audio, image-audio), the items that have both are visited once an epoch,
+in batches of one pair each; the batches of all pairs are mixed. With mixed batches most items would have no audio,
+and those that do would have few negatives. Of an item with several contents of a modality one is drawn each time. The
+two sides of a batch go into InfoNCE or SigLIP; items that share a content on either side are not each other's
+negatives.
 
-Hard negatives, if asked for: before every few epochs the training items are placed by the weights as they are then, and
-for each item and direction the nearest strangers are kept (`mmrec.finetuning.mining`). A step draws of these as many as
-it is told for each of its items; all items of the batch are to refuse them all.
+**Hard negatives**, if configured: every few epochs all training items are embedded with the current weights, and the
+nearest non-matching items of each item and direction are kept. A step draws the configured number of them for each of
+its items and shares them over the batch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from indexers.recipes import build, default_spec
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.losses.infonce import Hard
-from mmrec.finetuning.mining import Strangers, mine
+from mmrec.finetuning.losses import Hard, PairLoss
 from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
-from mmrec.finetuning.pair_loss import PairLoss
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = ["Align"]
+__all__ = ["Align", "NegativeFilter", "mine"]
+
+
+NegativeFilter = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]]
+"""From items that ask, and a candidate for each, to whether it may be held against it."""
+
+_DEPTH = 8
+"""Neighbours looked at for each that is wanted."""
+_AT_ONCE = 1024
+
+
+def mine(
+    asking: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n dim"]],
+    partners: Float32[np.ndarray, " n"],
+    among: tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m dim"]],
+    strangers: NegativeFilter,
+    count: int,
+    margin: float,
+) -> Int64[np.ndarray, "n count"]:
+    """Find the nearest strangers of each item that asks, the nearest first; -1 where there are no more.
+
+    Args:
+        asking: Items, and a unit vector of each.
+        partners: Similarity of each with its partner.
+        among: Items to look among, each once, and a unit vector of each.
+        strangers: Which candidates may be taken.
+        count: How many are wanted.
+        margin: How much less like than the partner a stranger has to be.
+
+    """
+    items, vectors = among
+    index = build(default_spec(len(items), vectors.shape[1], "ip"), items, vectors)
+    depth = min(len(items), _DEPTH * count)
+    found = np.full((len(asking[0]), count), -1, dtype=np.int64)
+    for start in range(0, len(found), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        near = index.search(asking[1][part], depth)
+        own = np.broadcast_to(asking[0][part, None], near.rows.shape)
+        kept = (near.rows >= 0) & (near.scores <= partners[part, None] - margin)
+        kept[kept] = strangers(own[kept], near.rows[kept])
+        found[part] = _first(near.rows, kept, count)
+    return found
+
+
+def _first(rows: Int64[np.ndarray, "n k"], kept: Bool[np.ndarray, "n k"], count: int) -> Int64[np.ndarray, "n count"]:
+    """The first `count` of each line that are kept."""
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :count]
+    first = np.take_along_axis(np.where(kept, rows, -1), order, axis=1)
+    return np.pad(first, ((0, 0), (0, count - first.shape[1])), constant_values=-1)
+
 
 Pair = tuple[Modality, Modality]
 _KEPT = 4
@@ -97,7 +145,7 @@ class Align:
         """Items that were mined, by pair and direction."""
         return {f"{one}-{other}.{way}": torch.from_numpy(found) for ((one, other), way), found in self._mined.items()}
 
-    def bring_back(self, mined: Mapping[str, Tensor]) -> None:
+    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
         """Go on with what was mined before."""
         for pair in self.items:
             for way in (0, 1):
@@ -105,7 +153,7 @@ class Align:
                 if name in mined:
                     self._mined[pair, way] = mined[name].numpy()
 
-    def _strangers(self, pair: Pair) -> Strangers:
+    def _strangers(self, pair: Pair) -> NegativeFilter:
         shared = self._sharing(pair)
         return lambda some, others: ~self.corpus.share_each(some, others, shared)
 

@@ -1,35 +1,83 @@
-"""Co-engage: items that the same people take one after the other attract each other, so that contents learn taste.
+"""Co-engagement: items that the same users take one after the other attract each other.
 
-Method. Of each history, the events that speak for their item are taken in order, and any two that are at most `window`
-apart make a pair. Only events before a cutoff, and only items that are learned from, make pairs: see `pairs_of`. Both
-sides of a batch of pairs are placed by their contents, an item being the mean direction of one content of each
-modality, and go into `infonce` or `siglip`. No negatives to pair i are the items of pair j where they share a content
-with those of pair i, are the same items, or are known to go together.
+**Gradient objective.** In each history the positive events are taken in order, and any two that are at most `window`
+apart make a pair; only events before a cutoff and training items make pairs (`pairs_of`). Both sides of a batch of
+pairs are embedded by content, an item being the mean direction of one content of each modality, and go into InfoNCE
+or SigLIP. The items of pair j are no negatives to pair i where they share a content with those of pair i, are the
+same items, or are known to be co-engaged. `correct` subtracts that share of log q(item) from an item's scores (logQ
+correction; Yi et al. 2019, equation 3). `subsample` drops a side whose item has share f of all sides with probability
+1 - sqrt(subsample / f) (Mikolov et al. 2013, arXiv 1310.4546, equation 5).
 
-Popularity. An item is drawn as a side of a pair as often as people take it. `correct` subtracts that share of
-log q(item) from its scores (logQ; Yi et al., 2019, equation 3), so that the popular are not pushed away merely for
-being everywhere. `subsample` drops a side whose item has share f of all sides with probability 1 - sqrt(subsample / f),
-as word2vec does with frequent words (Mikolov et al., 2013, arXiv 1310.4546, equation 5).
-
-Heads in closed form need no batches: `mmrec.finetuning.engagement` says where they are taken to.
+**Closed form.** Heads may be solved for instead, with PPMI co-occurrence embeddings as targets. Each event gives a
+weight of one, in equal parts, to the other events of its user, so that long histories do not dominate. Of the
+resulting matrix the positive pointwise mutual information is taken, with the context distribution smoothed by a power
+of .75; its leading eigenvectors, without their eigenvalues, are the items' vectors (Levy, Goldberg and Dagan 2015,
+section 3.3). The optimal critic of InfoNCE is this information (Oord et al. 2018, section 2.3, arXiv 1807.03748).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
+from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError
-from mmrec.finetuning.companions import Companions
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.held_out import hold_out
+from mmrec.finetuning.losses import PairLoss
 from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
-from mmrec.finetuning.pair_loss import PairLoss
 from mmrec.finetuning.pooling import draw
+from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
-__all__ = ["CoEngage", "pairs_of"]
+__all__ = ["CoEngage", "CoEngagedPairs", "co_engaged", "co_occurrence", "pairs_of", "ppmi_vectors"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoEngagedPairs:
+    """A relation between items, the same in both directions.
+
+    Attributes:
+        offsets: Those of the item at place i are from ``offsets[i]`` to ``offsets[i + 1]`` in `others`.
+        others: Places of items, ascending within an item and each once.
+
+    """
+
+    offsets: Int64[np.ndarray, " items_and_one"]
+    others: Int64[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> Self:
+        """Take pairs of places of so many items; a pair may come many times, and either way round."""
+        met = csr_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(items, items))
+        both = (met + met.T).tocsr()
+        both.sort_indices()
+        return cls(both.indptr.astype(np.int64), both.indices.astype(np.int64))
+
+    def among(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
+        """Which of some items go with which of others."""
+        counts = np.diff(self.offsets)
+        if counts[others].sum() < counts[some].sum():
+            return self._lines(others, some).T
+        return self._lines(some, others)
+
+    def _lines(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
+        """The same, in time that the companions of `some` decide: a popular item has more than a batch could ask of."""
+        asking, asked = np.unique(some, return_inverse=True)
+        lines = np.empty((len(asking), len(others)), dtype=bool)
+        marked = np.zeros(len(self.offsets) - 1, dtype=bool)
+        for number, item in enumerate(asking.tolist()):
+            near = self.others[self.offsets[item] : self.offsets[item + 1]]
+            marked[near] = True
+            lines[number] = marked[others]
+            marked[near] = False
+        return lines[asked]
+
 
 _HOUR = 3_600_000_000
 
@@ -75,7 +123,7 @@ class CoEngage:
         if len(self.left) < 2:
             raise UsageError("There is nothing to learn from: no two items were taken one after the other by anyone.")
         size = len(corpus)
-        self._known = Companions.of(*pairs, size)
+        self._known = CoEngagedPairs.of(*pairs, size)
         drawn = np.bincount(np.concatenate(pairs), minlength=size)
         self._share = drawn / drawn.sum()
 
@@ -101,7 +149,7 @@ class CoEngage:
         """Nothing."""
         return {}
 
-    def bring_back(self, mined: Mapping[str, Tensor]) -> None:
+    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
         """Nothing."""
 
     def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, " _"]:
@@ -131,3 +179,163 @@ class CoEngage:
         alike = self.corpus.share(left, left) | self.corpus.share(right, right) | self.corpus.share(left, right)
         alike |= self._known.among(left, right)
         return np.asarray(alike | alike.T)
+
+
+SMOOTHING: Final = 0.75
+_MICROSECONDS_PER_HOUR: Final = 3_600_000_000
+_DENSE: Final = 1_000
+_NOTHING: Final = 1e-9
+
+
+def co_occurrence(
+    owners: Int64[np.ndarray, " events"],
+    items: Int64[np.ndarray, " events"],
+    times: Int64[np.ndarray, " events"],
+    count: int,
+    hours: float | None = None,
+) -> csr_matrix:
+    """Items by items: how much each is taken by who takes the other; symmetric, with nothing on its diagonal.
+
+    Args:
+        owners: Place of the person of each event, ascending.
+        items: Place of its item.
+        times: Microseconds, ascending within a person.
+        count: Number of items.
+        hours: Hours that two events may be apart; None for any time.
+
+    """
+    mass = _all(owners, items, count) if hours is None else _near(owners, items, times, count, hours)
+    mass = (mass + mass.T) / 2
+    mass.setdiag(0)
+    mass.eliminate_zeros()
+    return mass.tocsr()
+
+
+def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
+    """Vectors of `dim` numbers, or as many as the matrix has to say; zero for items that nobody takes beside others.
+
+    Raises UsageError where no items are taken together more often than by chance.
+    """
+    information = _information(mass)
+    met = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
+    if not len(met):
+        raise UsageError(
+            "There is nothing to learn from: no two items were taken by the same people more often than by chance."
+        )
+    own = information[met][:, met]
+    if len(met) <= max(_DENSE, 2 * dim):
+        values, vectors = np.linalg.eigh(own.toarray())
+    else:
+        values, vectors = eigsh(own, k=dim, which="LA", v0=np.ones(len(met)))
+    best = np.argsort(-values)[:dim]
+    best = best[values[best] > _NOTHING * values[best[0]]]
+    placed = np.zeros((mass.shape[0], len(best)))
+    placed[met] = vectors[:, best]
+    placed[np.linalg.norm(placed, axis=1) < _NOTHING] = 0
+    return placed
+
+
+def _all(owners: np.ndarray, items: np.ndarray, count: int) -> csr_matrix:
+    people, persons = np.unique(owners, return_inverse=True)
+    taken = csr_matrix((np.ones(len(items)), (persons, items)), shape=(len(people), count))
+    others = np.maximum(np.bincount(persons, minlength=len(people)) - 1, 1)
+    return (taken.T @ diags(1 / others) @ taken).tocsr()
+
+
+def _near(owners: np.ndarray, items: np.ndarray, times: np.ndarray, count: int, hours: float) -> csr_matrix:
+    earlier: list[np.ndarray] = []
+    later: list[np.ndarray] = []
+    for apart in range(1, len(owners)):
+        met = (owners[apart:] == owners[:-apart]) & (times[apart:] - times[:-apart] <= hours * _MICROSECONDS_PER_HOUR)
+        if not met.any():
+            break
+        earlier.append(np.flatnonzero(met))
+        later.append(earlier[-1] + apart)
+    one, other = (np.concatenate([np.empty(0, dtype=np.int64), *side]) for side in (earlier, later))
+    others = np.bincount(np.concatenate([one, other]), minlength=len(owners))
+    given = np.concatenate([1 / others[one], 1 / others[other]])
+    both = (np.concatenate([items[one], items[other]]), np.concatenate([items[other], items[one]]))
+    return coo_matrix((given, both), shape=(count, count)).tocsr()
+
+
+def _information(mass: csr_matrix) -> csr_matrix:
+    """Positive pointwise mutual information, made symmetric."""
+    taken = np.asarray(mass.sum(axis=1)).ravel()
+    chance = taken**SMOOTHING
+    chance /= max(chance.sum(), _NOTHING)
+    cells = mass.tocoo()
+    told = np.log(cells.data / taken[cells.row] / chance[cells.col]).clip(min=0)
+    one_way = csr_matrix((told, (cells.row, cells.col)), shape=mass.shape)
+    one_way.eliminate_zeros()
+    return ((one_way + one_way.T) / 2).tocsr()
+
+
+_HELD_OUT = "the next item, one held out"
+
+
+def co_engaged(
+    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig
+) -> FinetuneTask:
+    """Learn from what came before a cutoff of items that are not held out.
+
+    Asked is, from the item before, for the next item: of those pairs before the cutoff whose later item is held out for
+    validation; and for the verdict of those after the cutoff, and of held-out items.
+    """
+    cutoff = np.quantile(histories.times, config.coengage.before) if len(histories.times) else 0
+    held = hold_out(corpus, np.flatnonzero(corpus.placed), config.held_out, config.seed)
+    early = histories.times < cutoff
+    left, right, people = _places(corpus, histories, speaking & early, config)
+    learned = np.isin(left, held.train) & np.isin(right, held.train)
+    pairs = (left[learned], right[learned])
+    objective = CoEngage(corpus, pairs, config)
+    validation = np.isin(left, held.train) & np.isin(right, held.validation)
+    new = ~np.isin(left, held.test) & np.isin(right, held.test)
+    kinds = {_HELD_OUT: (left[new], right[new], people[new])}
+    later = _places(corpus, histories, speaking & ~early, config)
+    if len(later[0]):
+        kinds["the next item, later"] = later
+    checked = {"the next item": (left[validation], right[validation], people[validation])}
+    counts = {**held.sizes, "pairs": int(learned.sum()), "people": len(histories)}
+
+    def targets() -> Float64[np.ndarray, "items _"]:
+        return _targets(corpus, histories, speaking & early, held.train, config)
+
+    asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.untaught})
+    checks = _pair_questions(corpus, checked, {"the next item": held.untaught})
+    return FinetuneTask(objective, held.train, checks, asked, True, counts, learned=pairs, targets=targets)
+
+
+def _targets(
+    corpus: Corpus,
+    histories: Histories,
+    learned: Bool[np.ndarray, " n"],
+    train: Int64[np.ndarray, " _"],
+    config: FinetuneConfig,
+) -> Float64[np.ndarray, "items _"]:
+    """Where the items that are learned from lie by who takes them."""
+    items, there = corpus.find(histories.items)
+    events = np.flatnonzero(learned & there & np.isin(items, train))
+    owners, times = histories.owners[events].astype(np.int64), histories.times[events]
+    mass = co_occurrence(owners, items[events], times, len(corpus), config.coengage.hours)
+    return ppmi_vectors(mass, config.coengage.factors)
+
+
+def _pair_questions(
+    corpus: Corpus, kinds: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], among: Mapping[str, np.ndarray]
+) -> Questions:
+    asked = {
+        name: [(one, [after]) for one, after in zip(left.tolist(), right.tolist(), strict=True)]
+        for name, (left, right, _) in kinds.items()
+        if len(left)
+    }
+    return of_items(corpus, asked, {name: people.tolist() for name, (_, _, people) in kinds.items()}, among)
+
+
+def _places(
+    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs as places of items that have a content."""
+    left, right, people = pairs_of(histories, speaking, config.coengage)
+    (before, one), (after, other) = corpus.find(left), corpus.find(right)
+    there = one & other & corpus.placed[before] & corpus.placed[after]
+    return before[there], after[there], people[there]

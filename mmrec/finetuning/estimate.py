@@ -1,34 +1,77 @@
-"""What a fine-tuning will cost, before it is begun; nothing is written.
-
-All is prepared as for the fine-tuning itself: contents are read, and heads that have a closed form are fitted. Then a
-few steps are taken, and thrown away.
-"""
+"""Estimate memory and time of a fine-tuning from a few real steps, without writing anything."""
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.media_samples import MediaSamples
+from mmrec.finetuning.embedding import Part
 from mmrec.finetuning.objective import Step
-from mmrec.finetuning.parts import Part
-from mmrec.finetuning.peak_memory import PeakMemory
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.samples import Samples, VectorSamples
-from mmrec.finetuning.sources import Source
-from mmrec.finetuning.task import Kind
+from mmrec.finetuning.questions import Kind
+from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import EncoderSource
 from mmrec.store.layout import Layout
-from mmrec.training.timing import FEW, seconds_for
+from mmrec.training.processes import FEW, seconds_for
+from mmrec.types import Modality
 
-__all__ = ["Estimate", "Memory", "TowerSize", "estimate"]
+__all__ = ["Estimate", "Memory", "PeakMemory", "TowerSize", "estimate"]
+
+
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A context that counts the bytes of tensors made within it, for as long as anything holds them.
+
+    What single operations use inside themselves, and what a library keeps in reserve, is not seen.
+
+    Attributes:
+        most: Bytes at the worst moment.
+
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Count the tensors of one device."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
+        self._now = 0
+        self.most = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> Any:  # noqa: ANN401 -- whatever the operation gives
+        """Run an operation, and count what is new of its results."""
+        del types
+        made = func(*args, **(kwargs or {}))
+        # Views and what is written in place lie where something lay before.
+        old = {value.untyped_storage().data_ptr() for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
+        new = {}
+        for value in tree_leaves(made):
+            if isinstance(value, Tensor) and value.device.type == self._device.type:
+                storage = value.untyped_storage()
+                if storage.data_ptr() not in old:
+                    new[storage.data_ptr()] = storage
+        for storage in new.values():
+            self._now += storage.nbytes()
+            weakref.finalize(storage, self._forget, storage.nbytes()).atexit = False
+        self.most = max(self.most, self._now)
+        return made
+
+    def _forget(self, size: int) -> None:
+        self._now -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +150,11 @@ class Estimate:
 
 
 def estimate(
-    layout: Layout, sources: Sequence[Source], objective: Kind, config: FinetuneConfig, access: Access | None = None
+    layout: Layout,
+    sources: Sequence[EncoderSource],
+    objective: Kind,
+    config: FinetuneConfig,
+    access: Access | None = None,
 ) -> Estimate:
     """Prepare, take a few steps and throw them away.
 

@@ -22,17 +22,15 @@ import torch
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.model_card import Measure, ModelCard
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.questions import centred
+from mmrec.finetuning.questions import SENTENCES, Kind, centred
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.sources import Source
-from mmrec.finetuning.task import SENTENCES, Kind
+from mmrec.finetuning.towers import EncoderSource
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
 from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout
-from mmrec.training.course import Epoch
-from mmrec.training.curves import Board, draw_curves
+from mmrec.training.trainer import Board, Epoch, draw_curves
 
-__all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "WRITTEN", "Finetuned", "Report", "finetune"]
+__all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "WRITTEN", "FinetuneReport", "Finetuned", "finetune"]
 
 CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
@@ -42,7 +40,7 @@ WRITTEN = (CHECKPOINT, REPORT, ENCODERS, "tensorboard", "curves.png")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class FinetuneReport:
     """How a fine-tuning went.
 
     Attributes:
@@ -65,13 +63,13 @@ class Report:
 class Finetuned:
     """What came of it: how it went, and the folder of the encoders."""
 
-    report: Report
+    report: FinetuneReport
     folder: Path
 
 
 def finetune(
     layout: Layout,
-    sources: Sequence[Source],
+    sources: Sequence[EncoderSource],
     objective: Kind,
     config: FinetuneConfig,
     folder: Path,
@@ -101,7 +99,7 @@ def finetune(
         after = [*ready.stay, centred(ready.loop.embedder.all(ready.material.corpus))]
     test = ready.task.test
     verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
-    report = Report(objective, ready.counts(), tuple(curve), ready.loop.course.at.best_epoch, verdict)
+    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.course.at.best_epoch, verdict)
     if ready.accelerator.is_main_process:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
@@ -125,7 +123,7 @@ def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) ->
         return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, heard)
 
 
-def _write(ready: Prepared, report: Report, folder: Path) -> None:
+def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:
     save_encoders(ready.towers, ready.sources, folder / ENCODERS, _card(report, ready.config))
     if report.curve:
         draw_curves(report.curve, folder / "curves.png", ready.task.metric.upper())
@@ -142,7 +140,7 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _card(report: Report, config: FinetuneConfig) -> ModelCard:
+def _card(report: FinetuneReport, config: FinetuneConfig) -> ModelCard:
     measures = [
         Measure(
             f"{line.asked}, {line.metric.upper()}",

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["HeldOut", "groups_of", "hold_out"]
 

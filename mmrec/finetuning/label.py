@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.losses.supcon import supcon
-from mmrec.finetuning.losses.temperature import Temperature
+from mmrec.finetuning.losses import Temperature, beside, supcon
 from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
-from mmrec.finetuning.pair_loss import beside
 from mmrec.finetuning.pooling import draw
 
 __all__ = ["Label"]
@@ -80,7 +78,7 @@ class Label:
         """Nothing."""
         return {}
 
-    def bring_back(self, mined: Mapping[str, Tensor]) -> None:
+    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
         """Nothing."""
 
     def _hands(self, random: np.random.Generator) -> list[np.ndarray]:

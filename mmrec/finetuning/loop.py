@@ -1,25 +1,93 @@
-"""The loop of a fine-tuning: steps of an objective over towers, led by `mmrec.training.course`.
-
-It knows neither stores nor encoders: towers, samples, an objective and a judge are given to it.
-"""
+"""The fine-tuning loop, with gradient caching for batches larger than memory."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from mmrec.finetuning.caching import backward
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder
-from mmrec.finetuning.objective import ContentVectors, Objective, Step
-from mmrec.training.average import Average, trained
-from mmrec.training.course import Course, Epoch
+from mmrec.finetuning.embedding import Embedder, Part
+from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step
+from mmrec.training.checkpoint import Average, trained
+from mmrec.training.processes import seed_torch
+from mmrec.training.trainer import Epoch, Trainer
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "backward"]
+
+
+def backward(step: Step, embedder: Embedder, learned: nn.Module, seeds: Sequence[int], *, cached: bool) -> float:
+    """Leave the gradients of a step's mean loss in all weights that are trained; returns the loss.
+
+    Args:
+        step: The batch.
+        embedder: The towers.
+        learned: What the loss itself learns.
+        seeds: What decides the random numbers of the step.
+        cached: Whether parts are embedded twice rather than held.
+
+    """
+    parts = embedder.parts.of(step.contents)
+    own = embedder.own(parts)
+    held = not cached or len(parts) == 1
+    graphs: list[Tensor] = []
+    vectors = embedder.empty({name: len(places) for name, places in step.contents.items()})
+    _expect(embedder, own, 0)
+    for place, (number, part) in enumerate(own):
+        _expect(embedder, own, place + 1)
+        seed_torch([*seeds, number])
+        with torch.set_grad_enabled(held):
+            graphs.append(embedder.embed(part))
+        vectors[part.modality][_rows(part, embedder)] = graphs[-1].detach()
+        if not held:
+            graphs.clear()
+    leaves = {name: some.detach().requires_grad_() for name, some in embedder.joined(vectors).items()}
+    loss = step.loss(leaves)
+    torch.autograd.backward(loss)
+    for place, (number, part) in enumerate(own):
+        if not any(weight.requires_grad for weight in embedder.towers[part.modality].network.parameters()):
+            continue
+        if not held:
+            _expect(embedder, own, place + 1)
+            seed_torch([*seeds, number])
+        found = graphs[place] if held else embedder.embed(part)
+        given = leaves[part.modality].grad
+        if found.requires_grad and given is not None:
+            torch.autograd.backward(found, given[_rows(part, embedder)])
+    _join(embedder, learned)
+    return float(loss.detach().item())
+
+
+def _expect(embedder: Embedder, own: Sequence[tuple[int, Part]], place: int) -> None:
+    if place < len(own):
+        part = own[place][1]
+        embedder.parts.samples.expect(part.modality, part.places)
+
+
+def _rows(part: Part, embedder: Embedder) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(part.at)).to(embedder.accelerator.device)
+
+
+def _join(embedder: Embedder, learned: nn.Module) -> None:
+    """Add up the towers' gradients over the processes; the loss's own are the same in each.
+
+    A weight that no content of this batch reached has a gradient of zero, in one process as in several.
+    """
+    for module, how in ((embedder.networks, "sum"), (learned, "mean")):
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        if not weights:
+            continue
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        if embedder.accelerator.num_processes > 1:
+            whole = embedder.accelerator.reduce(parameters_to_vector(gradients), how)
+            vector_to_parameters(whole, gradients)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
 
 
 class Loop:
@@ -29,7 +97,7 @@ class Loop:
         self,
         embedder: Embedder,
         corpus: Corpus,
-        objective: Objective,
+        objective: FinetuneObjective,
         judge: Callable[[ContentVectors], float],
         config: FinetuneConfig,
     ) -> None:
@@ -40,7 +108,7 @@ class Loop:
         groups = _groups(embedder.networks, objective.module, config)
         self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
         average = Average(self.module, config.average) if config.average else None
-        self.course = Course(
+        self.course = Trainer(
             self.module, self.optimizer.optimizer, self.accelerator, config, average, _Mined(objective)
         )
 
@@ -100,14 +168,14 @@ class Loop:
 class _Mined:
     """What an objective mined, as a course remembers it."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: FinetuneObjective) -> None:
         self._objective = objective
 
-    def kept(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         return self._objective.mined
 
-    def bring_back(self, kept: Mapping[str, Tensor]) -> None:
-        self._objective.bring_back(kept)
+    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
+        self._objective.load_mined(kept)
 
 
 def _groups(networks: nn.Module, learned: nn.Module, config: FinetuneConfig) -> list[dict[str, object]]:

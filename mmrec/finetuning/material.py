@@ -10,22 +10,19 @@ from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.media_samples import MediaSamples
 from mmrec.finetuning.objective import ContentVectors
-from mmrec.finetuning.samples import Samples, VectorSamples
-from mmrec.finetuning.sources import Source
+from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
-from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.stored_item import as_fields
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality, Space
 
-__all__ = ["Material", "Place", "comparable", "gather", "stored_spaces"]
+__all__ = ["ContentLocation", "Material", "comparable", "gather", "stored_spaces"]
 
-Place = str | tuple[str]
+ContentLocation = str | tuple[str]
 """A text itself, or in a tuple of one the URI of what is elsewhere."""
 
 
@@ -87,7 +84,7 @@ def gather(
 
 
 def stored_spaces(
-    layout: Layout, sources: Sequence[Source], corpus: Corpus
+    layout: Layout, sources: Sequence[EncoderSource], corpus: Corpus
 ) -> dict[str, list[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]]:
     """Vectors that a store has of all contents of a modality, by where they can be compared."""
     found: dict[str, list[tuple[Space, Modality, np.ndarray]]] = {}
@@ -138,14 +135,14 @@ def _inputs(
 
 def _read(
     layout: Layout, modalities: frozenset[Modality], label: str | None
-) -> tuple[Corpus, dict[tuple[Modality, bytes], Place], list[object]]:
+) -> tuple[Corpus, dict[tuple[Modality, bytes], ContentLocation], list[object]]:
     table = ItemTable(layout.items)
     if label is not None and label not in table.metadata_schema.names:
         names = ", ".join(table.metadata_schema.names) or "none"
         raise UsageError(f"there is no metadata column {label!r} in {layout.root}; columns: {names}")
     rows: list[int] = []
     hashes: dict[Modality, list[list[bytes]]] = {modality: [] for modality in sorted(modalities)}
-    places: dict[tuple[Modality, bytes], Place] = {}
+    places: dict[tuple[Modality, bytes], ContentLocation] = {}
     values: list[object] = []
     for batch in table.scan():
         for row in batch.to_pylist():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmrec.encoders.factories import EncoderSpec
-from mmrec.spaces import Space
+from mmrec.types import Space
 
 __all__ = ["Measure", "ModelCard", "write_card"]
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
-__all__ = ["ContentVectors", "Objective", "Step", "TowerVectors"]
+__all__ = ["ContentVectors", "FinetuneObjective", "Step", "TowerVectors"]
 
 TowerVectors: TypeAlias = Mapping[Modality, Float[Tensor, "_ dim"]]
 """Unit vectors of the contents of a step, by modality, in the order of `Step.contents`."""
@@ -38,7 +38,7 @@ class Step:
 
 
 @runtime_checkable
-class Objective(Protocol):
+class FinetuneObjective(Protocol):
     """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone."""
 
     @property
@@ -69,6 +69,6 @@ class Objective(Protocol):
         """What was mined, for a training that is interrupted."""
         ...
 
-    def bring_back(self, mined: Mapping[str, Tensor]) -> None:
+    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
         """Go on with what was mined before."""
         ...

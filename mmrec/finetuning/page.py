@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 import mmrec.evaluation.report
 from mmrec.evaluation import charts
-from mmrec.evaluation.wording import figure, signed
-from mmrec.finetuning.finetune import Report
+from mmrec.evaluation.report import figure, signed
+from mmrec.finetuning.finetune import FinetuneReport
 from mmrec.finetuning.verdict import Line
 
 __all__ = ["render_page"]
@@ -18,7 +18,7 @@ __all__ = ["render_page"]
 _FOLDERS = (Path(__file__).parent, Path(mmrec.evaluation.report.__file__).parent)
 
 
-def render_page(report: Report, title: str, facts: Mapping[str, str]) -> str:
+def render_page(report: FinetuneReport, title: str, facts: Mapping[str, str]) -> str:
     """Return the page as HTML.
 
     Args:
@@ -53,14 +53,14 @@ def render_page(report: Report, title: str, facts: Mapping[str, str]) -> str:
     )
 
 
-def _curves(report: Report) -> dict[str, list[float]]:
+def _curves(report: FinetuneReport) -> dict[str, list[float]]:
     """Loss and validation over epochs, without the moment before the first."""
     trained = [point for point in report.curve if point.epoch > 0]
     judged = [point.score for point in trained if point.score is not None]
     return {"loss": [point.loss for point in trained], _validation(report): judged}
 
 
-def _validation(report: Report) -> str:
+def _validation(report: FinetuneReport) -> str:
     return f"validation {report.verdict.metric.upper()}"
 
 

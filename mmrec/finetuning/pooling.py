@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, TowerVectors
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from mmrec.unit import unit
 
 __all__ = ["Draw", "draw", "item_vectors"]

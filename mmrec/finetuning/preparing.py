@@ -1,10 +1,10 @@
-"""All that a fine-tuning needs before its first step, from a store and its encoders.
+"""Prepare a fine-tuning: towers, contents, held-out items, objective, and heads fitted in closed form.
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         ready = prepare(layout, load_sources("packaged"), "align", config)
 
-Heads and additions are drawn by torch's random numbers, so the caller seeds them. Nothing is written.
+Heads and adapters draw from torch's random numbers, so the caller seeds them. Nothing is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,31 +17,115 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Int64
 
+from mmrec.behaviour.cleaning import Cleaning, clean
+from mmrec.behaviour.event_arrays import load_events
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.log import EventLog
+from mmrec.behaviour.ratings import read_ratings
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import UsageError
+from mmrec.finetuning.align import Align
+from mmrec.finetuning.coengage import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder
-from mmrec.finetuning.fitting import fit_towers
+from mmrec.finetuning.embedding import Embedder, Parts
+from mmrec.finetuning.head_fitting import fit_towers
+from mmrec.finetuning.held_out import HeldOut, hold_out
+from mmrec.finetuning.label import Label
 from mmrec.finetuning.loop import Loop
 from mmrec.finetuning.material import Material, comparable, gather, stored_spaces
 from mmrec.finetuning.objective import ContentVectors
-from mmrec.finetuning.parts import Parts
-from mmrec.finetuning.questions import centred
+from mmrec.finetuning.questions import FinetuneTask, Kind, Questions, across, centred, of_items
 from mmrec.finetuning.samples import Samples, VectorSamples
-from mmrec.finetuning.sources import Source
-from mmrec.finetuning.task import Kind, Task
-from mmrec.finetuning.tasks import task_of
 from mmrec.finetuning.tower_building import Tower, build_towers
-from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import EncoderSource, VectorTower
+from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.training.processes import make_accelerator
+from mmrec.types import Modality
 
-__all__ = ["Access", "Prepared", "prepare"]
+__all__ = ["Access", "Prepared", "prepare", "task_of"]
+
+
+def task_of(
+    kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None
+) -> FinetuneTask:
+    """Hold items out and make the task of an objective.
+
+    Raises UsageError where there is nothing to learn from, or nothing to ask of what is held out.
+    """
+    task = _task_of(kind, layout, material, config, log)
+    if not len(task.test):
+        raise UsageError(
+            f"Nothing can be asked of the {task.counts['test']} items that are held out for the verdict: none has a "
+            "partner that is right. Give held_out.test a larger share, another seed, or more data."
+        )
+    return task
+
+
+def _task_of(
+    kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None
+) -> FinetuneTask:
+    corpus = material.corpus
+    match kind:
+        case "align":
+            return _align(corpus, config)
+        case "label":
+            return _label(corpus, material, config)
+    if log is None:
+        raise UsageError("co-engagement is learned from events: import some with `mmrec events import STORE FILE`")
+    known = KnownItems.of(ItemTable(layout.items).id_rows()).among(corpus.rows)
+    rules = Cleaning()
+    events = clean(load_events(log.scan()), rules, known)[0]
+    histories = Histories.of(events, known, read_ratings(events, rules.kinds))
+    return co_engaged(corpus, histories, histories.weights(rules.kinds.weights) > 0, config)
+
+
+def _align(corpus: Corpus, config: FinetuneConfig) -> FinetuneTask:
+    some = np.zeros(len(corpus), dtype=bool)
+    for pair in config.align.pairs:
+        some |= corpus.have(*pair)
+    held = hold_out(corpus, np.flatnonzero(some), config.held_out, config.seed)
+    checked, asked = (
+        across(corpus, config.align.pairs, part, held.groups, held.untaught) for part in (held.validation, held.test)
+    )
+    objective = Align(corpus, held.train, config)
+    pairs = {f"{one}-{other} pairs": len(items) for (one, other), items in objective.items.items()}
+    return FinetuneTask(objective, held.train, checked, asked, False, {**held.sizes, **pairs})
+
+
+def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> FinetuneTask:
+    values = sorted({str(value) for value in material.labels if value is not None})
+    numbers = {value: number for number, value in enumerate(values)}
+    labels = np.array([-1 if value is None else numbers[str(value)] for value in material.labels], dtype=np.int64)
+    items = np.flatnonzero((labels >= 0) & corpus.placed)
+    # What is alone with its value can neither teach nor be asked for.
+    items = items[np.bincount(labels[items], minlength=len(values))[labels[items]] > 1]
+    held = hold_out(corpus, items, config.held_out, config.seed)
+    checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
+    counts = {**held.sizes, "labels": len(values)}
+    return FinetuneTask(
+        Label(corpus, held.train, labels, config), held.train, checked, asked, True, counts, "r@1", (labels,)
+    )
+
+
+def _label_questions(
+    corpus: Corpus,
+    labels: Int64[np.ndarray, " items"],
+    asking: Int64[np.ndarray, " n"],
+    items: Int64[np.ndarray, " m"],
+    held: HeldOut,
+) -> Questions:
+    pairs, units = [], []
+    for item in asking.tolist():
+        right = items[(labels[items] == labels[item]) & (items != item)]
+        if len(right):
+            pairs.append((item, right.tolist()))
+            units.append(int(held.groups[item]))
+    name = "same label"
+    return of_items(corpus, {name: pairs} if pairs else {}, {name: units})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +162,10 @@ class Prepared:
 
     kind: Kind
     config: FinetuneConfig
-    sources: Sequence[Source]
+    sources: Sequence[EncoderSource]
     towers: Mapping[Modality, Tower]
     material: Material
-    task: Task
+    task: FinetuneTask
     before: Sequence[ContentVectors]
     stay: Sequence[ContentVectors]
     loop: Loop
@@ -106,7 +190,7 @@ class Prepared:
 
 
 def prepare(
-    layout: Layout, sources: Sequence[Source], kind: Kind, config: FinetuneConfig, access: Access | None = None
+    layout: Layout, sources: Sequence[EncoderSource], kind: Kind, config: FinetuneConfig, access: Access | None = None
 ) -> Prepared:
     """Build towers, read what they learn from, hold items out, and fit the heads that have a closed form.
 
@@ -156,7 +240,9 @@ class _Each:
         self._samples[modality].expect(modality, places)
 
 
-def _stored(layout: Layout, sources: Sequence[Source], corpus: Corpus, *, whole_items: bool) -> list[ContentVectors]:
+def _stored(
+    layout: Layout, sources: Sequence[EncoderSource], corpus: Corpus, *, whole_items: bool
+) -> list[ContentVectors]:
     """What the store compares by as it is."""
     stored = stored_spaces(layout, sources, corpus)
     if not whole_items:

@@ -1,17 +1,27 @@
-"""Where prepared contents come from, and the plainest source: vectors that a store has already."""
+"""Prepared contents for the towers: stored vectors, or media that are read, decoded and cached."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
+from mmrec.catalog.media import content_hash
+from mmrec.catalog.media_access import MediaAccess
+from mmrec.compute import decoding_workers
+from mmrec.decoding.isolated import decode_isolated
+from mmrec.embedding.prefetch import prefetch_ordered
 from mmrec.encoders.protocol import Sample
-from mmrec.modality import Modality
+from mmrec.errors import MediaError
+from mmrec.finetuning.towers import ContentTower
+from mmrec.types import Modality
 
-__all__ = ["Samples", "VectorSamples"]
+__all__ = ["MediaSamples", "Samples", "VectorSamples"]
 
 
 @runtime_checkable
@@ -52,3 +62,126 @@ class VectorSamples:
 
     def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
         """Nothing is to be begun with."""
+
+
+class MediaSamples:
+    """Contents of one modality: texts as they are, and media by their addresses."""
+
+    def __init__(
+        self,
+        tower: ContentTower,
+        places: Sequence[str | tuple[str] | None],
+        hashes: Sequence[bytes],
+        media: MediaAccess,
+        memory: int,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            tower: Who prepares them.
+            places: Each text itself, or in a tuple of one the URI of what is elsewhere; None where it cannot be had.
+            hashes: Content hash of each; what is no longer that content is not taken.
+            media: How they are read.
+            memory: Bytes of prepared contents that are kept.
+
+        """
+        self._tower, self._places, self._hashes, self._media, self._memory = tower, places, hashes, media, memory
+        self._costs = np.zeros(len(hashes), dtype=np.int64)
+        self._kept: OrderedDict[int, Sample] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(media.workers(decoding_workers()), thread_name_prefix="mmrec-prepare")
+        self._coming: dict[int, Future[Sample]] = {}
+        self.fault: str | None = None
+        """Why the first that cannot be used cannot be."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of prepared contents that are in memory."""
+        return self._size
+
+    def usable(self) -> Bool[np.ndarray, " contents"]:
+        """Read all once, and say which can be used."""
+
+        def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
+            try:
+                sample = self._prepare(place)
+            except MediaError as error:
+                return (place, error), 0
+            return (place, sample), sample.tensor.nbytes
+
+        found = np.zeros(len(self._places), dtype=bool)
+        tasks = ((place, 0) for place in range(len(self._places)))
+        for place, sample in prefetch_ordered(tasks, tried, self._media.workers(decoding_workers())):
+            if isinstance(sample, MediaError):
+                self.fault = self.fault or f"{self._named(place)}: {sample}"
+                continue
+            found[place], self._costs[place] = True, sample.cost
+            self._keep(place, sample)
+        return found
+
+    def only(self, kept: Bool[np.ndarray, " contents"]) -> "MediaSamples":
+        """Those of a mask, numbered anew; what is kept in memory of them stays."""
+        chosen = np.flatnonzero(kept).tolist()
+        places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
+        fewer = MediaSamples(self._tower, places, hashes, self._media, self._memory)
+        fewer._costs = self._costs[kept]
+        for number, at in enumerate(chosen):
+            if at in self._kept:
+                fewer._keep(number, self._kept[at])
+        self._pool.shutdown(wait=False)
+        return fewer
+
+    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
+        """Return the cost of each."""
+        del modality  # it has one
+        return self._costs
+
+    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+        """Take some contents. Raises MediaError where one can no longer be had."""
+        self.expect(modality, places)
+        return [self._taken(place) for place in places.tolist()]
+
+    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+        """Begin with some that are not there."""
+        del modality
+        for place in places.tolist():
+            if place not in self._kept and place not in self._coming:
+                self._coming[place] = self._pool.submit(self._prepare, place)
+
+    def _taken(self, place: int) -> Sample:
+        if place in self._kept:
+            self._kept.move_to_end(place)
+            return self._kept[place]
+        coming = self._coming.pop(place, None)
+        try:
+            sample = self._prepare(place) if coming is None else coming.result()
+        except MediaError as error:
+            raise MediaError(
+                f"{self._named(place)}: {error} It could be used at first; put it back and give the same command again."
+            ) from error
+        self._keep(place, sample)
+        return sample
+
+    def _keep(self, place: int, sample: Sample) -> None:
+        with self._lock:
+            self._kept[place] = sample
+            self._size += sample.tensor.nbytes
+            while self._size > self._memory and self._kept:
+                self._size -= self._kept.popitem(last=False)[1].tensor.nbytes
+
+    def _named(self, place: int) -> str:
+        """What a person knows a content by."""
+        where = self._places[place]
+        return where[0] if isinstance(where, tuple) else f"the {self._tower.modality} {self._hashes[place].hex()}"
+
+    def _prepare(self, place: int) -> Sample:
+        where = self._places[place]
+        if where is None:
+            raise MediaError("The store does not have this text; index its source again with one text column.")
+        if isinstance(where, str):
+            return self._tower.prepare(where)
+        data = self._media.read(where[0])
+        if content_hash(data) != self._hashes[place]:
+            raise MediaError(f"{where[0]} has changed since it was indexed; index its source again.")
+        return self._tower.prepare(decode_isolated(self._tower.modality, data, self._media.limits))

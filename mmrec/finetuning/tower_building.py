@@ -1,28 +1,158 @@
-"""From encoders and settings to towers: which encoder, which head, and which weights ask for gradients."""
+"""Build the towers of a fine-tuning: heads, LoRA adapters, frozen layers and gradient checkpointing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmrec.encoders.head import Head, HeadConfig
 from mmrec.errors import UsageError
 from mmrec.finetuning.adapters import adaptable, add_adapters
-from mmrec.finetuning.encoder_tower import EncoderTower, TowerNetwork
-from mmrec.finetuning.reach import reach_of
-from mmrec.finetuning.recompute import recompute
-from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
-from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.finetuning.config import HeadSettings, TowerSettings
+from mmrec.finetuning.towers import EncoderSource, EncoderTower, TowerNetwork, VectorTower
+from mmrec.types import Content, Modality, Space, Waveform
 
-__all__ = ["Tower", "build_towers"]
+__all__ = ["Reach", "Tower", "build_towers", "reach_of", "recompute"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What of an encoder's network one tower makes use of.
+
+    Attributes:
+        parameters: Names of the parameters that its vectors depend on.
+        called: Names of the modules that are called as such; a layer whose weights alone are read is none of them.
+        blocks: The network's blocks, first to last; empty where it has none that are alike.
+        before: For each block, the names of the parameters that its input depends on.
+
+    """
+
+    parameters: frozenset[str]
+    called: frozenset[str]
+    blocks: tuple[nn.Module, ...] = ()
+    before: tuple[frozenset[str], ...] = field(default=())
+
+    def trained(self, last_blocks: int | None) -> frozenset[str]:
+        """Return the parameters of the last blocks and of all that follows; of the whole network where None.
+
+        Raises UsageError where the network has fewer blocks.
+        """
+        if last_blocks is None:
+            return self.parameters
+        if last_blocks > len(self.blocks):
+            raise UsageError(
+                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} blocks that can be told "
+                "apart. Give at most that, or leave it out to train all."
+            )
+        return self.parameters - self.before[-last_blocks]
+
+
+def reach_of(tower: EncoderTower) -> Reach:
+    """Ask a tower's network, all of whose parameters ask for gradients. Raises UsageError where none can be had."""
+    network = tower.network.encoder
+    named = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    samples = [tower.prepare(content) for content in _contents(tower.modality)]
+    called: set[str] = set()
+    inputs: dict[nn.Module, list[Tensor]] = {}
+    with ExitStack() as hooks, torch.enable_grad():
+        for name, module in network.named_modules():
+            hooks.callback(module.register_forward_pre_hook(_note(name, called, inputs), with_kwargs=True).remove)
+        total = tower.embed(samples).sum()
+    reached = _depends([total], named)
+    blocks = _blocks(network, reached, inputs)
+    before = tuple(_depends(inputs[block], named) & reached for block in blocks)
+    return Reach(reached, frozenset(called), blocks, before)
+
+
+def _note(name: str, called: set[str], inputs: dict[nn.Module, list[Tensor]]) -> Any:  # noqa: ANN401
+    def hook(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        called.add(name)
+        tensors = [value for value in (*given, *named.values()) if isinstance(value, Tensor) and value.requires_grad]
+        inputs.setdefault(module, []).extend(tensors)
+
+    return hook
+
+
+def _depends(made: Sequence[Tensor], named: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names of the parameters that tensors depend on."""
+    if not made:
+        return frozenset()
+    found = torch.autograd.grad(
+        [value.sum() for value in made], list(named.values()), allow_unused=True, retain_graph=True
+    )
+    return frozenset(name for name, gradient in zip(named, found, strict=True) if gradient is not None)
+
+
+def _blocks(
+    network: nn.Module, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
+) -> tuple[nn.Module, ...]:
+    """The children of that list of alike modules which holds most of the weights: a Transformer's layers, stages."""
+    best: tuple[nn.Module, ...] = ()
+    most = 0
+    for prefix, container in _outermost(network, "", reached, inputs):
+        names = {name for name in reached if name.startswith(f"{prefix}." if prefix else "")}
+        size = sum(network.get_parameter(name).numel() for name in names)
+        if size > most:
+            best, most = tuple(_asked(container, prefix, reached, inputs)), size
+    return best
+
+
+def _outermost(
+    module: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
+) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, nn.ModuleList | nn.Sequential):
+        children = _asked(module, name, reached, inputs)
+        if len(children) > 1 and len({type(child) for child in children}) == 1:
+            yield name, module
+            return
+    for child_name, child in module.named_children():
+        yield from _outermost(child, f"{name}.{child_name}" if name else child_name, reached, inputs)
+
+
+def _asked(
+    container: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
+) -> list[nn.Module]:
+    """Children that are called and hold weights."""
+    inside = f"{name}." if name else ""
+    return [
+        child
+        for own, child in container.named_children()
+        if child in inputs and any(one.startswith(f"{inside}{own}.") for one in reached)
+    ]
+
+
+def _contents(modality: Modality) -> list[Content]:
+    """Contents that between them take every way through a network: a sound longer than a window is heard otherwise."""
+    random = np.random.default_rng(0)
+    if modality is Modality.TEXT:
+        return ["A small red boat on a river.", "two"]
+    if modality is Modality.IMAGE:
+        return [Image.fromarray(random.integers(0, 256, (64, 48, 3), dtype=np.uint8))]
+    return [
+        Waveform((0.1 * random.standard_normal(int(seconds * 16_000))).astype(np.float32), 16_000)
+        for seconds in (1.0, 11.0)
+    ]
+
+
+def recompute(blocks: Iterable[nn.Module]) -> None:
+    """Let blocks keep nothing but their inputs for the way back. Done once or twice, it is the same."""
+    for block in blocks:
+        if "forward" not in vars(block):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
 
 Tower = EncoderTower | VectorTower
 
 
-def build_towers(sources: Sequence[Source], settings: Mapping[Modality, TowerSettings]) -> dict[Modality, Tower]:
+def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, TowerSettings]) -> dict[Modality, Tower]:
     """Build one tower for each modality that settings name, in their order.
 
     Heads are drawn by torch's own random numbers: seed them first. The encoders' networks are changed in place.
@@ -48,7 +178,7 @@ def build_towers(sources: Sequence[Source], settings: Mapping[Modality, TowerSet
     return towers
 
 
-def _chosen(sources: Sequence[Source], modality: Modality, wanted: TowerSettings) -> tuple[Source, Space]:
+def _chosen(sources: Sequence[EncoderSource], modality: Modality, wanted: TowerSettings) -> tuple[EncoderSource, Space]:
     there = [(source, space) for source in sources for space in source.spaces(modality)]
     for source, space in there:
         if wanted.space is None or space.name == wanted.space:
@@ -58,14 +188,16 @@ def _chosen(sources: Sequence[Source], modality: Modality, wanted: TowerSettings
     raise UsageError(f"There is no encoder of {modality}{asked}. Spaces of {modality}: {names}.")
 
 
-def _common_dim(settings: Mapping[Modality, TowerSettings], chosen: Mapping[Modality, tuple[Source, Space]]) -> int:
+def _common_dim(
+    settings: Mapping[Modality, TowerSettings], chosen: Mapping[Modality, tuple[EncoderSource, Space]]
+) -> int:
     """Length of the vectors of heads that do not say: that of the towers without one, else of the first space."""
     headless = [chosen[modality][1].dim for modality, wanted in settings.items() if wanted.wants_head is None]
     given = [wanted.head.dim for wanted in settings.values() if wanted.head is not None and wanted.head.dim is not None]
     return (headless or given or [space.dim for _, space in chosen.values()])[0]
 
 
-def _head(source: Source, modality: Modality, space: Space, wanted: HeadSettings, dim: int) -> Head:
+def _head(source: EncoderSource, modality: Modality, space: Space, wanted: HeadSettings, dim: int) -> Head:
     spaces = {one.name: one for one in source.spaces(modality)}
     names = wanted.inputs or tuple(spaces)
     if unknown := [name for name in (*names, *wanted.replaces) if name not in spaces]:
@@ -84,7 +216,7 @@ def _head(source: Source, modality: Modality, space: Space, wanted: HeadSettings
     return Head(config).to(_device(source))
 
 
-def _device(source: Source) -> torch.device:
+def _device(source: EncoderSource) -> torch.device:
     device = getattr(source.encoder, "device", None)
     return device if isinstance(device, torch.device) else torch.device("cpu")
 

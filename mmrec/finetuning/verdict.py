@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from mmrec.evaluation.bootstrap import Interval, compare, interval
-from mmrec.finetuning.retrieval import METRICS, Found, pooled
+from mmrec.finetuning.questions import METRICS, RetrievalRanks, pooled
 from mmrec.store.files import write_atomically
 
-__all__ = ["Line", "Verdict", "judge", "told_of", "write_verdict"]
+__all__ = ["Line", "Verdict", "judge", "read_verdict", "write_verdict"]
 
 _FILE = "verdict.json"
 
@@ -59,7 +59,9 @@ class Verdict:
     lines: tuple[Line, ...]
 
 
-def judge(before: Mapping[str, Found], after: Mapping[str, Found], metric: str = "r@10", seed: int = 0) -> Verdict:
+def judge(
+    before: Mapping[str, RetrievalRanks], after: Mapping[str, RetrievalRanks], metric: str = "r@10", seed: int = 0
+) -> Verdict:
     """Compare the answers to the same questions; units are drawn, so that questions of one group count as one witness.
 
     It helped where the whole 95% interval of the difference lies above zero over all questions together, and hurt where
@@ -80,7 +82,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
     write_atomically(folder / _FILE, json.dumps(told, indent=1).encode())
 
 
-def told_of(folder: Path) -> tuple[str, str] | None:
+def read_verdict(folder: Path) -> tuple[str, str] | None:
     """Return the word and the sentence of a folder of encoders; None where nobody judged them."""
     try:
         told = json.loads((folder / _FILE).read_bytes())
@@ -89,7 +91,7 @@ def told_of(folder: Path) -> tuple[str, str] | None:
         return None
 
 
-def _lines(name: str, before: Found, after: Found, seed: int) -> list[Line]:
+def _lines(name: str, before: RetrievalRanks, after: RetrievalRanks, seed: int) -> list[Line]:
     units, count = before.units, len(before.units)
     lines = []
     for metric in METRICS:

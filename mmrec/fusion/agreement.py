@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from mmrec.fusion.blocks import Block
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from mmrec.unit import unit
 
 __all__ = ["FEWEST", "LEAST", "Agreement", "advice", "confidences", "neighbours_agree", "texts_find"]

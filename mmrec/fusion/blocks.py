@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.errors import UsageError
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 
 __all__ = ["Block", "block_weights"]
 

@@ -13,8 +13,7 @@ from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion
 from mmrec.fusion.projection import Rotation
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 
 __all__ = ["dump_fusion", "load_fusion"]
 

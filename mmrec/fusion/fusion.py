@@ -21,10 +21,8 @@ from jaxtyping import Bool, Float32
 from mmrec.errors import SpaceMismatchError
 from mmrec.fusion.agreement import Agreement, confidences
 from mmrec.fusion.blocks import Block
-from mmrec.fusion.centring import centre, shrunken_mean
-from mmrec.fusion.projection import Rotation, allot, fit_rotation, settled
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.fusion.projection import Rotation, allot, centre, fit_rotation, settled, shrunken_mean
+from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
 __all__ = ["Fusion", "fit"]
@@ -142,7 +140,7 @@ class Fusion:
                 whole[part] = self.place(index, centred, strength)[0]
         if not best:
             raise SpaceMismatchError(_no_meeting(self.blocks, modality, vectors, against))
-        return self.to_best_of_one(whole) * np.float32(best)
+        return self.scale_to_unit_max_score(whole) * np.float32(best)
 
     def restricted(
         self, item_vectors: Float32[np.ndarray, "n dim"], against: frozenset[Modality] | None
@@ -156,7 +154,7 @@ class Fusion:
                 whole[:, part] = 0
         return whole
 
-    def to_best_of_one(self, query: Float32[np.ndarray, "dim"]) -> Float32[np.ndarray, "dim"]:
+    def scale_to_unit_max_score(self, query: Float32[np.ndarray, "dim"]) -> Float32[np.ndarray, "dim"]:
         """Scale a query so that an item which matches it wholly scores 1, whatever blocks it fills."""
         lengths = [float(np.linalg.norm(query[part])) for part in self.slices]
         best = sum(length * float(np.sqrt(weight)) for length, weight in zip(lengths, self.strengths, strict=True))

@@ -1,9 +1,4 @@
-"""Fewer dimensions by rotation and truncation, block by block.
-
-One rotation over all blocks would keep a little more variance in the same dimensions, but would mix the blocks: a query
-against pictures alone would then be answered by texts too. So each block has a rotation of its own, and the blocks
-compete for the dimensions with their eigenvalues. There is no whitening: it would cancel the weights.
-"""
+"""Centring and rotation of a block: PCA truncated to a shared budget of dimensions, never whitened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +7,10 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float32
 
-__all__ = ["Rotation", "allot", "fit_rotation", "settled"]
+from mmrec.unit import unit
+
+__all__ = ["Rotation", "allot", "centre", "fit_rotation", "settled", "shrunken_mean"]
+
 
 NO_ENERGY = 1e-7
 """Below this share an eigenvalue of float32 vectors is rounding."""
@@ -113,3 +111,18 @@ def _frame(dim: int) -> np.ndarray:
     """Orthonormal directions drawn at random, once for all."""
     drawn, upper = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
     return drawn * np.sign(np.diag(upper))
+
+
+PRIOR_COUNT = 10
+"""Contents' worth of belief that the mean is zero, so that a catalog of a few items is not centred into nothing."""
+
+
+def shrunken_mean(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, " dim"]:
+    """Mean of unit vectors, shrunk towards zero as if `PRIOR_COUNT` zero vectors had been seen too."""
+    total = vectors.sum(axis=0, dtype=np.float64)
+    return (total / (len(vectors) + PRIOR_COUNT)).astype(np.float32)
+
+
+def centre(vectors: Float32[np.ndarray, "n dim"], mean: Float32[np.ndarray, " dim"]) -> Float32[np.ndarray, "n dim"]:
+    """Subtract the mean and make unit vectors."""
+    return unit(vectors - mean)

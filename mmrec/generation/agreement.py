@@ -8,10 +8,10 @@ from jaxtyping import Float32, Int64
 
 from mmrec.fusion.agreement import Agreement, advice, neighbours_agree, texts_find
 from mmrec.fusion.blocks import Block
-from mmrec.fusion.centring import centre
 from mmrec.fusion.fusion import Fusion
-from mmrec.modality import Modality
+from mmrec.fusion.projection import centre
 from mmrec.store.generations import Manifest
+from mmrec.types import Modality
 from mmrec.unit import unit
 
 __all__ = ["Sampled", "advice_of", "measure_agreements"]

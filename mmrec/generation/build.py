@@ -1,4 +1,4 @@
-"""From items and their vectors to a published generation: fit or keep the fusion, fuse, index, check, publish."""
+"""Build, check and publish a generation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int64
 
 from indexers.protocol import Index
 from indexers.recall import RecallSample, tuned
@@ -18,27 +19,44 @@ from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
-from mmrec.generation.fitting import fit_fusion
-from mmrec.generation.fuse import fuse_batch, open_tables
+from mmrec.generation.fuse import fit_fusion, fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
 from mmrec.generation.recipe import Recipe
-from mmrec.generation.staleness import stale_rows
-from mmrec.generation.taste import TASTE_INDEX, pairing_fault, write_taste
-from mmrec.modality import Modality
+from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault, write_taste
 from mmrec.store.files import file_sha256, reserve, write_atomically
 from mmrec.store.generations import Manifest, publish
 from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import LEDGER, ledger
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
-from mmrec.store.tables import writing
+from mmrec.store.tables import LEDGER, ledger, writing
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality
+
+__all__ = ["build_generation", "follows", "keeps_fusion", "stale_rows"]
+
+
+def stale_rows(
+    layout: Layout, before: Generation, items: ItemTable, tables: Mapping[Block, VectorTable]
+) -> Int64[np.ndarray, " n"]:
+    """Row numbers, ascending, of items edited since a generation, and of those with a content that got a vector since.
+
+    The latter had lost a vector, or never had one, and were encoded anew without being edited.
+    """
+    stale = [items.changed_since(before.manifest.items_version)]
+    for block, table in tables.items():
+        built_from = before.manifest.vector_versions.get(layout.vectors(block.space).name, 0)
+        # A table that was set back or made anew has versions that say nothing about what was there.
+        fresh = KeyIndex(table.newer_than(built_from if built_from <= (table.version or 0) else 0))
+        if len(fresh):
+            stale += [rows[fresh.find(keys) >= 0] for rows, keys in items.content_keys(block.modality)]
+    return np.unique(np.concatenate(stale))
+
 
 if TYPE_CHECKING:
-    import mmrec.users.tower_model
+    import mmrec.users.tower
 
-__all__ = ["build_generation", "follows", "keeps_fusion"]
 
 CHECKED_ITEMS = 2000
 """Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
@@ -51,7 +69,7 @@ def build_generation(
     *,
     refit: bool = False,
     fusion: Fusion | None = None,
-    tower: "mmrec.users.tower_model.TowerModel | None" = None,
+    tower: "mmrec.users.tower.TowerModel | None" = None,
 ) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
@@ -97,8 +115,8 @@ def build_generation(
 
 
 def _kept_tower(
-    before: Generation | None, new: "mmrec.users.tower_model.TowerModel | None"
-) -> "mmrec.users.tower_model.TowerModel | None":
+    before: Generation | None, new: "mmrec.users.tower.TowerModel | None"
+) -> "mmrec.users.tower.TowerModel | None":
     """The new tower, or the one there was."""
     if new is not None or before is None or before.taste is None:
         return new

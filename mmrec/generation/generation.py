@@ -13,16 +13,15 @@ from indexers.recipes import load
 from mmrec.errors import DamagedError, StoreError, UnreadableError
 from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
-from mmrec.modality import Modality
-from mmrec.store.checksums import check_files
-from mmrec.store.damage import reading
+from mmrec.store.damage import check_files, reading
 from mmrec.store.generations import Manifest, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import altered, check_unaltered, opens
+from mmrec.store.tables import altered, check_unaltered, opens
+from mmrec.types import Modality
 
 if TYPE_CHECKING:
-    import mmrec.generation.taste
+    import mmrec.generation.user_tower_index
 
 __all__ = [
     "FUSION",
@@ -67,12 +66,12 @@ class Generation:
     index: Index
 
     @cached_property
-    def taste(self) -> "mmrec.generation.taste.Taste | None":
+    def taste(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
         """Items as a trained tower places them, opened when first asked for; None where there is no tower.
 
         Raises StoreError where it is damaged.
         """
-        from mmrec.generation.taste import open_taste  # noqa: PLC0415 - searching needs no torch
+        from mmrec.generation.user_tower_index import open_taste  # noqa: PLC0415 - searching needs no torch
 
         return open_taste(self.folder, self.manifest)
 

@@ -1,14 +1,20 @@
-"""What a recommendation comes back as."""
+"""A recommendation request's options, and its answer."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal, TypeAlias
 
+import numpy as np
+
+from mmrec.errors import UsageError
 from mmrec.query import Hit
 
-__all__ = ["Because", "Recommendations", "Recommended", "Source"]
+__all__ = ["Because", "CandidateSource", "ListOptions", "Recommendations", "Recommended"]
 
-Source: TypeAlias = Literal["taste", "text", "popular"]
+
+CandidateSource: TypeAlias = Literal["taste", "text", "popular"]
 """What brought an item: what the person did, the text they gave, or what all others do."""
 
 
@@ -43,7 +49,7 @@ class Recommended(Hit):
 
     """
 
-    source: Source = "taste"
+    source: CandidateSource = "taste"
     interest: int | None = None
     because: tuple[Because, ...] = ()
 
@@ -76,3 +82,31 @@ class Recommendations:
     generation: int
     seconds: float
     unknown_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What a list should be like.
+
+    Attributes:
+        k: How many items at most.
+        where: SQL condition on ``id`` and metadata that items must meet.
+        exclude_seen: Leave out what the person has met already; what they turned down is always left out.
+        diversity: 0 for the best matches, 1 for items as unlike each other as can be.
+        explain: Say which items of the past speak for each.
+
+    """
+
+    k: int = 10
+    where: str | None = None
+    exclude_seen: bool = True
+    diversity: float = 0.0
+    explain: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for numbers that cannot be meant."""
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise UsageError(f"k must be a whole number, at least 1; got {self.k!r}")
+        dial = self.diversity
+        if isinstance(dial, bool) or not isinstance(dial, Real) or not math.isfinite(dial) or not 0 <= dial <= 1:
+            raise UsageError(f"diversity must be a number from 0 to 1; got {dial!r}")

@@ -12,9 +12,8 @@ from jaxtyping import Float32, Int64
 from indexers.ranking import NO_ROW
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import load_events
-from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log import EventLog
 from mmrec.behaviour.openings import DecayedPopularity, Opening, openings
 from mmrec.behaviour.ratings import read_ratings

@@ -1,36 +1,243 @@
-"""One person's list from one snapshot: place them, search, blend, spread, explain."""
+"""A user's list: candidates by interest, negative feedback, popular items, diversity, explanations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from indexers.ranking import NO_ROW
+from mmrec.behaviour.ratings import FAIR
+from mmrec.fusion.fusion import Fusion
+from mmrec.hits import hit_of, title_of
 from mmrec.query import Hit
-from mmrec.ranking.diversify import diversify
-from mmrec.ranking.fading import Fading
-from mmrec.recommending.answer import Because, Recommended, Source
-from mmrec.recommending.candidates import (
-    Candidates,
-    Turned,
-    blended_candidates,
-    found_for,
-    lowered,
-    mixed_candidates,
-    popular_found,
-)
+from mmrec.ranking.blend import blend
+from mmrec.ranking.diversify import diversify, losses
+from mmrec.ranking.fading import Fading, mixed
+from mmrec.recommending.answer import Because, CandidateSource, ListOptions, Recommended
 from mmrec.recommending.person import Person
 from mmrec.recommending.popular_list import PopularList
-from mmrec.recommending.reasons import reasons
 from mmrec.recommending.taste_space import TasteSpace
-from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot
-from mmrec.store.hits import hit_of, title_of
 from mmrec.unit import unit
 from mmrec.users.interests import turned_down
 from mmrec.users.model import Interests
 
-__all__ = ["ENOUGH", "Placed", "hits_for", "place", "popular_share", "ranked"]
+__all__ = [
+    "ENOUGH",
+    "Candidates",
+    "NegativeFeedback",
+    "Placed",
+    "RankedItems",
+    "blended_candidates",
+    "found_for",
+    "hits_for",
+    "lowered",
+    "mixed_candidates",
+    "place",
+    "popular_found",
+    "popular_share",
+    "ranked",
+    "reasons",
+]
+
+
+_MOST_BESIDE: Final = 500
+"""Rows beyond the depth that are asked for because some will be left out; where more are, the search itself is told."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NegativeFeedback:
+    """What a person turned down: unit vectors, and what a copy of each loses."""
+
+    vectors: Float32[np.ndarray, "h dim"]
+    strengths: Float32[np.ndarray, " h"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedItems:
+    """What one vector of a person found, best first.
+
+    Attributes:
+        rows: Row numbers.
+        scores: How well each matches.
+        ranks: What the order goes by: the scores, lowered by what was turned down.
+        by_vector: Whether a search found them, so that the scores are cosines with a vector of the person.
+
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    ranks: Float32[np.ndarray, " n"]
+    by_vector: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """One list, best first.
+
+    Attributes:
+        rows: Row numbers.
+        lists: Which list brought each.
+        scores: Its score there.
+        relevance: From 1 down to 0, never rising.
+
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    lists: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    relevance: Float32[np.ndarray, " n"]
+
+
+def found_for(
+    space: TasteSpace,
+    people: Float32[np.ndarray, "m dim"],
+    depth: int,
+    left_out: Int64[np.ndarray, " s"],
+    allowed: Int64[np.ndarray, " a"] | None,
+) -> list[RankedItems]:
+    """Search with each vector, `depth` items deep, rows that are left out not counted."""
+    if not len(people):
+        return []
+    if len(left_out) > _MOST_BESIDE:
+        allowed = np.setdiff1d(space.index.rows if allowed is None else allowed, left_out)
+    found = space.index.search(people, depth + min(len(left_out), _MOST_BESIDE), allowed=allowed)
+    kept = (found.rows != NO_ROW) & ~np.isin(found.rows, left_out)
+    lists = []
+    for rows, scores, good in zip(found.rows, found.scores, kept, strict=True):
+        lists.append(RankedItems(rows[good][:depth], scores[good][:depth], scores[good][:depth]))
+    return lists
+
+
+def popular_found(popular: PopularList, depth: int, left_out: Int64[np.ndarray, " s"]) -> RankedItems:
+    """Take the popular items as what one more vector found; their ranks fall evenly, as their order is what counts."""
+    good = ~np.isin(popular.rows, left_out)
+    rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
+    return RankedItems(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32), by_vector=False)
+
+
+def lowered(space: TasteSpace, lists: Sequence[RankedItems], turned: NegativeFeedback) -> list[RankedItems]:
+    """Lower what is like what was turned down, in all lists."""
+    if not len(turned.vectors):
+        return list(lists)
+    rows = np.unique(np.concatenate([one.rows for one in lists]))
+    likeness = unit(space.contents(rows)) @ turned.vectors.T
+    return [_lowered(one, likeness[np.searchsorted(rows, one.rows)], turned.strengths) for one in lists]
+
+
+def _lowered(
+    found: RankedItems, likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"]
+) -> RankedItems:
+    cosines = found.scores if found.by_vector else np.zeros_like(found.scores)
+    ranks = found.ranks - losses(likeness, strengths, cosines)
+    order = np.argsort(-ranks, kind="stable")
+    return RankedItems(found.rows[order], found.scores[order], ranks[order], found.by_vector)
+
+
+def blended_candidates(lists: Sequence[RankedItems], weights: Float32[np.ndarray, " m"], most: int) -> Candidates:
+    """Make one list of several, each item's relevance being where its rank lies between the ends of its own list."""
+    blended = blend([one.rows for one in lists], weights, most)
+    scores = np.zeros(len(blended), dtype=np.float32)
+    relevance = np.zeros(len(blended), dtype=np.float32)
+    for which, one in enumerate(lists):
+        here = blended.lists == which
+        places = blended.places[here]
+        scores[here] = one.scores[places]
+        relevance[here] = _between_ends(one.ranks)[places]
+    # Relevance must not rise along the list: without any wish for diversity its order is the order to show.
+    relevance = np.minimum.accumulate(relevance) if len(relevance) else relevance
+    return Candidates(blended.rows, blended.lists, scores, relevance)
+
+
+def mixed_candidates(
+    space: TasteSpace,
+    people: Float32[np.ndarray, "m dim"],
+    lists: Sequence[RankedItems],
+    share: float,
+    turned: NegativeFeedback,
+    most: int,
+) -> Candidates:
+    """Make one list by the scores of `mmrec.ranking.fading`, lowered by what was turned down.
+
+    Args:
+        space: Where the items lie.
+        people: Vectors that the lists were searched with.
+        lists: What each found, and at last what is popular, as `popular_found` gives it.
+        share: Share of the likeness in the scores.
+        turned: What the person turned down.
+        most: Items at most.
+
+    """
+    popular = lists[-1]
+    rows = np.unique(np.concatenate([one.rows for one in lists]))
+    near = space.vectors(rows) @ people.T
+    popularity = np.zeros(len(rows), dtype=np.float32)
+    popularity[np.searchsorted(rows, popular.rows)] = popular.scores
+    likeness = near.max(axis=1)
+    ranks = mixed(popularity, likeness, share)
+    by_past = mixed(np.zeros_like(popularity), likeness, share) >= ranks / 2
+    if len(turned.vectors):
+        ranks -= losses(unit(space.contents(rows)) @ turned.vectors.T, turned.strengths, share * likeness)
+    order = np.argsort(-ranks, kind="stable")[:most]
+    which = np.where(by_past, near.argmax(axis=1), len(people))
+    scores = np.where(by_past, likeness, popularity)
+    return Candidates(rows[order], which[order], scores[order], _between_ends(ranks[order]))
+
+
+def _between_ends(ranks: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    if not len(ranks):
+        return ranks
+    span = ranks[0] - ranks[-1]
+    return (ranks - ranks[-1]) / span if span > 0 else np.ones_like(ranks)
+
+
+MOST: Final = 3
+"""Reasons a list item has at most; more would explain nothing."""
+
+
+def reasons(
+    fusion: Fusion, person: Person, past: Float32[np.ndarray, "n dim"], items: Float32[np.ndarray, "m dim"]
+) -> list[tuple[Because, ...]]:
+    """Return for each item the liked items of the past that are most like it by content, each once.
+
+    An item that was rated below average is no reason, even where it counts a little for what is like it.
+
+    Args:
+        fusion: Knows the modalities of the vectors.
+        person: Whose past it is.
+        past: Fused vectors of the past's items, event by event.
+        items: Fused vectors of the items to explain.
+
+    """
+    good = person.past.weights > 0
+    if person.past.strengths is not None:
+        good &= ~(person.past.strengths < FAIR)
+    latest = {int(person.past.rows[place]): place for place in np.flatnonzero(good).tolist()}
+    against = set(person.turned_down.tolist())
+    places = np.array(sorted(place for row, place in latest.items() if row not in against), dtype=np.int64)
+    if not len(places):
+        return [()] * len(items)
+    likeness = unit(items) @ unit(past[places]).T
+    best = np.argsort(-likeness, axis=1, kind="stable")[:, :MOST]
+    return [
+        tuple(
+            _because(fusion, person, int(places[one]), past[places[one]], item)
+            for one in order.tolist()
+            if row[one] > 0
+        )
+        for item, row, order in zip(items, likeness, best, strict=True)
+    ]
+
+
+def _because(
+    fusion: Fusion, person: Person, place: int, past: Float32[np.ndarray, " dim"], item: Float32[np.ndarray, " dim"]
+) -> Because:
+    length = float(np.linalg.norm(past) * np.linalg.norm(item))
+    shares = {name: share / length for name, share in fusion.shares(past, item).items()}
+    return Because(person.ids[place], person.past.kinds[place], sum(shares.values()), shares)
+
 
 ENOUGH: Final = 3.0
 """Sum of weights from which a list is owed to the person alone: three views, two clicks, or one like.
@@ -55,7 +262,7 @@ class Placed:
 
     interests: Interests
     text: Float32[np.ndarray, " dim"] | None
-    turned: Turned
+    turned: NegativeFeedback
 
     @property
     def vectors(self) -> Float32[np.ndarray, "m dim"]:
@@ -79,7 +286,7 @@ def place(space: TasteSpace, person: Person, text: Float32[np.ndarray, " content
     wish = None if text is None else unit(space.model.items(np.array([-1], dtype=np.int64), text[None]))[0]
     against = (person.past.weights < 0).any()
     contents = space.contents(person.past.rows) if against else np.zeros((len(past), 0), dtype=np.float32)
-    return Placed(interests, wish, Turned(*turned_down(person.past, contents)))
+    return Placed(interests, wish, NegativeFeedback(*turned_down(person.past, contents)))
 
 
 def popular_share(person: Person, placed: Placed, fading: Fading | None = None) -> float:
@@ -100,7 +307,7 @@ def ranked(
     placed: Placed,
     popular: PopularList,
     allowed: Int64[np.ndarray, " a"] | None,
-    wishes: Wishes,
+    wishes: ListOptions,
     fading: Fading | None = None,
 ) -> tuple[Candidates, Int64[np.ndarray, " k"]]:
     """Return the candidates, and the places among them of those to show, in order; popular ones are the last list.
@@ -162,13 +369,13 @@ def _titled(snapshot: Snapshot, because: list[tuple[Because, ...]]) -> list[tupl
     return [tuple(replace(one, title=titles.get(one.id, "")) for one in some) for some in because]
 
 
-def _source(placed: Placed, which: int) -> Source:
+def _source(placed: Placed, which: int) -> CandidateSource:
     if which < len(placed.interests.vectors):
         return "taste"
     return "text" if which < len(placed.vectors) else "popular"
 
 
-def _recommended(hit: Hit, source: Source, which: int, because: tuple[Because, ...]) -> Recommended:
+def _recommended(hit: Hit, source: CandidateSource, which: int, because: tuple[Because, ...]) -> Recommended:
     return Recommended(
         hit.id,
         hit.score,

@@ -1,16 +1,20 @@
-"""A list for someone of whom nothing is known: what is popular lately, spread over what the catalog is about."""
+"""Lists of recently popular items, spread over the catalog, for users of whom little is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from mmrec.behaviour.popularity import Popular
 from mmrec.ranking.blend import blend
+from mmrec.snapshot import Snapshot
 from mmrec.unit import unit
 
-__all__ = ["CANDIDATES", "PopularList", "popular_list"]
+__all__ = ["CANDIDATES", "PopularList", "PopularLists", "popular_list"]
+
 
 CANDIDATES: Final = 300
 """Items that are spread: many lists long, and grouped in some milliseconds."""
@@ -81,3 +85,37 @@ def _groups(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
     from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - every command would load it
 
     return fcluster(linkage(units, "ward"), min(_CLUSTERS, len(units)), "maxclust").astype(np.int64) - 1
+
+
+_KEPT = 16
+
+
+class PopularLists:
+    """Popular lists by filter, for one snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Take the snapshot whose items are listed."""
+        self._snapshot = snapshot
+        self._made = lru_cache(maxsize=_KEPT)(self._make)
+
+    def read(self, popular: Popular, where: str | None) -> PopularList:
+        """Return the list for what is popular now, among the items that a filter lets pass."""
+        return self._made(popular, where)
+
+    def _make(self, popular: Popular, where: str | None) -> PopularList:
+        snapshot = self._snapshot
+        there = snapshot.live.rows
+        allowed = np.sort(there) if where is None else np.intersect1d(there, snapshot.items.rows(where))
+        rows = snapshot.items.rows_of(popular.ids)
+        known = [(rows[name], score) for name, score in zip(popular.ids, popular.scores, strict=True) if name in rows]
+        fit = np.isin([row for row, _ in known], allowed)
+        chosen = dict([pair for pair, good in zip(known, fit, strict=True) if good][:CANDIDATES])
+        wanted = [*chosen, *_sample(allowed).tolist()]
+        vectors = dict(zip(wanted, snapshot.vectors(wanted), strict=True))
+        return popular_list(chosen, _sample(allowed), vectors)
+
+
+def _sample(rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+    """As many rows as a list is made of, from all over the catalog."""
+    places = np.linspace(0, len(rows) - 1, min(CANDIDATES, len(rows)))
+    return rows[places.astype(np.int64)]

@@ -6,14 +6,11 @@ from threading import Lock
 
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
-from mmrec.recommending.answer import Recommendations
+from mmrec.recommending.answer import ListOptions, Recommendations
 from mmrec.recommending.list_for import hits_for, place, popular_share, ranked
-from mmrec.recommending.person import Did, Person, as_person
-from mmrec.recommending.popular_list import PopularList
-from mmrec.recommending.popular_lists import PopularLists
-from mmrec.recommending.store_events import StoreEvents
+from mmrec.recommending.person import Did, Person, StoreEvents, as_person
+from mmrec.recommending.popular_list import PopularList, PopularLists
 from mmrec.recommending.taste_space import TasteSpace, content_space
-from mmrec.recommending.wishes import Wishes
 from mmrec.snapshot import Snapshot
 
 __all__ = ["Recommender"]
@@ -41,7 +38,7 @@ class Recommender:
         self._ready: tuple[Snapshot, TasteSpace, PopularLists] | None = None
 
     def recommend(
-        self, user: str | None, history: Sequence[tuple[str, str]], text: str | None, wishes: Wishes
+        self, user: str | None, history: Sequence[tuple[str, str]], text: str | None, wishes: ListOptions
     ) -> Recommendations:
         """Make a list.
 

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.modality import Modality
 from mmrec.store.containment import move, refuse_links, remove, sweep_temporaries
 from mmrec.store.generations import Manifest, current, manifest, numbers
 from mmrec.store.items import ItemTable
@@ -24,6 +23,7 @@ from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.salvaged import disposable
 from mmrec.store.scratch import dead_folders, living_since, sweep
 from mmrec.store.tables import SMALL_ROWS, drop_rows, open_table, writing
+from mmrec.types import Modality
 
 __all__ = ["Collected", "Policy", "collect"]
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mmrec.errors import SpaceMismatchError, StoreError, UsageError
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.files import write_atomically
 from mmrec.store.layout import Layout
+from mmrec.types import Modality, Space
 
 __all__ = [
     "VECTOR_FIELD",

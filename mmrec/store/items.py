@@ -1,6 +1,7 @@
-"""The table of items. A row's Lance row id is the row number that indexes see; it stays for the item's life."""
+"""The item table. A row's Lance row id is the row number of indexes; it stays through updates."""
 
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import DamagedError, UsageError
-from mmrec.modality import Modality
 from mmrec.store.conditions import as_condition, mismatch, typed_names
 from mmrec.store.damage import reason_of
-from mmrec.store.item_schema import RESERVED
 from mmrec.store.keys import words_of
-from mmrec.store.stored_item import StoredField, StoredItem, as_fields, as_item
+from mmrec.store.stored_item import RESERVED, StoredField, StoredItem, as_fields, as_item
 from mmrec.store.tables import open_table, quoted
+from mmrec.types import Modality
 
-__all__ = ["ItemTable"]
+__all__ = ["ItemTable", "near_ids"]
+
 
 IDS_PER_QUERY = 1000
 
@@ -216,3 +217,19 @@ class ItemTable:
 
 def _after(version: int) -> str:
     return f"_row_last_updated_at_version > {int(version)}"
+
+
+MOST_CANDIDATES = 300
+"""Compared letter by letter; the table finds them by their beginning or end, so the cost is that of reading the ids."""
+
+
+def near_ids(items: ItemTable, wanted: str) -> list[str]:
+    """At most three ids like one that is not there, the likeliest first."""
+    half = max(1, len(wanted) // 2)
+    spelling, start, end = (quoted([text]) for text in (wanted.lower(), wanted[:half], wanted[-half:]))
+    filters = (f"lower(id) = {spelling}", f"starts_with(id, {start})", f"ends_with(id, {end})")
+    found = [name for where in filters for name in next(items.ids(where, limit=MOST_CANDIDATES), [])]
+    if not found:
+        found = next(items.ids(limit=MOST_CANDIDATES), [])
+    lowered = {name.lower(): name for name in found}
+    return [lowered[name] for name in get_close_matches(wanted.lower(), list(lowered), n=3, cutoff=0.6)]

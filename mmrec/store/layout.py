@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.errors import MissingStoreError, StoreError, UsageError
-from mmrec.spaces import Space
 from mmrec.store.containment import is_plain_name, refuse_links, sweep_temporaries
 from mmrec.store.files import write_atomically
 from mmrec.store.lock import commit_lock
+from mmrec.types import Space
 
 __all__ = ["EVENT_FILES", "FORMAT_VERSION", "SET_ASIDE", "Layout"]
 

@@ -1,13 +1,16 @@
-"""An item as it lies in the table."""
+"""An item as a row of the item table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mmrec.items import Value
-from mmrec.modality import Modality
+import pyarrow as pa
 
-__all__ = ["StoredField", "StoredItem", "as_fields", "as_item"]
+from mmrec.errors import UsageError
+from mmrec.types import Modality, Value
+
+__all__ = ["OWN_COLUMNS", "RESERVED", "StoredField", "StoredItem", "as_fields", "as_item", "item_schema"]
+
 
 _MODALITIES: Final = {str(modality): modality for modality in Modality}
 
@@ -71,3 +74,39 @@ def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
         )
         for entry in entries or ()
     )
+
+
+FIELD_TYPE = pa.struct(
+    [
+        ("modality", pa.string()),
+        ("column", pa.string()),
+        ("hash", pa.binary(16)),
+        ("uri", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+OWN_COLUMNS = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("mmrec_digest", pa.binary(16)),
+    pa.field("mmrec_text", pa.string()),
+    pa.field("mmrec_fields", pa.list_(FIELD_TYPE)),
+]
+RESERVED = frozenset(column.name for column in OWN_COLUMNS)
+"""Column names that metadata cannot have."""
+
+
+def item_schema(metadata: pa.Schema) -> pa.Schema:
+    """Columns of the table for a catalog's metadata. Raises UsageError for a name that the table cannot have."""
+    odd = [name for name in metadata.names if not _is_fit(name)]
+    if odd:
+        raise UsageError(
+            f"metadata column {odd[0]!r} cannot be stored: a name must not be 'id' or blank, begin with _row or mmrec_,"
+            " or have a dot, a backtick or a control character in it; rename it in the source or leave it out"
+        )
+    return pa.schema([*OWN_COLUMNS, *metadata])
+
+
+def _is_fit(name: str) -> bool:
+    reserved = name in RESERVED or name.startswith(("_row", "mmrec_"))
+    return bool(name.strip()) and name.isprintable() and not reserved and not set(name) & {".", "`"}

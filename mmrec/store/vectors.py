@@ -9,9 +9,9 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Float32, UInt64
 
 from mmrec.errors import StoreError
-from mmrec.spaces import Space
 from mmrec.store.keys import KeyIndex, as_words, words_of
 from mmrec.store.tables import append, open_table
+from mmrec.types import Space
 
 __all__ = ["VectorAppender", "VectorTable", "append_vectors"]
 

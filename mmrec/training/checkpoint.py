@@ -1,7 +1,8 @@
-"""The whole state of a training in one file, written beside its place and renamed into it."""
+"""Checkpoints of a training, and the running average of its weights."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,47 @@ from torch import Tensor, nn
 
 from indexers.atomic import atomic_path
 from mmrec.errors import UsageError
-from mmrec.training.average import Average, trained
 
-__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Average", "Checkpoint", "read_checkpoint", "trained", "write_checkpoint"]
+
+
+_SETTLING = 10
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights that ask for gradients, by name, each once."""
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+class Average:
+    """Exponential moving average of a module's trained parameters (Polyak and Juditsky, 1992)."""
+
+    def __init__(self, module: nn.Module, keep: float) -> None:
+        self.keep = keep
+        self.own = trained(module)
+        self.mean = {name: weight.detach().clone() for name, weight in self.own.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights of a step in; the first steps, which are far off, are forgotten faster."""
+        keep = min(self.keep, step / (step + _SETTLING))
+        torch._foreach_lerp_(list(self.mean.values()), list(self.own.values()), 1 - keep)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the mean in place of the weights for a while."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        held: dict[str, Tensor] = {name: weight.clone() for name, weight in self.own.items()}
+        for name, weight in self.own.items():
+            weight.copy_(self.mean[name])
+            self.mean[name] = held[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from mmrec.behaviour.splits import Split
 from mmrec.training.config import TrainingConfig
 from mmrec.training.loop import Loop, accelerator_for
 from mmrec.training.objective import loss_name
-from mmrec.training.task import task_of
-from mmrec.training.timing import seconds_for
-from mmrec.training.train import prepare
+from mmrec.training.processes import seconds_for
+from mmrec.training.train import prepare, task_of
 from mmrec.training.windows import Windows
 
 __all__ = ["Estimate", "estimate"]

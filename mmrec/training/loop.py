@@ -1,4 +1,4 @@
-"""The loop: epochs of steps on one or several devices and processes; `mmrec.training.course` leads them.
+"""The loop: epochs of steps on one or several devices and processes; `mmrec.training.trainer` leads them.
 
 It does not know what is trained on or where results go. Every step seeds torch anew, for each shard of its windows, so
 that a run that was interrupted draws the same numbers as one that was not, and two processes the same as one.
@@ -16,12 +16,11 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from mmrec.errors import UsageError
-from mmrec.training.average import Average
+from mmrec.training.checkpoint import Average
 from mmrec.training.config import TrainingConfig
-from mmrec.training.course import Course, Epoch, Progress
-from mmrec.training.objective import Objective
-from mmrec.training.processes import make_accelerator
-from mmrec.training.seeds import seed_torch
+from mmrec.training.objective import TowerObjective
+from mmrec.training.processes import make_accelerator, seed_torch
+from mmrec.training.trainer import Epoch, Progress, Trainer
 from mmrec.training.windows import Events, Windows, batch_of, batches, cut
 
 __all__ = ["Loop", "accelerator_for"]
@@ -42,7 +41,7 @@ class Loop:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: TowerObjective,
         events: Events,
         validate: Callable[[], float],
         config: TrainingConfig,
@@ -55,7 +54,7 @@ class Loop:
         self.prepared, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = Average(objective, config.average) if config.average else None
         inner: torch.optim.Optimizer = self.optimizer.optimizer
-        self.course = Course(objective, inner, accelerator, config, self.average)
+        self.course = Trainer(objective, inner, accelerator, config, self.average)
         self._liked = np.concatenate([[0], np.cumsum(events.liked)])
 
     @property
@@ -122,7 +121,7 @@ class Loop:
                 yield
 
 
-def _groups(objective: Objective, config: TrainingConfig) -> list[dict[str, object]]:
+def _groups(objective: TowerObjective, config: TrainingConfig) -> list[dict[str, object]]:
     named = list(objective.named_parameters())
     deltas = [weight for name, weight in named if name.endswith("items.delta")]
     matrices = [weight for name, weight in named if weight.ndim == 2 and not name.endswith("items.delta")]

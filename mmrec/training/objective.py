@@ -1,4 +1,4 @@
-"""What a step computes: from windows to the summed loss over the targets in them."""
+"""Losses of the user tower (full softmax, sampled softmax with logQ correction, gBCE) and its objective."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,82 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from mmrec.training.config import TrainingConfig
-from mmrec.training.losses.full_softmax import full_softmax
-from mmrec.training.losses.gbce import gbce, gbce_exponent
-from mmrec.training.losses.sampled_softmax import sampled_softmax
 from mmrec.training.windows import Batch
-from mmrec.users.readout import Read
-from mmrec.users.sequences import Sequences
+from mmrec.users.sequence_tower import Read, Sequences
 from mmrec.users.tower import Tower
 
-__all__ = ["Objective", "loss_name"]
+__all__ = ["TowerObjective", "full_softmax", "gbce", "gbce_exponent", "loss_name", "sampled_softmax"]
+
+
+def full_softmax(
+    people: Float[Tensor, "n dim"],
+    items: Float[Tensor, "m dim"],
+    targets: Int64[Tensor, " n"],
+    scale: Float[Tensor, ""],
+    smoothing: float = 0.0,
+) -> Float[Tensor, " n"]:
+    """Cross entropy of each target: ``-log softmax(scale * people @ items.T)[target]``.
+
+    Args:
+        people: Unit vectors.
+        items: Unit vectors of the items that may be met: none that training has not seen, or it would learn to push
+            away what is merely new.
+        targets: Place of the item that was met, in `items`.
+        scale: The inverse temperature.
+        smoothing: Share of the target that is spread over all items (label smoothing).
+
+    """
+    logits = (scale * people) @ items.T
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+
+
+def gbce_exponent(drawn: int, others: int, calibration: float) -> float:
+    """Exponent of the positive's probability: ``a (t (1 - 1/a) + 1/a)`` with ``a = drawn / others``.
+
+    1, plain binary cross entropy, for a calibration t of 0; the sampling rate itself for 1 (Petrov and Macdonald, 2023,
+    equation 17).
+    """
+    rate = min(1.0, drawn / max(1, others))
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def gbce(
+    positive: Float[Tensor, " n"], negative: Float[Tensor, "n k"], same: Bool[Tensor, "n k"], exponent: float
+) -> Float[Tensor, " n"]:
+    """Return ``-exponent log sigmoid(positive) - sum log(1 - sigmoid(negative))`` for each target.
+
+    Args:
+        positive: Score of each target.
+        negative: Its person's score of each item drawn, all items being equally likely.
+        same: Where the item drawn is the target itself; it counts for nothing.
+        exponent: As `gbce_exponent` gives it.
+
+    """
+    wrong = torch.nn.functional.softplus(negative).masked_fill(same, 0).sum(dim=1)
+    return exponent * torch.nn.functional.softplus(-positive) + wrong
+
+
+def sampled_softmax(
+    positive: Float[Tensor, " n"],
+    negative: Float[Tensor, "n k"],
+    log_expected: Float[Tensor, " k"],
+    same: Bool[Tensor, "n k"],
+) -> Float[Tensor, " n"]:
+    """Cross entropy of each target against sampled items, corrected by how often each is drawn (logQ).
+
+    ``exp(negative - log_expected)`` summed over the sample has the sum over all other items as its expectation, so the
+    loss tends to the full softmax as more are drawn (Bengio and Senecal, 2008; Yi et al., 2019, equation 3).
+
+    Args:
+        positive: Score of each target.
+        negative: Its person's score of each item drawn.
+        log_expected: Logarithm of how often each of them is expected in the sample.
+        same: Where the item drawn is the target itself; it is counted once, as the target.
+
+    """
+    corrected = (negative - log_expected).masked_fill(same, -torch.inf)
+    return torch.logsumexp(torch.cat([positive.unsqueeze(1), corrected], dim=1), dim=1) - positive
+
 
 _LARGEST_FULL = 50_000
 
@@ -39,7 +106,7 @@ class _Catalog:
         return places if self.drawn is None else torch.searchsorted(self.places, places)
 
 
-class Objective(nn.Module):
+class TowerObjective(nn.Module):
     """A tower, the whitened contents of the items that training knows, and the loss.
 
     No other item is part of any loss: one that training has not seen would be pushed away merely for being new.

@@ -1,15 +1,4 @@
-"""Training, from histories and contents to a model of people.
-
-    trained = train(split, contents, rows, config, folder)
-    trained.model        # a TowerModel, which is a mmrec.users.model.UserModel
-    trained.report       # epochs, the best one, NDCG@10 on validation, the curve
-
-`split` is a Split or all Histories there are; `contents` are fused content vectors and `rows` the row number of each,
-in any order, of all items that the histories name and of any others. The folder gets ``tower.safetensors`` and
-``tower.json`` (see `mmrec.users.tower_files`), ``curves.png``, ``tensorboard/``, and ``checkpoint.safetensors``, from
-which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
-call; all return the same, and one writes. `estimate` (in `mmrec.training.estimate`) says what it will cost.
-"""
+"""Train a user tower on histories and item contents."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -27,26 +16,69 @@ from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
 from mmrec.behaviour.splits import Split
 from mmrec.errors import UsageError
 from mmrec.training.config import TrainingConfig
-from mmrec.training.course import Epoch
-from mmrec.training.curves import Board, draw_curves
 from mmrec.training.loop import Loop, accelerator_for
-from mmrec.training.objective import Objective
-from mmrec.training.ranking import Ranking
-from mmrec.training.ranks import mean_ndcg
-from mmrec.training.task import Task, task_of
+from mmrec.training.objective import TowerObjective
+from mmrec.training.ranking import Ranking, mean_ndcg
+from mmrec.training.trainer import Board, Epoch, draw_curves
 from mmrec.training.windows import Events
-from mmrec.users.tower import Tower
-from mmrec.users.tower_files import save_tower
-from mmrec.users.tower_model import TowerModel
-from mmrec.users.whitening import fit_whitening
+from mmrec.users.item_tower import fit_whitening
+from mmrec.users.tower import Tower, TowerModel, save_tower
 
-__all__ = ["CHECKPOINT", "Report", "Trained", "prepare", "train"]
+__all__ = ["CHECKPOINT", "Trained", "TrainingReport", "TrainingTask", "prepare", "task_of", "train"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingTask:
+    """Histories to learn from, and events to predict.
+
+    Attributes:
+        train: What is learned from.
+        live: Histories with the events to predict in them.
+        validation: Places of these in `live`, ascending; what a person did before may be looked at.
+
+    """
+
+    train: Histories
+    live: Histories
+    validation: Int64[np.ndarray, " n"]
+
+
+def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
+    """Make a task of a split with validation events, or hold out each person's last event that speaks for its item.
+
+    At most `most` people are asked about, drawn by the seed. Of a split, only what may be learned from is held out: the
+    time split has no validation events of its own. Raises UsageError where there is nothing to learn from.
+    """
+    if isinstance(data, Split) and len(data.validation):
+        task = TrainingTask(data.train, data.live, data.validation)
+    else:
+        histories = data.train if isinstance(data, Split) else data
+        task = _held_out(histories, weights)
+    if not len(task.train.items) or (task.train.lengths < 2).all():
+        raise UsageError("There is nothing to learn from: nobody has two events. Import more of them.")
+    if len(task.validation) > most:
+        drawn = np.random.default_rng([seed, most]).choice(task.validation, most, replace=False)
+        task = TrainingTask(task.train, task.live, np.sort(drawn))
+    return task
+
+
+def _held_out(histories: Histories, weights: Mapping[str, float]) -> TrainingTask:
+    places = np.flatnonzero(histories.weights(weights, 1.0) > 0)
+    owners = histories.owners[places]
+    newest = np.append(owners[1:] != owners[:-1], np.ones(min(1, len(owners)), dtype=bool))
+    newest &= places - histories.offsets[owners] >= 2
+    held = places[newest]
+    first_held = histories.offsets[1:].copy()
+    first_held[histories.owners[held]] = held
+    before = np.arange(len(histories.items)) < first_held[histories.owners]
+    return TrainingTask(histories.keep(before), histories, held)
+
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TrainingReport:
     """How a training went.
 
     Attributes:
@@ -72,7 +104,7 @@ class Trained:
     """What came of it."""
 
     model: TowerModel
-    report: Report
+    report: TrainingReport
 
 
 def train(
@@ -119,11 +151,11 @@ def train(
         draw_curves(curve, folder / "curves.png")
     accelerator.wait_for_everyone()
     known, lengths, at = len(model.tower.items.rows), task.train.lengths, loop.at
-    return Trained(model, Report(tuple(curve), at.best_epoch, at.best, known, len(lengths), int(lengths.sum())))
+    return Trained(model, TrainingReport(tuple(curve), at.best_epoch, at.best, known, len(lengths), int(lengths.sum())))
 
 
 def prepare(
-    task: Task,
+    task: TrainingTask,
     contents: Float32[np.ndarray, "items content"],
     rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
@@ -142,7 +174,7 @@ def prepare(
     own = contents[np.searchsorted(rows, known)]
     tower = Tower(sizes, torch.from_numpy(known), fit_whitening(own, sizes.white) if sizes.content else None)
     white = tower.items.whiten(torch.from_numpy(own)) if sizes.content else None
-    objective = Objective(tower, white, torch.from_numpy(counts), config)
+    objective = TowerObjective(tower, white, torch.from_numpy(counts), config)
     asked = Ranking(
         Events.of(task.live, rows, kinds, weights),
         task.validation,
@@ -153,7 +185,7 @@ def prepare(
     return Loop(objective, learned, lambda: mean_ndcg(asked.ranks(tower)), config, accelerator)
 
 
-def _check_items(task: Task, rows: Int64[np.ndarray, " items"]) -> None:
+def _check_items(task: TrainingTask, rows: Int64[np.ndarray, " items"]) -> None:
     if (rows[1:] == rows[:-1]).any():
         raise UsageError("Two items have one row number; each item may be given once.")
     missing = np.setdiff1d(np.concatenate([task.train.items, task.live.items]), rows)
@@ -165,7 +197,7 @@ def _check_items(task: Task, rows: Int64[np.ndarray, " items"]) -> None:
 
 
 def _fingerprint(
-    task: Task,
+    task: TrainingTask,
     contents: Float32[np.ndarray, "items content"],
     rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,

@@ -1,18 +1,159 @@
-"""People as unit vectors: a causal Transformer over the vectors of the items that they met."""
+"""User tower: a causal Transformer over item vectors, event kinds and time gaps; one or several unit vectors."""
+
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mmrec.users.dropout import Dropout
 from mmrec.users.rating_levels import RATING_LEVELS
-from mmrec.users.readout import Read, Readout
-from mmrec.users.sequences import Sequences
-from mmrec.users.spread import spread
-from mmrec.users.time_buckets import TIME_BUCKETS, time_buckets
 from mmrec.users.tower_config import TowerConfig
 
-__all__ = ["SequenceTower"]
+__all__ = ["TIME_BUCKETS", "Dropout", "Read", "Readout", "SequenceTower", "Sequences", "spread", "time_buckets"]
+
+
+_STEPS = 256
+
+
+class Dropout(nn.Module):
+    """Sets a share of the numbers to zero while training, and scales what is left to the same mean.
+
+    The share is rounded to the next 256th. Torch draws each number's fate from a generator that gives one at a time;
+    eight bytes of one draw decide eight.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.out_of_256 = min(round(share * _STEPS), _STEPS - 1)
+
+    def forward(self, values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Drop some values; all are kept outside training."""
+        if not self.training or not self.out_of_256:
+            return values
+        draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
+        draws.random_(-(2**63), None)  # None: to the end of what 64 bits hold
+        kept = draws.view(torch.uint8)[: values.numel()].view(values.shape) >= self.out_of_256
+        return values * kept * (_STEPS / (_STEPS - self.out_of_256))
+
+
+_SHARPEST = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """What is known of each person after each event.
+
+    Attributes:
+        vectors: Unit vectors.
+        log_shares: Logarithm of each vector's share in the person.
+        short: How much of each vector is owed to the short-term path, 0 to 1.
+
+    """
+
+    vectors: Float[Tensor, "b l m dim"]
+    log_shares: Float[Tensor, "b l m"]
+    short: Float[Tensor, "b l m"]
+
+
+class Readout(nn.Module):
+    """Mixes two unit vectors by a learned gate.
+
+    The short-term path is the Transformer's state at the newest event. The long-term path is a weighted mean of the
+    vectors of everything liked in the window, which no order and no newest event decides; each interest weighs by a
+    query of its own. As both are unit vectors, the gate is the share.
+    """
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.interests = config.interests
+        self.short = nn.Linear(config.width, config.interests * config.dim)
+        self.weigh = nn.Linear(config.width, config.interests)
+        self.gate = nn.Linear(config.width, config.interests)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
+        self.share = nn.Linear(config.width, config.interests) if config.interests > 1 else None
+
+    def forward(
+        self, state: Float[Tensor, "b l width"], vectors: Float[Tensor, "b l dim"], liked: Bool[Tensor, "b l"]
+    ) -> Read:
+        """Read vectors out after each event."""
+        batch, length, dim = vectors.shape
+        short = self.short(state).view(batch, length, self.interests, dim)
+        # Bounded, so that running sums need no maximum, which would be that of events to come.
+        weights = torch.exp(_SHARPEST * torch.tanh(self.weigh(state) / _SHARPEST)) * liked.unsqueeze(2)
+        long = (weights.unsqueeze(3) * vectors.unsqueeze(2)).cumsum(dim=1)
+        gate = torch.sigmoid(self.gate(state))
+        mixed = gate.unsqueeze(3) * _unit(short) + (1 - gate).unsqueeze(3) * _unit(long)
+        shares = torch.zeros_like(gate) if self.share is None else torch.log_softmax(self.share(state), dim=2)
+        return Read(_unit(mixed), shares, gate)
+
+
+def _unit(vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
+    return nn.functional.normalize(vectors, dim=-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequences:
+    """Events of several people, oldest first, padded at the end; what the padding holds does not matter.
+
+    Attributes:
+        vectors: Unit vector of each event's item.
+        kinds: Code of each event's kind, 0 for one that is not known.
+        liked: Whether the event's kind speaks for its item, however it was rated.
+        times: When it was, microseconds since 1970 in UTC.
+        asked: When the question was put that is answered after this event: in training the time of the next event, in
+            service, for the last one, now.
+        ratings: Level of each event's rating, 0 where it is none.
+
+    """
+
+    vectors: Float[Tensor, "b l dim"]
+    kinds: Int64[Tensor, "b l"]
+    liked: Bool[Tensor, "b l"]
+    times: Int64[Tensor, "b l"]
+    asked: Int64[Tensor, "b l"]
+    ratings: Int64[Tensor, "b l"]
+
+
+class _Spread(torch.autograd.Function):
+    """Torch's own gradient of an embedding takes twenty times as long where many places share few numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, places: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own context
+        ctx.save_for_backward(places)
+        ctx.size = table.shape[1]
+        flat = places.reshape(-1)
+        out = table.new_empty(places.shape[0], len(table), *places.shape[1:])
+        for head, numbers in enumerate(table):
+            out[:, head] = numbers.index_select(0, flat).view(places.shape)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        (places,) = ctx.saved_tensors
+        flat = places.reshape(-1)
+        sums = gradient.new_zeros(gradient.shape[1], ctx.size)
+        for head in range(len(sums)):
+            sums[head].scatter_add_(0, flat, gradient[:, head].reshape(-1))
+        return sums, None
+
+
+def spread(table: Float[Tensor, "heads n"], places: Int64[Tensor, "b l l"]) -> Float[Tensor, "b heads l l"]:
+    """Return ``table[:, places]``, with the heads behind the batch."""
+    spreaded: Tensor = _Spread.apply(table, places)  # type: ignore[no-untyped-call]
+    return spreaded
+
+
+TIME_BUCKETS: Final = 32
+"""Under a second, then doubling: the last begins at 68 years."""
+
+
+def time_buckets(spans: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """Bucket of each length of time in microseconds; below 0 counts as none at all."""
+    seconds = spans.clamp(min=0).to(torch.float32) / 1e6
+    # The smallest step over 1 keeps whole powers of two from rounding into the bucket below.
+    return torch.log2((seconds + 1) * (1 + 1e-6)).to(torch.int64).clamp(max=TIME_BUCKETS - 1)
 
 
 class SequenceTower(nn.Module):

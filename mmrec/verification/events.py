@@ -5,8 +5,8 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
+from mmrec.behaviour.database.dialects import faults_of_sqlite, write_ahead_log
 from mmrec.behaviour.database.salvage import salvage_sqlite
-from mmrec.behaviour.database.sqlite import faults_of_sqlite, write_ahead_log
 from mmrec.behaviour.log import open_log
 from mmrec.errors import DamagedError
 from mmrec.event_log import Noted, note_of, noted, shortfall, write_note
@@ -14,12 +14,12 @@ from mmrec.store.damage import reading
 from mmrec.store.files import sync_file
 from mmrec.store.layout import Layout
 from mmrec.store.salvaged import KEEP
-from mmrec.verification.findings import Report
+from mmrec.verification.findings import VerificationReport
 
 __all__ = ["check_events", "mend_events"]
 
 
-def check_events(report: Report, layout: Layout) -> None:
+def check_events(report: VerificationReport, layout: Layout) -> None:
     """Check the store's own log: integrity, references, write-ahead log, and how much it must hold at least.
 
     SQLite keeps no checksums of its pages: a change within the text of an event that no index holds is not seen.
@@ -46,7 +46,7 @@ def check_events(report: Report, layout: Layout) -> None:
 
 def mend_events(layout: Layout) -> list[str]:
     """Put what can be read of a damaged log in its place. Hold the commit lock. Returns what was done."""
-    report = Report(layout.root)
+    report = VerificationReport(layout.root)
     check_events(report, layout)
     if not report.findings:
         return []

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmrec.errors import DamagedError, MmrecError, UnreadableError
 from mmrec.store.damage import reading
 
-__all__ = ["Finding", "Report"]
+__all__ = ["Finding", "VerificationReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Finding:
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """What was checked, and what was found.
 
     Attributes:

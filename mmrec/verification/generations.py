@@ -1,22 +1,32 @@
-"""Checks of generations: every file against its checksum, and of the current one all that it was published for."""
+"""Verify generations: file checksums, counts, and that items, content vectors and fused vectors belong together."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from indexers.recall import Recall
-from mmrec.generation.checks import array_faults, good_enough, measure_search, shortfall
-from mmrec.generation.generation import INDEX, Generation, open_folder
-from mmrec.generation.taste import TASTE_INDEX, pairing_fault
-from mmrec.store.checksums import sha256_of
-from mmrec.store.generations import Manifest, current, manifest, numbers
-from mmrec.store.layout import Layout
-from mmrec.verification.findings import Report
+import numpy as np
+from jaxtyping import Int64
 
-__all__ = ["check_current", "check_files", "check_others"]
+from indexers.recall import Recall
+from mmrec.fusion.blocks import Block
+from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
+from mmrec.generation.fuse import open_tables
+from mmrec.generation.generation import INDEX, Generation, open_folder
+from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault
+from mmrec.store.damage import sha256_of
+from mmrec.store.generations import Manifest, current, manifest, numbers
+from mmrec.store.items import ItemTable
+from mmrec.store.keys import KeyIndex, as_words
+from mmrec.store.layout import Layout
+from mmrec.store.vectors import VectorTable
+from mmrec.verification.findings import VerificationReport
+
+__all__ = ["check_current", "check_generation_files", "check_others", "check_pairing"]
+
 
 MANIFEST = "manifest.json"
 
 
-def check_current(report: Report, layout: Layout, seed: int) -> Generation | None:
+def check_current(report: VerificationReport, layout: Layout, seed: int) -> Generation | None:
     """Check the generation that answers queries. Returns it where it can be opened."""
     number = None
     with report.guarded("store", layout.current):
@@ -27,7 +37,7 @@ def check_current(report: Report, layout: Layout, seed: int) -> Generation | Non
     if number is None:
         return None
     folder = layout.generations / str(number)
-    made = check_files(report, layout, number)
+    made = check_generation_files(report, layout, number)
     generation = None
     with report.guarded("checksum", folder):
         generation = open_folder(folder, made) if made else None
@@ -43,20 +53,20 @@ def check_current(report: Report, layout: Layout, seed: int) -> Generation | Non
     return generation
 
 
-def check_others(report: Report, layout: Layout) -> None:
+def check_others(report: VerificationReport, layout: Layout) -> None:
     """Check that every other generation could be gone back to."""
     with report.guarded("store", layout.current):
         now = current(layout)
         folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
         taken = sorted(int(folder.name) for folder in folders if folder.name.isdigit())
         for number in [number for number in taken if number != now]:
-            made = check_files(report, layout, number)
+            made = check_generation_files(report, layout, number)
             if made and INDEX in made.sha256:
                 _check_sum(report, layout.generations / str(number) / INDEX, made.sha256[INDEX])
         report.checked["generations"] = len(taken)
 
 
-def check_files(report: Report, layout: Layout, number: int) -> Manifest | None:
+def check_generation_files(report: VerificationReport, layout: Layout, number: int) -> Manifest | None:
     """Check a generation's manifest and files; the index is left to who opens it. Returns the manifest."""
     folder = layout.generations / str(number)
     with report.guarded("manifest", folder / MANIFEST):
@@ -71,13 +81,13 @@ def check_files(report: Report, layout: Layout, number: int) -> Manifest | None:
     return None
 
 
-def _check_sum(report: Report, path: Path, digest: str) -> None:
+def _check_sum(report: VerificationReport, path: Path, digest: str) -> None:
     with report.guarded("checksum", path):
         if sha256_of(path, again=True) != digest:
             report.add("checksum", path, "it is not the file that was published: its SHA-256 is another")
 
 
-def _check_fusion(report: Report, layout: Layout, generation: Generation, folder: Path) -> None:
+def _check_fusion(report: VerificationReport, layout: Layout, generation: Generation, folder: Path) -> None:
     """The manifest and the fusion name the same spaces and weights."""
     made, blocks = generation.manifest, generation.fusion.blocks
     tables = {layout.vectors(block.space).name for block in blocks}
@@ -86,7 +96,7 @@ def _check_fusion(report: Report, layout: Layout, generation: Generation, folder
         report.add("fingerprint", folder, what)
 
 
-def _check_search(report: Report, generation: Generation, seed: int) -> None:
+def _check_search(report: VerificationReport, generation: Generation, seed: int) -> None:
     """The index finds what exact search finds, and so does that of the tower, which places the items where they are."""
     rows, taste = generation.rows, generation.taste
     measured = measure_search(generation.index, rows, generation.vectors, seed)
@@ -103,7 +113,7 @@ def _check_search(report: Report, generation: Generation, seed: int) -> None:
     _report_recall(report, measured, generation.folder / TASTE_INDEX)
 
 
-def _report_recall(report: Report, measured: Recall, path: Path) -> None:
+def _report_recall(report: VerificationReport, measured: Recall, path: Path) -> None:
     if not good_enough(measured):
         what = (
             f"the index finds {measured.self_query:.0%} of a sample of items by their own vectors and "
@@ -112,3 +122,86 @@ def _report_recall(report: Report, measured: Recall, path: Path) -> None:
         report.add("recall", path, what)
     elif said := shortfall(measured, f"the index {path}", ""):
         report.notes.append(said)
+
+
+FULL_BELOW = 100_000
+SAMPLE = 20_000
+NAMED = 3
+
+
+def check_pairing(
+    report: VerificationReport,
+    layout: Layout,
+    generation: Generation,
+    bad: set[tuple[str, bytes]],
+    *,
+    full: bool,
+    seed: int,
+) -> Int64[np.ndarray, " w"]:
+    """Check that contents have vectors, and items those of their contents.
+
+    Args:
+        report: Where findings go.
+        layout: The store.
+        generation: The current one.
+        bad: Modality and hash of the contents in quarantine, which need no vector.
+        full: Compare all items also where there are more than `FULL_BELOW`.
+        seed: Of the sample that is compared otherwise.
+
+    Returns:
+        Rows of the items whose vectors are not those of their contents.
+
+    """
+    wrong = np.empty(0, dtype=np.int64)
+    with report.guarded("pairing", layout.items, report.mend, report.index):
+        items = ItemTable(layout.items)
+        made = generation.manifest
+        if items.version < made.items_version:
+            what = f"it is at version {items.version}, and generation {made.number} was built from {made.items_version}"
+            report.add("count", layout.items, what, report.mend, report.index)
+            return wrong
+        tables = open_tables(layout, generation.fusion.blocks)
+        lacking = _check_contents(report, layout, items, tables, bad)
+        sample = None if full or len(items) <= FULL_BELOW else SAMPLE
+        report.checked["paired"], differing = mispaired(generation, items, tables, sample, seed)
+        wrong = np.setdiff1d(differing, lacking)
+        absent = wrong[generation.find(wrong) < 0]
+        folder = layout.generations / str(made.number)
+        if len(absent):
+            what = f"{len(absent):,} items have no vector in it: {_ids(items, absent)}"
+            report.add("pairing", folder, what)
+        if len(wrong) > len(absent):
+            others = np.setdiff1d(wrong, absent)
+            what = f"{len(others):,} items have other vectors in it than their contents: {_ids(items, others)}"
+            report.add("pairing", folder, what, report.mend, report.index)
+    return wrong
+
+
+def _check_contents(
+    report: VerificationReport,
+    layout: Layout,
+    items: ItemTable,
+    tables: Mapping[Block, VectorTable],
+    bad: set[tuple[str, bytes]],
+) -> Int64[np.ndarray, " n"]:
+    """Report contents without a vector that are not in quarantine. Returns all rows that lack a vector."""
+    lacking = [np.empty(0, dtype=np.int64)]
+    report.checked["contents"] = 0
+    for block, table in tables.items():
+        known = KeyIndex(as_words([key for modality, key in bad if modality == block.modality]))
+        rows = [np.empty(0, dtype=np.int64)]
+        for owners, keys in items.content_keys(block.modality):
+            report.checked["contents"] += len(keys)
+            missing = ~table.has_keys(keys)
+            lacking.append(owners[missing])
+            rows.append(owners[missing][known.find(keys[missing]) < 0])
+        dangling = np.concatenate(rows)
+        if len(dangling):
+            what = f"{len(dangling):,} contents have no vector: {_ids(items, np.unique(dangling))}"
+            report.add("content", layout.vectors(block.space), what, report.index)
+    return np.unique(np.concatenate(lacking))
+
+
+def _ids(items: ItemTable, rows: Sequence[int] | Int64[np.ndarray, " n"]) -> str:
+    found = items.by_row([int(row) for row in rows[:NAMED]])
+    return ", ".join(repr(item.id) for item in found.values()) + (", ..." if len(rows) > NAMED else "")

@@ -1,40 +1,37 @@
-"""Mending a store: what is damaged is set aside, what can be read is kept, and the generation is built anew.
-
-Contents that lost their vector are encoded by the next ``mmrec index``; everything else needs no source.
-"""
+"""Repair a store: set damaged files aside, keep what can be read, and rebuild the generation."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64
 
-from mmrec.errors import StoreError, UsageError
+from mmrec.errors import StoreError, UnreadableError, UsageError
+from mmrec.fusion.files import load_fusion
+from mmrec.fusion.fusion import Fusion
 from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import block_contents
-from mmrec.generation.generation import Generation, open_folder
-from mmrec.generation.recipe import Recipe
-from mmrec.modality import Modality
-from mmrec.spaces import Space
-from mmrec.store.generations import manifest
+from mmrec.generation.generation import FUSION, Generation, open_folder
+from mmrec.generation.recipe import Recipe, recipe_like, spaces_of
+from mmrec.store.damage import check_files, reading, sha256_of
+from mmrec.store.generations import Manifest, current, manifest
 from mmrec.store.items import ItemTable
 from mmrec.store.keys import KeyIndex, as_words, words_of
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import opens
 from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.store.quarantine import quarantined
 from mmrec.store.salvaged import set_aside
-from mmrec.store.tables import open_table
+from mmrec.store.tables import open_table, opens
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Modality, Space
 from mmrec.verification.events import mend_events
-from mmrec.verification.findings import Report
-from mmrec.verification.generations import check_current, check_files
-from mmrec.verification.pairing import check_pairing
-from mmrec.verification.recipe import Told, recipe_of
+from mmrec.verification.findings import VerificationReport
+from mmrec.verification.generations import check_current, check_generation_files, check_pairing
 from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage
 from mmrec.verification.tables import (
     check_items,
@@ -45,7 +42,91 @@ from mmrec.verification.tables import (
     first_good_vectors,
 )
 
-__all__ = ["Mended", "mend_store"]
+__all__ = ["Mended", "RecoveredRecipe", "mend_store", "recipe_of"]
+
+
+if TYPE_CHECKING:
+    import mmrec.users.tower
+
+
+PACKAGED = "packaged"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecoveredRecipe:
+    """What is still known of how a store's generations were made.
+
+    Attributes:
+        recipe: How to make another.
+        fusion: Theirs; None where none can be read.
+        tower: What was trained on the vectors of that fusion, if anything was and can be read.
+
+    """
+
+    recipe: Recipe
+    fusion: Fusion | None = None
+    tower: "mmrec.users.tower.TowerModel | None" = None
+
+
+def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> RecoveredRecipe:
+    """Read the recipe, the fusion and the tower of the current generation, or of the newest that can be read.
+
+    Without any, `spaces` is asked for the spaces of the encoders that a manifest names, or of the packaged ones.
+    """
+    told: list[Manifest] = []
+    for number in _newest_first(layout):
+        try:
+            with reading(layout.generations):
+                made = manifest(layout, number)
+                told.append(made)
+                folder = layout.generations / str(number)
+                if sha256_of(folder / FUSION, again=True) == made.sha256.get(FUSION):
+                    fusion = load_fusion(folder / FUSION)
+                    return RecoveredRecipe(
+                        recipe_like(made, spaces_of(fusion)), fusion, _tower(layout, made.sha256[FUSION])
+                    )
+        except StoreError:
+            continue
+    encoders = told[0].encoders if told else PACKAGED
+    return RecoveredRecipe(recipe_like(told[0], spaces(encoders)) if told else Recipe(spaces(encoders), {}, encoders))
+
+
+def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower.TowerModel | None":
+    """The newest tower that is whole and has learned from the vectors of a fusion, given by its checksum."""
+    from mmrec.users.tower import CONFIG, WEIGHTS, load_tower  # noqa: PLC0415 - most stores need no torch here
+
+    for number in _newest_first(layout):
+        folder = layout.generations / str(number)
+        if not (folder / WEIGHTS).is_file():
+            continue
+        try:
+            sums = _sums(layout, number)
+            if sums.get(FUSION, sha256_of(folder / FUSION)) == fusion:
+                check_files({folder / name: sums[name] for name in (CONFIG, WEIGHTS) if name in sums})
+                return load_tower(folder)
+        except StoreError:
+            continue
+    return None
+
+
+def _sums(layout: Layout, number: int) -> Mapping[str, str]:
+    """The checksums of a generation's files; none where its manifest is damaged."""
+    try:
+        return manifest(layout, number).sha256
+    except UnreadableError:
+        raise
+    except StoreError:
+        return {}
+
+
+def _newest_first(layout: Layout) -> list[int]:
+    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
+    taken = sorted((int(folder.name) for folder in folders if folder.name.isdigit()), reverse=True)
+    try:
+        now = current(layout)
+    except (StoreError, OSError):
+        return taken
+    return sorted(taken, key=lambda number: number != now)
 
 
 @dataclass
@@ -105,7 +186,7 @@ def _mend_root(layout: Layout, mended: Mended) -> None:
 
 
 def _mend_quarantine(layout: Layout, mended: Mended) -> None:
-    damaged = check_sums(Report(layout.root), layout, layout.quarantine)
+    damaged = check_sums(VerificationReport(layout.root), layout, layout.quarantine)
     if damaged or _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
         set_aside(layout, layout.quarantine)
         mended.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
@@ -113,7 +194,7 @@ def _mend_quarantine(layout: Layout, mended: Mended) -> None:
 
 def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
     """Keep what can be read, is whole and is there once."""
-    damaged = check_sums(Report(layout.root), layout, path)
+    damaged = check_sums(VerificationReport(layout.root), layout, path)
     kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
     if "fingerprint" in kinds:
         set_aside(layout, path)
@@ -129,7 +210,7 @@ def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
 
 def _mend_items(layout: Layout, mended: Mended) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
-    damaged = check_sums(Report(layout.root), layout, layout.items)
+    damaged = check_sums(VerificationReport(layout.root), layout, layout.items)
     kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
     replaced = bool(kinds & {"store", "count"} or damaged)
     if replaced:
@@ -173,7 +254,7 @@ def _replace(layout: Layout, path: Path, mended: Mended, *, keep: bool = True) -
 def _mend_generations(layout: Layout, mended: Mended) -> bool:
     """Set aside what is damaged. Returns whether a whole generation is left and current."""
     bad = {(entry.modality or "", entry.hash) for entry in quarantined(layout.quarantine) if entry.hash}
-    report = Report(layout.root)
+    report = VerificationReport(layout.root)
     generation = check_current(report, layout, seed=0)
     if generation is not None and report.sound:
         wrong = check_pairing(report, layout, generation, bad, full=True, seed=0)
@@ -190,9 +271,9 @@ def _mend_generations(layout: Layout, mended: Mended) -> bool:
     return whole
 
 
-def _check_whole(layout: Layout, folder: Path, report: Report) -> None:
+def _check_whole(layout: Layout, folder: Path, report: VerificationReport) -> None:
     """Check a generation that is not current as if it were."""
-    made = check_files(report, layout, int(folder.name))
+    made = check_generation_files(report, layout, int(folder.name))
     with report.guarded("checksum", folder):
         if made:
             open_folder(folder, made)
@@ -215,7 +296,7 @@ def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " 
     return contents.find(words_of(batch.column("hash"))) < 0
 
 
-def _rebuild(layout: Layout, told: Told, mended: Mended) -> None:
+def _rebuild(layout: Layout, told: RecoveredRecipe, mended: Mended) -> None:
     """Build a generation from the items and vectors there are. Raises StoreError where its checks fail."""
     layout.current.unlink(missing_ok=True)
     if told.fusion is None and _lacks_vectors(layout, told.recipe):
@@ -249,7 +330,7 @@ def _generation_folders(layout: Layout) -> list[Path]:
     return sorted(folder for folder in folders if folder.name.isdigit())
 
 
-def _kinds(layout: Layout, check: Callable[[Report], object]) -> set[str]:
-    report = Report(layout.root)
+def _kinds(layout: Layout, check: Callable[[VerificationReport], object]) -> set[str]:
+    report = VerificationReport(layout.root)
     check(report)
     return {finding.check for finding in report.findings}

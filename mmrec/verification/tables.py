@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
-from mmrec.modality import Modality
-from mmrec.store.item_schema import OWN_COLUMNS
 from mmrec.store.keys import as_words, words_of
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import altered
 from mmrec.store.quarantine import quarantined
-from mmrec.store.tables import open_table
-from mmrec.verification.findings import Report
+from mmrec.store.stored_item import OWN_COLUMNS
+from mmrec.store.tables import altered, open_table
+from mmrec.types import Modality
+from mmrec.verification.findings import VerificationReport
 
 __all__ = ["check_items", "check_quarantine", "check_sums", "check_vectors", "first_good_items", "first_good_vectors"]
 
@@ -31,7 +30,7 @@ LENGTH_TOLERANCE = 2e-3
 NAMED = 3
 
 
-def check_items(report: Report, path: Path) -> None:
+def check_items(report: VerificationReport, path: Path) -> None:
     """Read all items: ids there and unique, fields that can be understood."""
     with report.guarded("store", path, report.mend, report.index):
         table = open_table(path)
@@ -63,7 +62,7 @@ def check_items(report: Report, path: Path) -> None:
             _name_doubled(report, path, table, repeated)
 
 
-def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
+def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Path]:
     """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
     damaged: set[Path] = set()
     with report.guarded("store", path, report.mend, report.index):
@@ -74,7 +73,7 @@ def check_sums(report: Report, layout: Layout, path: Path) -> set[Path]:
     return damaged
 
 
-def check_vectors(report: Report, path: Path) -> None:
+def check_vectors(report: VerificationReport, path: Path) -> None:
     """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
     with report.guarded("store", path, report.mend, report.index):
         table = open_table(path)
@@ -155,7 +154,7 @@ def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
     return there & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
 
 
-def check_quarantine(report: Report, path: Path) -> set[tuple[str, bytes]]:
+def check_quarantine(report: VerificationReport, path: Path) -> set[tuple[str, bytes]]:
     """Read the quarantine. Returns the modality and hash of every content in it."""
     with report.guarded("store", path, report.mend, report.index):
         entries = quarantined(path)
@@ -179,7 +178,7 @@ def _repeated(words: UInt64[np.ndarray, "n 2"]) -> set[bytes]:
     return {row.tobytes() for row in ordered[1:][same]}
 
 
-def _name_doubled(report: Report, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
+def _name_doubled(report: VerificationReport, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
     names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
     shown = ", ".join(repr(name) for name in names[:NAMED])
     what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"

@@ -6,13 +6,12 @@ from contextlib import suppress
 from mmrec.errors import StoreError
 from mmrec.store.generations import current, manifest, numbers
 from mmrec.store.layout import Layout
-from mmrec.store.ledger import readable
 from mmrec.store.salvaged import KEEP, disposable, kept_aside
 from mmrec.store.scratch import living_since
+from mmrec.store.tables import readable
 from mmrec.verification.events import check_events
-from mmrec.verification.findings import Report
-from mmrec.verification.generations import check_current, check_others
-from mmrec.verification.pairing import check_pairing
+from mmrec.verification.findings import VerificationReport
+from mmrec.verification.generations import check_current, check_others, check_pairing
 from mmrec.verification.tables import check_items, check_quarantine, check_sums, check_vectors
 
 __all__ = ["verify_store"]
@@ -20,7 +19,7 @@ __all__ = ["verify_store"]
 PACKAGED = "packaged"
 
 
-def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report:
+def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> VerificationReport:
     """Check checksums, counts, pairing, fingerprints, contents and recall. Nothing is changed.
 
     Memory is bounded: 16 bytes an item and a content, beside the pages of files that are mapped.
@@ -37,7 +36,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
 
     """
     started = time.perf_counter()
-    report = Report(layout.root)
+    report = VerificationReport(layout.root)
     _check_root(report, layout)
     if _note_unborn(report, layout):
         check_events(report, layout)
@@ -65,7 +64,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Report
     return report
 
 
-def _check_root(report: Report, layout: Layout) -> None:
+def _check_root(report: VerificationReport, layout: Layout) -> None:
     layout.check_links()
     try:
         layout.check()
@@ -75,7 +74,7 @@ def _check_root(report: Report, layout: Layout) -> None:
         report.add("store", layout.root / "store.json", str(error))
 
 
-def _check_encoders(report: Report, layout: Layout) -> None:
+def _check_encoders(report: VerificationReport, layout: Layout) -> None:
     """Note manifests that name encoders where a store's own never are: they were forged, or copied with the store."""
     named = {}
     for number in numbers(layout):
@@ -96,7 +95,7 @@ def _check_encoders(report: Report, layout: Layout) -> None:
             report.add("manifest", where, what, move if number == now else drop)
 
 
-def _note_unborn(report: Report, layout: Layout) -> bool:
+def _note_unborn(report: VerificationReport, layout: Layout) -> bool:
     """Say how far a store is of which nothing was published yet. Returns whether it is one."""
     folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
     if layout.current.exists() or any(folder.name.isdigit() for folder in folders) or not report.sound:
@@ -110,7 +109,7 @@ def _note_unborn(report: Report, layout: Layout) -> bool:
     return True
 
 
-def _note_leftovers(report: Report, layout: Layout) -> None:
+def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
     left = sum(path.is_dir() for path in layout.staging.iterdir()) if layout.staging.is_dir() else 0
     if left:
         report.notes.append(

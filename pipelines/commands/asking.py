@@ -1,13 +1,16 @@
-"""Commands that ask a store: by text, picture, sound or item."""
+"""Commands that query a store: search, similar, show, list, recommend, compare."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import mmrec
 from pipelines import grammar, options
+from pipelines.commands.events import EventsOption
 
 __all__ = ["commands"]
+
 
 commands = typer.Typer()
 
@@ -39,8 +42,8 @@ def search(
     """
     counting = grammar.parse_against(against)
     from pipelines import answers, console
+    from pipelines.grammar import parse_parts
     from pipelines.media import opened_media
-    from pipelines.parts import parse_parts
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
     display = options.Display(as_json, explain, sheet, bool(counting or where))
@@ -113,3 +116,104 @@ def list_items(
 
     most = 50 if limit is None and not as_json else limit
     answers.print_items(mmrec.open(store).items(where=where, limit=most or None), most, as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec compare my-store --generations 3 4 --queries queries.jsonl")
+def compare(
+    store: options.StoreArgument,
+    *,
+    generations: Annotated[
+        tuple[int, int], typer.Option(metavar="A B", help="The two; B is judged against A.", show_default=False)
+    ],
+    queries: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="JSONL, CSV or Parquet: text or id a row, and in relevant the ids that are right, if known.",
+            show_default=False,
+        ),
+    ],
+    k: options.HowMany = 10,
+    against: options.AgainstOption = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR|FILE", help="Encoders of either generation, if it needs your own; repeatable."),
+    ] = None,
+    trust_code: options.TrustCodeOption = False,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
+    as_json: options.AsJson = False,
+) -> None:
+    """Ask two generations the same, and show what they share and which answers better.
+
+    Their spaces may differ: each is asked with its own encoders. Quality needs queries that say what is right; the
+    verdict is that of NDCG@k, with a paired 95% interval.
+    """
+    counting = grammar.parse_against(against)
+    chosen = grammar.parse_device(device)
+    from pipelines import compare as job
+    from pipelines.media import opened_media
+
+    named = tuple(encoders or ())
+    asked = job.CompareOptions(store, generations, queries, k, counting, named, chosen, dtype, trust_code)
+    with opened_media(media_root, allow_fetch=allow_fetch) as media:
+        job.print_comparison(job.compare(asked, media), as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec recommend my-store --user ada --diversity 0.3 --explain")
+def recommend(
+    store: options.StoreArgument,
+    *,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="Whose recorded events count.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(metavar="ID,ID", help="Items they like, oldest first; nothing is stored.")
+    ] = None,
+    hide: Annotated[list[str] | None, typer.Option(metavar="ID,ID", help="Items they turn down.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="What they say they like.")] = None,
+    k: options.HowMany = 10,
+    where: options.WhereOption = None,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen/--allow-seen", help="Leave out what they met already, or not.")
+    ] = True,
+    diversity: Annotated[
+        float, typer.Option(metavar="0..1", help="0: the best matches; 1: as unlike each other as can be.")
+    ] = 0.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which items of the past speak for each.")] = False,
+    events: EventsOption = None,
+    kinds: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Weights of kinds of events.", dir_okay=False)
+    ] = None,
+    encoders: options.EncodersOption = None,
+    trust_code: options.TrustCodeOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
+    as_json: options.AsJson = False,
+) -> None:
+    """Recommend items to a person: by recorded events, by a history given here, by a text, or by all of these.
+
+    Without any of them, what is popular. What was turned down is never shown.
+    """
+    liked, hidden = grammar.parse_ids(history or ()), grammar.parse_ids(hide or ())
+    from pipelines.recommend import RecommendOptions, print_recommendations, run_recommend
+
+    asked = RecommendOptions(
+        store,
+        user,
+        liked,
+        hidden,
+        text,
+        k,
+        where,
+        exclude_seen,
+        diversity,
+        explain,
+        events,
+        kinds,
+        encoders,
+        grammar.parse_device(device),
+        dtype,
+        trust_code,
+    )
+    print_recommendations(run_recommend(asked), asked, as_json=as_json)

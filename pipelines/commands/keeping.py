@@ -42,7 +42,7 @@ def quarantine(
     With --json all of it is listed, unless there is a --limit.
     """
     from pipelines import answers
-    from pipelines import quarantine as job
+    from pipelines import upkeep as job
 
     if retry:
         chosen = grammar.parse_device(device)

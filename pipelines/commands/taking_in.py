@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from pipelines import grammar, options
-from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode
+from pipelines.spec import Columns, IndexOptions
 
 __all__ = ["commands"]
 
@@ -140,10 +140,10 @@ def import_vectors(
     """
     columns = grammar.parse_columns(metadata or ())
     from mmrec.exchange.importing import Import
-    from mmrec.exchange.spaces_of import Declaration
     from mmrec.exchange.vector_files import VectorColumns
+    from mmrec.exchange.vectors_of import Declaration
     from pipelines import answers, console
-    from pipelines import import_vectors as job
+    from pipelines import upkeep as job
 
     ids = id_column if id_column is not None or hash_column is not None else "id"
     how = Import(
@@ -151,7 +151,7 @@ def import_vectors(
         Declaration(space, grammar.parse_modality(modality), model, fingerprint),
         add_items,
     )
-    told = job.run(store, file, how)
+    told = job.run_import_vectors(store, file, how)
     answers.print_values(told, as_json=as_json)
     if told["quarantined"]:
         console.warn(f"{told['quarantined']:,} rows left out; their reasons: mmrec quarantine {store}")
@@ -181,7 +181,7 @@ def export(
     """
     from mmrec.exchange.export import Export
     from pipelines import answers
-    from pipelines import export as job
+    from pipelines import upkeep as job
 
     how = Export(
         space,
@@ -192,4 +192,4 @@ def export(
         vector_column,
         overwrite,
     )
-    answers.print_values(job.run(store, out, how), as_json=as_json)
+    answers.print_values(job.run_export(store, out, how), as_json=as_json)

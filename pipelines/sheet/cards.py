@@ -8,7 +8,7 @@ from mmrec.query import Hit, Part, Results
 from pipelines.console import clean, shown, written
 from pipelines.sheet.embed import Medium, embed_picture, embed_sound
 
-__all__ = ["Asked", "Bar", "Card", "asked_parts", "result_cards"]
+__all__ = ["Bar", "Card", "QueryPart", "query_parts", "result_cards"]
 
 _PLAYERS = 3
 
@@ -38,7 +38,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryPart:
     """One part of the query; `card` holds what there is to see or hear."""
 
     kind: str
@@ -47,9 +47,9 @@ class Asked:
     card: Card | None
 
 
-def asked_parts(parts: Sequence[Part], items: Mapping[str, Hit], media: MediaAccess) -> tuple[Asked, ...]:
+def query_parts(parts: Sequence[Part], items: Mapping[str, Hit], media: MediaAccess) -> tuple[QueryPart, ...]:
     """Lay out the parts of a query; `items` are the store's own items that they name."""
-    return tuple(Asked(part.kind, _name(part), part.weight, _asked_card(part, items, media)) for part in parts)
+    return tuple(QueryPart(part.kind, _name(part), part.weight, _asked_card(part, items, media)) for part in parts)
 
 
 def result_cards(results: Results, media: MediaAccess) -> tuple[Card, ...]:

@@ -7,11 +7,11 @@ from typing import cast
 
 from PIL import Image
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.decoding.apart import decode_apart
+from mmrec.decoding.isolated import decode_isolated
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["Medium", "embed_picture", "embed_sound"]
 
@@ -51,7 +51,7 @@ class Medium:
 def embed_picture(uri: str, media: MediaAccess) -> Medium:
     """Embed a picture of at most 320 pixels a side, transparent parts white, animations by their first frame."""
     try:
-        picture = cast(Image.Image, decode_apart(Modality.IMAGE, _read(uri, media), _READABLE))
+        picture = cast(Image.Image, decode_isolated(Modality.IMAGE, _read(uri, media), _READABLE))
     except MediaError as error:
         return Medium(trouble=f"This picture cannot be shown. {error}")
     picture.thumbnail((_SIDE, _SIDE))

@@ -11,7 +11,7 @@ from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.output import check_output
 from mmrec.query import Hit, Part, Results
-from pipelines.sheet.cards import asked_parts, result_cards
+from pipelines.sheet.cards import query_parts, result_cards
 
 __all__ = ["Section", "write_sheet"]
 
@@ -52,7 +52,7 @@ def write_sheet(out: Path, sections: Sequence[Section], media: MediaAccess | Non
     shown = [
         {
             "title": section.title,
-            "asked": asked_parts(section.parts, section.items, media),
+            "asked": query_parts(section.parts, section.items, media),
             "cards": result_cards(section.results, media),
             "generation": section.results.generation,
             "seconds": section.results.seconds,

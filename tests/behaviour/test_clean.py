@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
+from mmrec.behaviour.histories import KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.errors import UsageError
 
 NOW = micro(200)
@@ -140,11 +140,11 @@ def test_events_of_unknown_items_count_once_the_items_come():
 
 def test_the_busiest_people_of_movielens_are_no_robots():
     from mmrec.behaviour.event_arrays import load_events
+    from mmrec.behaviour.event_files import open_events
     from mmrec.behaviour.log import LOG_SCHEMA
     from mmrec.behaviour.prepare import prepare
-    from mmrec.behaviour.sources.open import open_events
     from mmrec.behaviour.times import TimeRule
-    from pipelines.catalogs.movielens import ml_100k_folder
+    from pipelines.example_catalogs import ml_100k_folder
 
     source = open_events(ml_100k_folder() / "ml-100k.inter")
     batches, first = [], 0

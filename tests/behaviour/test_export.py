@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.behaviour.event import Event
-from mmrec.behaviour.event_ids import given_id
-from mmrec.behaviour.exporting import EXPORT_SCHEMA, export_events
-from mmrec.behaviour.importing import import_events
+from mmrec.behaviour.event_files import open_events
+from mmrec.behaviour.import_export import EXPORT_SCHEMA, export_events, import_events
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import open_log
-from mmrec.behaviour.prepare import prepare, prepare_events
-from mmrec.behaviour.sources.open import open_events
+from mmrec.behaviour.prepare import given_id, prepare, prepare_events
 from mmrec.behaviour.times import TimeRule
 from mmrec.errors import UsageError
 

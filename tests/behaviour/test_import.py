@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peaks import PEAK
 
-from mmrec.behaviour.importing import import_events
+from mmrec.behaviour import event_text_files
+from mmrec.behaviour.event_files import open_events
+from mmrec.behaviour.import_export import import_events
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import open_log
-from mmrec.behaviour.sources import delimited
-from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.times import TimeRule
 from mmrec.errors import UsageError
-from pipelines.catalogs.movielens import ml_100k_folder
+from pipelines.example_catalogs import ml_100k_folder
 
 NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())
@@ -244,9 +244,9 @@ def test_csv_reads_alike_whatever_the_chunks(tmp_path_factory, rows, chunk, data
     path.write_bytes(out.getvalue().encode())
     whole = list(csv.reader(io.StringIO(out.getvalue(), newline="")))[1:]
     patch = pytest.MonkeyPatch()
-    patch.setattr(delimited, "ROWS_PER_CHUNK", chunk)
+    patch.setattr(event_text_files, "ROWS_PER_CHUNK", chunk)
     try:
-        chunks = list(delimited.open_csv_events(path).chunks(["c", "a"]))
+        chunks = list(event_text_files.open_csv_events(path).chunks(["c", "a"]))
     finally:
         patch.undo()
     assert [one for raw in chunks for one in raw.refused] == []
@@ -292,10 +292,10 @@ _MEASURED = (
     + """
 import sys
 from pathlib import Path
-from mmrec.behaviour.importing import import_events
+from mmrec.behaviour.import_export import import_events
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import open_log
-from mmrec.behaviour.sources.open import open_events
+from mmrec.behaviour.event_files import open_events
 from mmrec.behaviour.times import TimeRule
 log = open_log(sys.argv[2])
 import_events(open_events(Path(sys.argv[1])), log, Kinds(), TimeRule())

@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 
-from mmrec.behaviour.importing import import_events
+from mmrec.behaviour.event_files import open_events
+from mmrec.behaviour.import_export import import_events
 from mmrec.behaviour.kinds import DEFAULT_WEIGHTS, Kinds, load_kinds
 from mmrec.behaviour.log import open_log
-from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.times import TimeRule
 from mmrec.errors import UsageError
 

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from mmrec.behaviour.database.open import open_database, writing
-from mmrec.behaviour.database.portable import insert_anywhere
+from mmrec.behaviour.database.open import insert_anywhere, open_database, writing
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import Appended, EventLog, open_log

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
-from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.log_ratings import LogRatings
 from mmrec.behaviour.ratings import FAIR, read_ratings, strengths_of, strengths_of_person
 from mmrec.behaviour.splits import leave_one_out, time_split

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event import Event
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.splits import hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.errors import UsageError
 

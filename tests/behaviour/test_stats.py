@@ -8,7 +8,7 @@ from behaviour.made import events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.histories import KnownItems
 from mmrec.behaviour.log import open_log
 from mmrec.behaviour.raw import Refusal
 from mmrec.behaviour.stats import event_stats

@@ -10,7 +10,7 @@ import pytest
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.source import open_source
 from mmrec.errors import UsageError
-from mmrec.items import Item, Reject
+from mmrec.types import Item, Reject
 
 TEXT = ColumnSpec("id", ("text",))
 

@@ -11,7 +11,7 @@ from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.scalars import common_type, metadata_type, to_value, type_of_cell, type_of_value
 from mmrec.catalog.source import open_source
 from mmrec.errors import UsageError
-from mmrec.items import Item, Reject
+from mmrec.types import Item, Reject
 
 TEXTS, WHOLE, NUMBERS = pa.list_(pa.string()), pa.list_(pa.int64()), pa.list_(pa.float64())
 SPEC = ColumnSpec("id", ("title",), metadata=("value",))

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from mmrec.behaviour.importing import import_events
+from mmrec.behaviour.event_files import open_events
+from mmrec.behaviour.import_export import import_events
 from mmrec.behaviour.kinds import Kinds
 from mmrec.behaviour.log import open_log
-from mmrec.behaviour.sources.open import open_events
 from mmrec.behaviour.times import TimeRule
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.source import open_source
 from mmrec.errors import UsageError
-from mmrec.items import Item, Reject
-from pipelines.index_types import IndexOptions
-from pipelines.spec import with_spec
+from mmrec.types import Item, Reject
+from pipelines.spec import IndexOptions, with_spec
 
 TEXTS = {
     "windows-1252": "Caf\xe9 \u2013 d\xe9j\xe0 vu \u20ac5",

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmrec import catalog
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import content_hash, decode
 from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.stamp import Stamp
+from mmrec.catalog.storage import Stamp
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.items import Field, Waveform
-from mmrec.modality import Modality
+from mmrec.types import Field, Modality, Waveform
 
 _STARTS = [
     *(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\x40\0\0\0WEBPVP8 ", b"II*\0", b"MM\0*"),

@@ -7,9 +7,9 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.places import Place
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError, UnreachableError, UsageError
 
 

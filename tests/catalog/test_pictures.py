@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import decode
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 SVG = f'<svg {NAMESPACES} width="100" height="50">{{}}</svg>'

@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from mmrec.catalog.limits import Limits
 from mmrec.catalog.media import decode
+from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 
 def _decode(data, limits=None):

@@ -19,8 +19,7 @@ from mmrec.catalog.media import content_hash, decode
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.catalog.source import open_source
 from mmrec.errors import MediaError
-from mmrec.items import Field, Item, Reject
-from mmrec.modality import Modality
+from mmrec.types import Field, Item, Modality, Reject
 
 RECORDS = [
     {

@@ -12,7 +12,7 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.locations import read_from_table
 from mmrec.catalog.source import open_source
 from mmrec.errors import MediaError, SourceError, UsageError
-from mmrec.items import Item
+from mmrec.types import Item
 
 
 @pytest.fixture(autouse=True)

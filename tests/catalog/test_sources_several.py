@@ -11,7 +11,7 @@ from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.locations import read_from_table
 from mmrec.catalog.source import open_source
-from mmrec.items import Item, Reject, Removal
+from mmrec.types import Item, Reject, Removal
 
 
 def _as_parquet(table, folder):

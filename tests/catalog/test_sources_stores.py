@@ -18,7 +18,7 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.locations import read_from_table
 from mmrec.catalog.source import open_source
 from mmrec.errors import SourceError, UsageError
-from mmrec.items import Item, Reject
+from mmrec.types import Item, Reject
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,10 @@ from mmrec.catalog.guess import guess_columns
 from mmrec.catalog.locations import member_uri, read_from_table, stat_in_table
 from mmrec.catalog.places import Place
 from mmrec.catalog.source import open_source
-from mmrec.catalog.stamp import Stamp
+from mmrec.catalog.storage import Stamp
 from mmrec.catalog.tar_members import DamagedTarError, members
 from mmrec.errors import MediaError, UsageError
-from mmrec.items import Item, Reject
-from mmrec.modality import Modality
+from mmrec.types import Item, Modality, Reject
 
 
 def write_tar(path, files, form=tarfile.PAX_FORMAT):

@@ -4,13 +4,13 @@ import sys
 
 from hostile_drawings import endless
 
-from mmrec.catalog.limits import Limits
-from mmrec.decoding.apart import _POOL, decode_apart
+from mmrec.decoding.isolated import _POOL, decode_isolated
+from mmrec.decoding.limits import Limits
 from mmrec.decoding.worker import Worker
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 worker = Worker()
 _POOL._give_back(worker)
 sys.stdout.write(f"{worker._process.pid}\n")
 sys.stdout.flush()
-decode_apart(Modality.IMAGE, endless(), Limits(max_decoding_seconds=2))
+decode_isolated(Modality.IMAGE, endless(), Limits(max_decoding_seconds=2))

@@ -18,13 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmrec.catalog.limits import Limits
-from mmrec.decoding import apart, worker
-from mmrec.decoding.apart import Pool, decode_apart
+from mmrec.decoding import isolated, worker
 from mmrec.decoding.decode import decode
+from mmrec.decoding.isolated import Pool, decode_isolated
+from mmrec.decoding.limits import Limits
 from mmrec.errors import DecoderLostError, DecodingError, MediaError
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 
 HERE = Path(__file__).parent
 
@@ -86,8 +85,8 @@ def test_contents_are_those_that_decoding_right_here_gives(pool):
 
 
 def test_texts_need_no_process(monkeypatch):
-    monkeypatch.setattr(apart, "Worker", None)
-    assert decode_apart(Modality.TEXT, b"words") == "words"
+    monkeypatch.setattr(isolated, "Worker", None)
+    assert decode_isolated(Modality.TEXT, b"words") == "words"
 
 
 def test_a_crash_costs_the_content_that_made_it(pool):
@@ -260,8 +259,8 @@ def test_closing_ends_what_waits(pool):
 
 def test_a_forked_process_has_decoders_of_its_own():
     code = (
-        "import os, sys, io; from PIL import Image; from mmrec.decoding.apart import _POOL, decode_apart;"
-        "from mmrec.modality import Modality; out = io.BytesIO(); Image.new('RGB', (9, 9)).save(out, 'PNG');"
+        "import os, sys, io; from PIL import Image; from mmrec.decoding.isolated import _POOL, decode_apart;"
+        "from mmrec.types import Modality; out = io.BytesIO(); Image.new('RGB', (9, 9)).save(out, 'PNG');"
         "pid = lambda: _POOL._waiting[0]._process.pid;"
         "decode_apart(Modality.IMAGE, out.getvalue()); old = pid(); forked = os.fork();\n"
         "if forked == 0:\n"
@@ -282,7 +281,7 @@ def test_a_process_that_cannot_start_says_why(pool, monkeypatch):
 
 
 def test_the_process_loads_no_torch():
-    modules = "mmrec.decoding.process, mmrec.catalog.pictures, mmrec.catalog.sounds"
+    modules = "mmrec.decoding.process, mmrec.decoding.image, mmrec.decoding.audio"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "False"
@@ -314,7 +313,7 @@ def test_any_change_to_real_files_gives_content_or_a_media_error(real_files, dra
     for _ in range(draw.draw(st.integers(0, 6))):
         changed[draw.draw(st.integers(0, len(changed) - 1))] = draw.draw(st.integers(0, 255))
     try:
-        content = decode_apart(modality, bytes(changed), Limits(max_pixels=1_000_000, max_decoding_seconds=2))
+        content = decode_isolated(modality, bytes(changed), Limits(max_pixels=1_000_000, max_decoding_seconds=2))
     except MediaError as error:
         content, reason = None, str(error)
     else:

@@ -13,10 +13,8 @@ import pyarrow as pa
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("cheap", 16, "c" * 40)
 
@@ -85,7 +83,7 @@ class Step:
 
 if __name__ == "__main__":
     where, which, step = sys.argv[1:]
-    importlib.import_module("mmrec.embedding.writer").FLUSH_SECONDS = 0.0  # a commit for every batch
+    importlib.import_module("mmrec.embedding.encoding").FLUSH_SECONDS = 0.0  # a commit for every batch
     module_name, function_name, number, moment = step.split(":")
     Step(module_name, function_name, int(number), moment).arm()
     index(Path(where), int(which), Cheap())

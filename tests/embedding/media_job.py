@@ -18,15 +18,13 @@ from crash_job import Step
 from PIL import Image
 
 import mmrec
-from mmrec.adoption import adopt
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.reindexing import adopt
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality, Space
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 SCHEMA = pa.schema([])
@@ -142,7 +140,7 @@ def do(what: str, store: Path, rows: dict[str, list], used: list[Fake]) -> None:
 
 if __name__ == "__main__":
     what, which, where, state, step = sys.argv[1:]
-    importlib.import_module("mmrec.embedding.writer").FLUSH_SECONDS = 0.0  # a commit for every batch and space
+    importlib.import_module("mmrec.embedding.encoding").FLUSH_SECONDS = 0.0  # a commit for every batch and space
     if step:
         module_name, function_name, number, moment = step.split(":")
         Step(module_name, function_name, int(number), moment).arm()

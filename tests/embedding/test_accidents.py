@@ -16,18 +16,17 @@ import mmrec
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.source import open_source
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality
 
 COLUMNS = ColumnSpec("id", text=("title",), metadata=("shelf",))
 JOB = """
 import sys
 from mmrec.compute import own_threads
 own_threads(1)
-import mmrec, mmrec.embedding.writer
+import mmrec, mmrec.embedding.encoding
 from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.media import content_hash
 from mmrec.catalog.source import open_source
@@ -35,7 +34,7 @@ from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from pathlib import Path
-mmrec.embedding.writer.FLUSH_SECONDS = 0.2
+mmrec.embedding.encoding.FLUSH_SECONDS = 0.2
 catalog, store, log = map(Path, sys.argv[1:])
 class Logging(MiniLM):
     def prepare(self, modality, content):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.embedding.batches import WINDOW_BATCHES, Bucket, Pending
+from mmrec.embedding.encoding import WINDOW_BATCHES, Bucket, Pending
 from mmrec.encoders.protocol import Sample
 from mmrec.store.quarantine import Quarantined
 

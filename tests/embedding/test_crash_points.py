@@ -28,8 +28,8 @@ BIRTH = [
 ]
 STEPS = [
     "mmrec.store.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
-    "mmrec.embedding.writer:VectorAppender.append:1:before",
-    "mmrec.embedding.writer:VectorAppender.append:1:after",
+    "mmrec.embedding.encoding:VectorAppender.append:1:before",
+    "mmrec.embedding.encoding:VectorAppender.append:1:after",
     "mmrec.embedding.commit:commit_items:1:before",
     "mmrec.embedding.commit:commit_items:1:after",
     "mmrec.embedding.commit:remove_items:1:after",

@@ -12,14 +12,12 @@ import soundfile
 import torch
 
 import mmrec
-from mmrec.embedding.contents import HOPELESS
+from mmrec.embedding.contents import MAX_CONSECUTIVE_FAILURES
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import EncoderError, StoreError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 
 class Moody:
@@ -138,7 +136,7 @@ def test_an_encoder_that_only_fails_ends_the_job_and_nothing_is_removed(layout, 
     _, made = index(layout, [encoder], items(TEXTS))
     setattr(encoder, place, "text")
     edited = items({name: f"edited {text}" for name, text in TEXTS.items()})
-    with pytest.raises(EncoderError, match=f"{HOPELESS} contents in a row"):
+    with pytest.raises(EncoderError, match=f"{MAX_CONSECUTIVE_FAILURES} contents in a row"):
         index(layout, [encoder], edited)
     assert len(ItemTable(layout.items)) == made.items == 42
 

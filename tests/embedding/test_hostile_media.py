@@ -10,14 +10,12 @@ from hostile_drawings import crashing, endless
 from PIL import Image
 
 import mmrec
-from mmrec.catalog.limits import Limits
+from mmrec.decoding.limits import Limits
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("thumbnail", 12, "t" * 40)
 

@@ -12,10 +12,8 @@ import mmrec
 from mmrec.embedding import commit
 from mmrec.embedding.retry import items_to_retry
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item, Reject
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Reject, Space
 
 SCHEMA = pa.schema([])
 WHOLE = {}

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import media_job
 
 JOB = Path(__file__).with_name("media_job.py")
-APPEND = "mmrec.embedding.writer:VectorAppender.append"
+APPEND = "mmrec.embedding.encoding:VectorAppender.append"
 STEPS = [
     *(f"{APPEND}:{number}:{when}" for number in range(1, 8) for when in ("before", "after")),
     *(f"mmrec.store.tables:lance.write_dataset:{number}:after" for number in (1, 2, 4)),

@@ -17,10 +17,9 @@ from mmrec.catalog.columns import ColumnSpec
 from mmrec.catalog.source import open_source
 from mmrec.embedding.retry import items_to_retry
 from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
-from mmrec.items import Field, Item, Reject
-from mmrec.modality import Modality
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Reject
 
 COLUMNS = ColumnSpec("id", ("title",), ("picture",), (), ("price", "since"))
 RETRY = mmrec.Indexing(retry=True)

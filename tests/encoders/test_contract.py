@@ -33,8 +33,7 @@ from mmrec.encoders.packaged.yamnet import YamNet
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned import Tuned
 from mmrec.errors import EncoderError
-from mmrec.items import Content, Waveform
-from mmrec.modality import Modality
+from mmrec.types import Content, Modality, Waveform
 
 
 def texts() -> list[str]:

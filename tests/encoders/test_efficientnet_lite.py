@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
-from mmrec.encoders.packaged.labels import IMAGENET
+from mmrec.encoders.packaged.label_bridge import IMAGENET
 from mmrec.errors import MediaError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 
 def test_every_shape_becomes_a_white_square():

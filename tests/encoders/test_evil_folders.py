@@ -19,8 +19,7 @@ from mmrec.encoders.presets import HUB_KINDS, load_encoders
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, write_tuned_config
 from mmrec.errors import EncoderError, UsageError
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 from pipelines.cli import app
 from pipelines.outcome import run_app
 

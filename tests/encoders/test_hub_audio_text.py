@@ -6,8 +6,7 @@ import torch
 from encoders import small_models
 
 from mmrec.encoders.hub.audio_text import HubAudioText
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 
 TEXTS = ["A dog.", "a drum on an island", "一只狗", "the sea " * 90]
 MODELS = {"unfused": small_models.clap, "fused": small_models.clap_fused}

@@ -14,7 +14,7 @@ import pytest
 from encoders import small_models
 
 from mmrec.encoders.hub.text import HubText
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -76,7 +76,7 @@ def hub(tmp_path: Path):
 DOWNLOAD = """
 import json
 from mmrec.encoders.hub.text import HubText
-from mmrec.modality import Modality
+from mmrec.types import Modality
 encoder = HubText("owner/words")
 space = encoder.spaces[Modality.TEXT][0]
 files = encoder._files

@@ -8,7 +8,7 @@ from encoders import small_models
 from mmrec.encoders.hub.image import HubImage
 from mmrec.encoders.hub.timm_image import TimmImage
 from mmrec.errors import EncoderError, UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 SIZES = [(32, 32), (300, 40), (25, 90), (500, 333)]
 PICTURES = [small_models.noise(*size, seed) for seed, size in enumerate(SIZES)]

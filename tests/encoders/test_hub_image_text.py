@@ -6,7 +6,7 @@ import torch
 from encoders import small_models
 
 from mmrec.encoders.hub.image_text import HubImageText
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXTS = ["A cat.", "red boats on a river", "一只猫坐在垫子上", "the sea " * 40]
 SIZES = [(32, 32), (300, 40), (25, 90), (500, 333), (1, 1)]

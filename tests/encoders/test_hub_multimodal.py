@@ -9,8 +9,7 @@ from encoders import small_models
 from mmrec.encoders.hub.multimodal import HubMultimodal
 from mmrec.encoders.queries import prepare_query
 from mmrec.errors import EncoderError, MediaError, UsageError
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 
 TEXTS = ["A cat.", "red boats on a river", "一只猫坐在垫子上"]
 PICTURES = [small_models.noise(*size, seed) for seed, size in enumerate([(32, 32), (300, 40), (25, 90)])]

@@ -7,7 +7,7 @@ import torch
 from encoders import small_models
 
 from mmrec.encoders.hub.open_clip import OpenClip
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXTS = ["A cat.", "red boats on a river", "一只猫坐在垫子上", "the sea " * 90]
 PICTURES = [

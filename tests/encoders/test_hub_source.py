@@ -12,13 +12,13 @@ import pytest
 import torch
 from encoders import small_models
 
-from mmrec.encoders.hub import digests
+from mmrec.encoders.hub import source
 from mmrec.encoders.hub.image_text import HubImageText
 from mmrec.encoders.hub.source import find_model, space_name
 from mmrec.encoders.hub.text import HubText
 from mmrec.encoders.presets import PRESETS, load_encoders
 from mmrec.errors import EncoderError, UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,18 +58,18 @@ def test_settings_that_decide_a_vector_are_in_the_fingerprint(own: Path):
 
 def test_a_file_is_read_again_only_if_it_changed(own: Path, monkeypatch):
     reads = []
-    real = digests.hashlib.file_digest
-    monkeypatch.setattr(digests.hashlib, "file_digest", lambda file, kind: reads.append(file.name) or real(file, kind))
-    first = digests.directory_digest(own)
+    real = source.hashlib.file_digest
+    monkeypatch.setattr(source.hashlib, "file_digest", lambda file, kind: reads.append(file.name) or real(file, kind))
+    first = source.directory_digest(own)
     count = len(reads)
     assert count > 5
-    assert digests.directory_digest(own) == first
+    assert source.directory_digest(own) == first
     assert len(reads) == count
     weights = own / "model.safetensors"
     content, stamp = weights.read_bytes(), weights.stat()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # of the same size and time of change
-    assert digests.directory_digest(own) != first
+    assert source.directory_digest(own) != first
     assert len(reads) == count + 1
 
 
@@ -203,7 +203,7 @@ def test_a_plain_model_says_that_it_is_pooled_by_the_mean(caplog):
 def test_a_known_models_spaces_need_neither_its_weights_nor_transformers(own: Path):
     expected = HubText(str(own)).spaces  # makes the notes
     code = (
-        "import sys; from mmrec.encoders.hub.text import HubText; from mmrec.modality import Modality;"
+        "import sys; from mmrec.encoders.hub.text import HubText; from mmrec.types import Modality;"
         f"found = HubText({str(own)!r}); print(found.spaces[Modality.TEXT][0].fingerprint,"
         "'module' in vars(found), [name for name in ('transformers', 'faiss', 'lance') if name in sys.modules])"
     )

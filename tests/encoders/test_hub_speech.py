@@ -8,8 +8,7 @@ from encoders import small_models
 
 from mmrec.encoders.hub.speech import SpeechBundle
 from mmrec.errors import EncoderError, UsageError
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 
 BUNDLES = ["WAV2VEC2_BASE", "WAV2VEC2_LARGE_LV60K", "HUBERT_BASE", "HUBERT_LARGE", "WAVLM_BASE_PLUS", "WAVLM_LARGE"]
 

@@ -6,7 +6,7 @@ from encoders import small_models
 
 from mmrec.encoders.hub.text import HubText
 from mmrec.encoders.queries import prepare_query
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXTS = ["A cat.", "Red BOATS on a river", "一只猫坐在垫子上", "zwölf Äpfel " * 30, "ß", "the sea, the sea and a lamp"]
 MODELS = {

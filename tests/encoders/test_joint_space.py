@@ -15,8 +15,8 @@ from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.hub.image_text import HubImageText
 from mmrec.encoders.presets import load_encoders, read_encoder_specs
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.modality import Modality
 from mmrec.query import Part
+from mmrec.types import Modality
 from pipelines.cli import app
 
 COLOURS = {

@@ -6,12 +6,10 @@ import torch
 
 from mmrec.encoders.packaged import label_bridge
 from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
-from mmrec.encoders.packaged.label_bridge import LabelBridge
-from mmrec.encoders.packaged.label_cache import load_vectors, save_vectors
-from mmrec.encoders.packaged.labels import AUDIOSET, IMAGENET, Labels
+from mmrec.encoders.packaged.label_bridge import AUDIOSET, IMAGENET, LabelBridge, Labels, load_vectors, save_vectors
 from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.encoders.packaged.yamnet import YamNet
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 ANIMALS = Labels("animals", lambda: [("a cat", "a kitten"), (), ("a dog",), ("a fish",)])
 

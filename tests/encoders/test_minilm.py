@@ -10,7 +10,7 @@ import pytest
 
 from mmrec.encoders.packaged.minilm import CHARACTERS, LIMIT, MiniLM
 from mmrec.errors import MediaError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXTS = [
     "A red boat.", "two dogs play in the snow", "How do I reset my password?", "Straße, Äpfel und Öl", "x",
@@ -62,7 +62,7 @@ def test_forking_after_tokenising_warns_of_nothing():
     code = """
 import os
 from mmrec.encoders.packaged.minilm import MiniLM
-from mmrec.modality import Modality
+from mmrec.types import Modality
 encoder = MiniLM()
 encoder.prepare(Modality.TEXT, "a text")
 child = os.fork()

@@ -7,7 +7,7 @@ from encoders import small_models
 
 from mmrec.encoders.hub.image_text import HubImageText
 from mmrec.encoders.hub.positions import resized_positions
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 SHAPES = [(4, 4), (1, 1), (1, 16), (16, 1), (24, 1), (2, 12), (3, 5), (40, 6), (256, 1), (100, 2)]
 

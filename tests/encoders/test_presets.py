@@ -10,15 +10,15 @@ from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.presets import load_encoders, read_encoder_specs, spaces_by_name
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError, UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 LENGTH_ENCODER = '''
 import hashlib
 import numpy as np
 import torch
 from mmrec.encoders.protocol import Sample
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality
+from mmrec.types import Space
 
 
 class Lengths:

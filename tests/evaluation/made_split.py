@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmrec.behaviour.cleaning import Cleaning
 from mmrec.behaviour.event import Event
-from mmrec.behaviour.known_items import KnownItems
+from mmrec.behaviour.histories import KnownItems
 from mmrec.behaviour.splits import time_split
 from mmrec.evaluation.candidates import Candidates
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmrec.errors import UsageError
 from mmrec.evaluation import bootstrap
 from mmrec.evaluation.bootstrap import Comparison, Interval, compare, holm, interval
-from mmrec.evaluation.wording import figure, signed, verdict
+from mmrec.evaluation.report import figure, signed, verdict
 
 
 def oracle(values, people, draws, seed):

@@ -6,11 +6,11 @@ from evaluation.made_split import candidates, split_of
 from evaluation.test_evaluate import log
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.accuracy import accuracy
 from mmrec.evaluation.baselines import ItemKNN
 from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.dial import turn
+from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
 from mmrec.evaluation.lists import intra_list_diversity
+from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 
@@ -23,7 +23,7 @@ def asked():
 
 def test_at_zero_the_lists_are_those_of_the_ranking():
     scorer, questions, items = asked()
-    (plain,) = turn(scorer, questions, items, [0.0], k=5)
+    (plain,) = accuracy_diversity_curve(scorer, questions, items, [0.0], k=5)
     ranked = rank(scorer, questions, items, depth=5)
     assert plain.diversity == pytest.approx(np.nanmean(intra_list_diversity(ranked.lists, items.vectors)), abs=0.05)
     assert plain.ndcg == pytest.approx(accuracy("ndcg", 5, ranked.above, ranked.tied).mean(), abs=0.05)
@@ -31,17 +31,19 @@ def test_at_zero_the_lists_are_those_of_the_ranking():
 
 def test_turning_the_dial_spreads_the_lists():
     scorer, questions, items = asked()
-    found = turn(scorer, questions, items, [0.0, 0.5, 1.0], k=5)
+    found = accuracy_diversity_curve(scorer, questions, items, [0.0, 0.5, 1.0], k=5)
     assert found[0].diversity < found[2].diversity
     assert [one.setting for one in found] == [0.0, 0.5, 1.0]
 
 
 def test_few_are_drawn_alike_each_time():
     scorer, questions, items = asked()
-    assert turn(scorer, questions, items, [0.3], most=7) == turn(scorer, questions, items, [0.3], most=7)
+    assert accuracy_diversity_curve(scorer, questions, items, [0.3], most=7) == accuracy_diversity_curve(
+        scorer, questions, items, [0.3], most=7
+    )
 
 
 def test_without_vectors_there_is_nothing_to_spread():
     scorer, questions, items = asked()
     with pytest.raises(UsageError, match="vectors"):
-        turn(scorer, questions, Candidates(items.rows), [0.0])
+        accuracy_diversity_curve(scorer, questions, Candidates(items.rows), [0.0])

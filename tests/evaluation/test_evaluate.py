@@ -14,14 +14,14 @@ from evaluation.made_split import ITEMS, KNOWN, candidates, split_of
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.splits import hold_out_items, hold_out_people
 from mmrec.errors import UsageError
-from mmrec.evaluation.accuracy import accuracy
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.evaluating import evaluate, fit
 from mmrec.evaluation.evaluation import Protocol
-from mmrec.evaluation.latency import latency
+from mmrec.evaluation.measured import latency
+from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
-from mmrec.evaluation.report import Report, render
+from mmrec.evaluation.report import EvaluationPage, render
 
 LEARNERS = (RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean())
 FEW = Protocol(draws=100, known=(0, 1, 3))
@@ -193,7 +193,7 @@ def test_the_page_stands_alone_and_tells_all(split):
     models["<b>Tower</b> $x$ & co"] = models.pop("content mean")
     found = evaluate(split, items, models, FEW)
     dials = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
-    report = Report("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, dials, ["Mind this."])
+    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, dials, ["Mind this."])
     page = render(report)
     assert page == render(report)
     assert ">MMR<" in page

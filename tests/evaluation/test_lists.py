@@ -8,9 +8,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.evaluation.calibration import divergence, miscalibration
 from mmrec.evaluation.lists import coverage, gini, intra_list_diversity, novelty, popularity, serendipity
-from mmrec.evaluation.slices import slices
+from mmrec.evaluation.measured import divergence, miscalibration, slices
 
 ITEMS, K = 9, 4
 lists = st.lists(

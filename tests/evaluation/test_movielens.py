@@ -8,20 +8,19 @@ import pytest
 
 from mmrec.behaviour.cleaning import Cleaning, clean
 from mmrec.behaviour.event_arrays import EventArrays
-from mmrec.behaviour.histories import Histories
+from mmrec.behaviour.histories import Histories, KnownItems
 from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.known_items import KnownItems
 from mmrec.behaviour.splits import leave_one_out, time_cutoff, time_split
-from mmrec.evaluation.accuracy import accuracy
 from mmrec.evaluation.baselines import ItemKNN, Popularity, RecentPopularity
 from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.faded import FadedScorer, fit_faded
 from mmrec.evaluation.measured import values_of
+from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.user_model import UserModelScorer
 from mmrec.users.interests import ContentInterests
-from pipelines.catalogs.movielens import ml_100k_folder
+from pipelines.example_catalogs import ml_100k_folder
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,14 @@ from exchange_shop import SHELVES, TITLES, index, titles
 import mmrec
 from mmrec.encoders.packaged.minilm import SPACE
 from mmrec.errors import StoreError, UsageError
-from mmrec.exchange import writers as files
+from mmrec.exchange import export as files
 from mmrec.exchange.export import Export, export_vectors
-from mmrec.exchange.origin import METADATA_KEY, Origin
+from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.generation.generation import VECTORS
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality
 
 
 @pytest.fixture(scope="module")

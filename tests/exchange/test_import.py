@@ -19,16 +19,14 @@ from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.exchange import importing
 from mmrec.exchange.export import Export, export_vectors
 from mmrec.exchange.importing import Import, import_vectors
-from mmrec.exchange.spaces_of import Declaration
 from mmrec.exchange.vector_files import VectorColumns, open_vectors
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
+from mmrec.exchange.vectors_of import Declaration
 from mmrec.query import Part
-from mmrec.spaces import Space
 from mmrec.store.declared import fingerprint_of
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.vectors import VectorTable
+from mmrec.types import Field, Item, Modality, Space
 
 DIM = 24
 CLIP = Declaration(space="clip", modality=Modality.IMAGE, model="acme/clip, revision 7")
@@ -186,7 +184,7 @@ def test_an_import_that_was_killed_before_its_generation_is_finished_by_the_next
     import_vectors(layout, write(tmp_path / "a.parquet", list(WORDS[:6]), some[:6]), Import(said=CLIP))
     path = write(tmp_path / "b.parquet", list(WORDS[6:8]), some[6:8])
     with monkeypatch.context() as patch:
-        patch.setattr("mmrec.exchange.imports.commit_items", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("mmrec.exchange.importing.commit_items", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             import_vectors(layout, path, Import(said=CLIP))
     assert (layout.root / importing.UNFINISHED).exists()

@@ -6,7 +6,7 @@ import pytest
 from fetching.servers import INSIDE, OUTSIDE, PATIENT, Names, Server, answer
 
 from mmrec.catalog.web.fetcher import Fetcher
-from mmrec.catalog.web.rules import FetchRules
+from mmrec.catalog.web.hosts import FetchRules
 
 _TLS = ssl.create_default_context()  # made once: it reads all certificates of the system
 

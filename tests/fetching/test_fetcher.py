@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmrec.catalog.web.fetcher import Fetcher
-from mmrec.catalog.web.rules import FetchRules
+from mmrec.catalog.web.hosts import FetchRules
 from mmrec.errors import MediaError, UnreachableError
 
 BUSY = answer(status="503 Busy")

@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from pipelines.catalogs.stamps import write_catalog
 from pipelines.cli import app
+from pipelines.example_catalogs import write_stamps
 from pipelines.outcome import ExitCode, run_app
 
 KINDS = {"picture": "png", "sound": "ogg", "text": "."}
@@ -35,7 +35,7 @@ def mmrec(*arguments: object) -> str:
 
 def shop(folder: Path, stamps_root: Path, count: int = 16) -> Path:
     """Index some stamps that have all three, copied, the catalog naming them by relative paths. Returns the store."""
-    lines = write_catalog(stamps_root.resolve(), folder / "all.jsonl").read_text().splitlines()
+    lines = write_stamps(stamps_root.resolve(), folder / "all.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if all(str(row[name]).endswith(end) for name, end in KINDS.items())]
     rows = rows[:: len(rows) // count][:count]
     (folder / "media").mkdir()

@@ -15,7 +15,7 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.coengage import CoEngage, pairs_of
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 COUNT = 9

@@ -8,9 +8,8 @@ from pydantic import BaseModel
 
 from mmrec.errors import UsageError
 from mmrec.finetuning import config
-from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
-from mmrec.finetuning.tower_settings import FitSettings, HeadSettings, TowerSettings
-from mmrec.modality import Modality
+from mmrec.finetuning.config import FinetuneConfig, FitSettings, HeadSettings, TowerSettings, load_finetune_config
+from mmrec.types import Modality
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("finetune-*.toml"))
 
@@ -65,7 +64,7 @@ FIELDS = {
     "towers.text.batch_statistics": ("true", '"some"'),
     "towers.text.fit.radial": ("0.0", "-1.0"),
     "towers.text.fit.ridge": ("1.0", "0.0"),
-    "towers.text.fit.pull": ("2.0", "-1.0"),
+    "towers.text.fit.target_scale": ("2.0", "-1.0"),
     "towers.text.head.name": ('"mine"', '"not a name"'),
     "towers.text.head.inputs": ('["minilm"]', "[1]"),
     "towers.text.head.dim": ("32", "0"),
@@ -127,7 +126,7 @@ def test_no_field_is_left_out_above():
     [
         name
         for name, (good, _) in FIELDS.items()
-        if isinstance(tomllib.loads(f"x = {good}")["x"], float) and not name.endswith("pull")
+        if isinstance(tomllib.loads(f"x = {good}")["x"], float) and not name.endswith("target_scale")
     ],
 )
 @pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
@@ -156,7 +155,7 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path, text, message):
 
 
 def test_a_pull_without_end_is_meant(tmp_path):
-    assert read(tmp_path, "[towers.image.fit]\npull = inf").towers[Modality.IMAGE].fit.pull == float("inf")
+    assert read(tmp_path, "[towers.image.fit]\npull = inf").towers[Modality.IMAGE].fit.target_scale == float("inf")
 
 
 def test_files_that_are_none_are_refused(tmp_path):

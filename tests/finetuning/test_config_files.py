@@ -8,7 +8,7 @@ from finetuning.shops import mmrec
 from launching import launch
 
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("finetune-*.toml"))
 COMMAND = Path(__file__).parents[1] / "training" / "learn_job.py"

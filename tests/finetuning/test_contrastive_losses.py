@@ -8,10 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.finetuning.losses.infonce import Hard, infonce
-from mmrec.finetuning.losses.siglip import siglip
-from mmrec.finetuning.losses.supcon import supcon
-from mmrec.finetuning.losses.temperature import Temperature
+from mmrec.finetuning.losses import Hard, Temperature, infonce, siglip, supcon
 
 
 def units(random, *shape):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 COUNT = 8

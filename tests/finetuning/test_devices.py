@@ -9,14 +9,11 @@ from pretended_cuda import CUDA, pretended_cuda
 
 from mmrec.finetuning import preparing
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.embedding import Embedder
+from mmrec.finetuning.embedding import Embedder, Parts
 from mmrec.finetuning.finetune import finetune
-from mmrec.finetuning.losses.infonce import Hard
-from mmrec.finetuning.losses.supcon import supcon
-from mmrec.finetuning.pair_loss import PairLoss
-from mmrec.finetuning.parts import Parts
+from mmrec.finetuning.losses import Hard, PairLoss, supcon
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.finetuning.sources import load_sources
+from mmrec.finetuning.towers import load_sources
 from mmrec.store.layout import Layout
 
 

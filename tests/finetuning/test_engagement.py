@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
-from mmrec.finetuning.engagement import SMOOTHING, engagement, engagement_vectors
+from mmrec.finetuning.coengage import SMOOTHING, co_occurrence, ppmi_vectors
 
 COUNT = 7
 events = st.lists(st.tuples(st.integers(0, 3), st.integers(0, COUNT - 1), st.integers(0, 300)), max_size=25)
@@ -41,7 +41,7 @@ def slow(owners, items, times, hours):
 @given(events, st.sampled_from([None, 0.05, 1.0, 2.5, 100.0]))
 def test_each_event_gives_one_in_equal_parts_to_the_others_of_its_person(some, hours):
     owners, items, times = arrays(some)
-    found = engagement(owners, items, times, COUNT, hours)
+    found = co_occurrence(owners, items, times, COUNT, hours)
     np.testing.assert_allclose(found.toarray(), slow(owners, items, times, hours), atol=1e-12)
 
 
@@ -49,14 +49,14 @@ def test_each_event_gives_one_in_equal_parts_to_the_others_of_its_person(some, h
 @given(events)
 def test_hours_that_hold_whole_histories_change_nothing(some):
     owners, items, times = arrays(some)
-    within = engagement(owners, items, times, COUNT, 1_000.0)
-    np.testing.assert_allclose(within.toarray(), engagement(owners, items, times, COUNT).toarray(), atol=1e-12)
+    within = co_occurrence(owners, items, times, COUNT, 1_000.0)
+    np.testing.assert_allclose(within.toarray(), co_occurrence(owners, items, times, COUNT).toarray(), atol=1e-12)
 
 
 @settings(deadline=None)
 @given(events, st.integers(1, COUNT))
 def test_vectors_are_leading_eigenvectors_of_the_positive_information(some, dim):
-    mass = engagement(*arrays(some), COUNT).toarray()
+    mass = co_occurrence(*arrays(some), COUNT).toarray()
     taken = mass.sum(axis=1)
     chance = taken**SMOOTHING / max((taken**SMOOTHING).sum(), 1e-9)
     information = np.zeros((COUNT, COUNT))
@@ -64,7 +64,7 @@ def test_vectors_are_leading_eigenvectors_of_the_positive_information(some, dim)
         information[one, other] = max(0.0, np.log(mass[one, other] / taken[one] / chance[other]))
     information = (information + information.T) / 2
     assume(information.max() > 1e-6)
-    vectors = engagement_vectors(engagement(*arrays(some), COUNT), dim)
+    vectors = ppmi_vectors(co_occurrence(*arrays(some), COUNT), dim)
     values = np.sort(np.linalg.eigvalsh(information))[::-1]
     wanted = values[: vectors.shape[1]]
     assert vectors.shape[1] == min(dim, int((values > 1e-9 * values[0]).sum()))
@@ -85,16 +85,16 @@ def two_tastes(random, people, items, each):
 def test_items_of_one_taste_lie_together(items):
     random = np.random.default_rng(3)
     owners, taken, times = two_tastes(random, people=4 * items, items=items, each=12)
-    vectors = engagement_vectors(engagement(owners, taken, times, items), 8)
+    vectors = ppmi_vectors(co_occurrence(owners, taken, times, items), 8)
     placed = vectors - vectors[vectors.any(axis=1)].mean(axis=0)
     leading = placed[:, np.argmax(np.abs(placed[: items // 2].mean(axis=0) - placed[items // 2 :].mean(axis=0)))]
     first, second = leading[: items // 2], leading[items // 2 :]
     assert max(first.min(), second.min()) > min(first.max(), second.max())
-    again = engagement_vectors(engagement(owners, taken, times, items), 8)
+    again = ppmi_vectors(co_occurrence(owners, taken, times, items), 8)
     np.testing.assert_array_equal(vectors, again)
 
 
 def test_nothing_taken_together_says_so():
-    alone = engagement(np.arange(4), np.arange(4), np.zeros(4, dtype=np.int64), COUNT)
+    alone = co_occurrence(np.arange(4), np.arange(4), np.zeros(4, dtype=np.int64), COUNT)
     with pytest.raises(UsageError, match="no two items were taken by the same people"):
-        engagement_vectors(alone, 4)
+        ppmi_vectors(alone, 4)

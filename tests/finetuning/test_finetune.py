@@ -10,11 +10,10 @@ import pytest
 from mmrec.encoders.presets import load_encoders
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.finetune import finetune
-from mmrec.finetuning.sources import load_sources
+from mmrec.finetuning.towers import load_sources
 from mmrec.indexing import Indexing, index_items
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 
 @pytest.fixture(scope="module")

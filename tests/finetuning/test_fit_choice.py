@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from mmrec.finetuning import fit_choice
-from mmrec.finetuning.fit_choice import PULLS, choose_pull, left_out
-from mmrec.finetuning.head_fitting import HeadFit, likeness
+from mmrec.finetuning import head_fitting
+from mmrec.finetuning.head_fitting import TARGET_SCALES, HeadFit, choose_target_scale, kernel, leave_one_group_out
 
 
 @settings(deadline=None)
@@ -22,8 +21,8 @@ from mmrec.finetuning.head_fitting import HeadFit, likeness
 def test_a_group_that_is_left_out_lies_where_a_fit_without_it_puts_it(seed, groups, radial, ridge):
     random = np.random.default_rng(seed)
     rows, targets = random.normal(size=(len(groups), 4)), random.normal(size=(len(groups), 3))
-    alike = likeness(torch.from_numpy(rows), radial)
-    unseen, taught = left_out(alike, torch.from_numpy(targets), np.array(groups), ridge)
+    alike = kernel(torch.from_numpy(rows), radial)
+    unseen, taught = leave_one_group_out(alike, torch.from_numpy(targets), np.array(groups), ridge)
     table = alike.numpy()
     for group in set(groups):
         own = np.array(groups) == group
@@ -48,10 +47,10 @@ def test_what_can_be_learned_is_gone_for_and_what_cannot_changes_nothing(seed):
     inputs, targets = made(seed)
     alone = np.arange(len(targets))
     fit = HeadFit(start="start")
-    assert choose_pull(inputs, targets, alone, fit).pull >= 1
+    assert choose_target_scale(inputs, targets, alone, fit).target_scale >= 1
     # A start that is right already, and features that say nothing: any step away is a loss.
     noise = {"features": made(seed + 50)[0]["features"], "start": targets}
-    assert choose_pull(noise, targets, alone, fit).pull == 0
+    assert choose_target_scale(noise, targets, alone, fit).target_scale == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,23 +62,23 @@ def test_copies_do_not_vouch_for_each_other(seed):
     once = {"features": made(seed + 50, 40)[0]["features"], "start": start}
     twice = {name: torch.cat([rows, rows]) for name, rows in once.items()}
     both, fit = torch.cat([targets, targets]), HeadFit(start="start")
-    together = choose_pull(twice, both, np.tile(np.arange(40), 2), fit).pull
+    together = choose_target_scale(twice, both, np.tile(np.arange(40), 2), fit).target_scale
     assert together <= 1
-    assert choose_pull(once, targets, np.arange(40), fit).pull <= 1
-    assert choose_pull(twice, both, np.arange(80), fit).pull > 1
+    assert choose_target_scale(once, targets, np.arange(40), fit).target_scale <= 1
+    assert choose_target_scale(twice, both, np.arange(80), fit).target_scale > 1
 
 
 def test_the_rest_stays_and_without_a_start_there_is_nothing_to_choose():
     inputs, targets = made(0)
     alone = np.arange(len(targets))
     plain = HeadFit(2.0, 0.3)
-    assert choose_pull(inputs, targets, alone, plain) == plain
-    chosen = choose_pull(inputs, targets, alone, HeadFit(2.0, 0.3, "start"))
+    assert choose_target_scale(inputs, targets, alone, plain) == plain
+    chosen = choose_target_scale(inputs, targets, alone, HeadFit(2.0, 0.3, "start"))
     assert (chosen.radial, chosen.ridge, chosen.start) == (2.0, 0.3, "start")
-    assert chosen.pull in PULLS
+    assert chosen.target_scale in TARGET_SCALES
 
 
 def test_of_many_some_are_looked_at(monkeypatch):
-    monkeypatch.setattr(fit_choice, "_MOST", 50)
+    monkeypatch.setattr(head_fitting, "_MOST", 50)
     inputs, targets = made(0)
-    assert choose_pull(inputs, targets, np.arange(len(targets)), HeadFit(start="start")).pull >= 1
+    assert choose_target_scale(inputs, targets, np.arange(len(targets)), HeadFit(start="start")).target_scale >= 1

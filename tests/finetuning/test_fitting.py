@@ -6,13 +6,13 @@ import torch
 from finetuning.towers import named
 
 from mmrec.errors import UsageError
+from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.fitting import fit_towers
+from mmrec.finetuning.head_fitting import fit_towers
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import load_sources
+from mmrec.types import Modality
 from mmrec.unit import unit
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

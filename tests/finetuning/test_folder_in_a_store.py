@@ -9,7 +9,7 @@ from finetuning.tower_cases import contents
 from typer.testing import CliRunner
 
 import mmrec
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from pipelines.cli import app
 
 

@@ -52,13 +52,13 @@ def test_the_head_is_kernel_ridge_and_comes_back_from_its_file(radial: float, tm
     assert torch.equal(load_head(tmp_path / "head.safetensors")(NEW), head(NEW))
 
 
-@pytest.mark.parametrize("pull", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("target_scale", [0.0, 0.5, 4.0])
 @pytest.mark.parametrize("radial", [0.0, 3.0])
-def test_from_a_start_what_is_missing_is_fitted(radial: float, pull: float, tmp_path: Path) -> None:
+def test_from_a_start_what_is_missing_is_fitted(radial: float, target_scale: float, tmp_path: Path) -> None:
     """The likeness of what is new to what was taught, times the missing part solved for, beside the start."""
     old, start = {**INPUTS, "three": drawn(40, 5, 7)}, drawn(9, 5, 8)
     new = {**NEW, "three": start}
-    head = fit_head(old, TARGETS, HeadFit(radial, 0.1, "three", pull))
+    head = fit_head(old, TARGETS, HeadFit(radial, 0.1, "three", target_scale))
     plain = fit_head(old, TARGETS, HeadFit(radial, 0.1))
     mean = old["three"].double().mean(dim=0)
     states = [(torch.cat(list(rows.values()), dim=1) - plain.shift) * plain.scale for rows in (old, new)]
@@ -68,8 +68,8 @@ def test_from_a_start_what_is_missing_is_fitted(radial: float, pull: float, tmp_
     else:
         near = [some @ taught.T / taught.shape[1] for some in (taught, asked)]
     wanted = normalize(TARGETS.double() - TARGETS.double().mean(dim=0), dim=1)
-    missing = (pull * wanted - (old["three"].double() - mean)).numpy()
-    fitted = near[1] @ np.linalg.inv(near[0] + 0.1 * np.eye(40)) @ missing if pull else 0
+    missing = (target_scale * wanted - (old["three"].double() - mean)).numpy()
+    fitted = near[1] @ np.linalg.inv(near[0] + 0.1 * np.eye(40)) @ missing if target_scale else 0
     made = (start.double() - mean).numpy() + fitted
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     np.testing.assert_allclose(head(new).detach().numpy(), made, atol=5e-5)
@@ -104,6 +104,6 @@ def test_what_fits_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="ridge above 0"):
         HeadFit(ridge=0.0)
     with pytest.raises(UsageError, match="0 or more; infinity"):
-        HeadFit(pull=-1.0)
+        HeadFit(target_scale=-1.0)
     with pytest.raises(ValueError, match="hidden"):
         HeadConfig(inputs=(("one", 12),), dim=5, radial=3.0)

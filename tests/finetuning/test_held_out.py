@@ -9,7 +9,7 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.held_out import groups_of, hold_out
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 some_hashes = st.lists(st.sampled_from([bytes([at]) for at in range(40)]), max_size=2)

@@ -11,8 +11,8 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.label import Label
-from mmrec.finetuning.losses.supcon import supcon
-from mmrec.modality import Modality
+from mmrec.finetuning.losses import supcon
+from mmrec.types import Modality
 
 TEXT = Modality.TEXT
 

@@ -8,7 +8,7 @@ import torch
 from finetuning.towers import AUDIO, IMAGE, TEXT, loop_of, paired, run, small_config, weights_of
 
 from mmrec.errors import UsageError
-from mmrec.finetuning.caching import backward
+from mmrec.finetuning.loop import backward
 
 
 def gradients(corpus, vectors, **settings):

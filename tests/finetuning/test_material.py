@@ -9,13 +9,12 @@ import mmrec
 from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
+from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.material import comparable, gather, stored_spaces
-from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import TowerSettings
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import load_sources
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 SCHEMA = pa.schema([("kind", pa.string()), ("price", pa.float64())])

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.finetuning import mining
-from mmrec.finetuning.mining import mine
+from mmrec.finetuning import align
+from mmrec.finetuning.align import mine
 from mmrec.unit import unit
 
 sizes = st.tuples(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 30), st.integers(1, 3))
@@ -28,12 +28,12 @@ def test_the_nearest_strangers_below_the_margin_are_found_in_order(size, margin,
     def strangers(some, others):
         return ~barred[some, others]
 
-    before = mining._AT_ONCE
-    mining._AT_ONCE = at_once
+    before = align._AT_ONCE
+    align._AT_ONCE = at_once
     try:
         found = mine(asking, partners, among, strangers, count, margin)
     finally:
-        mining._AT_ONCE = before
+        align._AT_ONCE = before
     assert found.shape == (asks, count)
     looked_at = min(things, 8 * count)
     for row in range(asks):

@@ -12,7 +12,7 @@ from finetuning.tower_cases import CASES, contents
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.encoders.vectors import unit_rows
 from mmrec.finetuning.saving import save_encoders
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 __all__ = ["small_bundles"]  # a fixture
 

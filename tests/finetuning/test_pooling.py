@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.pooling import draw, item_vectors
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 COUNT, DIM = 7, 3

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.pooling import item_vectors
 from mmrec.finetuning.questions import across, centred, of_items
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 PAIRS = ((TEXT, IMAGE), (TEXT, AUDIO))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.finetuning import retrieval
-from mmrec.finetuning.retrieval import Asked, Found, ask, pooled
+from mmrec.finetuning import questions
+from mmrec.finetuning.questions import RetrievalQuestions, RetrievalRanks, ask, pooled
 
 sizes = st.tuples(st.integers(0, 10_000), st.integers(2, 8), st.integers(0, 6), st.integers(0, 2))
 
@@ -24,7 +24,7 @@ def asking(seed, things, count, spaces):
         outs.append(out)
     out = np.array(outs, dtype=np.int64)
     rows = random.integers(0, 5, count)
-    asked = Asked("a -> b", rows, tuple(answers), gallery, out, random.integers(0, 3, count))
+    asked = RetrievalQuestions("a -> b", rows, tuple(answers), gallery, out, random.integers(0, 3, count))
     blocks = [
         tuple(random.integers(-1, 2, (size, 3)).astype(np.float32) for size in (5, len(gallery))) for _ in range(spaces)
     ]
@@ -62,7 +62,7 @@ def test_how_much_is_in_memory_changes_nothing(size, room):
     asked, blocks = asking(*size)
     whole = ask(asked, blocks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "_SCORES", room)
+        patch.setattr(questions, "_SCORES", room)
         parts = ask(asked, blocks)
     assert np.array_equal(whole.above, parts.above)
     assert np.array_equal(whole.tied, parts.tied)
@@ -73,7 +73,7 @@ standings = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.intege
 
 def found(some):
     above, tied, units = (np.array([line[at] for line in some], dtype=np.int64) for at in range(3))
-    return Found(above, tied, units)
+    return RetrievalRanks(above, tied, units)
 
 
 @settings(deadline=None)
@@ -103,7 +103,9 @@ def test_kinds_of_questions_are_put_together(some, others):
 def test_a_constant_model_finds_by_chance():
     count = 40
     everyone = np.arange(count)
-    asked = Asked("x", everyone, tuple(np.array([(at + 1) % count]) for at in everyone), everyone, everyone, everyone)
+    asked = RetrievalQuestions(
+        "x", everyone, tuple(np.array([(at + 1) % count]) for at in everyone), everyone, everyone, everyone
+    )
     same = np.ones((count, 2), dtype=np.float32)
     found_ = ask(asked, [(same, same)])
     np.testing.assert_allclose(found_.metric("r@10"), 10 / (count - 1))

@@ -17,14 +17,13 @@ from mmrec.encoders.presets import load_encoders, recorded_source, spaces_by_nam
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.encoders.tuned import Tuned
 from mmrec.errors import EncoderError, UsageError
+from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.sources import Source, load_sources
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.finetuning.towers import EncoderSource, load_sources
 from mmrec.store.layout import Layout
 from mmrec.trust import may_reopen, remember
+from mmrec.types import Modality, Space
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 HEADS = {TEXT: TowerSettings(how="frozen"), IMAGE: TowerSettings(), AUDIO: TowerSettings()}
@@ -97,7 +96,7 @@ def encoded_elsewhere(folder: Path, modalities: Sequence[Modality]) -> dict[str,
     code = (
         "import sys, numpy\nfrom finetuning.tower_cases import contents\n"
         "from mmrec.encoders.presets import load_encoders\n"
-        "from mmrec.modality import Modality\nfound = {}\n"
+        "from mmrec.types import Modality\nfound = {}\n"
         "for encoder in load_encoders(sys.argv[1], device='cpu'):\n"
         "    for name in sys.argv[3:]:\n"
         "        kind = Modality(name)\n"
@@ -213,5 +212,5 @@ def test_the_card_tells_what_was_done(tmp_path: Path):
 
 def test_sources_are_built_as_they_were_named():
     for source in load_sources(device="cpu"):
-        assert isinstance(source, Source)
+        assert isinstance(source, EncoderSource)
         assert source.spec.factory.endswith(type(source.encoder).__name__)

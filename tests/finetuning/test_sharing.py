@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.finetuning.corpus import Corpus
-from mmrec.modality import Modality
+from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 COUNT = 8

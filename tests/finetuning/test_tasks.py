@@ -14,13 +14,12 @@ from small_store import index
 from mmrec.behaviour.event import Event
 from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
-from mmrec.finetuning.coengage_task import co_engaged
+from mmrec.finetuning.coengage import co_engaged, co_occurrence, ppmi_vectors
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.engagement import engagement, engagement_vectors
 from mmrec.finetuning.material import Material
+from mmrec.finetuning.preparing import task_of
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.finetuning.tasks import task_of
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 
@@ -119,9 +118,9 @@ def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed,
     places = histories.items - ROWS[0]
     placed = np.array([number != 15 for number in numbers])[places]
     own = (histories.times < np.quantile(histories.times, before)) & np.isin(places, task.train) & placed
-    mass = engagement(histories.owners[own].astype(np.int64), places[own], histories.times[own], COUNT)
+    mass = co_occurrence(histories.owners[own].astype(np.int64), places[own], histories.times[own], COUNT)
     try:
-        expected = engagement_vectors(mass, config.coengage.factors)
+        expected = ppmi_vectors(mass, config.coengage.factors)
     except UsageError:
         with pytest.raises(UsageError, match="nothing to learn from"):
             task.targets()

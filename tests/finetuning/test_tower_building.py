@@ -6,11 +6,10 @@ from finetuning.test_towers import learn, towers_of
 from finetuning.tower_cases import CASES, Case, contents
 
 from mmrec.errors import UsageError
-from mmrec.finetuning.sources import load_sources
+from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
-from mmrec.finetuning.vector_tower import VectorTower
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import VectorTower, load_sources
+from mmrec.types import Modality
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 

@@ -13,14 +13,12 @@ from finetuning.tower_cases import CASES, Case, contents
 
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.queries import query_spaces
-from mmrec.finetuning.encoder_tower import EncoderTower
+from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.model_card import Measure, ModelCard
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.sources import Source
 from mmrec.finetuning.tower_building import Tower, build_towers
-from mmrec.finetuning.tower_settings import TowerSettings
-from mmrec.finetuning.towers import ContentTower
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import ContentTower, EncoderSource, EncoderTower
+from mmrec.types import Modality
 
 CARD = ModelCard("A test.", {"pairs": 4}, [Measure("R@1", 0.25, 0.5, (0.1, 0.4))], "It helped.", 0)
 STEPS = 4
@@ -40,7 +38,7 @@ def small_bundles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(torchaudio.pipelines, name, small)
 
 
-def towers_of(case: Case, source: Source, **settings: Any) -> dict[Modality, Tower]:
+def towers_of(case: Case, source: EncoderSource, **settings: Any) -> dict[Modality, Tower]:
     torch.manual_seed(0)
     wanted = TowerSettings(head=case.head, **settings)
     return build_towers([source], dict.fromkeys(case.modalities, wanted))

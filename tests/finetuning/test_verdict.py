@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.evaluation.bootstrap import compare
-from mmrec.finetuning.retrieval import Found
-from mmrec.finetuning.verdict import judge, told_of, write_verdict
+from mmrec.finetuning.questions import RetrievalRanks
+from mmrec.finetuning.verdict import judge, read_verdict, write_verdict
 
 
 def found(above, units=None, tied=None):
     above = np.array(above, dtype=np.int64)
     tied = np.ones_like(above) if tied is None else np.array(tied, dtype=np.int64)
-    return Found(above, tied, np.arange(len(above)) if units is None else np.array(units, dtype=np.int64))
+    return RetrievalRanks(above, tied, np.arange(len(above)) if units is None else np.array(units, dtype=np.int64))
 
 
 NEAR, FAR = [0] * 40, [50] * 40
@@ -99,11 +99,11 @@ def test_one_group_alone_cannot_tell():
 
 
 def test_a_verdict_is_kept_beside_encoders(tmp_path):
-    assert told_of(tmp_path) is None
+    assert read_verdict(tmp_path) is None
     verdict = judge({"x": found(FAR)}, {"x": found(NEAR)})
     write_verdict(verdict, tmp_path)
-    assert told_of(tmp_path) == ("helped", verdict.sentence)
+    assert read_verdict(tmp_path) == ("helped", verdict.sentence)
     (path,) = tmp_path.iterdir()
     for damaged in ("", "[]", "{}", json.dumps({"word": "helped"}), "\x00"):
         path.write_text(damaged)
-        assert told_of(tmp_path) is None
+        assert read_verdict(tmp_path) is None

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from mmrec.catalog.media import content_hash
 from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import MediaError
-from mmrec.finetuning.media_samples import MediaSamples
-from mmrec.finetuning.sources import load_sources
+from mmrec.finetuning.config import TowerSettings
+from mmrec.finetuning.samples import MediaSamples
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import TowerSettings
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import load_sources
+from mmrec.types import Modality
 from pipelines import finetune
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app

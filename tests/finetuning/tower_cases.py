@@ -10,10 +10,9 @@ from encoders import small_models
 from PIL import Image
 
 from mmrec.encoders.factories import EncoderSpec, build_encoder
-from mmrec.finetuning.sources import Source
-from mmrec.finetuning.tower_settings import HeadSettings
-from mmrec.items import Waveform
-from mmrec.modality import Modality
+from mmrec.finetuning.config import HeadSettings
+from mmrec.finetuning.towers import EncoderSource
+from mmrec.types import Modality, Waveform
 
 HUB = "mmrec.encoders.hub."
 
@@ -44,9 +43,9 @@ class Case:
     def spec(self) -> EncoderSpec:
         return EncoderSpec(self.factory, {} if self.model is None else {self.setting: str(self.model())})
 
-    def source(self) -> Source:
+    def source(self) -> EncoderSource:
         spec = self.spec()
-        return Source(spec, build_encoder(spec, torch.device("cpu"), torch.float32))
+        return EncoderSource(spec, build_encoder(spec, torch.device("cpu"), torch.float32))
 
     @property
     def head(self) -> HeadSettings | None:

@@ -10,13 +10,12 @@ from mmrec.encoders.protocol import Sample
 from mmrec.finetuning.align import Align
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder
+from mmrec.finetuning.embedding import Embedder, Parts
 from mmrec.finetuning.loop import Loop
-from mmrec.finetuning.parts import Parts
 from mmrec.finetuning.questions import across
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.modality import Modality
 from mmrec.training.processes import make_accelerator
+from mmrec.types import Modality
 from mmrec.unit import unit
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

@@ -7,12 +7,12 @@ import torch
 from encoders.small_models.saving import ROOT
 
 from mmrec.encoders.tuned import Tuned
+from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.model_card import ModelCard
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.sources import load_sources
 from mmrec.finetuning.tower_building import build_towers
-from mmrec.finetuning.tower_settings import HeadSettings, TowerSettings
-from mmrec.modality import Modality
+from mmrec.finetuning.towers import load_sources
+from mmrec.types import Modality
 
 
 @functools.cache

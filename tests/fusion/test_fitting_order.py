@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.fusion import fit
 from mmrec.fusion.projection import fit_rotation, settled
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
 ONE = Block(Space("words", 48, "fp-words"), Modality.TEXT)

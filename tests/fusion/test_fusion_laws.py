@@ -12,8 +12,7 @@ from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.files import dump_fusion, load_fusion
 from mmrec.fusion.fusion import Fusion, fit
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
 TEXT = Space("words", 12, "fp-words")
@@ -155,9 +154,9 @@ def test_text_meets_bridged_pictures_and_pictures_meet_texts():
 def test_a_whole_match_scores_one_and_nothing_scores_more(seed, by_modality, against):
     fusion, vectors = fitted(seed, by_modality, 30)
     items = fused(fusion, vectors)
-    query = fusion.to_best_of_one(fusion.restricted(items[:1], against)[0])
+    query = fusion.scale_to_unit_max_score(fusion.restricted(items[:1], against)[0])
     assert items[0] @ query == pytest.approx(1, abs=1e-5)
-    text = fusion.to_best_of_one(fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, against))
+    text = fusion.scale_to_unit_max_score(fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, against))
     assert (items @ text).max() <= 1 + 1e-5
 
 

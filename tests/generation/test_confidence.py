@@ -15,10 +15,8 @@ from mmrec.encoders.protocol import Sample
 from mmrec.generation.agreement import advice_of
 from mmrec.generation.generation import FUSION, open_generation
 from mmrec.generation.recipe import recipe_like, spaces_of
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 COUNT, TOPICS = 240, 12
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE

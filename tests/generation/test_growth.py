@@ -10,8 +10,7 @@ from indexers.recall import Recall
 from indexers.types import IndexSpec
 from mmrec.errors import StoreError
 from mmrec.generation import build
-from mmrec.generation.fitting import fit_fusion
-from mmrec.generation.fuse import open_tables
+from mmrec.generation.fuse import fit_fusion, open_tables
 from mmrec.generation.generation import open_generation
 from mmrec.generation.recipe import Recipe
 from mmrec.store.files import file_sha256
@@ -112,7 +111,7 @@ def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monk
 
 
 def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmrec.generation.fitting.FIT_SAMPLE", 20)
+    monkeypatch.setattr("mmrec.generation.fuse.FIT_SAMPLE", 20)
     monkeypatch.setattr("indexers.recipes.default_spec", lambda *_: IndexSpec("Flat", "ip"))
     stores = [Layout(tmp_path / name) for name in ("one", "two")]
     index(stores[0])

@@ -6,9 +6,8 @@ import pytest
 
 from indexers.types import IndexSpec
 from mmrec.errors import UsageError
-from mmrec.generation.index_choice import check_choice
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.generation.recipe import check_choice
+from mmrec.types import Modality, Space
 
 WORDS, SIGHTS, SHAPES = (Space(name, dim, name * 8) for name, dim in (("words", 30), ("sights", 40), ("shapes", 24)))
 SPACES = {Modality.TEXT: (WORDS,), Modality.IMAGE: (SIGHTS, SHAPES), Modality.AUDIO: ()}

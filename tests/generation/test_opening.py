@@ -16,10 +16,8 @@ from mmrec.errors import StoreError
 from mmrec.generation.build import build_generation
 from mmrec.generation.generation import open_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 
 class Cheap:

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from indexers.types import IndexFileError
 from mmrec.errors import MmrecError, StoreBusyError, UnknownIdError, UsageError
-from mmrec.modality import Modality
 from mmrec.query import Hit, Part, Results
+from mmrec.types import Modality
 from pipelines import answers, console, grammar
 from pipelines.cli import app
+from pipelines.grammar import parse_parts
 from pipelines.options import Display
 from pipelines.outcome import ExitCode, run_app
-from pipelines.parts import parse_parts
 from pipelines.progress import PlainProgress, progress
 
 ROOT = Path(__file__).resolve().parents[2]

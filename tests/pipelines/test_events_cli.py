@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mmrec.store.layout import Layout
-from pipelines.catalogs.movielens import ml_100k_folder
 from pipelines.cli import app
+from pipelines.example_catalogs import ml_100k_folder
 from pipelines.outcome import ExitCode, run_app
 
 COMMANDS = ["import", "export", "stats", "refused", "forget"]

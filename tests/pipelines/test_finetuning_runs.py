@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import mmrec
 from mmrec.encoders.presets import load_encoders
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import mmrec
-from mmrec.store.hits import title_of
+from mmrec.hits import title_of
 from mmrec.store.layout import Layout
 from mmrec.store.stored_item import StoredItem
 from pipelines.cli import app

@@ -7,11 +7,10 @@ import fsspec
 import pytest
 
 from mmrec.errors import UsageError
-from mmrec.modality import Modality
+from mmrec.types import Modality
 from pipelines.cli import app
-from pipelines.index_types import Columns, IndexOptions
 from pipelines.outcome import ExitCode, run_app
-from pipelines.spec import read_spec, with_spec
+from pipelines.spec import Columns, IndexOptions, read_spec, with_spec
 
 WHOLE = """
 source = "data/catalog.csv"

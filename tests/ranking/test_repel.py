@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.ranking.repel import LIKE, SPARED, losses
+from mmrec.ranking.diversify import LIKE, SPARED, losses
 
 
 @given(st.integers(0, 10_000), st.integers(0, 4), st.floats(0, 2))

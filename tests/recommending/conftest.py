@@ -8,10 +8,8 @@ import pytest
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality, Space
 
 CLUSTERS, EACH, DIM = 40, 50, 48
 SPACE = Space("clusters", DIM, "clusters-40-of-50-seed-0")

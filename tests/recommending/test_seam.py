@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from indexers.live import LiveIndex
+from mmrec.recommending.answer import ListOptions
 from mmrec.recommending.recommender import Recommender
 from mmrec.recommending.taste_space import TasteSpace
-from mmrec.recommending.wishes import Wishes
 from mmrec.users.interests import ContentInterests
 from mmrec.users.model import UserModel
 
@@ -68,7 +68,7 @@ def test_a_turned_space_gives_the_same_list(far, history, text, diversity) -> No
     assert isinstance(Turned(np.eye(2, dtype=np.float32)), UserModel)
     engine = far.engine
     turned = Recommender(engine._fresh_snapshot, engine._queries, engine._events, turned_space)
-    found = turned.recommend(None, history, text, Wishes(diversity=diversity, explain=True))
+    found = turned.recommend(None, history, text, ListOptions(diversity=diversity, explain=True))
     plain = engine.recommend(history=history, text=text, diversity=diversity, explain=True)
     assert found.model == "turned"
     assert [hit.id for hit in found.hits] == [hit.id for hit in plain.hits]

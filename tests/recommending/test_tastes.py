@@ -7,9 +7,9 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from mmrec.query import Part
+from mmrec.recommending.answer import ListOptions
 from mmrec.recommending.recommender import Recommender
 from mmrec.recommending.taste_space import TasteSpace, content_space
-from mmrec.recommending.wishes import Wishes
 from mmrec.users.interests import ContentInterests
 
 PEOPLE = 100
@@ -34,7 +34,7 @@ def test_both_tastes_are_in_the_top_twenty(far) -> None:
         past = [*rng.choice(far.members(first), 7, replace=False), *rng.choice(far.members(second), 2, replace=False)]
         history = [(str(item), "view") for item in past]
         many = far.clusters_of(far.engine.recommend(history=history, k=20))
-        alone = far.clusters_of(single.recommend(None, history, None, Wishes(k=20)))
+        alone = far.clusters_of(single.recommend(None, history, None, ListOptions(k=20)))
         both.append({first, second} <= set(many))
         both_by_one.append({first, second} <= set(alone))
         right.append(np.mean(np.isin(many, [first, second])))

@@ -10,9 +10,8 @@ import pytest
 
 import mmrec
 from mmrec.encoders.packaged.minilm import MiniLM
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 HERE = Path(__file__).resolve().parent
 

@@ -12,9 +12,8 @@ import mmrec
 from mmrec.behaviour.kinds import DEFAULT_WEIGHTS, Kinds
 from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 NOW = datetime.now(UTC)
 RECORDER = """

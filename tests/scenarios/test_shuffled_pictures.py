@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmrec
-from pipelines.catalogs.stamps import write_catalog
+from pipelines.example_catalogs import write_stamps
 
 COUNT = 240
 LOST = 0.03
@@ -34,7 +34,7 @@ def index(folder, rows, name, *more):
 
 @pytest.mark.slow
 def test_shuffled_pictures_are_named_and_cost_queries_by_text_nothing(stamps_root, tmp_path, packaged):
-    lines = write_catalog(stamps_root.resolve(), tmp_path / "all.jsonl").read_text().splitlines()
+    lines = write_stamps(stamps_root.resolve(), tmp_path / "all.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["text"] and row["picture"].endswith(".png")]
     rows = rows[:: len(rows) // COUNT][:COUNT]
     pictures = [row["picture"] for row in rows]

@@ -8,9 +8,8 @@ from small_store import Cheap, index
 
 import mmrec
 from mmrec.errors import UsageError
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
+from mmrec.types import Field, Item, Modality
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ import pyarrow as pa
 import pytest
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.modality import Modality
-from mmrec.store.item_schema import item_schema
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
-from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.store.stored_item import StoredField, StoredItem, item_schema
 from mmrec.store.tables import create
+from mmrec.types import Modality
 
 METADATA = pa.schema([("category", pa.string()), ("price", pa.int64())])
 

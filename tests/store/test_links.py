@@ -24,13 +24,13 @@ from mmrec.behaviour.log import open_log
 from mmrec.errors import LinkError, StoreError, UsageError
 from mmrec.exchange.importing import UNFINISHED
 from mmrec.learning import learn
-from mmrec.spaces import Space
 from mmrec.store import containment
 from mmrec.store.collect import Policy, collect
 from mmrec.store.generations import current
 from mmrec.store.layout import EVENT_FILES, Layout
 from mmrec.store.scratch import scratch_folder, sweep
 from mmrec.training.config import TrainingConfig
+from mmrec.types import Space
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.mend import mend_store
 from mmrec.verification.salvage import set_aside

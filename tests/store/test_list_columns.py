@@ -9,10 +9,9 @@ import mmrec
 from mmrec.exchange.export import Export, export_vectors
 from mmrec.exchange.importing import Import, import_vectors
 from mmrec.exchange.vector_files import VectorColumns
-from mmrec.items import Field, Item
-from mmrec.modality import Modality
 from mmrec.store.layout import Layout
-from mmrec.store.retype import Retyping, retypings
+from mmrec.store.staging import Retyping, retypings
+from mmrec.types import Field, Item, Modality
 
 TEXTS, WHOLE, NUMBERS = pa.list_(pa.string()), pa.list_(pa.int64()), pa.list_(pa.float64())
 GENRES = {"toys": ["Animation", "Comedy"], "heat": ["Crime"], "none": [], "null": None}

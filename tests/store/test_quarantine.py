@@ -11,13 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmrec.store import quarantine
-from mmrec.store.earlier import Earlier, KnownBad, later_than
 from mmrec.store.quarantine import (
+    KnownFailures,
     Quarantined,
+    QuarantineSnapshot,
     StagedQuarantine,
     amend_quarantine,
     count_quarantined,
     forget,
+    later_than,
     quarantined,
     read_quarantine,
     replace_quarantine,
@@ -53,13 +55,13 @@ entries = st.lists(
 def test_the_table_is_a_list_of_entries(tmp_path_factory, first, gone, second):
     path = tmp_path_factory.mktemp("any") / "quarantine.lance"
     replace_quarantine(path, first)
-    earlier = Earlier(path)
+    earlier = QuarantineSnapshot(path)
     assert list(read_quarantine(path)) == first
     assert len(earlier) == count_quarantined(path) == len(first)
     for name in {one.id for one in first if one.id is not None}:
         found = earlier.of_ids([name, "none such"])
         assert found.get(name) == [one for one in first if one.id == name]
-    bad = KnownBad(earlier)
+    bad = KnownFailures(earlier)
     for content in (b"a" * 16, b"a" * 8 + b"b" * 8, b"c" * 16):
         for modality in ("image", "audio"):
             fit = [one for one in first if (one.hash, one.modality, one.transient) == (content, modality, False)]
@@ -109,7 +111,7 @@ def test_a_table_written_before_there_were_all_columns_is_read_and_brought_up_to
     old = pa.schema([field for field in quarantine.SCHEMA if field.name != "item"])
     row = {"source_row": 1, "id": "old", "column": "c", "reason": "r", "at": AT, "transient": False}
     lance.write_dataset(pa.Table.from_pylist([row], schema=old), str(path))
-    assert [one.id for one in read_quarantine(path)] == list(Earlier(path).of_ids(["old"])) == ["old"]
+    assert [one.id for one in read_quarantine(path)] == list(QuarantineSnapshot(path).of_ids(["old"])) == ["old"]
     amend_quarantine(path, set(), [entry(2, "new")])
     assert [one.id for one in read_quarantine(path)] == ["old", "new"]
     assert lance.dataset(str(path)).schema.names == quarantine.SCHEMA.names

@@ -9,16 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.modality import Modality
 from mmrec.store import staging
-from mmrec.store.item_schema import _is_fit, item_schema
 from mmrec.store.items import ItemTable
 from mmrec.store.layout import Layout
 from mmrec.store.lock import commit_lock
 from mmrec.store.scratch import scratch_folder
 from mmrec.store.staging import StagedItems, commit_items, remove_items
-from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.store.stored_item import StoredField, StoredItem, _is_fit, item_schema
 from mmrec.store.tables import MOST_SMALL_FRAGMENTS, SMALL_ROWS
+from mmrec.types import Modality
 
 PRICE = pa.schema([("price", pa.int64())])
 

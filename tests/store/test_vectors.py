@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmrec.errors import StoreError
-from mmrec.spaces import Space
 from mmrec.store.tables import drop_rows
 from mmrec.store.vectors import VectorAppender, VectorTable, append_vectors
+from mmrec.types import Space
 
 SPACE = Space("probe", 8, "f" * 64)
 
@@ -131,7 +131,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from mmrec.spaces import Space
+from mmrec.types import Space
 from mmrec.store.lock import commit_lock
 from mmrec.store.vectors import VectorAppender
 path = Path(sys.argv[1])

@@ -12,8 +12,7 @@ from mmrec.errors import UsageError
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
 from mmrec.training.loop import accelerator_for
-from mmrec.training.task import task_of
-from mmrec.training.train import train
+from mmrec.training.train import task_of, train
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("train-*.toml"))
 

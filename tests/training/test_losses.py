@@ -6,9 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.training.losses.full_softmax import full_softmax
-from mmrec.training.losses.gbce import gbce, gbce_exponent
-from mmrec.training.losses.sampled_softmax import sampled_softmax
+from mmrec.training.objective import full_softmax, gbce, gbce_exponent, sampled_softmax
 
 seeds = st.integers(0, 2**16)
 

@@ -11,11 +11,9 @@ from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
 from mmrec.behaviour.splits import leave_one_out
 from mmrec.errors import UsageError
 from mmrec.training.loop import accelerator_for
-from mmrec.training.task import task_of
-from mmrec.training.train import prepare, train
+from mmrec.training.train import prepare, task_of, train
 from mmrec.users.model import Past
-from mmrec.users.tower_files import load_tower
-from mmrec.users.tower_model import TowerModel
+from mmrec.users.tower import TowerModel, load_tower
 
 
 def loop_of(data, **settings):

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from users.towers import CONTENT, NEW, ROWS, START, contents, past, sequences, small_model, small_tower
 
+from mmrec.users.item_tower import fit_whitening
 from mmrec.users.model import Past, UserModel
-from mmrec.users.time_buckets import TIME_BUCKETS, time_buckets
+from mmrec.users.sequence_tower import TIME_BUCKETS, time_buckets
 from mmrec.users.tower_config import TowerConfig
-from mmrec.users.whitening import fit_whitening
 
 seeds = st.integers(0, 2**16)
 

@@ -7,7 +7,7 @@ import pytest
 from users.towers import NEW, ROWS, contents, past, small_model
 
 from mmrec.errors import StoreError
-from mmrec.users.tower_files import load_tower, save_tower
+from mmrec.users.tower import load_tower, save_tower
 
 
 @pytest.mark.parametrize("sizes", [{}, {"content": False}, {"interests": 3, "ask_time": False}, {"adaptor": 5}])

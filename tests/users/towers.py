@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 
+from mmrec.users.item_tower import fit_whitening
 from mmrec.users.model import Past
-from mmrec.users.sequences import Sequences
-from mmrec.users.tower import Tower
+from mmrec.users.sequence_tower import Sequences
+from mmrec.users.tower import Tower, TowerModel
 from mmrec.users.tower_config import TowerConfig
-from mmrec.users.tower_model import TowerModel
-from mmrec.users.whitening import fit_whitening
 
 CONTENT = 6
 ROWS = np.array([3, 7, 8, 40, 2**40], dtype=np.int64)

@@ -57,8 +57,7 @@ def test_an_edited_item_does_not_come_back_as_it_was(layout):
     opened(layout).delete(["i1"])
     edited = [f"{name}" for name in NAMES if name != "i1"]
     index(layout, edited)
-    from mmrec.items import Field, Item
-    from mmrec.modality import Modality
+    from mmrec.types import Field, Item, Modality
 
     opened(layout).upsert([Item("i5", (Field(Modality.TEXT, "title", text="i6"),), {"number": 5}, 1)])
     for path in (layout.items / "_deletions").iterdir():

@@ -23,12 +23,10 @@ import mmrec
 from mmrec.behaviour.event import Event
 from mmrec.errors import MmrecError
 from mmrec.event_log import note_events, open_event_log
-from mmrec.items import Field, Item
 from mmrec.learning import learn
-from mmrec.modality import Modality
-from mmrec.spaces import Space
 from mmrec.store.layout import Layout
 from mmrec.training.config import TrainingConfig
+from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store

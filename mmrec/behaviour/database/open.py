@@ -1,10 +1,12 @@
-"""Any database that SQLAlchemy can reach, opened as the place of a log."""
+"""Open the database of an event log through SQLAlchemy, and insert in SQL that every database speaks."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+import pyarrow as pa
 from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select
 from sqlalchemy.exc import (
     ArgumentError,
@@ -16,13 +18,12 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from mmrec.behaviour.database.postgres import prepare_postgres, queue_up
-from mmrec.behaviour.database.sqlite import may_write, prepare_sqlite, readers_of
-from mmrec.behaviour.database.tables import FORMAT, FORMAT_VERSION, METADATA
+from mmrec.behaviour.database.dialects import may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
+from mmrec.behaviour.database.tables import EVENTS, FORMAT, FORMAT_VERSION, METADATA
 from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.store.damage import damaged
 
-__all__ = ["open_database", "told", "writing"]
+__all__ = ["insert_anywhere", "open_database", "wrap_db_errors", "writing"]
 
 
 def open_database(place: str | Path) -> Engine:
@@ -51,7 +52,7 @@ def open_database(place: str | Path) -> Engine:
     elif url.get_backend_name() == "postgresql":
         prepare_postgres(engine)
     try:
-        with told(engine), engine.begin() if read_only else writing(engine) as connection:
+        with wrap_db_errors(engine), engine.begin() if read_only else writing(engine) as connection:
             if not read_only:
                 METADATA.create_all(connection)
             found = list(connection.execute(select(FORMAT.c.version)).scalars())
@@ -82,7 +83,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def told(engine: Engine) -> Iterator[None]:
+def wrap_db_errors(engine: Engine) -> Iterator[None]:
     """Say what went wrong in the database as a StoreError; what was acknowledged before is kept."""
     try:
         yield
@@ -125,3 +126,33 @@ def _url(place: str | Path) -> URL:
             "postgresql://user@host/database, or give the path of an SQLite file."
         ) from error
     return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
+
+
+_IDS_PER_QUERY: Final = 500
+_ATTEMPTS: Final = 8
+
+
+def insert_anywhere(connection: Connection, events: pa.Table) -> int:
+    """Insert the events whose id is new, in their order. Returns how many were."""
+    rows = events.set_column(events.schema.get_field_index("time"), "time", events["time"].cast(pa.int64())).to_pylist()
+    for attempt in range(_ATTEMPTS):
+        known = _known(connection, [row["id"] for row in rows])
+        fresh = [row for row in rows if row["id"] not in known]
+        try:
+            with connection.begin_nested():
+                if fresh:
+                    connection.execute(insert(EVENTS), fresh)
+        except IntegrityError:  # another writer was faster with some of them
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return len(fresh)
+    return 0
+
+
+def _known(connection: Connection, ids: list[bytes]) -> set[bytes]:
+    found: set[bytes] = set()
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        asked = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+        found.update(bytes(one) for (one,) in connection.execute(asked))
+    return found

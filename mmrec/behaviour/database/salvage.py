@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+from mmrec.behaviour.database.dialects import connected
 from mmrec.behaviour.database.open import open_database
-from mmrec.behaviour.database.sqlite import connected
 from mmrec.behaviour.database.tables import EVENTS, FORGOTTEN, REFUSED
 
 __all__ = ["salvage_sqlite"]

@@ -1,12 +1,11 @@
-"""Fetches one content from the web, guarded.
+"""Fetch one content over HTTP: redirects, retries, status and body within limits."""
 
-Only http and https, on a few ports, from public addresses (see `backend`), and never through a proxy that the
-environment names. No cookie, password or other header of this machine is sent. Each redirect is checked as if the
-catalog had named it. Size and time are bounded whatever the other side does (see `rules`).
-"""
-
+import io
 import ssl
+import zlib
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib import metadata
 from typing import Final, Self, TypeVar
 
@@ -14,18 +13,115 @@ import httpcore
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
-from mmrec.catalog.stamp import Reading, Stamp, stamp_of
-from mmrec.catalog.web.backend import Endpoint, PublicBackend, Resolver, resolve
-from mmrec.catalog.web.body import header, read_body
-from mmrec.catalog.web.deadline import Deadline, held_to, in_seconds
-from mmrec.catalog.web.hosts import Hosts, RestingError
-from mmrec.catalog.web.rules import FetchRules
-from mmrec.catalog.web.status import BusyError, check_status, redirected_to
-from mmrec.catalog.web.url import checked_url, redirected_url
-from mmrec.catalog.web.words import in_own_words
+from mmrec.catalog.storage import Reading, Stamp, stamp_of
+from mmrec.catalog.web.guard import (
+    Deadline,
+    Endpoint,
+    PublicBackend,
+    Resolver,
+    checked_url,
+    held_to,
+    in_own_words,
+    in_seconds,
+    redirected_url,
+    resolve,
+)
+from mmrec.catalog.web.hosts import CircuitOpenError, FetchRules, Hosts
 from mmrec.errors import MediaError, UnreachableError
 
-__all__ = ["Fetcher"]
+__all__ = ["BusyError", "Fetcher", "check_status", "header", "read_body", "redirected_to"]
+
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+def header(response: httpcore.Response, name: str) -> str:
+    """The value of a header, or an empty text. Several of one name are joined as HTTP says."""
+    values = [value for key, value in response.headers if key.lower() == name.encode()]
+    joined = b", ".join(values).strip()
+    try:
+        return joined.decode()
+    except UnicodeDecodeError:
+        return joined.decode("latin-1")
+
+
+def read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+    """Read an answer's body. Raises MediaError where it is larger than allowed, packed oddly or damaged.
+
+    httpcore raises RemoteProtocolError where the body ends before the length that was announced.
+    """
+    announced = header(response, "content-length")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    coding = header(response, "content-encoding").lower()
+    if coding not in {"", "identity", "gzip", "x-gzip"}:
+        raise MediaError("The web server packed the content in a way that it was not asked for.")
+    unpack = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
+    out = io.BytesIO()
+    sent = 0
+    for piece in response.iter_stream():
+        sent += len(piece)
+        room = max_bytes - out.tell()
+        out.write(piece if unpack is None else _unpacked(unpack, piece, room + 1))
+        if max(sent, out.tell()) > max_bytes:
+            raise _too_large(max_bytes)
+    if unpack is not None and sent and (not unpack.eof or unpack.unused_data):
+        raise MediaError("The content from the web is damaged.")
+    return out.getvalue()
+
+
+def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
+    try:
+        return unpack.decompress(piece, most)
+    except zlib.error as error:
+        raise MediaError("The content from the web is damaged.") from error
+
+
+def _too_large(max_bytes: int) -> MediaError:
+    return MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
+
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAY_PASS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WORDS: Final = {401: "wants a password", 403: "forbids it", 404: "has no such content", 410: "has it no more"}
+
+
+class BusyError(UnreachableError):
+    """A server asks for patience: for `seconds`, where it says for how long."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def redirected_to(response: httpcore.Response) -> str | None:
+    """Where an answer sends the asker, if it does."""
+    return header(response, "location") or None if response.status in _REDIRECTS else None
+
+
+def check_status(response: httpcore.Response) -> None:
+    """Raise MediaError where an answer holds no content, BusyError where it may hold one later."""
+    status = response.status
+    if status == 200:
+        return
+    if status in _MAY_PASS:
+        raise BusyError(f"The web server cannot answer now (status {status}).", _patience(response))
+    raise MediaError(f"The web server {_WORDS.get(status, 'does not give it')} (status {status}).")
+
+
+def _patience(response: httpcore.Response) -> float:
+    """Seconds that a server asks to be left alone: given as they are, or as a date."""
+    asked = header(response, "retry-after")
+    if asked.isdecimal():
+        return float(asked[:9])
+    try:
+        moment = parsedate_to_datetime(asked)
+    except (ValueError, OverflowError):
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
 
 Taken = TypeVar("Taken")
 
@@ -92,7 +188,7 @@ class Fetcher:
 
         try:
             reading = self._patiently(deadline)(self._once, "GET", start, take, deadline)
-        except RestingError:
+        except CircuitOpenError:
             raise
         except UnreachableError:
             self._hosts.failed(_host(start))
@@ -187,7 +283,7 @@ def _stamp(response: httpcore.Response, size: int | None) -> Stamp:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, RestingError)
+    return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
 
 
 def _asked_for(state: RetryCallState) -> float:

@@ -15,17 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
+from mmrec.encoders.hub.loading import once
 from mmrec.encoders.hub.networks import load_config, load_network
-from mmrec.encoders.hub.notes import noted
-from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.pictures import checked_picture, load_processor, patches, picture_side
-from mmrec.encoders.hub.source import ModelFiles, find_model, space_name
+from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["HubImage"]
 

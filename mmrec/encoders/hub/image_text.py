@@ -16,20 +16,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.joint import check_items, shared_space
+from mmrec.encoders.hub.loading import check_items, once, shared_space
 from mmrec.encoders.hub.networks import features_of, load_config, load_network
-from mmrec.encoders.hub.notes import noted
-from mmrec.encoders.hub.once import once
 from mmrec.encoders.hub.pictures import checked_picture, load_processor, padded_patches, patches, picture_side
 from mmrec.encoders.hub.positions import use_exact_positions
-from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
+from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["HubImageText"]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mmrec.encoders.hub.explained import explained
+from mmrec.encoders.hub.loading import explained
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError
 

@@ -1,39 +1,247 @@
-"""Pictures and texts in one space: any model of open_clip, with its own tokenizer and preprocessing.
-
-[[encoders]]
-factory = "mmrec.encoders.hub.open_clip.OpenClip"
-model = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-
-[[encoders]]
-factory = "mmrec.encoders.hub.open_clip.OpenClip"
-model = "ViT-B-32"                       # one of open_clip's architectures,
-checkpoint = "/models/my-vit-b-32.pt"    # with weights of one's own
-"""
+"""open_clip models of text and images as encoders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.joint import check_items, shared_space
-from mmrec.encoders.hub.once import once
-from mmrec.encoders.hub.open_clip_model import Architecture, find_architecture
-from mmrec.encoders.hub.open_clip_texts import ClipTexts
+from mmrec.encoders.hub.loading import check_items, explained, once, shared_space
+from mmrec.encoders.hub.networks import load_config, quiet
 from mmrec.encoders.hub.pictures import checked_picture, with_crop
-from mmrec.encoders.hub.source import space_name
+from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json, space_name
+from mmrec.encoders.hub.vetting import check_keywords
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.errors import EncoderError, MediaError, UsageError
+from mmrec.types import Content, Modality, Space
 
-__all__ = ["OpenClip"]
+__all__ = ["Architecture", "ClipTexts", "OpenClip", "find_architecture"]
+
+
+# In the order in which open_clip itself chooses.
+_WEIGHTS = (
+    ("open_clip_*.safetensors",),
+    ("open_clip_pytorch_model.bin",),
+    ("*.safetensors",),
+    ("*.bin", "*.pt", "*.pth"),
+)
+_CONTEXT = 77
+_FILE = "open_clip_config.json"
+_TOKENIZER = frozenset({"additional_special_tokens", "clean", "language", "reduction_mask", "strip_sep_token"})
+_MODEL = frozenset(
+    {
+        "custom_text",
+        "embed_dim",
+        "init_logit_bias",
+        "init_logit_scale",
+        "multimodal_cfg",
+        "nonscalar_logit_scale",
+        "output_dict",
+        "pad_id",
+        "quick_gelu",
+        "text_cfg",
+        "vision_cfg",
+    }
+)
+# Models and tokenizers that are found and loaded here and not by open_clip; the name of one of timm's architectures.
+_CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """One model, described; nothing of it is loaded before it is asked for.
+
+    Attributes:
+        model: Its configuration: the vectors' length and the two towers.
+        preprocess: What its configuration says of preprocessing.
+        pin: What decides its vectors.
+        files: Its directory; None where `named` and `checkpoint` say it all.
+        named: One of open_clip's own architectures.
+        checkpoint: File of its weights.
+
+    """
+
+    model: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    pin: str
+    files: ModelFiles | None = None
+    named: str = ""
+    checkpoint: str | None = None
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return int(self.model["embed_dim"])
+
+    @property
+    def side(self) -> int:
+        """Pixels of the longest side of a preprocessed picture."""
+        size = self._size
+        return max(size) if isinstance(size, list | tuple) else int(size)
+
+    @property
+    def patches(self) -> int:
+        """Patches of a picture."""
+        patch = self.model["vision_cfg"].get("patch_size") or 16
+        return max(1, (self.side // int(patch)) ** 2)
+
+    def load(self) -> nn.Module:
+        """Return the network. Raises EncoderError where it cannot be loaded, or is not wholly in the weights."""
+        import open_clip  # noqa: PLC0415 (takes seconds)
+
+        name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
+        advice = "See that configuration and weights are whole and belong together."
+        with quiet(), explained(f"open_clip's model {self.checkpoint or name}", advice):
+            made = open_clip.create_model(
+                name,
+                self.checkpoint,
+                require_pretrained=True,
+                pretrained_image=False,
+                pretrained_text=False,
+                weights_only=True,
+                text_cfg=self._text(),
+            )
+        return cast("nn.Module", made)
+
+    def transform(self) -> Any:  # noqa: ANN401
+        """Return the preprocessing of a picture that the model was evaluated with."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2  # noqa: PLC0415
+
+        known = {key: value for key, value in self.preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
+        return image_transform_v2(PreprocessCfg(**{**known, "size": self._size}), is_train=False)
+
+    def tokenizer(self) -> Any:  # noqa: ANN401
+        """Return the model's own tokenizer. Raises EncoderError where its files are not to be had."""
+        import open_clip  # noqa: PLC0415
+
+        text = self.model["text_cfg"]
+        settings = check_keywords(Path(_FILE), text.get("tokenizer_kwargs"), _TOKENIZER)
+        length = int(text.get("context_length", _CONTEXT))
+        if not text.get("hf_tokenizer_name"):
+            return open_clip.SimpleTokenizer(context_length=length, **settings)
+        folder = self.files.folder if self.files else find_model(str(text["hf_tokenizer_name"]), None).folder
+        with explained(f"The tokenizer in {folder}", "Copy its files there."):
+            return open_clip.tokenizer.HFTokenizer(
+                str(folder),
+                context_length=length,
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **{**settings, "trust_remote_code": False, "local_files_only": True},
+            )
+
+    @property
+    def _size(self) -> Any:  # noqa: ANN401
+        return self.model["vision_cfg"].get("image_size", 224)
+
+    def _text(self) -> dict[str, Any]:
+        """The text tower's configuration; one of transformers' networks is described by files on this machine."""
+        text = {**self.model["text_cfg"], "hf_model_pretrained": False}
+        if not text.get("hf_model_name"):
+            del text["hf_model_pretrained"]
+            return text
+        folder = find_model(str(text["hf_model_name"]), None).folder
+        load_config(folder)  # refuses what would need code of its own
+        return {**text, "hf_model_name": str(folder)}
+
+
+def find_architecture(model: str, checkpoint: str | None, revision: str | None) -> Architecture:
+    """Return what a model's name stands for; see `OpenClip` for the arguments. Raises EncoderError or UsageError."""
+    built_in = _built_in(model)
+    if checkpoint is not None:
+        return _with_checkpoint(model, built_in, Path(checkpoint).expanduser(), revision)
+    if built_in and not Path(model).is_dir():
+        raise UsageError(
+            f"{model} is an architecture of open_clip, without weights. Set checkpoint to a file of weights, or name a "
+            "model's directory or its id on the hub."
+        )
+    files = find_model(model, revision)
+    found = read_json(files.folder / _FILE)
+    config, preprocess = found.get("model_cfg"), found.get("preprocess_cfg", {})
+    if not _is_whole(config) or not isinstance(preprocess, dict):
+        raise EncoderError(
+            f"{files.folder} has no open_clip_config.json that describes a model of pictures and texts. Read models of "
+            "transformers with mmrec.encoders.hub.image_text.HubImageText."
+        )
+    _check_config(files.folder / _FILE, cast("Mapping[str, Any]", config))
+    return Architecture(cast("Mapping[str, Any]", config), preprocess, files.pin, files)
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise EncoderError for keywords that open_clip's networks do not have, and for values that are not plain."""
+    towers = {"vision_cfg", "text_cfg", "multimodal_cfg"}
+    check_keywords(path, {key: value for key, value in config.items() if key not in towers}, _MODEL)
+    for name in sorted(towers & config.keys()):
+        tower = config[name]
+        if not isinstance(tower, Mapping):
+            raise EncoderError(f"{path}: {name} is no table. Copy or download the model again.")
+        found = {key: value for key, value in tower.items() if key not in _CHECKED_APART}
+        check_keywords(path, found, frozenset(found))  # what they may be called, open_clip's own classes say
+    check_keywords(path, config["text_cfg"].get("tokenizer_kwargs"), _TOKENIZER)
+
+
+def _with_checkpoint(model: str, built_in: Mapping[str, Any], checkpoint: Path, revision: str | None) -> Architecture:
+    if revision is not None:
+        raise UsageError(f"A checkpoint has no revision {revision!r}. Leave revision out.")
+    if not built_in:
+        raise UsageError(f"A checkpoint needs one of open_clip's architectures as its model, and {model!r} is none.")
+    if not checkpoint.is_file():
+        raise EncoderError(f"There is no file {str(checkpoint)!r}. Set checkpoint to a file of weights.")
+    pin = fingerprint(weights=file_digest(checkpoint), architecture=built_in)
+    return Architecture(built_in, {}, pin, None, model, str(checkpoint))
+
+
+def _built_in(model: str) -> Mapping[str, Any]:
+    """The configuration of an architecture that open_clip carries, read without importing it."""
+    spec = find_spec("open_clip")
+    places = spec.submodule_search_locations if spec else None
+    if not places or Path(model).name != model:
+        return {}
+    found = read_json(Path(places[0]) / "model_configs" / f"{model}.json")
+    return found if _is_whole(found) else {}
+
+
+def _is_whole(config: object) -> bool:
+    return isinstance(config, dict) and {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys()
+
+
+CHARACTERS = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTexts:
+    """Tokenises one text after the other; `tokenizer` is one of open_clip's."""
+
+    tokenizer: Any
+    _alone: Lock = field(default_factory=Lock)
+
+    def __call__(self, text: str) -> tuple[Int32[Tensor, " tokens"], bool]:
+        """Return a text's tokens and whether it was cut. Raises MediaError for a blank text, or one of no Unicode."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise MediaError(f"The text is not valid Unicode: a lone surrogate at character {error.start}.") from error
+        if not text.strip():
+            raise MediaError(f"The text is empty or blank ({len(text)} characters).")
+        with self._alone:  # the tokenizers of transformers change at each call
+            tokens = self.tokenizer([text[:CHARACTERS]])[0]
+            cut = len(text) > CHARACTERS or self._is_cut(text, tokens)
+        return tokens.to(torch.int32), cut
+
+    def _is_cut(self, text: str, tokens: Tensor) -> bool:
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is None:
+            full = bool(tokens[-1] != 0)
+            return full and len(self.tokenizer.encode(text)) + 2 > len(tokens)
+        full = bool((tokens != inner.pad_token_id).all())
+        return full and len(inner(self.tokenizer.clean_fn(text))["input_ids"]) > len(tokens)
+
 
 _ABLE = (Modality.TEXT, Modality.IMAGE)
 

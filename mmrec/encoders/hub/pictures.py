@@ -12,8 +12,7 @@ from torch import Tensor
 from mmrec.encoders.hub.networks import load_part
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError, MediaError
-from mmrec.items import Content
-from mmrec.modality import Modality
+from mmrec.types import Content, Modality
 
 __all__ = ["checked_picture", "load_processor", "padded_patches", "patches", "picture_side", "with_crop"]
 

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.errors import EncoderError, MediaError
-from mmrec.items import Content, Waveform
-from mmrec.modality import Modality
+from mmrec.types import Content, Modality, Waveform
 
 __all__ = ["checked_sound", "resampled", "windows"]
 

@@ -1,21 +1,102 @@
-"""Where a model's files are: a directory, or a snapshot of a hub's repository. No other file speaks to the hub.
+"""Model files on this machine or from the hub: found by id or directory, pinned by commit or content digest."""
 
-What is on this machine is used as it is: a branch's name, `main` too, is looked up on the hub only where no snapshot of
-it is here, so that a store does not change its encoder, or need the network, because someone pushed a commit.
-"""
-
+import contextlib
+import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from mmrec.encoders.hub.digests import directory_digest
+from indexers.atomic import write_atomically
+from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.vetting import vet_model_files
 from mmrec.errors import EncoderError, UsageError
 
-__all__ = ["ModelFiles", "find_model", "read_json", "space_name"]
+__all__ = [
+    "ModelFiles",
+    "describing_files",
+    "directory_digest",
+    "file_digest",
+    "find_model",
+    "noted",
+    "read_json",
+    "space_name",
+]
+
+
+def noted(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
+    """Return the note named by some parts, made and kept if there is none or it cannot be read."""
+    location = _folder() / f"{fingerprint(**named_by)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(location.read_bytes())
+        if isinstance(found, dict):
+            return found
+    made = make()
+    with contextlib.suppress(OSError):
+        location.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(location, json.dumps(made).encode())
+    return made
+
+
+def _folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mmrec" / "models"
+
+
+_DESCRIBING_SUFFIXES = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm", ".vocab"}
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".npz"}
+# What training leaves behind, and what other programs keep beside a model.
+_LEFT_OUT = {"trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"}
+_OTHER_FORMATS = {"onnx", "openvino", "coreml"}
+
+
+def directory_digest(folder: Path) -> str:
+    """Return the digest of a directory's configuration, tokenizer, preprocessor and weights.
+
+    Weights count in whatever format they are: which of several a library reads is its own choice. Raises EncoderError
+    for a directory without any such file, or one that cannot be read.
+    """
+    try:
+        files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(_deciding(folder))}
+    except OSError as error:
+        raise EncoderError(
+            f"The model in {folder} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    if not files:
+        raise EncoderError(f"{folder} holds no model: neither a configuration nor weights. Name a model's directory.")
+    return fingerprint(files=files)
+
+
+def describing_files(folder: Path) -> list[Path]:
+    """Return a directory's files of configuration, tokenizer and preprocessor: all that decides but the weights."""
+    return [path for path in sorted(_deciding(folder)) if path.suffix in _DESCRIBING_SUFFIXES]
+
+
+def file_digest(path: Path) -> str:
+    """Return the hex SHA-256 of a file, read again only if its size, number or a time of change is another."""
+
+    def read() -> dict[str, int | str]:
+        with path.open("rb") as file:
+            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    state = path.stat()
+    stamp = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    return str(noted(read, file=str(path.resolve()), stamp=stamp)["sha256"])
+
+
+def _deciding(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if path.name not in _OTHER_FORMATS and not path.name.startswith("checkpoint-"):
+                yield from _deciding(path)
+        elif path.suffix in _DESCRIBING_SUFFIXES | _WEIGHT_SUFFIXES and path.name not in _LEFT_OUT:
+            yield path
+
 
 PATIENCE_SECONDS = 10.0
 _DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm", "[0-9]_*/*")

@@ -20,17 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.digests import file_digest
-from mmrec.encoders.hub.explained import explained
-from mmrec.encoders.hub.once import once
+from mmrec.encoders.hub.loading import explained, once
 from mmrec.encoders.hub.sounds import checked_sound, resampled, windows
-from mmrec.encoders.hub.source import space_name
+from mmrec.encoders.hub.source import file_digest, space_name
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["SpeechBundle"]
 

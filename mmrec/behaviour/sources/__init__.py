@@ -1,1 +1,0 @@
-"""Files of events: their rows as columns, a bounded number of them in memory."""

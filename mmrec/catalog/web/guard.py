@@ -1,0 +1,300 @@
+"""Guarded HTTP connections: public addresses alone, checked after name resolution, under a deadline."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ssl import SSLContext
+from typing import Any, Final, TypeAlias
+
+import httpcore
+import httpx
+
+from mmrec.errors import MediaError, UnreachableError
+
+__all__ = [
+    "Deadline",
+    "Endpoint",
+    "PublicBackend",
+    "Resolver",
+    "checked_url",
+    "held_to",
+    "in_own_words",
+    "in_seconds",
+    "is_public",
+    "redirected_url",
+    "resolve",
+    "seconds_left",
+]
+
+
+# The registries of special addresses (RFC 6890 and its updates), so that no version of Python decides; and
+# 168.63.129.16, which is public in name but answers each machine of a cloud with that machine's own secrets.
+_SPECIAL_V4: Final = tuple(
+    IPv4Network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16"),
+        *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+    )
+)
+
+# All of IPv6 that is given out is in 2000::/3. Teredo (2001::/32) and 6to4 (2002::/16) carry an IPv4 address inside,
+# and no server of today lives there.
+_GIVEN_OUT_V6: Final = IPv6Network("2000::/3")
+_SPECIAL_V6: Final = tuple(IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)
+
+
+def is_public(address: str) -> bool:
+    """Whether an address in digits belongs to the public internet. IPv6 that stands for IPv4 is judged as that."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return _is_public_v4(parsed) if isinstance(parsed, IPv4Address) else _is_public_v6(parsed)
+
+
+def _is_public_v4(address: IPv4Address) -> bool:
+    return address.is_global and not address.is_multicast and not any(address in network for network in _SPECIAL_V4)
+
+
+def _is_public_v6(address: IPv6Address) -> bool:
+    if address.scope_id is not None:
+        return False
+    if address.ipv4_mapped is not None:
+        return _is_public_v4(address.ipv4_mapped)
+    if address in _NAT64:
+        return _is_public_v4(IPv4Address(int(address) & 0xFFFFFFFF))
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return False
+    given_out = address in _GIVEN_OUT_V6 and address.is_global and not address.is_multicast
+    return given_out and not any(address in network for network in _SPECIAL_V6)
+
+
+_LONGEST: Final = 8192
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def checked_url(text: str, ports: Collection[int]) -> httpx.URL:
+    """Take a web address apart, once: what is checked is what is asked. Raises MediaError where it is not allowed."""
+    try:
+        url = httpx.URL(text) if len(text) <= _LONGEST else None
+    except (httpx.InvalidURL, ValueError) as error:
+        raise MediaError("The web address is not well formed.") from error
+    if url is None:
+        raise MediaError(f"The web address is longer than {_LONGEST:,} characters.")
+    return _allowed(url, ports)
+
+
+def redirected_url(url: httpx.URL, location: str, ports: Collection[int]) -> httpx.URL:
+    """Where a redirect leads, checked as if the catalog had named it. Raises MediaError where that is not allowed."""
+    try:
+        target = url.join(location) if len(location) <= _LONGEST else None
+    except (httpx.InvalidURL, ValueError) as error:
+        raise MediaError("The web address redirects to one that is not well formed.") from error
+    if target is None:
+        raise MediaError(f"The web address redirects to one longer than {_LONGEST:,} characters.")
+    if url.scheme == "https" and target.scheme == "http":
+        raise MediaError("The web address redirects from https to http, which anyone on the way can change.")
+    return _allowed(target, ports)
+
+
+def _allowed(url: httpx.URL, ports: Collection[int]) -> httpx.URL:
+    if url.scheme not in _DEFAULT_PORTS:
+        raise MediaError("The web address leads to something other than http and https.")
+    if url.userinfo:
+        raise MediaError("The web address holds a user name or a password; those are never sent.")
+    if not url.raw_host or b"%" in url.raw_host:
+        raise MediaError("The web address names a host that cannot be.")
+    if (url.port or _DEFAULT_PORTS[url.scheme]) not in ports or url.port == 0:
+        named = ", ".join(str(port) for port in sorted(ports))
+        raise MediaError(f"The web address names port {url.port}; allowed are {named}.")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment of the monotonic clock."""
+
+    moment: float
+
+    @property
+    def left(self) -> float:
+        """Seconds until then, 0 once it has passed."""
+        return max(0.0, self.moment - time.monotonic())
+
+
+_current: ContextVar[Deadline | None] = ContextVar("mmrec_deadline", default=None)
+
+
+def in_seconds(seconds: float) -> Deadline:
+    """The moment so many seconds from now."""
+    return Deadline(time.monotonic() + seconds)
+
+
+@contextmanager
+def held_to(deadline: Deadline) -> Iterator[None]:
+    """Hold all that this thread does on connections to a deadline, whichever connection it is given."""
+    token = _current.set(deadline)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def seconds_left(most: float | None) -> float:
+    """How long this thread may wait now: `most`, or what is left until its deadline if that is less."""
+    deadline = _current.get()
+    left = float("inf") if deadline is None else deadline.left
+    return min(left, float("inf") if most is None else most)
+
+
+Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
+"""From a name and a port to addresses in digits. Raises OSError."""
+
+Endpoint: TypeAlias = tuple[str, int]
+
+_MOST_ADDRESSES: Final = 4
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    """Ask the system for the addresses of a name, best first. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class PublicBackend(httpcore.NetworkBackend):
+    """Opens connections for httpcore."""
+
+    def __init__(self, resolver: Resolver, exempt: Collection[Endpoint], lookups: int) -> None:
+        """Take what resolves names, endpoints that need not be public, and how many names are resolved at a time."""
+        self._resolver = resolver
+        self._exempt = frozenset(exempt)
+        self._sockets = httpcore.SyncBackend()
+        # The system's own lookup knows no timeout.
+        self._lookups = ThreadPoolExecutor(lookups, thread_name_prefix="mmrec-resolve")
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to a name that has only public addresses.
+
+        Raises MediaError where it has another or none, UnreachableError where it cannot be resolved now.
+        """
+        trouble: Exception = httpcore.ConnectError("no address")
+        for address in self._checked(host, port, timeout)[:_MOST_ADDRESSES]:
+            try:
+                stream = self._sockets.connect_tcp(
+                    address, port, _wait(timeout, httpcore.ConnectTimeout), local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                trouble = error
+            else:
+                return _TimedStream(stream)
+        raise trouble
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        """Refuse: no web address leads to a socket of this machine."""
+        raise MediaError("A web address cannot lead to a socket of this machine.")
+
+    def close(self) -> None:
+        """Begin no more lookups."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    def _checked(self, host: str, port: int, timeout: float | None) -> Sequence[str]:
+        """Resolve a name, once. One address that is not public damns them all."""
+        try:
+            addresses = self._lookups.submit(self._resolver, host, port).result(_wait(timeout, httpcore.ConnectTimeout))
+        except (TimeoutError, FutureTimeoutError) as error:
+            raise UnreachableError("The host's name could not be resolved in time.") from error
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_AGAIN:
+                raise UnreachableError("The host's name cannot be resolved now.") from error
+            raise MediaError("The web address names a host that is not known.") from error
+        except (OSError, ValueError) as error:
+            raise MediaError("The web address names a host that cannot be.") from error
+        if not addresses:
+            raise MediaError("The web address names a host that is not known.")
+        if not all(is_public(address) or (address, port) in self._exempt for address in addresses):
+            raise MediaError("The web address leads to a machine off the public internet; those are never asked.")
+        return addresses
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection of which each single wait ends by the deadline of the thread that waits."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _wait(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _wait(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        wait = _wait(timeout, httpcore.ConnectTimeout)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, wait))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's own signature
+        return self._stream.get_extra_info(info)
+
+
+def _wait(timeout: float | None, too_late: type[httpcore.TimeoutException]) -> float:
+    wait = seconds_left(timeout)
+    if wait <= 0:
+        raise too_late("the deadline has passed")
+    return wait
+
+
+_HUNG_UP: Final = "Server disconnected without sending a response."
+_CUT_SHORT: Final = "peer closed connection"
+
+
+@contextmanager
+def in_own_words() -> Iterator[None]:
+    """Raise UnreachableError for troubles of a connection that may pass, MediaError for those that will not."""
+    try:
+        yield
+    except httpcore.TimeoutException as error:
+        raise UnreachableError("The web server did not give the content in time.") from error
+    except httpcore.NetworkError as error:
+        # httpcore drops the chain of causes, but tells the first of them.
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise MediaError("The web server cannot prove that it is the one that the address names.") from error
+        if isinstance(error, httpcore.ConnectError) and _is_other_than_end(cause):
+            raise MediaError("What answers at the web address does not speak TLS well.") from error
+        raise UnreachableError("The web server cannot be reached, or hung up.") from error
+    except httpcore.RemoteProtocolError as error:
+        if str(error) == _HUNG_UP:
+            raise UnreachableError("The web server hung up without an answer.") from error
+        if str(error).startswith(_CUT_SHORT):
+            raise UnreachableError("The content from the web broke off before its end.") from error
+        raise MediaError("What answers at the web address does not speak HTTP well.") from error
+    except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+        raise MediaError("The web address cannot be asked for.") from error
+
+
+def _is_other_than_end(cause: object) -> bool:
+    return isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)

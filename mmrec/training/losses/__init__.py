@@ -1,1 +1,0 @@
-"""Losses: a file each."""
