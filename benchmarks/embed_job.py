@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.report import WORK
-from mmrec.catalog.media import content_hash
 from mmrec.compute import decoding_workers
 from mmrec.decoding.decode import decode
 from mmrec.embedding.encoding import Bucket, Pending
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import MediaError
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import Quarantined
-from mmrec.store.vectors import VectorTable
+from mmrec.sources.media import content_hash
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import Quarantined
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality
 
 __all__ = ["Contents", "Measured", "compared", "end_to_end", "stored_vectors"]

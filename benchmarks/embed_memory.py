@@ -17,7 +17,7 @@ from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 __all__ = ["measure", "peak_of"]

@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.movielens_data import MovieLens
 from benchmarks.report import WORK, show
-from mmrec.behaviour.splits import Split
 from mmrec.encoders.head import Head, HeadConfig
 from mmrec.evaluation.bootstrap import Interval, compare, interval
+from mmrec.events.splits import Split
 from mmrec.finetuning.coengage import CoEngage, co_occurrence, pairs_of, ppmi_vectors
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, TowerSettings
 from mmrec.finetuning.corpus import Corpus

@@ -22,14 +22,14 @@ import mmrec
 from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK, show
 from indexers.types import IndexSpec
-from mmrec.catalog.media import content_hash
 from mmrec.generation.build import build_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.store.layout import Layout
-from mmrec.store.scratch import scratch_folder
-from mmrec.store.staging import StagedItems, commit_items
-from mmrec.store.stored_item import StoredField, StoredItem, item_schema
-from mmrec.store.vectors import append_vectors
+from mmrec.sources.media import content_hash
+from mmrec.storage.layout import Layout
+from mmrec.storage.scratch import scratch_folder
+from mmrec.storage.staging import StagedItems, commit_items
+from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
+from mmrec.storage.vectors import append_vectors
 from mmrec.types import Modality, Space
 from mmrec.verification.verify import verify_store
 

@@ -24,7 +24,7 @@ from benchmarks.movielens_popularity import popularity_ranks
 from benchmarks.movielens_run import Run, reduced
 from benchmarks.movielens_statistics import Interval, hits, interval, ndcgs
 from benchmarks.report import arguments, show
-from mmrec.behaviour.splits import Split
+from mmrec.events.splits import Split
 
 AT_ONCE = 2
 FLOORS = {

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.report import WORK
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event_arrays import EventArrays
-from mmrec.behaviour.histories import Histories, KnownItems
-from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event_arrays import EventArrays
+from mmrec.events.histories import Histories, KnownItems
+from mmrec.events.kinds import Kinds
+from mmrec.events.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split
 from mmrec.types import Modality
 from pipelines.example_catalogs import ml_100k_folder, write_films
 

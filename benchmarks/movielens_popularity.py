@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.splits import Split
+from mmrec.events.histories import Histories
+from mmrec.events.splits import Split
 
 __all__ = ["popularity_ranks"]
 

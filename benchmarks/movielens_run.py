@@ -15,9 +15,9 @@ import torch
 from benchmarks.movielens_data import MovieLens
 from benchmarks.movielens_models import config_of
 from benchmarks.report import WORK
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
-from mmrec.behaviour.splits import Split
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import DEFAULT_WEIGHTS
+from mmrec.events.splits import Split
 from mmrec.heap import keep_freed_memory
 from mmrec.training.ranking import Ranking
 from mmrec.training.train import Trained, train

@@ -14,13 +14,13 @@ import numpy as np
 
 import mmrec
 from benchmarks.report import WORK, arguments, show
-from mmrec.behaviour.log import open_log
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
+from mmrec.events.log import open_log
 from mmrec.learning import learn
-from mmrec.store.layout import Layout
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.layout import Layout
 from mmrec.training.config import load_config
 from pipelines.events import ImportOptions, run_import
 from pipelines.example_catalogs import ml_100k_folder, write_films

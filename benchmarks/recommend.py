@@ -19,20 +19,20 @@ import numpy as np
 import mmrec
 from benchmarks import million
 from benchmarks.report import WORK, arguments, show
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import EventLog, open_log
-from mmrec.catalog.media import content_hash
+from mmrec.events.event import Event
+from mmrec.events.log import EventLog, open_log
 from mmrec.generation.build import build_generation
 from mmrec.generation.recipe import Recipe
 from mmrec.ranking.diversify import greedy_dpp, mmr
-from mmrec.recommending.answer import ListOptions
-from mmrec.recommending.list_for import hits_for, place, ranked
-from mmrec.recommending.person import StoreEvents, as_person
-from mmrec.recommending.popular_list import PopularList
-from mmrec.recommending.taste_space import content_space
+from mmrec.recommend.answer import ListOptions
+from mmrec.recommend.list_for import hits_for, place, ranked
+from mmrec.recommend.person import StoreEvents, as_person
+from mmrec.recommend.popular_list import PopularList
+from mmrec.recommend.taste_space import content_space
 from mmrec.snapshot import open_snapshot
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import append_vectors
+from mmrec.sources.media import content_hash
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import append_vectors
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from benchmarks.report import WORK
-from mmrec.behaviour.histories import Histories
+from mmrec.events.histories import Histories
 
 __all__ = ["RecTools", "Turn"]
 

@@ -17,9 +17,9 @@ from benchmarks.movielens_data import MovieLens
 from benchmarks.movielens_statistics import interval, ndcgs
 from benchmarks.report import WORK, arguments, show
 from benchmarks.sasrec_rectools import RecTools
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
-from mmrec.behaviour.splits import Split
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import DEFAULT_WEIGHTS
+from mmrec.events.splits import Split
 from mmrec.heap import keep_freed_memory
 from mmrec.training.config import TrainingConfig
 from mmrec.training.ranking import Ranking

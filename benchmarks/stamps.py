@@ -15,11 +15,11 @@ from pathlib import Path
 
 import mmrec
 from benchmarks.report import WORK, arguments, show
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
-from mmrec.store.layout import Layout
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.layout import Layout
 from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 PHOTO_LIKE = ("animals", "food", "household", "vehicles", "clothes", "plants", "hobbies")

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmrec.behaviour.event import Event
     from mmrec.engine import Engine
     from mmrec.errors import MmrecError
+    from mmrec.events.event import Event
     from mmrec.indexing import Indexing, index_items
     from mmrec.opening import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
     from mmrec.query import Hit, Part, Results
-    from mmrec.recommending.answer import Recommendations
+    from mmrec.recommend.answer import Recommendations
     from mmrec.types import Field, Item, Modality, Reject, Space, Waveform
 
 __all__ = [

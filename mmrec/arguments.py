@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
+from mmrec.events.event import Event
+from mmrec.events.kinds import Kinds
 from mmrec.query import Part
 from mmrec.types import Item, Modality
 

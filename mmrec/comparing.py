@@ -11,9 +11,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from indexers.recall import Recall
-from mmrec.catalog.assemble import BadValueError, id_of
-from mmrec.catalog.places import Place
-from mmrec.catalog.source import open_reader
 from mmrec.errors import MediaError, SpaceMismatchError, UsageError
 from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.evaluation.metrics import of_several
@@ -22,9 +19,12 @@ from mmrec.generation.generation import Generation, open_generation
 from mmrec.queries import QueryMaker
 from mmrec.query import Part, PartKind
 from mmrec.snapshot import Snapshot, snapshot_of
-from mmrec.store.generations import numbers
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.sources.assemble import BadValueError, id_of
+from mmrec.sources.places import Place
+from mmrec.sources.source import open_reader
+from mmrec.storage.generations import numbers
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from mmrec.types import Modality, Reject
 
 __all__ = [

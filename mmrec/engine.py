@@ -11,31 +11,31 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from mmrec.arguments import as_count, as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import Appended
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
+from mmrec.events.event import Event
+from mmrec.events.log import Appended
 from mmrec.exchange.vectors_of import read_fusion
 from mmrec.generation.agreement import advice_of
 from mmrec.hits import found_hits, hit_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
-from mmrec.recommending.answer import ListOptions, Recommendations
-from mmrec.recommending.person import StoreEvents
-from mmrec.recommending.recommender import Recommender
-from mmrec.recommending.taste_space import space_of
+from mmrec.recommend.answer import ListOptions, Recommendations
+from mmrec.recommend.person import StoreEvents
+from mmrec.recommend.recommender import Recommender
+from mmrec.recommend.taste_space import space_of
 from mmrec.snapshot import Snapshot, count_contents, open_snapshot
-from mmrec.store.generations import Manifest, current, manifest, numbers, roll_back
-from mmrec.store.items import ItemTable, near_ids
-from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
-from mmrec.store.quarantine import Quarantined, count_quarantined, forget, quarantined
-from mmrec.store.staging import remove_items
-from mmrec.store.stored_item import StoredItem, as_item
-from mmrec.store.tables import check_unaltered
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.generations import Manifest, current, manifest, numbers, roll_back
+from mmrec.storage.items import ItemTable, near_ids
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import commit_lock
+from mmrec.storage.quarantine import Quarantined, count_quarantined, forget, quarantined
+from mmrec.storage.staging import remove_items
+from mmrec.storage.stored_item import StoredItem, as_item
+from mmrec.storage.tables import check_unaltered
 from mmrec.types import Item, Modality
 
 __all__ = ["Engine"]

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from mmrec.behaviour.database.dialects import may_write, write_ahead_log
-from mmrec.behaviour.database.write_ahead import lost_commits
-from mmrec.behaviour.log import EventLog, open_log
 from mmrec.errors import DamagedError, StoreError
-from mmrec.store.damage import damaged, reading
-from mmrec.store.files import write_atomically
-from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
+from mmrec.events.database.dialects import may_write, write_ahead_log
+from mmrec.events.database.write_ahead import lost_commits
+from mmrec.events.log import EventLog, open_log
+from mmrec.storage.damage import damaged, reading
+from mmrec.storage.files import write_atomically
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import commit_lock
 
 __all__ = [
     "Noted",

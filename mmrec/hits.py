@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from mmrec.query import Hit
 from mmrec.snapshot import Snapshot
-from mmrec.store.stored_item import StoredItem
+from mmrec.storage.stored_item import StoredItem
 
 __all__ = ["found_hits", "hit_of", "title_of"]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from indexers.types import IndexSpec
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
 from mmrec.embedding.derived import write_derived
 from mmrec.embedding.job import EmbeddingJob
@@ -15,11 +14,12 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.generation.build import build_generation, follows, keeps_fusion
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.generation.recipe import Recipe, check_choice, chosen_before
-from mmrec.store.declared import declared_spaces
-from mmrec.store.generations import Manifest, current
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.lock import job_lock
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.declared import declared_spaces
+from mmrec.storage.generations import Manifest, current
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import job_lock
 from mmrec.trust import remember
 from mmrec.types import Item, Modality, Reject, Removal, Space
 

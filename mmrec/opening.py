@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mmrec.behaviour.kinds import Kinds
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import let_waiting_threads_sleep
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
-from mmrec.recommending.person import StoreEvents
-from mmrec.store.layout import Layout
+from mmrec.events.kinds import Kinds
+from mmrec.recommend.person import StoreEvents
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.layout import Layout
 from mmrec.trust import Confirm, check_encoders, check_named, remember
 
 __all__ = ["open_store"]
@@ -44,7 +44,7 @@ def open_store(  # noqa: PLR0913 - one store, and all that it may be opened with
         media: How pictures and sounds are read, of queries and of items that are upserted; without it from anywhere
             but the web.
         events: SQLAlchemy URL of the log of events; the store's own if None.
-        kinds: What each kind of event weighs; the defaults of `mmrec.behaviour.kinds` if None.
+        kinds: What each kind of event weighs; the defaults of `mmrec.events.kinds` if None.
         confirm: Asked, in a sentence, whether a folder that the store names may be used; None says no, an error.
         trust_code: Run code that is not this package's own also where a folder in `encoders` names it.
 

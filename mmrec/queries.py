@@ -7,7 +7,6 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import unhurried
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
@@ -18,6 +17,7 @@ from mmrec.errors import SpaceMismatchError, UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion
 from mmrec.query import Part
 from mmrec.snapshot import Snapshot
+from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality, Space
 
 __all__ = ["QueryMaker"]

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UsageError
 from mmrec.indexing import Indexing, index_items
-from mmrec.store.declared import is_imported
-from mmrec.store.generations import Manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import StoredField, StoredItem, as_item
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.declared import is_imported
+from mmrec.storage.generations import Manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import StoredField, StoredItem, as_item
 from mmrec.types import Field, Item, Modality
 
 __all__ = ["adopt", "check_within_reach", "stored_items"]

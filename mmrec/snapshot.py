@@ -11,11 +11,11 @@ from mmrec.errors import StoreError
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import Generation, modality_bits, open_generation
-from mmrec.store.generations import current
-from mmrec.store.items import ItemTable
-from mmrec.store.keys import KeyIndex, as_words
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import Quarantined
+from mmrec.storage.generations import current
+from mmrec.storage.items import ItemTable
+from mmrec.storage.keys import KeyIndex, as_words
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import Quarantined
 from mmrec.types import Modality
 
 __all__ = ["Snapshot", "count_contents", "open_snapshot", "snapshot_of"]

@@ -19,8 +19,8 @@ from mmrec.encoders.hub.source import directory_digest, file_digest
 from mmrec.encoders.presets import ENCODERS_FILE, PRESETS, read_encoder_specs, recorded_source
 from mmrec.encoders.trusted import foreign_factories, local_paths
 from mmrec.errors import MmrecError, StoreError, UsageError
-from mmrec.store.files import write_atomically
-from mmrec.store.layout import Layout
+from mmrec.storage.files import write_atomically
+from mmrec.storage.layout import Layout
 
 __all__ = ["Confirm", "check_encoders", "check_named", "may_reopen", "misplaced", "remember"]
 

@@ -55,7 +55,7 @@ class Field:
         column: Where it came from, for messages; several text columns are joined into one field, ``title+description``.
         text: The text itself.
         uri: Where the bytes are: a path, a URL, or for bytes inside a table or an archive the address of these, such as
-            ``file.parquet#row=12&column=image`` (see `mmrec.catalog.locations`).
+            ``file.parquet#row=12&column=image`` (see `mmrec.sources.locations`).
         data: The bytes, where the source already had them in hand.
 
     """

@@ -5,10 +5,10 @@ from datetime import UTC
 
 from rich.table import Table
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
-from mmrec.store.generations import Manifest
-from mmrec.store.quarantine import Quarantined
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.generations import Manifest
+from mmrec.storage.quarantine import Quarantined
 from pipelines import console
 from pipelines.options import Display
 

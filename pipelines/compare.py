@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import Answering, Compared, compare_generations, read_judged_queries
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
@@ -16,7 +15,8 @@ from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.report import figure, signed
 from mmrec.generation.generation import Generation
 from mmrec.queries import QueryMaker
-from mmrec.store.layout import Layout
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.layout import Layout
 from mmrec.trust import check_encoders, may_reopen, remember
 from mmrec.types import Modality
 from pipelines import console

@@ -11,12 +11,6 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event_arrays import EventArrays, load_events
-from mmrec.behaviour.histories import Histories, KnownItems
-from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.ratings import read_ratings
-from mmrec.behaviour.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
@@ -30,10 +24,16 @@ from mmrec.evaluation.report import EvaluationPage
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event_arrays import EventArrays, load_events
+from mmrec.events.histories import Histories, KnownItems
+from mmrec.events.kinds import Kinds, load_kinds
+from mmrec.events.ratings import read_ratings
+from mmrec.events.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
 from mmrec.output import check_output
 from mmrec.snapshot import open_snapshot
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.training.train import train
 from mmrec.training.trainer import Epoch

@@ -13,7 +13,7 @@ from mmrec.evaluation.diversity_curve import CurvePoint
 from mmrec.evaluation.evaluation import Evaluation
 from mmrec.evaluation.report import EvaluationPage, figure, render, signed, verdict
 from mmrec.output import check_output
-from mmrec.store.files import write_atomically
+from mmrec.storage.files import write_atomically
 from pipelines import console
 
 __all__ = ["afforded", "dial", "document", "print_evaluation", "write_file", "write_page"]

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event import EventColumns
-from mmrec.behaviour.event_arrays import load_events
-from mmrec.behaviour.event_files import open_events
-from mmrec.behaviour.histories import KnownItems
-from mmrec.behaviour.import_export import ImportTally, export_events, formula_cells, import_events, lacking
-from mmrec.behaviour.kinds import Kinds, load_kinds
-from mmrec.behaviour.log import EventLog
-from mmrec.behaviour.stats import RatingStats, event_stats, rating_stats
-from mmrec.behaviour.times import TimeRule
 from mmrec.event_log import note_events, open_event_log
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event import EventColumns
+from mmrec.events.event_arrays import load_events
+from mmrec.events.event_files import open_events
+from mmrec.events.histories import KnownItems
+from mmrec.events.import_export import ImportTally, export_events, formula_cells, import_events, lacking
+from mmrec.events.kinds import Kinds, load_kinds
+from mmrec.events.log import EventLog
+from mmrec.events.stats import RatingStats, event_stats, rating_stats
+from mmrec.events.times import TimeRule
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.progress import Advance, progress
 

@@ -21,9 +21,9 @@ from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.questions import Kind
 from mmrec.finetuning.towers import load_sources
-from mmrec.store.containment import refuse_linked, sweep_temporaries
-from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
+from mmrec.storage.containment import refuse_linked, sweep_temporaries
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import commit_lock
 from mmrec.training.trainer import Epoch
 from pipelines import console
 from pipelines.evaluated import write_file

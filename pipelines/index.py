@@ -10,12 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from indexers.types import IndexSpec
-from mmrec.catalog.column_types import CHOICES, named_type
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.guess import guess_columns
-from mmrec.catalog.places import place
-from mmrec.catalog.source import CatalogSource, open_source, single_tables
-from mmrec.catalog.storage import configure
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import MissingStoreError, UsageError
@@ -23,10 +17,16 @@ from mmrec.finetuning.verdict import read_verdict
 from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, index_items, loses_tower
 from mmrec.reindexing import adopt
-from mmrec.store.generations import current, manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.staging import retypings
+from mmrec.sources.column_types import CHOICES, named_type
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.guess import guess_columns
+from mmrec.sources.places import place
+from mmrec.sources.source import CatalogSource, open_source, single_tables
+from mmrec.sources.storage import configure
+from mmrec.storage.generations import current, manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.staging import retypings
 from mmrec.trust import check_encoders, check_named
 from mmrec.types import Modality
 from pipelines import answers, console

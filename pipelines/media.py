@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
+from mmrec.sources.media_access import MediaAccess
 
 __all__ = ["opened_media"]
 
@@ -23,7 +23,7 @@ def opened_media(
     with ExitStack() as open_connections:
         fetcher = None
         if allow_fetch:
-            from mmrec.catalog.web.fetcher import Fetcher  # noqa: PLC0415 - few commands reach for the web
+            from mmrec.sources.fetch.fetcher import Fetcher  # noqa: PLC0415 - few commands reach for the web
 
             fetcher = open_connections.enter_context(Fetcher())
         yield MediaAccess(root=root, source=source, fetcher=fetcher)

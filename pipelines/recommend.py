@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 import mmrec
-from mmrec.behaviour.kinds import load_kinds
-from mmrec.recommending.answer import Because, Recommendations, Recommended
+from mmrec.events.kinds import load_kinds
+from mmrec.recommend.answer import Because, Recommendations, Recommended
 from pipelines import answers, console
 
 __all__ = ["RecommendOptions", "print_recommendations", "run_recommend"]

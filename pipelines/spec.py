@@ -38,7 +38,7 @@ class IndexOptions:
     """One run of ``mmrec index``.
 
     Attributes:
-        source: Path or URL of a catalog; see `mmrec.catalog.source.open_source`. None: the store's own items.
+        source: Path or URL of a catalog; see `mmrec.sources.source.open_source`. None: the store's own items.
         store: The store's directory, made where it does not exist.
         columns: What is indexed; where none is named, a guess is shown and needs consent.
         types: What metadata columns hold, by name: ``integer``, ``number``, ``text``, ``boolean``, ``date``, ``time``.

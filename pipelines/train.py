@@ -4,12 +4,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mmrec.behaviour.cleaning import Cleaning
-from mmrec.behaviour.kinds import Kinds, load_kinds
 from mmrec.compute import own_threads
 from mmrec.event_log import note_events, open_event_log
+from mmrec.events.cleaning import Cleaning
+from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.learning import learn, lessons
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
 from mmrec.training.trainer import Epoch

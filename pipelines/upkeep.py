@@ -14,11 +14,11 @@ from mmrec.errors import UsageError
 from mmrec.exchange.export import Export, export_vectors
 from mmrec.exchange.importing import Import, import_vectors
 from mmrec.indexing import Indexing, index_items, spaces_of
-from mmrec.store.collect import Policy, collect
-from mmrec.store.generations import manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import count_quarantined, quarantined, read_quarantine
+from mmrec.storage.collect import Policy, collect
+from mmrec.storage.generations import manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import count_quarantined, quarantined, read_quarantine
 from mmrec.trust import check_encoders, remember
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.mend import mend_store

@@ -10,13 +10,13 @@ from PIL import Image
 from small_store import Cheap
 
 import mmrec
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.engine import Engine
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.recommending.person import StoreEvents
+from mmrec.recommend.person import StoreEvents
 from mmrec.reindexing import adopt
-from mmrec.store.layout import Layout
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app

@@ -9,8 +9,8 @@ from exchange_shop import TITLES, index, titles
 
 import mmrec
 from mmrec.errors import UnknownIdError, UsageError
-from mmrec.store.items import ItemTable, near_ids
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable, near_ids
+from mmrec.storage.layout import Layout
 
 # In a process of its own, for tests check the types of all calls before the library can.
 CALLS = """

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from small_store import Cheap
 
 import mmrec
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
 from mmrec.encoders.queries import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
 from mmrec.reindexing import adopt
-from mmrec.store.layout import Layout
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app

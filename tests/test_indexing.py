@@ -12,11 +12,11 @@ from PIL import Image
 
 import mmrec
 from indexers import IndexSpec
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.errors import StoreError, UnknownIdError, UsageError
 from mmrec.query import Part
-from mmrec.store.layout import Layout
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 
 COLUMNS = ColumnSpec("id", ("title",), ("picture",), ("sound",), ("shelf", "price"))

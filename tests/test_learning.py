@@ -9,13 +9,13 @@ from small_store import NAMES, Cheap, index, spaces
 
 import mmrec
 import pipelines.index
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import open_log
 from mmrec.errors import StoreBusyError, StoreError, UsageError
+from mmrec.events.event import Event
+from mmrec.events.log import open_log
 from mmrec.generation.generation import open_generation
 from mmrec.learning import learn
-from mmrec.store.generations import current
-from mmrec.store.layout import Layout
+from mmrec.storage.generations import current
+from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig

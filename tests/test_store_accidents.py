@@ -25,10 +25,10 @@ import mmrec
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MmrecError, StoreBusyError, StoreError
 from mmrec.exchange.export import Export, export_vectors
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import FORMAT_VERSION, Layout
-from mmrec.store.lock import commit_lock, job_lock
-from mmrec.store.tables import MOST_SMALL_FRAGMENTS
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import FORMAT_VERSION, Layout
+from mmrec.storage.lock import commit_lock, job_lock
+from mmrec.storage.tables import MOST_SMALL_FRAGMENTS
 from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("cheap", 64, "c" * 40)
@@ -156,7 +156,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import mmrec
 from mmrec.errors import MmrecError
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from test_store_accidents import Cheap, index, items, numbered
 
 def use(store):

@@ -17,7 +17,7 @@ from small_store import Cheap, index
 import mmrec
 from mmrec.encoders.presets import recorded_source
 from mmrec.errors import StoreError, UsageError
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.trust import check_encoders, check_named, may_reopen, misplaced, remember
 from mmrec.types import Field, Item, Modality
 from mmrec.verification.verify import verify_store

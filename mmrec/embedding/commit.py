@@ -8,15 +8,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mmrec.catalog.seen import SeenIds
 from mmrec.embedding.contents import Fresh, content_key, key_of
 from mmrec.embedding.retry import can_be_retried
 from mmrec.embedding.tally import Tally
 from mmrec.errors import UsageError
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.quarantine import (
+from mmrec.sources.seen import SeenIds
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.quarantine import (
     Quarantined,
     QuarantineSnapshot,
     StagedQuarantine,
@@ -28,8 +28,8 @@ from mmrec.store.quarantine import (
     read_quarantine,
     replace_quarantine,
 )
-from mmrec.store.staging import StagedItems, commit_items, remove_items
-from mmrec.store.stored_item import StoredField, StoredItem
+from mmrec.storage.staging import StagedItems, commit_items, remove_items
+from mmrec.storage.stored_item import StoredField, StoredItem
 from mmrec.types import Value
 
 __all__ = ["Ailing", "Commit", "Refusals", "Rules", "SeenInRun"]

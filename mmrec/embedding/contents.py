@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.seen import SeenIds
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError, UnreachableError
-from mmrec.store.quarantine import KnownFailures, Quarantined
-from mmrec.store.stored_item import StoredField, StoredItem
-from mmrec.store.vectors import VectorTable
+from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.seen import SeenIds
+from mmrec.storage.quarantine import KnownFailures, Quarantined
+from mmrec.storage.stored_item import StoredField, StoredItem
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
 __all__ = ["MAX_CONSECUTIVE_FAILURES", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]

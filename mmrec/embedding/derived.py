@@ -8,8 +8,8 @@ from jaxtyping import UInt64
 from mmrec.embedding.encoding import VectorWriter
 from mmrec.encoders.derivations import Derivation, derivations_of
 from mmrec.encoders.protocol import Encoder
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality
 
 __all__ = ["write_derived"]

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float32
 from mmrec.embedding.contents import MAX_CONSECUTIVE_FAILURES, MEND, Fresh
 from mmrec.encoders.protocol import Encoder, Sample, Vectors
 from mmrec.errors import EncoderError
-from mmrec.store.layout import Layout
-from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.quarantine import Quarantined
-from mmrec.store.vectors import VectorAppender, VectorTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.quarantine import Quarantined
+from mmrec.storage.vectors import VectorAppender, VectorTable
 from mmrec.types import Modality, Space
 
 __all__ = ["Bucket", "Encoding", "Pending", "VectorWriter"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.decoding.limits import Limits
 from mmrec.embedding.commit import Commit, Refusals, Rules
 from mmrec.embedding.contents import Contents, Outcome
@@ -15,15 +14,16 @@ from mmrec.embedding.prefetch import prefetch_ordered
 from mmrec.embedding.tally import Tally
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Encoder
-from mmrec.store.declared import declared_spaces, is_imported
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.quarantine import KnownFailures, Quarantined, QuarantineSnapshot, StagedQuarantine
-from mmrec.store.scratch import scratch_folder
-from mmrec.store.staging import StagedItems
-from mmrec.store.stored_item import StoredField, StoredItem, item_schema
-from mmrec.store.vectors import VectorTable
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.declared import declared_spaces, is_imported
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.quarantine import KnownFailures, Quarantined, QuarantineSnapshot, StagedQuarantine
+from mmrec.storage.scratch import scratch_folder
+from mmrec.storage.staging import StagedItems
+from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Item, Modality, Reject, Removal
 
 __all__ = ["EmbeddingJob", "Known", "Lookup", "chunks"]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.scalars import to_value
-from mmrec.catalog.seen import SeenIds
-from mmrec.store.declared import is_imported
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import Quarantined, QuarantineSnapshot, read_quarantine
-from mmrec.store.stored_item import StoredItem
+from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.scalars import to_value
+from mmrec.sources.seen import SeenIds
+from mmrec.storage.declared import is_imported
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import Quarantined, QuarantineSnapshot, read_quarantine
+from mmrec.storage.stored_item import StoredItem
 from mmrec.types import Field, Item, Modality
 
 __all__ = ["can_be_retried", "items_to_retry"]

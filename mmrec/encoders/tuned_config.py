@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mmrec.encoders.factories import EncoderSpec, placed_settings
 from mmrec.errors import EncoderError
-from mmrec.store.files import write_atomically
+from mmrec.storage.files import write_atomically
 from mmrec.types import Modality
 
 __all__ = ["ParentConfig", "TunedConfig", "TunedHead", "read_tuned_config", "write_tuned_config"]

@@ -8,11 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
 from mmrec.evaluation.candidates import Candidates, counts, past_matrix, speaking
 from mmrec.evaluation.scorer import Scorer
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import Kinds
 from mmrec.users.model import Past
 
 __all__ = ["ContentMean", "ItemKNN", "Popularity", "RandomOrder", "RecentPopularity"]

@@ -7,9 +7,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Int64
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import Kinds
 from mmrec.users.model import Past
 
 __all__ = ["Candidates", "counts", "past_matrix", "speaking"]

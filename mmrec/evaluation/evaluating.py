@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmrec.behaviour.splits import Split
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import Popularity
 from mmrec.evaluation.bootstrap import Comparison, Interval, compare, holm, interval
@@ -16,6 +15,7 @@ from mmrec.evaluation.metrics import at_once
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import Ranked, rank
 from mmrec.evaluation.scorer import Learner, Scorer
+from mmrec.events.splits import Split
 
 __all__ = ["evaluate", "fit"]
 

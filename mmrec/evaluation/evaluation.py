@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mmrec.behaviour.kinds import Kinds
 from mmrec.errors import UsageError
 from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.measured import Measured
+from mmrec.events.kinds import Kinds
 
 __all__ = ["ColdCurve", "Evaluation", "Protocol"]
 

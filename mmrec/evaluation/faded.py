@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.openings import DecayedPopularity, Opening, openings
 from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.scorer import Scorer
 from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import Kinds
+from mmrec.events.openings import DecayedPopularity, Opening, openings
 from mmrec.ranking.fading import COUNTS, Asked, Fading, fit_fading, mixed
 from mmrec.users.model import Past
 

@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.splits import Split
 from mmrec.evaluation.candidates import Candidates
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import Kinds
+from mmrec.events.splits import Split
 from mmrec.users.model import Past
 
 __all__ = ["Questions"]

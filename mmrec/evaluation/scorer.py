@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.histories import Histories
 from mmrec.evaluation.candidates import Candidates
+from mmrec.events.histories import Histories
 from mmrec.users.model import Past
 
 __all__ = ["Learner", "Scorer", "state_digest"]

@@ -19,11 +19,11 @@ from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
 from mmrec.generation.generation import FUSION
 from mmrec.output import is_irregular
-from mmrec.store.files import sync_directory, sync_tree
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import RESERVED
-from mmrec.store.tables import writing
+from mmrec.storage.files import sync_directory, sync_tree
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import RESERVED
+from mmrec.storage.tables import writing
 
 __all__ = [
     "Export",

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mmrec.catalog.scalars import metadata_type, to_value
 from mmrec.errors import UsageError
+from mmrec.sources.scalars import metadata_type, to_value
 from mmrec.types import Value
 
 __all__ = ["METADATA_KEY", "Origin", "VectorColumns", "VectorFile", "VectorRow", "open_vectors"]

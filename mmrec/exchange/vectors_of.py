@@ -14,13 +14,13 @@ from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, MODALITIES, ROWS, VECTORS
-from mmrec.store.declared import Declared, check, declared, fingerprint_of
-from mmrec.store.files import file_sha256
-from mmrec.store.generations import Manifest, current, manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import as_fields
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.declared import Declared, check, declared, fingerprint_of
+from mmrec.storage.files import file_sha256
+from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import as_fields
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
 __all__ = ["ContentVectors", "Declaration", "ItemVectors", "decide", "fused_by", "known_blocks", "read_fusion"]

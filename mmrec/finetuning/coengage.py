@@ -25,8 +25,8 @@ from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError
+from mmrec.events.histories import Histories
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.held_out import hold_out

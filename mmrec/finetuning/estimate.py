@@ -22,7 +22,7 @@ from mmrec.finetuning.questions import Kind
 from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.training.processes import FEW, seconds_for
 from mmrec.types import Modality
 

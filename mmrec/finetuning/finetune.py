@@ -26,8 +26,8 @@ from mmrec.finetuning.questions import SENTENCES, Kind, centred
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
-from mmrec.store.files import write_atomically
-from mmrec.store.layout import Layout
+from mmrec.storage.files import write_atomically
+from mmrec.storage.layout import Layout
 from mmrec.training.trainer import Board, Epoch, draw_curves
 
 __all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "WRITTEN", "FinetuneReport", "Finetuned", "finetune"]

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource, VectorTower
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import as_fields
-from mmrec.store.vectors import VectorTable
+from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import as_fields
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
 __all__ = ["ContentLocation", "Material", "comparable", "gather", "stored_spaces"]

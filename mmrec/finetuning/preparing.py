@@ -17,15 +17,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Int64
 
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event_arrays import load_events
-from mmrec.behaviour.histories import Histories, KnownItems
-from mmrec.behaviour.log import EventLog
-from mmrec.behaviour.ratings import read_ratings
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import UsageError
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event_arrays import load_events
+from mmrec.events.histories import Histories, KnownItems
+from mmrec.events.log import EventLog
+from mmrec.events.ratings import read_ratings
 from mmrec.finetuning.align import Align
 from mmrec.finetuning.coengage import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
@@ -41,8 +40,9 @@ from mmrec.finetuning.questions import FinetuneTask, Kind, Questions, across, ce
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.towers import EncoderSource, VectorTower
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from mmrec.training.processes import make_accelerator
 from mmrec.types import Modality
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.compute import decoding_workers
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.embedding.prefetch import prefetch_ordered
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.finetuning.towers import ContentTower
+from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality
 
 __all__ = ["MediaSamples", "Samples", "VectorSamples"]

@@ -33,7 +33,7 @@ from mmrec.finetuning.adapters import merged_state
 from mmrec.finetuning.model_card import ModelCard, write_card
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
-from mmrec.store.files import sync_directory, sync_tree, write_atomically
+from mmrec.storage.files import sync_directory, sync_tree, write_atomically
 from mmrec.types import Modality, Space
 
 __all__ = ["has_own_format", "save_encoders", "save_own"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.finetuning.questions import METRICS, RetrievalRanks, pooled
-from mmrec.store.files import write_atomically
+from mmrec.storage.files import write_atomically
 
 __all__ = ["Line", "Verdict", "judge", "read_verdict", "write_verdict"]
 

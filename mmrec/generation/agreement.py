@@ -10,7 +10,7 @@ from mmrec.fusion.agreement import Agreement, advice, neighbours_agree, texts_fi
 from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion
 from mmrec.fusion.projection import centre
-from mmrec.store.generations import Manifest
+from mmrec.storage.generations import Manifest
 from mmrec.types import Modality
 from mmrec.unit import unit
 

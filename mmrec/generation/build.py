@@ -23,15 +23,15 @@ from mmrec.generation.fuse import fit_fusion, fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
 from mmrec.generation.recipe import Recipe
 from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault, write_taste
-from mmrec.store.files import file_sha256, reserve, write_atomically
-from mmrec.store.generations import Manifest, publish
-from mmrec.store.items import ItemTable
-from mmrec.store.keys import KeyIndex
-from mmrec.store.layout import Layout
-from mmrec.store.lock import commit_lock
-from mmrec.store.scratch import scratch_folder
-from mmrec.store.tables import LEDGER, ledger, writing
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.files import file_sha256, reserve, write_atomically
+from mmrec.storage.generations import Manifest, publish
+from mmrec.storage.items import ItemTable
+from mmrec.storage.keys import KeyIndex
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import commit_lock
+from mmrec.storage.scratch import scratch_folder
+from mmrec.storage.tables import LEDGER, ledger, writing
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality
 
 __all__ = ["build_generation", "follows", "keeps_fusion", "stale_rows"]

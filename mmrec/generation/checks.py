@@ -10,9 +10,9 @@ from indexers.recall import TARGET, Recall, RecallSample
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import FusedBatch, fuse_batch
 from mmrec.generation.generation import Generation, modality_bits
-from mmrec.store.items import ItemTable
-from mmrec.store.stored_item import StoredField
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.items import ItemTable
+from mmrec.storage.stored_item import StoredField
+from mmrec.storage.vectors import VectorTable
 
 __all__ = ["array_faults", "bits_of", "good_enough", "measure_search", "mispaired", "shortfall"]
 

@@ -12,10 +12,10 @@ from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion, fit
 from mmrec.generation.agreement import Sampled, measure_agreements
 from mmrec.generation.recipe import Recipe
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import StoredField
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import StoredField
+from mmrec.storage.vectors import VectorTable
 from mmrec.unit import unit
 
 __all__ = ["FusedBatch", "block_contents", "fit_fusion", "fuse_batch", "open_tables"]

@@ -13,11 +13,11 @@ from indexers.recipes import load
 from mmrec.errors import DamagedError, StoreError, UnreadableError
 from mmrec.fusion.files import load_fusion
 from mmrec.fusion.fusion import Fusion
-from mmrec.store.damage import check_files, reading
-from mmrec.store.generations import Manifest, manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.tables import altered, check_unaltered, opens
+from mmrec.storage.damage import check_files, reading
+from mmrec.storage.generations import Manifest, manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.tables import altered, check_unaltered, opens
 from mmrec.types import Modality
 
 if TYPE_CHECKING:

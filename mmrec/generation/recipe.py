@@ -8,7 +8,7 @@ from indexers.recipes import check_spec
 from indexers.types import IndexersError, IndexSpec
 from mmrec.errors import UsageError
 from mmrec.fusion.fusion import Fusion
-from mmrec.store.generations import Manifest
+from mmrec.storage.generations import Manifest
 from mmrec.types import Modality, Space
 
 __all__ = ["Recipe", "check_choice", "chosen_before", "recipe_like", "spaces_of"]

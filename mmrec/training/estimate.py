@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from mmrec.behaviour.histories import Histories
-from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
-from mmrec.behaviour.splits import Split
+from mmrec.events.histories import Histories
+from mmrec.events.kinds import DEFAULT_WEIGHTS
+from mmrec.events.splits import Split
 from mmrec.training.config import TrainingConfig
 from mmrec.training.loop import Loop, accelerator_for
 from mmrec.training.objective import loss_name

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from mmrec.behaviour.histories import Histories
+from mmrec.events.histories import Histories
 from mmrec.users.rating_levels import rating_levels
 
 __all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]

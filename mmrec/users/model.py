@@ -22,7 +22,7 @@ class Past:
         kinds: Name of each event's kind.
         weights: Weight of each event, of its kind and its rating; below 0 speaks against the item.
         times: Microseconds since 1970 in UTC, ascending.
-        strengths: What each says as a rating, see `mmrec.behaviour.ratings`, NaN where it is none; None without any.
+        strengths: What each says as a rating, see `mmrec.events.ratings`, NaN where it is none; None without any.
 
     """
 

@@ -5,15 +5,15 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from mmrec.behaviour.database.dialects import faults_of_sqlite, write_ahead_log
-from mmrec.behaviour.database.salvage import salvage_sqlite
-from mmrec.behaviour.log import open_log
 from mmrec.errors import DamagedError
 from mmrec.event_log import Noted, note_of, noted, shortfall, write_note
-from mmrec.store.damage import reading
-from mmrec.store.files import sync_file
-from mmrec.store.layout import Layout
-from mmrec.store.salvaged import KEEP
+from mmrec.events.database.dialects import faults_of_sqlite, write_ahead_log
+from mmrec.events.database.salvage import salvage_sqlite
+from mmrec.events.log import open_log
+from mmrec.storage.damage import reading
+from mmrec.storage.files import sync_file
+from mmrec.storage.layout import Layout
+from mmrec.storage.salvaged import KEEP
 from mmrec.verification.findings import VerificationReport
 
 __all__ = ["check_events", "mend_events"]

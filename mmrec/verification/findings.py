@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmrec.errors import DamagedError, MmrecError, UnreadableError
-from mmrec.store.damage import reading
+from mmrec.storage.damage import reading
 
 __all__ = ["Finding", "VerificationReport"]
 

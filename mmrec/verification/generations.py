@@ -12,12 +12,12 @@ from mmrec.generation.checks import array_faults, good_enough, measure_search, m
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault
-from mmrec.store.damage import sha256_of
-from mmrec.store.generations import Manifest, current, manifest, numbers
-from mmrec.store.items import ItemTable
-from mmrec.store.keys import KeyIndex, as_words
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.damage import sha256_of
+from mmrec.storage.generations import Manifest, current, manifest, numbers
+from mmrec.storage.items import ItemTable
+from mmrec.storage.keys import KeyIndex, as_words
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.verification.findings import VerificationReport
 
 __all__ = ["check_current", "check_generation_files", "check_others", "check_pairing"]

@@ -18,16 +18,16 @@ from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import block_contents
 from mmrec.generation.generation import FUSION, Generation, open_folder
 from mmrec.generation.recipe import Recipe, recipe_like, spaces_of
-from mmrec.store.damage import check_files, reading, sha256_of
-from mmrec.store.generations import Manifest, current, manifest
-from mmrec.store.items import ItemTable
-from mmrec.store.keys import KeyIndex, as_words, words_of
-from mmrec.store.layout import Layout
-from mmrec.store.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.store.quarantine import quarantined
-from mmrec.store.salvaged import set_aside
-from mmrec.store.tables import open_table, opens
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.damage import check_files, reading, sha256_of
+from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.keys import KeyIndex, as_words, words_of
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.quarantine import quarantined
+from mmrec.storage.salvaged import set_aside
+from mmrec.storage.tables import open_table, opens
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 from mmrec.verification.events import mend_events
 from mmrec.verification.findings import VerificationReport

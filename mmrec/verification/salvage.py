@@ -10,11 +10,11 @@ import pyarrow as pa
 from jaxtyping import Bool
 
 from mmrec.errors import DamagedError
-from mmrec.store.containment import move, remove, sweep_temporaries
-from mmrec.store.damage import reading
-from mmrec.store.layout import Layout
-from mmrec.store.salvaged import set_aside
-from mmrec.store.tables import create, drop_rows, open_table, writing
+from mmrec.storage.containment import move, remove, sweep_temporaries
+from mmrec.storage.damage import reading
+from mmrec.storage.layout import Layout
+from mmrec.storage.salvaged import set_aside
+from mmrec.storage.tables import create, drop_rows, open_table, writing
 
 __all__ = ["Saved", "drop_bad", "left_by_the_dead", "replace", "salvage"]
 

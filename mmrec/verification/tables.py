@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
-from mmrec.store.keys import as_words, words_of
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import quarantined
-from mmrec.store.stored_item import OWN_COLUMNS
-from mmrec.store.tables import altered, open_table
+from mmrec.storage.keys import as_words, words_of
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import quarantined
+from mmrec.storage.stored_item import OWN_COLUMNS
+from mmrec.storage.tables import altered, open_table
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 

@@ -4,11 +4,11 @@ import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
-from mmrec.store.generations import current, manifest, numbers
-from mmrec.store.layout import Layout
-from mmrec.store.salvaged import KEEP, disposable, kept_aside
-from mmrec.store.scratch import living_since
-from mmrec.store.tables import readable
+from mmrec.storage.generations import current, manifest, numbers
+from mmrec.storage.layout import Layout
+from mmrec.storage.salvaged import KEEP, disposable, kept_aside
+from mmrec.storage.scratch import living_since
+from mmrec.storage.tables import readable
 from mmrec.verification.events import check_events
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing

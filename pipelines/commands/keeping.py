@@ -150,7 +150,7 @@ def gc(
     """
     from datetime import timedelta
 
-    from mmrec.store.collect import Policy
+    from mmrec.storage.collect import Policy
     from pipelines import upkeep
 
     policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)

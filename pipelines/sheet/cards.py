@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
+from mmrec.sources.media_access import MediaAccess
 from pipelines.console import clean, shown, written
 from pipelines.sheet.embed import Medium, embed_picture, embed_sound
 

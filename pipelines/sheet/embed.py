@@ -7,10 +7,10 @@ from typing import cast
 
 from PIL import Image
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
+from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality
 
 __all__ = ["Medium", "embed_picture", "embed_sound"]

@@ -7,10 +7,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from indexers.atomic import write_atomically
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.output import check_output
 from mmrec.query import Hit, Part, Results
+from mmrec.sources.media_access import MediaAccess
 from pipelines.sheet.cards import query_parts, result_cards
 
 __all__ = ["Section", "write_sheet"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("cheap", 16, "c" * 40)

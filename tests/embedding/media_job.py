@@ -22,8 +22,8 @@ from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.protocol import Sample
 from mmrec.reindexing import adopt
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

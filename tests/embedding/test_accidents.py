@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import mmrec
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality
 
 COLUMNS = ColumnSpec("id", text=("title",), metadata=("shelf",))
@@ -27,12 +27,12 @@ import sys
 from mmrec.compute import own_threads
 own_threads(1)
 import mmrec, mmrec.embedding.encoding
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.source import open_source
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.media import content_hash
+from mmrec.sources.source import open_source
 from mmrec.encoders.packaged.minilm import MiniLM
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from pathlib import Path
 mmrec.embedding.encoding.FLUSH_SECONDS = 0.2
 catalog, store, log = map(Path, sys.argv[1:])

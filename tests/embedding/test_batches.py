@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmrec.embedding.encoding import WINDOW_BATCHES, Bucket, Pending
 from mmrec.encoders.protocol import Sample
-from mmrec.store.quarantine import Quarantined
+from mmrec.storage.quarantine import Quarantined
 
 BLAME = Quarantined(0, "item", "title", "")
 costs = st.lists(st.integers(1, 256), max_size=400)

@@ -10,13 +10,13 @@ from PIL import Image
 from source_kinds import KINDS
 
 import mmrec
-from mmrec.catalog import hub_rows
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.errors import UsageError
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.quarantine import quarantined
+from mmrec.sources import hub_rows
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import quarantined
 
 COLUMNS = ColumnSpec("id", ("title",), metadata=("price",))
 WORDS = ("apple", "boat", "cat", "drum", "engine", "flower")

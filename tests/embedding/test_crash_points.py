@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mmrec
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 
 JOB = Path(__file__).with_name("crash_job.py")
 _SPEC = importlib.util.spec_from_file_location("crash_job", JOB)
@@ -21,13 +21,13 @@ _SPEC.loader.exec_module(crash_job)
 
 BIRTH = [
     "indexers.atomic:os.replace:1:before",
-    "mmrec.store.layout:write_atomically:1:after",
-    "mmrec.store.tables:lance.write_dataset:1:after",  # a table of vectors is there, under another name
-    "mmrec.store.tables:create:1:after",  # and without a row
-    "mmrec.store.staging:create:1:after",  # so is that of the items
+    "mmrec.storage.layout:write_atomically:1:after",
+    "mmrec.storage.tables:lance.write_dataset:1:after",  # a table of vectors is there, under another name
+    "mmrec.storage.tables:create:1:after",  # and without a row
+    "mmrec.storage.staging:create:1:after",  # so is that of the items
 ]
 STEPS = [
-    "mmrec.store.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
+    "mmrec.storage.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not
     "mmrec.embedding.encoding:VectorAppender.append:1:before",
     "mmrec.embedding.encoding:VectorAppender.append:1:after",
     "mmrec.embedding.commit:commit_items:1:before",
@@ -36,10 +36,10 @@ STEPS = [
     "mmrec.embedding.commit:replace_quarantine:1:after",
     "mmrec.generation.build:reserve:1:after",
     "mmrec.generation.build:publish:1:before",
-    "mmrec.store.generations:write_atomically:1:after",  # the manifest
-    "mmrec.store.generations:sync_directory:1:before",  # the generation is there, and not current
-    "mmrec.store.generations:write_atomically:2:before",
-    "mmrec.store.generations:write_atomically:2:after",
+    "mmrec.storage.generations:write_atomically:1:after",  # the manifest
+    "mmrec.storage.generations:sync_directory:1:before",  # the generation is there, and not current
+    "mmrec.storage.generations:write_atomically:2:before",
+    "mmrec.storage.generations:write_atomically:2:after",
 ]
 FEW = [STEPS[0], STEPS[2], STEPS[4], STEPS[10]]
 
@@ -114,7 +114,7 @@ def test_killed_at_birth(tmp_path, step):
 def test_two_jobs_at_once_double_and_lose_nothing(tmp_path):
     store = tmp_path / "store"
     crash_job.index(store, 0, crash_job.Cheap())
-    never = "mmrec.store.scratch:Path.mkdir:99:before"
+    never = "mmrec.storage.scratch:Path.mkdir:99:before"
     command = [sys.executable, JOB, store, "1", never]
     jobs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(said, job.returncode) for job in jobs for said in [job.communicate()[1]]]

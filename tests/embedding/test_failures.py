@@ -15,8 +15,8 @@ import mmrec
 from mmrec.embedding.contents import MAX_CONSECUTIVE_FAILURES
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import EncoderError, StoreError
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 

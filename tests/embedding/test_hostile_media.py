@@ -14,7 +14,7 @@ from mmrec.decoding.limits import Limits
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 SPACE = Space("thumbnail", 12, "t" * 40)

@@ -12,7 +12,7 @@ import mmrec
 from mmrec.embedding import commit
 from mmrec.embedding.retry import items_to_retry
 from mmrec.encoders.protocol import Sample
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Reject, Space
 
 SCHEMA = pa.schema([])

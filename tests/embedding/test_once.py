@@ -15,9 +15,9 @@ import pytest
 
 import mmrec
 from mmrec.embedding.job import EmbeddingJob
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.verification.verify import verify_store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,12 +27,12 @@ JOB = Path(__file__).with_name("media_job.py")
 APPEND = "mmrec.embedding.encoding:VectorAppender.append"
 STEPS = [
     *(f"{APPEND}:{number}:{when}" for number in range(1, 8) for when in ("before", "after")),
-    *(f"mmrec.store.tables:lance.write_dataset:{number}:after" for number in (1, 2, 4)),
-    "mmrec.store.tables:create:1:after",
+    *(f"mmrec.storage.tables:lance.write_dataset:{number}:after" for number in (1, 2, 4)),
+    "mmrec.storage.tables:create:1:after",
     "mmrec.embedding.commit:commit_items:1:before",
     "mmrec.embedding.commit:commit_items:1:after",
     "mmrec.generation.build:publish:1:before",
-    "mmrec.store.generations:write_atomically:2:before",
+    "mmrec.storage.generations:write_atomically:2:before",
 ]
 BETWEEN_SPACES = [("index", f"{APPEND}:4:before"), ("move", f"{APPEND}:5:before")]
 

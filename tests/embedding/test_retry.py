@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 import mmrec
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.source import open_source
 from mmrec.embedding.retry import items_to_retry
 from mmrec.encoders.packaged.efficientnet_lite import EfficientNetLite0
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.source import open_source
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Reject
 
 COLUMNS = ColumnSpec("id", ("title",), ("picture",), (), ("price", "since"))

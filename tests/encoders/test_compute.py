@@ -108,7 +108,7 @@ def test_number_formats():
 
 def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
     code = (
-        "import os, sys, mmrec; from mmrec.store.layout import Layout; from pathlib import Path;"
+        "import os, sys, mmrec; from mmrec.storage.layout import Layout; from pathlib import Path;"
         f"Layout(Path({str(tmp_path / 'store')!r})).create(); before = os.environ.get('OMP_WAIT_POLICY');"
         f"mmrec.open({str(tmp_path / 'store')!r});"
         "print(before, 'torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"

@@ -6,11 +6,11 @@ import numpy as np
 from behaviour.made import START, arrays, micro
 from hypothesis import strategies as st
 
-from mmrec.behaviour.cleaning import Cleaning
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.histories import KnownItems
-from mmrec.behaviour.splits import time_split
 from mmrec.evaluation.candidates import Candidates
+from mmrec.events.cleaning import Cleaning
+from mmrec.events.event import Event
+from mmrec.events.histories import KnownItems
+from mmrec.events.splits import time_split
 
 ITEMS = [f"i{number}" for number in range(12)]
 KNOWN = KnownItems.numbered(ITEMS)

@@ -11,8 +11,6 @@ import pytest
 from behaviour.made import START
 from evaluation.made_split import ITEMS, KNOWN, candidates, split_of
 
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.splits import hold_out_items, hold_out_people
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.evaluating import evaluate, fit
@@ -22,6 +20,8 @@ from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.report import EvaluationPage, render
+from mmrec.events.event import Event
+from mmrec.events.splits import hold_out_items, hold_out_people
 
 LEARNERS = (RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean())
 FEW = Protocol(draws=100, known=(0, 1, 3))

@@ -6,11 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event_arrays import EventArrays
-from mmrec.behaviour.histories import Histories, KnownItems
-from mmrec.behaviour.kinds import Kinds
-from mmrec.behaviour.splits import leave_one_out, time_cutoff, time_split
 from mmrec.evaluation.baselines import ItemKNN, Popularity, RecentPopularity
 from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.faded import FadedScorer, fit_faded
@@ -19,6 +14,11 @@ from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event_arrays import EventArrays
+from mmrec.events.histories import Histories, KnownItems
+from mmrec.events.kinds import Kinds
+from mmrec.events.splits import leave_one_out, time_cutoff, time_split
 from mmrec.users.interests import ContentInterests
 from pipelines.example_catalogs import ml_100k_folder
 

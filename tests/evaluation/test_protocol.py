@@ -10,15 +10,15 @@ from evaluation.made_split import CUTOFF, ITEMS, KNOWN, NOW, candidates, events,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.behaviour.cleaning import Cleaning, clean
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.histories import Histories
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import best, rank
 from mmrec.evaluation.scorer import Learner, Scorer, state_digest
 from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.events.cleaning import Cleaning, clean
+from mmrec.events.event import Event
+from mmrec.events.histories import Histories
 from mmrec.users.model import Interests, Past
 
 LEARNERS = [RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean()]

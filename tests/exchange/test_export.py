@@ -16,9 +16,9 @@ from mmrec.exchange import export as files
 from mmrec.exchange.export import Export, export_vectors
 from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.generation.generation import VECTORS
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality
 
 
@@ -94,7 +94,7 @@ def test_vectors_of_a_space_are_those_of_the_contents(shop, tmp_path):
 def test_many_rows_make_several_files_of_which_none_is_lost(shop, tmp_path, monkeypatch):
     _, layout = shop
     monkeypatch.setattr(files, "ROWS_PER_FILE", 1)
-    monkeypatch.setattr("mmrec.store.items.ItemTable.scan", _one_by_one(ItemTable.scan))
+    monkeypatch.setattr("mmrec.storage.items.ItemTable.scan", _one_by_one(ItemTable.scan))
     for out, how in ((tmp_path / "a", Export()), (tmp_path / "b", Export(format="datasets"))):
         done = export_vectors(layout, out, how)
         assert done.rows == len(TITLES)

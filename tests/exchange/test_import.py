@@ -22,10 +22,10 @@ from mmrec.exchange.importing import Import, import_vectors
 from mmrec.exchange.vector_files import VectorColumns, open_vectors
 from mmrec.exchange.vectors_of import Declaration
 from mmrec.query import Part
-from mmrec.store.declared import fingerprint_of
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import VectorTable
+from mmrec.storage.declared import fingerprint_of
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
 DIM = 24

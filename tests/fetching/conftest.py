@@ -5,8 +5,8 @@ import ssl
 import pytest
 from fetching.servers import INSIDE, OUTSIDE, PATIENT, Names, Server, answer
 
-from mmrec.catalog.web.fetcher import Fetcher
-from mmrec.catalog.web.hosts import FetchRules
+from mmrec.sources.fetch.fetcher import Fetcher
+from mmrec.sources.fetch.hosts import FetchRules
 
 _TLS = ssl.create_default_context()  # made once: it reads all certificates of the system
 

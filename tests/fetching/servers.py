@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mmrec.catalog.web.hosts import FetchRules
+from mmrec.sources.fetch.hosts import FetchRules
 
 __all__ = ["INSIDE", "OUTSIDE", "PATIENT", "Names", "Server", "answer", "drip", "endless"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.catalog.web.guard import is_public
+from mmrec.sources.fetch.guard import is_public
 
 _PRIVATE_V4 = (
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255"),  # noqa: S104 - it is not bound

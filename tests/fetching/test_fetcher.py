@@ -18,9 +18,9 @@ from fetching.servers import OUTSIDE, PATIENT, Server, answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmrec.catalog.web.fetcher import Fetcher
-from mmrec.catalog.web.hosts import FetchRules
 from mmrec.errors import MediaError, UnreachableError
+from mmrec.sources.fetch.fetcher import Fetcher
+from mmrec.sources.fetch.hosts import FetchRules
 
 BUSY = answer(status="503 Busy")
 

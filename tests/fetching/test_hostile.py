@@ -14,8 +14,8 @@ from fetching.servers import INSIDE, OUTSIDE, PATIENT, answer, drip, endless
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmrec.catalog.web.fetcher import Fetcher
 from mmrec.errors import MediaError, UnreachableError
+from mmrec.sources.fetch.fetcher import Fetcher
 
 MEGABYTE = 1024 * 1024
 ZIPPED = gzip.compress(bytes(32 * MEGABYTE))

@@ -9,12 +9,12 @@ from fetching.servers import answer
 from PIL import Image
 
 import mmrec
-from mmrec.catalog.columns import ColumnSpec
-from mmrec.catalog.media_access import MediaAccess
-from mmrec.catalog.source import open_source
 from mmrec.errors import MediaError
 from mmrec.query import Part
-from mmrec.store.layout import Layout
+from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.source import open_source
+from mmrec.storage.layout import Layout
 from pipelines.outcome import ExitCode, run_app
 
 NAMES = ("apple", "boat", "cat", "drum", "engine", "flower")

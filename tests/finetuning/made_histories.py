@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from mmrec.behaviour.histories import Histories
+from mmrec.events.histories import Histories
 
 MINUTE = 60_000_000
 

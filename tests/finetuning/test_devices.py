@@ -14,7 +14,7 @@ from mmrec.finetuning.finetune import finetune
 from mmrec.finetuning.losses import Hard, PairLoss, supcon
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import load_sources
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 
 
 class OnCuda(Accelerator):

@@ -12,7 +12,7 @@ from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.finetune import finetune
 from mmrec.finetuning.towers import load_sources
 from mmrec.indexing import Indexing, index_items
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 
 

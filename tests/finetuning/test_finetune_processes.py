@@ -9,8 +9,8 @@ import pytest
 from finetuning.shops import config, towers
 from launching import LAUNCHERS, launch
 
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import open_log
+from mmrec.events.event import Event
+from mmrec.events.log import open_log
 
 COMMAND = Path(__file__).parents[1] / "training" / "learn_job.py"
 HEADS = '[towers.text]\nhow = "frozen"\n[towers.image]\nhow = "head"\n[towers.audio]\nhow = "head"\n'

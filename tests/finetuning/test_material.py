@@ -6,14 +6,14 @@ import pytest
 from PIL import Image
 
 import mmrec
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.material import comparable, gather, stored_spaces
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
-from mmrec.store.layout import Layout
+from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import MediaAccess
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

@@ -21,7 +21,7 @@ from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import EncoderSource, load_sources
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.trust import may_reopen, remember
 from mmrec.types import Modality, Space
 

@@ -11,17 +11,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_store import index
 
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
+from mmrec.events.event import Event
+from mmrec.events.log import open_log
 from mmrec.finetuning.coengage import co_engaged, co_occurrence, ppmi_vectors
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.material import Material
 from mmrec.finetuning.preparing import task_of
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
 
 COUNT = 12
 NONE = Layout(Path("none"))

@@ -9,13 +9,13 @@ import torch
 from finetuning.shops import config, mmrec, towers
 from safetensors.torch import load_file
 
-from mmrec.catalog.media import content_hash
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.errors import MediaError
 from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.samples import MediaSamples
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
+from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality
 from pipelines import finetune
 from pipelines.cli import app

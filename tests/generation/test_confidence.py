@@ -15,7 +15,7 @@ from mmrec.encoders.protocol import Sample
 from mmrec.generation.agreement import advice_of
 from mmrec.generation.generation import FUSION, open_generation
 from mmrec.generation.recipe import recipe_like, spaces_of
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 COUNT, TOPICS = 240, 12

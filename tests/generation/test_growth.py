@@ -13,11 +13,11 @@ from mmrec.generation import build
 from mmrec.generation.fuse import fit_fusion, open_tables
 from mmrec.generation.generation import open_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.store.files import file_sha256
-from mmrec.store.generations import numbers
-from mmrec.store.items import ItemTable
-from mmrec.store.layout import Layout
-from mmrec.store.vectors import append_vectors
+from mmrec.storage.files import file_sha256
+from mmrec.storage.generations import numbers
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.vectors import append_vectors
 from mmrec.verification import generations as verification_of_generations
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
@@ -136,7 +136,7 @@ def test_the_newer_vectors_of_a_table_are_told_apart(tmp_path):
     vectors = rng.normal(size=(4, 16)).astype("f4")
     hashes = [bytes([n] * 16) for n in range(4)]
     append_vectors(layout.vectors(SPACE), SPACE, hashes[:3], vectors[:3])
-    from mmrec.store.vectors import VectorTable
+    from mmrec.storage.vectors import VectorTable
 
     seen = VectorTable(layout.vectors(SPACE), SPACE).version
     append_vectors(layout.vectors(SPACE), SPACE, hashes[3:], vectors[3:])

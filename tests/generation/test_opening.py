@@ -16,7 +16,7 @@ from mmrec.errors import StoreError
 from mmrec.generation.build import build_generation
 from mmrec.generation.generation import open_generation
 from mmrec.generation.recipe import Recipe
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 
 

@@ -9,7 +9,7 @@ import pytest
 from small_store import NAMES, index
 from typer.testing import CliRunner
 
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 

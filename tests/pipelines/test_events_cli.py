@@ -8,7 +8,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from pipelines.cli import app
 from pipelines.example_catalogs import ml_100k_folder
 from pipelines.outcome import ExitCode, run_app

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_store import Cheap, index
 
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import mmrec
 from mmrec.hits import title_of
-from mmrec.store.layout import Layout
-from mmrec.store.stored_item import StoredItem
+from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import StoredItem
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmrec.catalog.media_access import MediaAccess
 from mmrec.query import Hit, Part, Results
+from mmrec.sources.media_access import MediaAccess
 from pipelines.sheet.embed import embed_picture, embed_sound
 from pipelines.sheet.write import Section, write_sheet
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from small_store import index
 
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 
 MODELS = {"torch", "torchaudio", "torchvision", "transformers", "faiss", "datasets", "open_clip", "timm", "scipy"}
 PROGRAM = """

@@ -10,7 +10,7 @@ import pytest
 
 import mmrec
 from mmrec.encoders.packaged.minilm import MiniLM
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 
 HERE = Path(__file__).resolve().parent

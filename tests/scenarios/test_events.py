@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import mmrec
-from mmrec.behaviour.kinds import DEFAULT_WEIGHTS, Kinds
-from mmrec.behaviour.log import open_log
 from mmrec.errors import UsageError
-from mmrec.store.layout import Layout
+from mmrec.events.kinds import DEFAULT_WEIGHTS, Kinds
+from mmrec.events.log import open_log
+from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 
 NOW = datetime.now(UTC)

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from mmrec.behaviour.histories import Histories
+from mmrec.events.histories import Histories
 from mmrec.training.config import TrainingConfig
 from mmrec.users.tower_config import TowerConfig
 

@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from training.made import ROWS, contents, random_histories, small_config
 
-from mmrec.behaviour.splits import leave_one_out
 from mmrec.errors import UsageError
+from mmrec.events.splits import leave_one_out
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
 from mmrec.training.loop import accelerator_for

@@ -10,10 +10,10 @@ from launching import LAUNCHERS, launch
 from safetensors.numpy import load_file
 from small_store import NAMES, index
 
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import open_log
-from mmrec.store.generations import current
-from mmrec.store.layout import Layout
+from mmrec.events.event import Event
+from mmrec.events.log import open_log
+from mmrec.storage.generations import current
+from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
 HOUR = timedelta(hours=1)

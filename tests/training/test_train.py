@@ -7,9 +7,9 @@ import pytest
 import torch
 from training.made import ROWS, contents, cyclic, histories_of, random_histories, small_config
 
-from mmrec.behaviour.kinds import DEFAULT_WEIGHTS
-from mmrec.behaviour.splits import leave_one_out
 from mmrec.errors import UsageError
+from mmrec.events.kinds import DEFAULT_WEIGHTS
+from mmrec.events.splits import leave_one_out
 from mmrec.training.loop import accelerator_for
 from mmrec.training.train import prepare, task_of, train
 from mmrec.users.model import Past

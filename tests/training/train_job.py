@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.made import ROWS, contents, random_histories, small_config
 
-from mmrec.behaviour.splits import leave_one_out
+from mmrec.events.splits import leave_one_out
 from mmrec.training.train import train
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_store import NAMES, index
 
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from small_store import Cheap, mend_wholly
 
 import mmrec
 from mmrec.errors import StoreError
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
 

@@ -8,10 +8,10 @@ import pytest
 from small_store import NAMES, Cheap, index, spaces
 
 import mmrec
-from mmrec.behaviour.event import Event
 from mmrec.errors import DamagedError
 from mmrec.event_log import note_events, open_event_log
-from mmrec.store.collect import Policy, collect
+from mmrec.events.event import Event
+from mmrec.storage.collect import Policy, collect
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 

@@ -13,10 +13,10 @@ import pytest
 from small_store import index
 
 import mmrec
-from mmrec.behaviour.event import Event
-from mmrec.behaviour.log import open_log
 from mmrec.errors import StoreError, UnreadableError
-from mmrec.store.layout import Layout
+from mmrec.events.event import Event
+from mmrec.events.log import open_log
+from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
 MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
@@ -29,7 +29,7 @@ from small_store import Cheap
 import mmrec
 from mmrec.errors import MmrecError
 from mmrec.exchange.export import Export, export_vectors
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 from pipelines.outcome import run_app
 from pipelines.cli import app
@@ -122,7 +122,7 @@ sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 from small_store import Cheap
 import mmrec
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 
@@ -171,7 +171,7 @@ def test_what_may_not_be_read_is_not_damaged(layout, tmp_path, name):
 
 
 def test_a_store_that_is_being_indexed_is_not_damaged(tmp_path):
-    from mmrec.store.scratch import scratch_folder
+    from mmrec.storage.scratch import scratch_folder
 
     layout = Layout(tmp_path / "store")
     layout.create()

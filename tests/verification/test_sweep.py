@@ -20,11 +20,11 @@ from PIL import Image
 from small_store import SPACE, Cheap
 
 import mmrec
-from mmrec.behaviour.event import Event
 from mmrec.errors import MmrecError
 from mmrec.event_log import note_events, open_event_log
+from mmrec.events.event import Event
 from mmrec.learning import learn
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig

@@ -15,9 +15,9 @@ from small_store import SPACE, index, mend_wholly
 
 from indexers.types import IndexSpec
 from mmrec.errors import StoreError
-from mmrec.store.files import file_sha256
-from mmrec.store.generations import Manifest, current, manifest
-from mmrec.store.layout import Layout
+from mmrec.storage.files import file_sha256
+from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
 
@@ -277,7 +277,7 @@ import sys, importlib
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/embedding"]
 crash_job, small_store = map(importlib.import_module, ("crash_job", "small_store"))
-from mmrec.store.layout import Layout
+from mmrec.storage.layout import Layout
 from mmrec.verification.mend import mend_store
 module, function, number, moment = sys.argv[3].split(":")
 crash_job.Step(module, function, int(number), moment).arm()

@@ -1,0 +1,214 @@
+"""What SQLite and PostgreSQL need for an event log beyond portable SQL."""
+
+import io
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pv
+from sqlalchemy import Connection, Engine, event
+
+from mmrec.events.database.write_ahead import lost_commits
+
+__all__ = [
+    "connected",
+    "erase_traces",
+    "faults_of_sqlite",
+    "insert_into_postgres",
+    "insert_into_sqlite",
+    "may_write",
+    "prepare_postgres",
+    "prepare_sqlite",
+    "queue_up",
+    "readers_of",
+    "write_ahead_log",
+]
+
+
+# Any number that no one else is likely to lock.
+_LOCK: Final = 0x6D6D7265
+
+_STAGE: Final = (
+    'CREATE TEMPORARY TABLE IF NOT EXISTS mmrec_staged (place bigint, id bytea, "user" text, item text, kind text,'
+    " time bigint, value double precision, context text) ON COMMIT DELETE ROWS"
+)
+_COPY: Final = "COPY mmrec_staged FROM STDIN (FORMAT csv)"
+_POSTGRES_INSERT: Final = (
+    'INSERT INTO mmrec_events (id, "user", item, kind, time, value, context) '
+    'SELECT id, "user", item, kind, time, value, context FROM mmrec_staged ORDER BY place ON CONFLICT (id) DO NOTHING'
+)
+
+
+def prepare_postgres(engine: Engine) -> None:
+    """Make every connection durable: a commit returns when the disk has it, whatever the server's default."""
+    event.listen(engine, "connect", _on_postgres_connect)
+
+
+def queue_up(connection: Connection) -> None:
+    """Let one writer at a time go on, until its transaction ends.
+
+    Numbers of arrival are then seen in their order: who has read up to one number misses nothing below it.
+    """
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def insert_into_postgres(connection: Connection, events: pa.Table) -> int:
+    """Insert the events whose id is new, in their order. Returns how many were."""
+    connection.exec_driver_sql(_STAGE)
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        with cursor.copy(_COPY) as copy:
+            copy.write(_as_csv(events))
+        cursor.execute(_POSTGRES_INSERT)
+        added = int(cursor.rowcount)
+        cursor.execute("DELETE FROM mmrec_staged")
+    return added
+
+
+def _as_csv(events: pa.Table) -> bytes:
+    """Spell rows as PostgreSQL reads them: texts in quotes, nulls as nothing at all."""
+    hexed = pa.array(["\\x" + value.hex() for value in events["id"].to_pylist()], pa.string())
+    # Written by Python, which spells every float so that it reads back the same.
+    values = pa.array([None if value is None else repr(value) for value in events["value"].to_pylist()], pa.string())
+    spelled = events.set_column(events.schema.get_field_index("id"), "id", hexed)
+    spelled = spelled.set_column(spelled.schema.get_field_index("value"), "value", pc.cast(values, pa.string()))
+    spelled = spelled.set_column(spelled.schema.get_field_index("time"), "time", events["time"].cast(pa.int64()))
+    spelled = spelled.add_column(0, "place", pa.array(range(events.num_rows)))
+    out = io.BytesIO()
+    pv.write_csv(spelled, out, pv.WriteOptions(include_header=False))
+    return out.getvalue()
+
+
+def _on_postgres_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION synchronous_commit = on")
+    connection.commit()
+
+
+_PATIENCE_MS: Final = 120_000
+_CACHE_KIB: Final = 65_536
+# 64 MiB of pages: an import changes the same pages of the indexes again and again before they are copied home.
+_CHECKPOINT_PAGES: Final = 16_384
+
+_SQLITE_INSERT: Final = (
+    'INSERT INTO mmrec_events (id, "user", item, kind, time, value, context) VALUES (?, ?, ?, ?, ?, ?, ?) '
+    "ON CONFLICT (id) DO NOTHING"
+)
+
+
+_MOST_FAULTS: Final = 5
+
+
+def prepare_sqlite(engine: Engine, *, read_only: bool = False) -> None:
+    """Make every connection durable, patient and forgetful, and let writers queue up at their beginning."""
+    event.listen(engine, "connect", _on_connect_to_read if read_only else _on_sqlite_connect)
+    event.listen(engine, "begin", _on_begin)
+
+
+def write_ahead_log(path: Path) -> Path:
+    """Where SQLite keeps what is committed and not yet copied into the database file."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write a database file, and the files that SQLite keeps beside it."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a database that cannot be written, as on a read-only file system.
+
+    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy, which is there as
+    long as what is returned.
+    """
+    log = write_ahead_log(path)
+    if not (log.exists() and log.stat().st_size):
+        return lambda: connected(path, "immutable=1")
+    try:
+        with closing(connected(path, "mode=ro")) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        folder = tempfile.TemporaryDirectory(prefix="mmrec-events-")
+        copy = Path(folder.name) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, write_ahead_log(copy))
+
+        def connect(kept: tempfile.TemporaryDirectory[str] = folder) -> sqlite3.Connection:
+            return connected(Path(kept.name) / path.name, "mode=rw")
+
+        return connect
+    return lambda: connected(path, "mode=ro")
+
+
+def faults_of_sqlite(path: Path) -> list[str]:
+    """Say what is wrong with a database file: every page, index and reference is read. Nothing is changed."""
+    log = write_ahead_log(path)
+    lost = lost_commits(log)
+    if lost:
+        return [f"{log.name} is damaged: {lost:,} commits lie behind a frame that is not what was written"]
+    connect = readers_of(path) if not may_write(path) else lambda: connected(path, "mode=rw")
+    try:
+        with closing(connect()) as connection:
+            found = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
+            broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    faults = [str(one) for (one,) in found if one != "ok"]
+    return faults + ([f"{len(broken):,} rows refer to rows that are not there"] if broken else [])
+
+
+def connected(path: Path, mode: str) -> sqlite3.Connection:
+    """Connect to a database file in a mode of SQLite's, such as ``mode=ro``."""
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True, check_same_thread=False)
+
+
+def insert_into_sqlite(connection: Connection, events: pa.Table) -> int:
+    """Insert the events whose id is new, in their order. Returns how many were."""
+    columns = [events[name].to_pylist() for name in ("id", "user", "item", "kind")]
+    columns += [events["time"].cast(pa.int64()).to_pylist(), events["value"].to_pylist(), events["context"].to_pylist()]
+    return connection.exec_driver_sql(_SQLITE_INSERT, list(zip(*columns, strict=True))).rowcount
+
+
+def erase_traces(engine: Engine) -> None:
+    """Copy the write-ahead log home and empty it: until then it may hold what was deleted.
+
+    What a reader still needs of it stays until the next time.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _on_sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
+    connection.isolation_level = None  # else the driver begins transactions itself, and too late to queue up
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
+    cursor.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    cursor.close()
+
+
+def _on_connect_to_read(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    # A reader that turns writer later would fail where another writer came between.
+    writes = connection.get_execution_options().get("mmrec_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,182 @@
+"""User histories as arrays, oldest event first, and the store's items as events name them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float32, Int16, Int64
+
+from mmrec.errors import UsageError
+from mmrec.events.event_arrays import EventArrays
+from mmrec.events.ratings import Ratings, strengths_of
+
+__all__ = ["Histories", "KnownItems"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownItems:
+    """Ids of items, ascending, and the row number of each.
+
+    Attributes:
+        ids: Ids, ascending by their UTF-8 bytes.
+        rows: Row number of each id, as the item table and the indexes use it.
+
+    """
+
+    ids: pa.StringArray
+    rows: Int64[np.ndarray, " items"]
+
+    @classmethod
+    def of(cls, batches: Iterable[pa.RecordBatch]) -> "KnownItems":
+        """Take batches with columns ``id`` and ``_rowid``, as `ItemTable.id_rows` gives them."""
+        schema = pa.schema([("id", pa.string()), ("_rowid", pa.int64())])
+        table = pa.Table.from_batches([batch.select(schema.names).cast(schema) for batch in batches], schema)
+        table = table.sort_by("id").combine_chunks()
+        ids = pa.chunked_array(table["id"], pa.string()).combine_chunks()
+        return cls(ids, table["_rowid"].to_numpy())
+
+    @classmethod
+    def numbered(cls, ids: Sequence[str]) -> "KnownItems":
+        """Number items by their place in a list: for behaviour without a store."""
+        columns = {"id": pa.array(ids, pa.string()), "_rowid": pa.array(range(len(ids)), pa.int64())}
+        return cls.of([pa.record_batch(columns)])
+
+    def among(self, rows: Int64[np.ndarray, " some"]) -> "KnownItems":
+        """Those of some row numbers."""
+        there = np.isin(self.rows, rows)
+        return KnownItems(self.ids.filter(pa.array(there)), self.rows[there])
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    def rows_of(self, ids: pa.StringArray) -> Int64[np.ndarray, " n"]:
+        """Row number of each id, -1 where there is no such item."""
+        places = pc.index_in(ids, value_set=self.ids).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        found = places >= 0
+        rows = np.full(len(places), -1, dtype=np.int64)
+        rows[found] = self.rows[places[found]]
+        return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """Histories of some people, newest event last, 22 to 26 bytes an event.
+
+    The events of the person at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
+    the store, so arrays of vectors are looked up by them, and not paired with events by position.
+
+    Attributes:
+        people: Ids, ascending by their UTF-8 bytes; each has at least one event.
+        offsets: Where each person's events begin, and at last where all end.
+        items: Row number of each event's item.
+        kinds: Place of each event's kind in `kind_names`.
+        times: Microseconds since 1970 in UTC.
+        values: Its value, NaN where there is none.
+        kind_names: Names of the kinds.
+        strengths: What each event says as a rating, see `mmrec.events.ratings`, NaN where it is none; None where
+            values do not count.
+
+    """
+
+    people: pa.StringArray
+    offsets: Int64[np.ndarray, " people_and_one"]
+    items: Int64[np.ndarray, " n"]
+    kinds: Int16[np.ndarray, " n"]
+    times: Int64[np.ndarray, " n"]
+    values: Float32[np.ndarray, " n"]
+    kind_names: tuple[str, ...]
+    strengths: Float32[np.ndarray, " n"] | None = None
+
+    @classmethod
+    def of(cls, events: EventArrays, known: KnownItems, ratings: Ratings | None = None) -> Self:
+        """Take cleaned events, and turn item ids into row numbers.
+
+        With `ratings` the values of ratings count; without, every event counts by its kind alone.
+
+        Raises UsageError where events are not in order, or an item is not known: clean them first, with `known`.
+        """
+        _check_order(events)
+        rows = known.rows_of(events.item_ids)[events.items]
+        if (rows < 0).any():
+            unknown = events.item_ids[int(events.items[np.argmax(rows < 0)])].as_py()
+            raise UsageError(f"There is no item {unknown!r}: clean the events with the items that are known.")
+        counts = np.bincount(events.users, minlength=len(events.people))
+        there = counts > 0
+        return cls(
+            events.people.filter(pa.array(there)),
+            np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
+            rows,
+            events.kinds,
+            events.times,
+            events.values,
+            events.kind_names,
+            strengths_of(events, ratings) if ratings else None,
+        )
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return len(self.people)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " people"]:
+        """Number of events of each person."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> Int64[np.ndarray, " n"]:
+        """Place of each event's person in `people`."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def place(self, person: str) -> int | None:
+        """Place of a person; None where they have no history."""
+        found = pc.index(self.people, pa.scalar(person, pa.string())).as_py()
+        return None if found < 0 else int(found)
+
+    def span(self, place: int) -> slice:
+        """Where the events of the person at a place lie."""
+        return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+
+    def keep(self, which: Bool[np.ndarray, " n"]) -> Self:
+        """The histories made of some of the events; who has none left is left out."""
+        counts = np.bincount(self.owners[which], minlength=len(self))
+        there = counts > 0
+        return replace(
+            self,
+            people=self.people.filter(pa.array(there)),
+            offsets=np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
+            items=self.items[which],
+            kinds=self.kinds[which],
+            times=self.times[which],
+            values=self.values[which],
+            strengths=None if self.strengths is None else self.strengths[which],
+        )
+
+    def weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, " n"]:
+        """Weight of each event: that of its kind, `other` where it has none, times what it says as a rating."""
+        by_kind = self.kind_weights(weights, other)
+        return by_kind if self.strengths is None else by_kind * np.nan_to_num(self.strengths, nan=1.0)
+
+    def kind_weights(self, weights: Mapping[str, float], other: float = 0.0) -> Float32[np.ndarray, " n"]:
+        """Weight of each event's kind, `other` where it has none, whatever the event says as a rating."""
+        return np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
+
+    def digest(self) -> str:
+        """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""
+        seen = sha256(repr((self.people.to_pylist(), self.kind_names)).encode())
+        for array in (self.offsets, self.items, self.kinds, self.times, self.values):
+            seen.update(np.ascontiguousarray(array).tobytes())
+        if self.strengths is not None:
+            seen.update(self.strengths.tobytes())
+        return seen.hexdigest()
+
+
+def _check_order(events: EventArrays) -> None:
+    same = events.users[1:] == events.users[:-1]
+    forward = (events.users[1:] > events.users[:-1]) | (same & (events.times[1:] >= events.times[:-1]))
+    if not forward.all():
+        raise UsageError("The events are not ordered by person and time: clean them first.")

@@ -1,0 +1,215 @@
+"""Import event files into the log, and export the log to a file that imports to the same log."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from indexers.atomic import atomic_file
+from mmrec.errors import UsageError
+from mmrec.events.event import SCHEMA
+from mmrec.events.event_files import EventSource
+from mmrec.events.histories import KnownItems
+from mmrec.events.kinds import Kinds
+from mmrec.events.log import EventLog
+from mmrec.events.prepare import Prepared, prepare
+from mmrec.events.raw import Refusal
+from mmrec.events.times import TimeRule
+from mmrec.output import check_output
+
+__all__ = ["EXPORT_SCHEMA", "ImportTally", "export_events", "formula_cells", "import_events", "lacking"]
+
+
+# One commit, one flush to the disk; held in memory once more by the database driver.
+_ROWS_PER_COMMIT: Final = 131_072
+_EXAMPLES: Final = 10
+
+
+@dataclass(slots=True)
+class ImportTally:
+    """What has become of a source's rows so far; `read` is always the sum of the next three.
+
+    Attributes:
+        read: Rows met.
+        added: Events that are new, and durable.
+        known: Events that the log had already, or that the source has twice.
+        refused: Rows that are no events; the log keeps their numbers and reasons.
+        examples: The first ten of these.
+        without_item: Events, new or known, of items that the store lacks; they count once it has them.
+        lacking: The first ids of such items, each once.
+
+    """
+
+    read: int = 0
+    added: int = 0
+    known: int = 0
+    refused: int = 0
+    examples: list[Refusal] = field(default_factory=list)
+    without_item: int = 0
+    lacking: list[str] = field(default_factory=list)
+
+
+def import_events(
+    source: EventSource,
+    log: EventLog,
+    kinds: Kinds,
+    times: TimeRule,
+    report: Callable[[ImportTally], None] = lambda _tally: None,
+    items: KnownItems | None = None,
+) -> ImportTally:
+    """Append a source's events to a log, some hundred thousand a commit.
+
+    When `report` is called, all that it counts is durable. A run that was killed is repeated as a whole: what the log
+    has already is recognised and not taken twice. What is refused of a source replaces what was refused of it before.
+    Events of items that are not among `items` are taken, and counted.
+    """
+    tally = ImportTally()
+    name = str(source.path)
+    with log.writing() as writer:
+        writer.clear_refused(name)
+    chunks = (prepare(raw, source.columns, kinds, times) for raw in source.file.chunks(source.columns.names))
+    for prepared in _grouped(chunks):
+        with log.writing() as writer:
+            stored = writer.add(prepared)
+            refused = (*prepared.refused, *stored.clashes)
+            writer.refuse(name, refused)
+        count = sum(one.count for one in refused)
+        if items is not None:
+            _count_lacking(tally, prepared.events["item"], items)
+        tally.added += stored.added
+        tally.known += stored.known
+        tally.refused += count
+        tally.read += stored.added + stored.known + count
+        tally.examples += refused[: _EXAMPLES - len(tally.examples)]
+        report(tally)
+    return tally
+
+
+def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> ImportTally:
+    """Look at the first rows of a source before any is taken: how many are events of items that there are not."""
+    tally = ImportTally()
+    raw = next(iter(source.file.chunks(source.columns.names)), None)
+    if raw is not None:
+        events = prepare(raw, source.columns, kinds, times).events
+        tally.read = events.num_rows
+        _count_lacking(tally, events["item"], items)
+    return tally
+
+
+def _count_lacking(tally: ImportTally, ids: pa.ChunkedArray, items: KnownItems) -> None:
+    whole = pa.chunked_array(ids, pa.string()).combine_chunks()
+    missing = whole.filter(pa.array(items.rows_of(whole) < 0))
+    tally.without_item += len(missing)
+    if len(tally.lacking) < _EXAMPLES:
+        tally.lacking = list(dict.fromkeys([*tally.lacking, *missing.unique().to_pylist()]))[:_EXAMPLES]
+
+
+def _grouped(chunks: Iterable[Prepared]) -> Iterator[Prepared]:
+    waiting: list[Prepared] = []
+    for chunk in chunks:
+        waiting.append(chunk)
+        if sum(len(one.rows) + len(one.refused) for one in waiting) >= _ROWS_PER_COMMIT:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(chunks: list[Prepared]) -> Prepared:
+    return Prepared(
+        pa.concat_tables([chunk.events for chunk in chunks]),
+        np.concatenate([chunk.rows for chunk in chunks]),
+        np.concatenate([chunk.named for chunk in chunks]),
+        tuple(refusal for chunk in chunks for refusal in chunk.refused),
+    )
+
+
+_FORMULA: Final = r"^([=+\-@\t\r])"
+_FREE_TEXTS: Final = ("user", "item", "kind")
+
+EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False))
+"""Columns of an export: those of the log, ids spelled in hex."""
+
+
+def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet: bool = False) -> int:
+    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
+
+    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet` those that a spreadsheet
+    would run as a formula get an apostrophe before them, as OWASP advises, and are other ids when they are imported.
+
+    The file is there whole or not at all. Raises UsageError for another suffix, or where a device or a link is there.
+    """
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise UsageError(f"{path.name} is of no known kind: name it with one of {', '.join(_WRITERS)}.")
+    check_output(path)
+    if spreadsheet and path.suffix.lower() != ".csv":
+        raise UsageError(f"{path.name} is no CSV file: only there are cells escaped for spreadsheets.")
+    with atomic_file(path) as file:
+        return write((_spelled(batch, spreadsheet=spreadsheet) for batch in batches), file)
+
+
+def formula_cells(batch: pa.RecordBatch) -> int:
+    """Count the ids that a spreadsheet would run as a formula: those that begin with =, +, -, @, a tab or a return."""
+    return sum(pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() or 0 for name in _FREE_TEXTS)
+
+
+def _spelled(batch: pa.RecordBatch, *, spreadsheet: bool) -> pa.RecordBatch:
+    ids = pa.array([value.hex() for value in batch["id"].to_pylist()], pa.string())
+    columns = {name: batch[name] for name in SCHEMA.names[1:]}
+    if spreadsheet:
+        columns |= {name: pc.replace_substring_regex(columns[name], _FORMULA, r"'\1") for name in _FREE_TEXTS}
+    return pa.record_batch([ids, *columns.values()], schema=EXPORT_SCHEMA)
+
+
+def _parquet(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+    count = 0
+    with pq.ParquetWriter(file, EXPORT_SCHEMA, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            count += len(batch)
+    return count
+
+
+def _csv(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    # All texts in quotes: the module leaves a bare carriage return without, and then does not read it back.
+    lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    lines.writerow(EXPORT_SCHEMA.names)
+    count = 0
+    for row in _rows(batches):
+        lines.writerow(row.values())
+        count += 1
+    text.detach()
+    return count
+
+
+def _json_lines(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
+    count = 0
+    for row in _rows(batches):
+        known = {name: value for name, value in row.items() if value is not None}
+        file.write(json.dumps(known, ensure_ascii=False).encode() + b"\n")
+        count += 1
+    return count
+
+
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Mapping[str, object]]:
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield {**row, "time": row["time"].isoformat()}
+
+
+_WRITERS: Final[Mapping[str, Callable[[Iterator[pa.RecordBatch], BinaryIO], int]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+}

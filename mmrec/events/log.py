@@ -1,0 +1,258 @@
+"""The event log: append, read and forget, one transaction a write."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool
+from sqlalchemy import Connection, Engine, Executable, Select, delete, func, insert, select, text
+
+from mmrec.errors import UsageError
+from mmrec.events.database.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
+from mmrec.events.database.open import insert_anywhere, open_database, wrap_db_errors, writing
+from mmrec.events.database.tables import EVENTS, FORGOTTEN, REFUSED
+from mmrec.events.event import SCHEMA, Event
+from mmrec.events.kinds import Kinds
+from mmrec.events.prepare import Prepared, prepare_events
+from mmrec.events.raw import Refusal
+
+__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "LogWriter", "Stored", "open_log"]
+
+
+_INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
+_IDS_PER_QUERY: Final = 500
+_CONTENT: Final = ("user", "item", "kind", "time", "value", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of some prepared events.
+
+    Attributes:
+        added: Events that are new.
+        known: Events that the log had already, or that came twice among these.
+        clashes: Those whose own id belongs to another event; they are not taken.
+
+    """
+
+    added: int
+    known: int
+    clashes: tuple[Refusal, ...]
+
+
+class LogWriter:
+    """Writes within one transaction; nothing is there before it ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take a connection whose transaction has begun."""
+        self._connection = connection
+
+    def add(self, prepared: Prepared) -> Stored:
+        """Add events whose id is new, in their order."""
+        ids = prepared.events["id"].to_pylist()
+        clashing = self._clashing(prepared, ids)
+        fresh = prepared.events if not clashing.any() else prepared.events.filter(pa.array(~clashing))
+        insert_here = _INSERTS.get(self._connection.dialect.name, insert_anywhere)
+        unique = _first_of_each(fresh)
+        added = insert_here(self._connection, unique) if unique.num_rows else 0
+        clashes = tuple(
+            Refusal(
+                int(prepared.rows[place]),
+                "id",
+                "Another event has the same id: give each event an id of its own, or none.",
+                prepared.events["user"][place].as_py(),
+            )
+            for place in np.flatnonzero(clashing).tolist()
+        )
+        return Stored(added, fresh.num_rows - added, clashes)
+
+    def refuse(self, source: str, refused: Sequence[Refusal]) -> None:
+        """Keep rows of a source that are no events."""
+        if refused:
+            now = time.time_ns() // 1000
+            rows = [{**asdict(one), "source": source, "at": now} for one in refused]
+            self._connection.execute(insert(REFUSED), rows)
+
+    def clear_refused(self, source: str) -> None:
+        """Drop what an earlier import refused of the same source."""
+        self._connection.execute(delete(REFUSED).where(REFUSED.c.source == source))
+
+    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        """Which events have an id of their own that belongs to another event, in the log or before them here."""
+        clashing = np.zeros(len(ids), dtype=bool)
+        places = np.flatnonzero(prepared.named).tolist()
+        if not places:
+            return clashing
+        seen = self._contents([ids[place] for place in places])
+        named = prepared.events.take(pa.array(places))
+        named = named.set_column(named.schema.get_field_index("time"), "time", named["time"].cast(pa.int64()))
+        for place, row in zip(places, named.to_pylist(), strict=True):
+            clashing[place] = seen.setdefault(row["id"], _content(row)) != _content(row)
+        return clashing
+
+    def _contents(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        found: dict[bytes, tuple[Any, ...]] = {}
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            asked = select(EVENTS).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+            for row in self._connection.execute(asked).mappings():
+                found[bytes(row["id"])] = _content(row)
+        return found
+
+
+def _content(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _CONTENT)
+
+
+def _first_of_each(events: pa.Table) -> pa.Table:
+    first: dict[bytes, int] = {}
+    for place, name in enumerate(events["id"].to_pylist()):
+        first.setdefault(name, place)
+    return events if len(first) == events.num_rows else events.take(pa.array(first.values(), pa.int64()))
+
+
+LOG_SCHEMA: Final = pa.schema([pa.field("seq", pa.int64(), nullable=False), *SCHEMA])
+"""Columns of events as they lie in the log: their number of arrival first."""
+
+_ROWS_PER_BATCH: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of some events.
+
+    Attributes:
+        added: Events that are new, and durable now.
+        known: Events that the log had already.
+        unknown_items: Ids of those events that the store has no item for, each once, in order; they count from the
+            moment that it has one. Always empty where events are recorded without a store.
+
+    """
+
+    added: int
+    known: int
+    unknown_items: tuple[str, ...] = ()
+
+
+def open_log(place: str | Path) -> "EventLog":
+    """Open a log, made where there is none.
+
+    Args:
+        place: The path of an SQLite file, or any SQLAlchemy URL, such as ``postgresql://user@host/database``.
+
+    Raises:
+        UsageError: The URL is none, or its driver is not installed.
+        StoreError: The database cannot be reached, or holds a log of another format.
+
+    """
+    return EventLog(open_database(place))
+
+
+class EventLog:
+    """An open log. Safe to use from several threads; other processes may read and write it at the same time.
+
+    Events are never changed. Each gets a number of arrival; later ones have greater numbers, also over processes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Take an opened database."""
+        self._engine = engine
+
+    def append(self, events: Sequence[Event], kinds: Kinds | None = None) -> Appended:
+        """Record events, all or none; they are on the disk when this returns.
+
+        Raises UsageError where one is no event, its kind has no weight, or its id belongs to another event.
+        """
+        prepared = prepare_events(events, Kinds() if kinds is None else kinds)
+        with self.writing() as writer:
+            stored = writer.add(prepared)
+            if stored.clashes:
+                raise UsageError(f"Event {stored.clashes[0].row}: {stored.clashes[0].reason} No event was recorded.")
+        return Appended(stored.added, stored.known)
+
+    @contextmanager
+    def writing(self) -> Iterator[LogWriter]:
+        """One transaction: what is done within is durable when the block has ended, or undone where it raised."""
+        with wrap_db_errors(self._engine), writing(self._engine) as connection:
+            yield LogWriter(connection)
+
+    def history(self, user: str, limit: int | None = None) -> pa.Table:
+        """Read what one person did, or the newest `limit` events of it: newest last, ties in order of arrival."""
+        newest_first = select(EVENTS).where(EVENTS.c.user == user).order_by(EVENTS.c.time.desc(), EVENTS.c.seq.desc())
+        batches = list(self._read(newest_first.limit(limit)))
+        table = pa.Table.from_batches(batches, LOG_SCHEMA)
+        return table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+
+    def scan(self, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """Read all events that arrived after a number, in order of arrival, some ten thousands at a time."""
+        yield from self._read(select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq))
+
+    def newest(self) -> int:
+        """Return the greatest number of arrival there is, 0 in an empty log."""
+        return int(self._one(select(func.max(EVENTS.c.seq))) or 0)
+
+    def forgettings(self) -> int:
+        """Return how often someone was forgotten; whatever was counted of the log before is to be counted again."""
+        return int(self._one(select(func.max(FORGOTTEN.c.seq))) or 0)
+
+    def arrived(self) -> int:
+        """Return the greatest number of arrival that was ever given; unlike `newest`, forgetting never lowers it."""
+        if self._engine.dialect.name != "sqlite":
+            return self.newest()
+        given = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = :name")
+        return int(self._one(given.bindparams(name=EVENTS.name)))
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return int(self._one(select(func.count()).select_from(EVENTS)))
+
+    def refused(self) -> list[tuple[str, Refusal]]:
+        """Return the rows that imports refused, each with its source, in order."""
+        asked = select(REFUSED).order_by(REFUSED.c.source, REFUSED.c.row)
+        with wrap_db_errors(self._engine), self._engine.connect() as connection:
+            return [
+                (row.source, Refusal(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
+                for row in connection.execute(asked)
+            ]
+
+    def forget(self, user: str) -> int:
+        """Delete all that is known of one person, at once, refused rows too. Returns the number of events deleted.
+
+        In SQLite nothing of it is left in the files afterwards, as far as no reader holds on to the past. PostgreSQL
+        clears the place of deleted rows at its next vacuum. What was exported or trained before is not reached.
+        """
+        with wrap_db_errors(self._engine):
+            with writing(self._engine) as connection:
+                gone = connection.execute(delete(EVENTS).where(EVENTS.c.user == user)).rowcount
+                connection.execute(delete(REFUSED).where(REFUSED.c.user == user))
+                connection.execute(insert(FORGOTTEN), {"at": time.time_ns() // 1000})
+            if self._engine.dialect.name == "sqlite":
+                erase_traces(self._engine)
+        return int(gone)
+
+    def query(self, asked: Select[Any]) -> Iterator[Any]:
+        """Read rows of a question to the tables of `mmrec.events.database.tables`, a bounded number in memory."""
+        with wrap_db_errors(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+            for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
+                yield from rows
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _one(self, asked: Executable) -> Any:  # noqa: ANN401 - whatever was asked
+        with wrap_db_errors(self._engine), self._engine.connect() as connection:
+            return connection.execute(asked).scalar_one()
+
+    def _read(self, asked: Select[Any]) -> Iterator[pa.RecordBatch]:
+        with wrap_db_errors(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
+            for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
+                columns = zip(*rows, strict=True)
+                yield pa.record_batch(
+                    [pa.array(values, field.type) for values, field in zip(columns, LOG_SCHEMA, strict=True)],
+                    schema=LOG_SCHEMA,
+                )

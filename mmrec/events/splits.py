@@ -1,0 +1,187 @@
+"""What is trained on and what is tested on: by time, by the last event, by items and by people held out.
+
+Nothing that comes after the cutoff reaches the training part: it is cut off before anything else is done, and cleaned
+on its own, so that not even a robot that shows itself later changes it.
+"""
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64
+
+from mmrec.errors import UsageError
+from mmrec.events.cleaning import Cleaning, CleaningReport, clean
+from mmrec.events.event_arrays import EventArrays
+from mmrec.events.histories import Histories, KnownItems
+from mmrec.events.ratings import read_ratings
+
+__all__ = ["Split", "hold_out_items", "hold_out_people", "leave_one_out", "time_cutoff", "time_split"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A part to train on, and events to predict.
+
+    Attributes:
+        train: What may be learned from.
+        live: All histories, as a live service would see them grow. To predict the event at a target's place, a model
+            may see that person's events before this place, and nothing else of the person.
+        targets: Places in `live` of the events to predict, ascending; none has a weight of 0 or below.
+        validation: Places in `live` of events to predict while training, none of them among the targets.
+        cutoff: Microseconds since 1970: training ends before; None where the split is not by time.
+        cold_rows: Row numbers of the items that were held out of training, ascending.
+        cold_people: Ids of the people who were held out of training.
+        report: What cleaning left out of the training part; None where the split took cleaned histories.
+
+    """
+
+    train: Histories
+    live: Histories
+    targets: Int64[np.ndarray, " targets"]
+    validation: Int64[np.ndarray, " validation"]
+    cutoff: int | None = None
+    cold_rows: Int64[np.ndarray, " cold"] | None = None
+    cold_people: pa.StringArray | None = None
+    report: CleaningReport | None = None
+
+    @property
+    def people(self) -> int:
+        """Number of people with a target."""
+        return len(np.unique(self.live.owners[self.targets]))
+
+    def history(self, target: int) -> slice:
+        """Where the events lie in `live` that came before the event at a target's place, of the same person."""
+        person = int(np.searchsorted(self.live.offsets, target, side="right")) - 1
+        return slice(int(self.live.offsets[person]), target)
+
+    def train_and_validation(self) -> Histories:
+        """All that came before the targets, for what needs no validation; items and people held out stay out."""
+        if not len(self.validation):
+            return self.train
+        owners, first = self.live.owners, self.live.offsets[1:].copy()
+        np.minimum.at(first, owners[self.targets], self.targets)
+        keep = np.arange(len(owners)) < first[owners]
+        if self.cold_rows is not None:
+            keep &= ~np.isin(self.live.items, self.cold_rows)
+        if self.cold_people is not None:
+            keep &= ~pc.is_in(self.live.people, self.cold_people).to_numpy(zero_copy_only=False)[owners]
+        return self.live.keep(keep)
+
+    def last_only(self) -> Self:
+        """The variant with one target a person: the last."""
+        return replace(self, targets=_last_of_each(self.live, self.targets))
+
+
+def time_cutoff(events: EventArrays, quantile: float, rules: Cleaning | None = None, now: int | None = None) -> int:
+    """Return the time before which a share of the events lie that cleaning leaves, microseconds since 1970.
+
+    Raises UsageError where the share is not between 0 and 1, or there is nothing to share out.
+    """
+    if not 0 < quantile < 1:
+        raise UsageError(f"The quantile of the cutoff is {quantile}; it must lie between 0 and 1, such as 0.8.")
+    times = np.sort(clean(events, rules, now=now)[0].times)
+    if not len(times):
+        raise UsageError("There are no events to split: import some first.")
+    return int(times[int(quantile * len(times))])
+
+
+def time_split(
+    events: EventArrays, known: KnownItems, cutoff: int, rules: Cleaning | None = None, now: int | None = None
+) -> Split:
+    """Train on what came before a time; every later event is a target, with the history that it had by then.
+
+    Args:
+        events: The log, not cleaned: the training part is cleaned on its own, as of the cutoff.
+        known: The items there are.
+        cutoff: Microseconds since 1970.
+        rules: How both parts are cleaned; the least number of events holds for training alone.
+        now: The present, for cleaning the later part; the clock's if None.
+
+    """
+    rules = Cleaning() if rules is None else rules
+    before, report = clean(events.take(events.times < cutoff), rules, known, now=cutoff)
+    served = replace(rules, person_events=1, item_events=1)
+    ratings = read_ratings(before, rules.kinds)
+    live = Histories.of(clean(events, served, known, now)[0], known, ratings)
+    targets = np.flatnonzero((live.times >= cutoff) & _wanted(live, rules))
+    none = np.empty(0, dtype=np.int64)
+    return Split(Histories.of(before, known, ratings), live, targets, none, cutoff, report=report)
+
+
+def leave_one_out(histories: Histories, rules: Cleaning | None = None) -> Split:
+    """Test on each person's last event, validate on the one before, and train on all before that.
+
+    This is how many papers compare; it lets a model see, for one person, what others did later. Events with a weight of
+    0 or below, low ratings among them, are no targets. Who has fewer than three others is trained on alone.
+    """
+    wanted = np.flatnonzero(_wanted(histories, Cleaning() if rules is None else rules))
+    owners = histories.owners
+    enough = np.bincount(owners[wanted], minlength=len(histories)) >= 3
+    wanted = wanted[enough[owners[wanted]]]
+    targets = _last_of_each(histories, wanted)
+    validation = _last_of_each(histories, np.setdiff1d(wanted, targets))
+    first_held = histories.offsets[1:].copy()
+    first_held[owners[validation]] = validation
+    train = histories.keep(np.arange(len(owners)) < first_held[owners])
+    return Split(train, histories, targets, validation)
+
+
+def hold_out_items(split: Split, known: KnownItems, share: float = 0.1, seed: int = 0) -> Split:
+    """Take a share of all items out of training, as if they had just come.
+
+    Which ones depends on the seed and the known ids alone, and on nothing that anyone did. The targets stay: those on
+    cold items and those on warm ones are told apart by `cold_rows`. Validation on cold items does not: who stopped
+    training by it would have fitted to them. Raises UsageError for a share of none.
+    """
+    _check_share(share)
+    chosen = np.random.default_rng(seed).permutation(len(known))[: round(share * len(known))]
+    cold = np.sort(known.rows[chosen])
+    train = split.train.keep(~np.isin(split.train.items, cold))
+    validation = split.validation[~np.isin(split.live.items[split.validation], cold)]
+    return replace(split, train=train, validation=validation, cold_rows=cold)
+
+
+def hold_out_people(split: Split, share: float = 0.1, seed: int = 0) -> Split:
+    """Take about a share of the people out of training, as if they had just come.
+
+    Whether a person is one depends on the seed and their id alone, not on who else there is. Only their events are
+    targets then. Raises UsageError for a share of none.
+    """
+    _check_share(share)
+    cold = _drawn(split.live.people, share, seed)
+    train = split.train.keep(~_drawn(split.train.people, share, seed)[split.train.owners])
+    owners = split.live.owners
+    return replace(
+        split,
+        train=train,
+        targets=split.targets[cold[owners[split.targets]]],
+        validation=split.validation[~cold[owners[split.validation]]],
+        cold_people=split.live.people.filter(pa.array(cold)),
+    )
+
+
+def _drawn(people: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, " people"]:
+    key = seed.to_bytes(8, "big", signed=True)
+    draws = [blake2b(name.encode(), digest_size=8, key=key).digest() for name in people.to_pylist()]
+    return np.array([int.from_bytes(draw, "big") < share * 2**64 for draw in draws], dtype=bool)
+
+
+def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, " n"]:
+    """Which events speak for their item."""
+    return histories.weights(rules.kinds.weights) > 0
+
+
+def _last_of_each(histories: Histories, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " people"]:
+    """The last of some ascending places for each person who has one."""
+    owners = histories.owners[places]
+    last = np.append(owners[1:] != owners[:-1], [True] * min(1, len(owners)))
+    return places[last.astype(bool)]
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise UsageError(f"The share held out is {share}; it must lie between 0 and 1, such as 0.1.")

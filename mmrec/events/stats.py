@@ -1,0 +1,137 @@
+"""What a log holds, in numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import func, select
+
+from mmrec.events.database.tables import EVENTS, REFUSED
+from mmrec.events.event_arrays import load_events
+from mmrec.events.histories import KnownItems
+from mmrec.events.kinds import Kinds
+from mmrec.events.log import EventLog
+from mmrec.events.ratings import read_ratings, strengths_of
+
+__all__ = ["EventStats", "RatingStats", "event_stats", "rating_stats"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EventStats:
+    """What a log holds.
+
+    Attributes:
+        events: Number of events.
+        people: Number of people.
+        items: Number of different items that events name.
+        by_kind: Events of each kind, most first.
+        first: Time of the earliest event; None in an empty log.
+        last: Time of the latest.
+        density: Events by people times items: the share of the matrix that is filled, where nothing comes twice.
+        history_lengths: Events a person, at some quantiles.
+        unknown_items: Items that the store does not have, yet.
+        unknown_share: Share of the events that name such items.
+        refused: Rows that imports refused.
+
+    """
+
+    events: int
+    people: int
+    items: int
+    by_kind: Mapping[str, int]
+    first: datetime | None
+    last: datetime | None
+    density: float
+    history_lengths: Mapping[str, float]
+    unknown_items: int
+    unknown_share: float
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatingStats:
+    """How the ratings of one kind are read.
+
+    Attributes:
+        kind: The kind.
+        ratings: Number of ratings.
+        low: The lowest value.
+        high: The highest.
+        mean: Their mean.
+        likes: How many of them count for their item.
+        dislikes: How many count against it, or not at all.
+
+    """
+
+    kind: str
+    ratings: int
+    low: float
+    high: float
+    mean: float
+    likes: int
+    dislikes: int
+
+
+def rating_stats(log: EventLog, kinds: Kinds, most: int = 500_000) -> list[RatingStats]:
+    """Read the ratings of a log; of a log with more than so many events, those that arrived last."""
+    events = load_events(log.scan(max(0, log.newest() - most)))
+    events = events.take(np.lexsort((events.order, events.times, events.users)))
+    strengths = strengths_of(events, read_ratings(events, kinds))
+    found = []
+    for code, name in enumerate(events.kind_names):
+        which = (events.kinds == code) & ~np.isnan(strengths)
+        if which.any():
+            values, likes = events.values[which].astype(np.float64), int((strengths[which] > 0).sum())
+            ends = float(values.min()), float(values.max()), float(values.mean())
+            found.append(RatingStats(name, len(values), *ends, likes, len(values) - likes))
+    return found
+
+
+def event_stats(log: EventLog, known: KnownItems) -> EventStats:
+    """Count a log; besides counts, memory is for one number a person and the ids of the items."""
+    kinds = list(
+        log.query(
+            select(EVENTS.c.kind, func.count(), func.min(EVENTS.c.time), func.max(EVENTS.c.time)).group_by(
+                EVENTS.c.kind
+            )
+        )
+    )
+    lengths = np.array(
+        [count for (count,) in log.query(select(func.count()).select_from(EVENTS).group_by(EVENTS.c.user))],
+        dtype=np.int64,
+    )
+    items = list(log.query(select(EVENTS.c.item, func.count()).group_by(EVENTS.c.item)))
+    counts = np.array([count for _, count in items], dtype=np.int64)
+    missing = known.rows_of(pa.array([item for item, _ in items], pa.string())) < 0
+    refused = next(iter(log.query(select(func.coalesce(func.sum(REFUSED.c["count"]), 0)))))[0]
+    events = int(lengths.sum())
+    return EventStats(
+        events=events,
+        people=len(lengths),
+        items=len(items),
+        by_kind={row[0]: row[1] for row in sorted(kinds, key=lambda row: (-row[1], row[0]))},
+        first=_moment(min(row[2] for row in kinds)) if kinds else None,
+        last=_moment(max(row[3] for row in kinds)) if kinds else None,
+        density=events / (len(lengths) * len(items)) if events else 0.0,
+        history_lengths=_quantiles(lengths),
+        unknown_items=int(missing.sum()),
+        unknown_share=float(counts[missing].sum() / events) if events else 0.0,
+        refused=int(refused),
+    )
+
+
+def _quantiles(lengths: np.ndarray) -> dict[str, float]:
+    if not len(lengths):
+        return {}
+    found = np.quantile(lengths, _QUANTILES, method="inverted_cdf")
+    return {f"{quantile:.0%}": float(value) for quantile, value in zip(_QUANTILES, found, strict=True)}
+
+
+def _moment(time: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time)

@@ -1,0 +1,249 @@
+"""Rows of Arrow data: Parquet files, folders of them, and directories written by `Dataset.save_to_disk`."""
+
+import importlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmrec.errors import UsageError
+from mmrec.sources.places import Place
+from mmrec.sources.rows import Row, Unreadable
+from mmrec.sources.scalars import common_type, metadata_type
+from mmrec.sources.storage import first_line
+from mmrec.types import Reject
+
+__all__ = [
+    "BATCH",
+    "batches_of_saved",
+    "cell_of_saved",
+    "open_dataset",
+    "open_parquet",
+    "opened_parquet",
+    "rows_of_batch",
+]
+
+
+BATCH: Final = 64
+"""Rows that are read at once; each can hold pictures of megabytes."""
+
+
+def rows_of_batch(
+    batch: pa.RecordBatch | pa.Table, number: int, table: tuple[str, str], table_row: int
+) -> Iterator[Row]:
+    """Give the rows of a batch.
+
+    Args:
+        batch: What holds them.
+        number: Number of the first in the whole source, from 1.
+        table: What the table is called in messages, and its address.
+        table_row: Place of the first in the table, from 0.
+
+    """
+    shown, address = table
+    columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+    for place in range(batch.num_rows):
+        values = {name: column[place] for name, column in columns.items()}
+        yield Row(number + place, values, f"{shown} row {table_row + place + 1}", address, table_row + place)
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return Unreadable(f"The text is not UTF-8 (byte {error.start}).")
+    except (ValueError, OverflowError):
+        return Unreadable("The value is outside what can be represented.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    folder: Place
+    dataset: Any
+    types: Mapping[str, pa.DataType]
+
+    @property
+    def count(self) -> int:
+        return len(self.dataset)
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        first = 0
+        for table in self.dataset.select_columns(list(names)).iter(BATCH):
+            yield from rows_of_batch(table, first + 1, (self.folder.name, str(self.folder)), first)
+            first += table.num_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteDataset:
+    folder: Place
+    types: Mapping[str, pa.DataType]
+    count: None = None
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        first = 0
+        for batch in batches_of_saved(self.folder):
+            for start in range(0, batch.num_rows, BATCH):
+                piece = batch.slice(start, BATCH).select(list(names))
+                yield from rows_of_batch(piece, first + 1, (self.folder.name, str(self.folder)), first)
+                first += piece.num_rows
+
+
+def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
+    """Open a directory written by `Dataset.save_to_disk`; its pictures and sounds stay the bytes they are.
+
+    On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
+    cannot be opened.
+    """
+    try:
+        if path.is_remote:
+            return _RemoteDataset(path, _types(_schema_of_saved(path)))
+        datasets = importlib.import_module("datasets")
+        # The Arrow format hands out the stored table: nothing decodes, so no decoder need be installed.
+        dataset = datasets.load_from_disk(str(path)).with_format("arrow")
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{path.name} is not a `datasets` directory that can be opened: {first_line(error)}."
+        ) from error
+    return _Dataset(path, dataset, _types(dataset.features.arrow_schema))
+
+
+def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:
+    """Stream the record batches of a saved directory, file after file."""
+    for name in _files_of_saved(path):
+        with path.join(name).open() as file, pa.ipc.open_stream(file) as batches:
+            yield from batches
+
+
+def cell_of_saved(path: Place, row: int, column: str) -> object:
+    """Return one cell of a saved directory. Raises IndexError where there is no such row."""
+    if not path.is_remote:
+        dataset = _opened(str(path), (Path(str(path)) / "state.json").stat().st_mtime_ns)
+        return dataset[row : row + 1].column(column)[0].as_py()
+    for batch in batches_of_saved(path):
+        if row < batch.num_rows:
+            return batch.column(column)[row].as_py()
+        row -= batch.num_rows
+    raise IndexError(row)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, _changed: int) -> Any:  # noqa: ANN401 - the library has no types
+    return importlib.import_module("datasets").load_from_disk(path).with_format("arrow")
+
+
+def _schema_of_saved(path: Place) -> pa.Schema:
+    with path.join(_files_of_saved(path)[0]).open() as file, pa.ipc.open_stream(file) as batches:
+        return batches.schema
+
+
+def _files_of_saved(path: Place) -> list[str]:
+    with path.join("state.json").open() as file:
+        return [str(entry["filename"]) for entry in json.load(file)["_data_files"]]
+
+
+def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+# Pages are read one by one; by default a whole column of a row group, gigabytes of pictures perhaps, is.
+_READ_AHEAD: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Parquet:
+    folder: Place
+    files: tuple[tuple[Place, int], ...]
+    types: Mapping[str, pa.DataType]
+
+    @property
+    def count(self) -> int:
+        return sum(rows for _, rows in self.files)
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        first = 1
+        for path, count in self.files:
+            try:
+                with opened_parquet(path) as file:
+                    yield from self._rows_of_file(file, path, first, names)
+            except (OSError, pa.ArrowException) as error:
+                reason = f"The file, {count} rows, cannot be read: {first_line(error)}."
+                yield Reject(first, None, "", reason, path.inside(self.folder), hides_rows=True)
+            first += count
+
+    def _rows_of_file(
+        self, file: pq.ParquetFile, path: Place, first: int, names: Sequence[str]
+    ) -> Iterator[Row | Reject]:
+        present = [name for name in names if name in file.schema_arrow.names]
+        shown = path.inside(self.folder)
+        start = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            done = 0
+            try:
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=present):
+                    yield from rows_of_batch(batch, first + start + done, (shown, str(path)), start + done)
+                    done += batch.num_rows
+            except (OSError, pa.ArrowException) as error:
+                reason = f"{count - done} rows from here on are damaged: {first_line(error)}."
+                where = f"{shown} row {start + done + 1}"
+                yield Reject(first + start + done, None, "", reason, where, hides_rows=True)
+            start += count
+
+
+def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
+    """Open a Parquet file, or these in a folder, columns united.
+
+    Raises UsageError where a file is not Parquet or names a column twice.
+    """
+    types: dict[str, pa.DataType] = {}
+    counted: list[tuple[Place, int]] = []
+    for file in [path] if files is None else files:
+        try:
+            with opened_parquet(file) as data:
+                footer = data.metadata
+            schema = footer.schema.to_arrow_schema()
+        except (OSError, pa.ArrowException) as error:
+            raise UsageError(f"{file.name} is not a Parquet file that can be read: {first_line(error)}.") from error
+        twice = [name for name, times in Counter(schema.names).items() if times > 1]
+        if twice:
+            raise UsageError(f"{file.name} has two columns named {twice[0]!r}: rename one.")
+        _unite(types, schema)
+        counted.append((file, footer.num_rows))
+    return _Parquet(path.parent if files is None else path, tuple(counted), types)
+
+
+@contextmanager
+def opened_parquet(path: Place) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file in such a way that memory holds a few pages of it."""
+    if not path.is_remote:
+        with pq.ParquetFile(str(path), buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+            yield file
+        return
+    with path.open(ahead=False) as data, pq.ParquetFile(data, buffer_size=_READ_AHEAD, pre_buffer=False) as file:
+        yield file
+
+
+def _unite(types: dict[str, pa.DataType], schema: pa.Schema) -> None:
+    for column in schema:
+        if types.get(column.name, column.type) == column.type:
+            types[column.name] = column.type
+        else:
+            types[column.name] = common_type(metadata_type(types[column.name]), metadata_type(column.type))

@@ -1,0 +1,229 @@
+"""Giving back the room of what no generation and no running job needs any more."""
+
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from mmrec.errors import StoreError, UsageError
+from mmrec.storage.containment import move, refuse_links, remove, sweep_temporaries
+from mmrec.storage.generations import Manifest, current, manifest, numbers
+from mmrec.storage.items import ItemTable
+from mmrec.storage.keys import KeyIndex, words_of
+from mmrec.storage.layout import Layout
+from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.salvaged import disposable
+from mmrec.storage.scratch import dead_folders, living_since, sweep
+from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
+from mmrec.types import Modality
+
+__all__ = ["Collected", "Policy", "collect"]
+
+STARTING = timedelta(minutes=10)
+"""A job opens its tables before its folder is there, and a query may run as long."""
+
+NEVER = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is kept.
+
+    Attributes:
+        keep: Generations: the current one and the newest before it; any after it, as after a rollback, stay too.
+        unused_vectors: Whether vectors of contents that no item has are dropped. They are kept otherwise: contents
+            come back, and are then not encoded again.
+        grace: Versions of tables, and generations, that were in use so recently are kept for those who still read them.
+        dry_run: Only tell what would be done.
+
+    """
+
+    keep: int = 2
+    unused_vectors: bool = False
+    grace: timedelta = STARTING
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise UsageError(f"{self.keep} generations are to be kept; the current one always is: give at least 1")
+
+
+@dataclass
+class Collected:
+    """What was removed, or would be.
+
+    Attributes:
+        generations: Numbers of generations.
+        folders: Folders of jobs that died, and what mending set aside.
+        versions: Old versions of tables.
+        vectors: Vectors of contents that no item has.
+        freed_bytes: Room given back; of a dry run, without that of `vectors`, which is known only when it is done.
+
+    """
+
+    generations: list[int] = field(default_factory=list)
+    folders: int = 0
+    versions: int = 0
+    vectors: int = 0
+    freed_bytes: int = 0
+
+
+def collect(layout: Layout, policy: Policy) -> Collected:
+    """Remove what no generation that is kept needs. Writers wait meanwhile; readers and a running job are spared.
+
+    A reader that has a removed generation open keeps its files until it lets go of them (not on Windows). Whatever
+    stops it, the store is whole: what is removed was needed by nothing before it was touched.
+
+    Only what has a name that mmrec gives is removed. Raises StoreError where the current generation or a table cannot
+    be read: mend the store first; LinkError where a link lies in the store.
+    """
+    layout.check()
+    done = Collected()
+    with commit_lock(layout.lock, PATIENCE_SECONDS):
+        layout.check_links()  # the wait may have been long
+        kept, others = _told_apart(layout, policy)
+        _remove_folders(layout, policy, done)
+        _remove_generations(layout, others, policy, done)
+        if not policy.dry_run:
+            _empty(layout)
+        tables = [layout.items, layout.quarantine, *sorted((layout.root / "vectors").glob("*.lance"))]
+        if policy.unused_vectors:
+            _drop_unused(layout, tables[2:], policy, done)
+        horizon = _horizon(layout, policy)
+        for path in tables:
+            _clean(path, _pinned(layout, path, kept), horizon, policy, done)
+    return done
+
+
+def _told_apart(layout: Layout, policy: Policy) -> tuple[list[Manifest], list[int]]:
+    """The manifests of the generations that are kept, and the numbers of the others."""
+    there = numbers(layout)
+    kept: list[Manifest] = []
+    number = current(layout)
+    if number is not None:
+        kept.append(manifest(layout, number))
+    recently = datetime.now(UTC) - policy.grace
+    for other in sorted((one for one in there if number is not None and one < number), reverse=True):
+        replaced_recently = bool(kept) and datetime.fromisoformat(kept[-1].created) > recently
+        if len(kept) < policy.keep or replaced_recently:
+            with suppress(StoreError):  # one that is damaged is of no use
+                kept.append(manifest(layout, other))
+    names = {made.number for made in kept}
+    # One that was rolled back from is newer than the current one: someone may go forward to it again.
+    newer = [one for one in there if number is None or one > number]
+    for other in newer:
+        with suppress(StoreError):
+            kept.append(manifest(layout, other))
+    return kept, [one for one in there if one not in names and one not in newer]
+
+
+def _remove_generations(layout: Layout, others: list[int], policy: Policy, done: Collected) -> None:
+    """Move generations out of the way, each at once, so that one that is cut off here is never half a generation."""
+    for number in others:
+        folder = layout.generations / str(number)
+        done.generations.append(number)
+        done.freed_bytes += _size(folder)
+        if not policy.dry_run:
+            layout.damaged.mkdir(exist_ok=True)
+            move(layout.root, folder, layout.damaged / f"{number}.{uuid.uuid4().hex}")
+
+
+def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
+    """Remove what dead jobs left, and what repair set aside of which nothing was lost."""
+    folders = [*dead_folders(layout), *disposable(layout)]
+    done.folders = len(folders)
+    done.freed_bytes += sum(_size(folder) for folder in folders)
+    if not policy.dry_run:
+        sweep(layout)
+
+
+def _empty(layout: Layout) -> None:
+    """Delete what was set aside and holds nothing more, and the temporary files of writers that were killed."""
+    with writing(layout.root):
+        for path in disposable(layout):
+            remove(layout.root, path)
+        for folder in (layout.root, layout.root / "vectors"):
+            sweep_temporaries(layout.root, folder)
+    with suppress(OSError):  # something else lies in it
+        layout.damaged.rmdir()
+
+
+def _horizon(layout: Layout, policy: Policy) -> datetime:
+    """Since when someone may have been reading."""
+    now = datetime.now(UTC)
+    started = [since - STARTING for since in living_since(layout).values()]
+    return min([now - policy.grace, *started])
+
+
+def _pinned(layout: Layout, path: Path, kept: list[Manifest]) -> set[int]:
+    """Versions of a table that generations were built from."""
+    if path == layout.items:
+        return {made.items_version for made in kept}
+    return {made.vector_versions[path.name] for made in kept if path.name in made.vector_versions}
+
+
+def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done: Collected) -> None:
+    """Remove the versions of a table that no one needs, and the files of theirs alone."""
+    table = open_table(path)
+    if table is None:
+        return
+    refuse_links(path)  # Lance deletes by path
+    versions = sorted(table.versions(), key=lambda one: int(one["version"]))
+    # A version was being read until the next one came.
+    old = [
+        int(one["version"])
+        for one, following in pairwise(versions)
+        if _utc(following) < horizon and int(one["version"]) not in pinned
+    ]
+    done.versions += len(old)
+    asked: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
+    # Every writer holds the commit lock, as this one does: what no version knows of was left by one that died.
+    asked |= {"delete_unverified": True, "error_if_tagged_old_versions": False}
+    if policy.dry_run:
+        done.freed_bytes += table.explain_cleanup_old_versions(**asked).stats.bytes_removed
+    else:
+        done.freed_bytes += table.cleanup_old_versions(**asked).bytes_removed
+
+
+def _utc(version: Mapping[str, Any]) -> datetime:
+    stamp: datetime = version["timestamp"]
+    return stamp.astimezone(UTC)
+
+
+def _drop_unused(layout: Layout, paths: list[Path], policy: Policy, done: Collected) -> None:
+    """Drop vectors of contents that no item has. A job that runs may count on them, so none may."""
+    if living_since(layout):
+        raise StoreError(
+            f"a job that may need unused vectors is running on {layout.root}; wait for it, or leave them out"
+        )
+    items = ItemTable(layout.items)
+    keys = [words for modality in Modality for _, words in items.content_keys(modality)]
+    used = KeyIndex(np.concatenate([np.empty((0, 2), dtype=np.uint64), *keys]))
+    for path in paths:
+        table = open_table(path)
+        if table is not None:
+            rows = _unused(table, used)
+            done.vectors += len(rows)
+            if not policy.dry_run:
+                drop_rows(table, rows)
+                table.optimize.compact_files(target_rows_per_fragment=SMALL_ROWS)
+
+
+def _unused(table: lance.LanceDataset, used: KeyIndex) -> list[int]:
+    rows: list[int] = []
+    for batch in table.scanner(columns=["hash"], with_row_id=True).to_batches():
+        unused = used.find(words_of(batch.column("hash"))) < 0
+        rows += batch.column("_rowid").filter(pa.array(unused)).to_pylist()
+    return rows
+
+
+def _size(path: Path) -> int:
+    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())

@@ -1,0 +1,158 @@
+"""Where everything lies in a store directory."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec.errors import MissingStoreError, StoreError, UsageError
+from mmrec.storage.containment import is_plain_name, refuse_links, sweep_temporaries
+from mmrec.storage.files import write_atomically
+from mmrec.storage.lock import commit_lock
+from mmrec.types import Space
+
+__all__ = ["EVENT_FILES", "FORMAT_VERSION", "SET_ASIDE", "Layout"]
+
+FORMAT_VERSION = 1
+
+EVENT_FILES = ("events.db", "events.db-wal", "events.db-shm", "events.db-journal")
+"""The log of events, and what SQLite keeps beside it."""
+
+SET_ASIDE = re.compile(r".+\.[0-9a-f]{32}(\.keep)?", re.DOTALL)
+"""Names of generations and tables in the folder `damaged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of a store. Nothing is opened."""
+
+    root: Path
+
+    @property
+    def items(self) -> Path:
+        """Table of items."""
+        return self.root / "items.lance"
+
+    @property
+    def quarantine(self) -> Path:
+        """Table of what could not be used."""
+        return self.root / "quarantine.lance"
+
+    @property
+    def events(self) -> Path:
+        """Log of events, where it is in no other database."""
+        return self.root / "events.db"
+
+    @property
+    def generations(self) -> Path:
+        """Folder of the generations, one numbered folder each."""
+        return self.root / "generations"
+
+    @property
+    def current(self) -> Path:
+        """File that names the current generation."""
+        return self.root / "CURRENT"
+
+    @property
+    def lock(self) -> Path:
+        """File whose OS lock is held around each commit."""
+        return self.root / "commit.lock"
+
+    @property
+    def job_lock(self) -> Path:
+        """File whose OS lock is held by the one job that takes in a catalog."""
+        return self.root / "job.lock"
+
+    @property
+    def encode_lock(self) -> Path:
+        """File whose OS lock is held by the one live change that encodes."""
+        return self.root / "encode.lock"
+
+    @property
+    def staging(self) -> Path:
+        """Folder for what a running job has not committed; its content may be thrown away."""
+        return self.root / "staging"
+
+    @property
+    def damaged(self) -> Path:
+        """Folder of what mending set aside; its content may be thrown away."""
+        return self.root / "damaged"
+
+    def vectors(self, space: Space) -> Path:
+        """Table of one space's vectors; an encoder that was trained further gets a table of its own.
+
+        Raises StoreError where a store names a space such that its table would lie elsewhere.
+        """
+        name = f"{space.name}-{space.fingerprint[:12]}.lance"
+        if not is_plain_name(name):
+            raise StoreError(
+                f"{self.root} names a space {space.name!r}, which is no name of a table; do not use this store"
+            )
+        return self.root / "vectors" / name
+
+    def create(self) -> None:
+        """Make the directory a store, if it is not one. Raises UsageError for a folder that holds something else."""
+        if os.path.lexists(self._about):
+            self.check()
+            return
+        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_unborn()):
+            msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
+            raise UsageError(msg)
+        self.root.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.root)
+        with commit_lock(self.lock):
+            if not self._about.exists():
+                self.write_about()
+            sweep_temporaries(self.root, self.root)
+
+    def write_about(self) -> None:
+        """Write down that this is a store of this format. Hold the commit lock."""
+        write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
+
+    def check_links(self) -> None:
+        """Raise LinkError where a link or special file lies in the store; folders that are none are not scanned."""
+        if any(map(os.path.lexists, (self._about, self.items, self.generations))):
+            refuse_links(self.root)
+
+    def check(self) -> None:
+        """Raise MissingStoreError without a store, LinkError for a link in it, StoreError for another version."""
+        self.check_links()
+        try:
+            found = json.loads(self._about.read_bytes())["format"]
+        except FileNotFoundError as error:
+            msg = f"{self.root} is not a mmrec store; make one with `mmrec index SOURCE {self.root}`"
+            raise MissingStoreError(msg) from error
+        except NotADirectoryError as error:
+            msg = f"{self.root} is a file, and a store is a directory; name another place"
+            raise MissingStoreError(msg) from error
+        except PermissionError as error:
+            msg = f"{self._about} may not be read by this user; ask its owner for permission"
+            raise StoreError(msg) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"{self._about} cannot be read ({error}); restore it from a backup of the store"
+            raise StoreError(msg) from error
+        if found != FORMAT_VERSION:
+            raise StoreError(
+                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_way_out(found)}"
+            )
+
+    def _is_unborn(self) -> bool:
+        """Whether there is nothing here, or what a process left that died while making the store."""
+        return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
+
+    @property
+    def _about(self) -> Path:
+        return self.root / "store.json"
+
+
+def _way_out(found: object) -> str:
+    """What to do with a store of another format; it is left as it is."""
+    if type(found) is int and found > FORMAT_VERSION:
+        return "it was written by a newer mmrec: install that one to read it. Nothing was changed"
+    if type(found) is int and found > 0:
+        return (
+            "it was written by an older mmrec: index its source again into a new store, or export its vectors with the "
+            "older one and bring them here with `mmrec import-vectors`. Nothing was changed"
+        )
+    return "that is no version: store.json is damaged, so restore it from a backup of the store"

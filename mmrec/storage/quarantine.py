@@ -1,0 +1,347 @@
+"""The quarantine table: what could not be read, decoded or encoded, and why."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64, UInt64
+from lance.dataset import ColumnOrdering
+
+from mmrec.sources.seen import SeenIds
+from mmrec.storage.keys import words_of
+from mmrec.storage.tables import append, open_table, quoted, writing
+from mmrec.types import Value
+
+__all__ = [
+    "KnownFailures",
+    "QuarantineSnapshot",
+    "Quarantined",
+    "StagedQuarantine",
+    "amend_quarantine",
+    "count_quarantined",
+    "dump_item",
+    "forget",
+    "later_than",
+    "quarantined",
+    "quarantined_of",
+    "read_quarantine",
+    "replace_column",
+    "replace_quarantine",
+]
+
+
+SCHEMA = pa.schema(
+    [
+        ("source_row", pa.int64()),
+        ("id", pa.string()),
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("hash", pa.binary(16)),
+        ("uri", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("at", pa.timestamp("us", tz="UTC")),
+        ("modality", pa.string()),
+        ("transient", pa.bool_()),
+        ("where", pa.string()),
+        ("item", pa.string()),
+    ]
+)
+
+ROWS_PER_FLUSH = 4096
+IDS_PER_DELETE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One content, or one whole source row, that is left out.
+
+    Attributes:
+        source_row: Row of the source, from 1.
+        id: The item's id; None where the row had none.
+        column: The field; empty where the whole row is meant.
+        reason: One sentence.
+        hash: Hash of a content that was read but is not usable; it is not tried again while it stays the same.
+        uri: Where the bytes are.
+        size: Bytes of the file when it was read.
+        mtime_ns: Modification time of the file when it was read.
+        at: When it was found, UTC.
+        modality: What the content was taken for; None for a row. A film without sound may still be a picture.
+        transient: Whether another run may have more luck, as after a lack of memory; the content is then tried again.
+        where: File and line, row or member of the source, as in ``catalog.csv line 5``.
+        item: Text and metadata of an item of which nothing is left, as JSON; None where it is in the table of items.
+
+    """
+
+    source_row: int
+    id: str | None
+    column: str
+    reason: str
+    hash: bytes | None = None
+    uri: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    at: datetime | None = None
+    modality: str | None = None
+    transient: bool = False
+    where: str | None = None
+    item: str | None = None
+
+
+def dump_item(text: str | None, metadata: Mapping[str, Value]) -> str:
+    """What quarantine keeps of an item of which nothing is left, so that it can be tried again without its source."""
+    return json.dumps({"text": text, "metadata": dict(metadata)}, default=lambda moment: moment.isoformat())
+
+
+class StagedQuarantine:
+    """The entries of a run on their way into the table: kept in one Parquet file, so that memory stays bounded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "quarantine.parquet"
+        self._writer = pq.ParquetWriter(self._path, SCHEMA)
+        self._pending: list[Quarantined] = []
+        self._now = datetime.now(UTC)
+        self.count = 0
+
+    def add(self, entry: Quarantined) -> None:
+        """Stage one entry. Raises StoreError where it cannot be written."""
+        self._pending.append(entry)
+        self.count += 1
+        if len(self._pending) >= ROWS_PER_FLUSH:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the file, so that it can be read; a second call does nothing."""
+        if self._writer.is_open:
+            self._flush()
+            with writing(self._path):
+                self._writer.close()
+
+    def __iter__(self) -> Iterator[Quarantined]:
+        """All entries, in the order in which they came. Close first."""
+        for batch in pq.ParquetFile(self._path).iter_batches(ROWS_PER_FLUSH):
+            yield from _entries(batch)
+
+    def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        with writing(self._path):
+            self._writer.write_batch(_as_batch(rows, self._now))
+
+
+def read_quarantine(path: Path, version: int | None = None) -> Iterator[Quarantined]:
+    """All entries, in the order in which they were found, a batch in memory at a time."""
+    table = open_table(path, version)
+    if table is not None:
+        for batch in table.scanner(batch_size=ROWS_PER_FLUSH).to_batches():
+            yield from _entries(batch)
+
+
+def quarantined(path: Path, limit: int | None = None) -> list[Quarantined]:
+    """Entries in the order of their source rows: all, or the first few."""
+    table = open_table(path)
+    if table is None:
+        return []
+    if limit is None:
+        return sorted(read_quarantine(path), key=lambda entry: (entry.source_row, entry.column))
+    order: list[ColumnOrdering | str] = [ColumnOrdering("source_row"), ColumnOrdering("column")]
+    return list(_entries(table.scanner(limit=limit, order_by=order).to_table()))
+
+
+def count_quarantined(path: Path) -> int:
+    """Number of entries."""
+    table = open_table(path)
+    return 0 if table is None else table.count_rows()
+
+
+def replace_quarantine(path: Path, entries: Iterable[Quarantined]) -> None:
+    """Write entries over those that are there, in one commit. Hold the commit lock."""
+    now = datetime.now(UTC)
+    source = iter(entries)
+    batches = (_as_batch(rows, now) for rows in iter(lambda: list(islice(source, ROWS_PER_FLUSH)), []))
+    with writing(path):
+        reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
+        lance.write_dataset(reader, str(path), mode="overwrite" if path.exists() else "create")
+
+
+def amend_quarantine(path: Path, gone: Collection[str], fresh: Iterable[Quarantined]) -> None:
+    """Drop the entries of some items and add others. Hold the commit lock.
+
+    What is not concerned is neither read nor written.
+    """
+    forget(path, gone)
+    _append(path, fresh)
+
+
+def replace_column(path: Path, column: str, fresh: Iterable[Quarantined]) -> None:
+    """Write entries over those of one column. Hold the commit lock."""
+    table = open_table(path)
+    wanted = f"`column` = {quoted([column])}"
+    if table is not None and table.count_rows(wanted):
+        with writing(path):
+            table.delete(wanted)
+    _append(path, fresh)
+
+
+def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
+    now = datetime.now(UTC)
+    source = iter(fresh)
+    while rows := list(islice(source, ROWS_PER_FLUSH)):
+        if _lacks_columns(path):
+            replace_quarantine(path, read_quarantine(path))
+        append(path, pa.Table.from_batches([_as_batch(rows, now)]))
+
+
+def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
+    """The entries of some items."""
+    table = open_table(path)
+    if table is None:
+        return
+    some = sorted(ids)
+    for start in range(0, len(some), IDS_PER_DELETE):
+        wanted = f"id IN ({quoted(some[start : start + IDS_PER_DELETE])})"
+        yield from _entries(table.scanner(filter=wanted).to_table())
+
+
+def forget(path: Path, ids: Collection[str]) -> None:
+    """Drop the entries of deleted items. Hold the commit lock."""
+    table = open_table(path)
+    if table is None:
+        return
+    some = sorted(ids)
+    for start in range(0, len(some), IDS_PER_DELETE):
+        wanted = f"id IN ({quoted(some[start : start + IDS_PER_DELETE])})"
+        if table.count_rows(wanted):  # the deletion of nothing would be a commit too
+            with writing(path):
+                table.delete(wanted)
+
+
+def _lacks_columns(path: Path) -> bool:
+    """Whether a table was written before entries had all the columns they have now."""
+    table = open_table(path)
+    return table is not None and table.schema.names != SCHEMA.names
+
+
+def _entries(rows: pa.RecordBatch | pa.Table) -> Iterator[Quarantined]:
+    return (Quarantined(**row) for row in rows.to_pylist())
+
+
+def _as_batch(entries: list[Quarantined], now: datetime) -> pa.RecordBatch:
+    rows: list[dict[str, Any]] = [{**asdict(entry), "at": entry.at or now} for entry in entries]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+class QuarantineSnapshot:
+    """A snapshot of the quarantine; only digests are in memory, entries are read as they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = open_table(path)
+        ids: list[int] = []
+        places: list[int] = []
+        words: list[np.ndarray] = []
+        spots: list[np.ndarray] = []
+        start = 0
+        for batch in self._batches():
+            for place, name in enumerate(batch.column("id").to_pylist(), start):
+                if name is not None:
+                    ids.append(_digest(name))
+                    places.append(place)
+            has = batch.column("hash").is_valid()
+            words.append(words_of(batch.column("hash").drop_null())[:, 0])
+            spots.append(np.flatnonzero(has.to_numpy(zero_copy_only=False)) + start)
+            start += len(batch)
+        self._by_id = _Places(np.array(ids, dtype=np.uint64), np.array(places, dtype=np.int64))
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *words])
+        self._by_hash = _Places(hashes, np.concatenate([np.empty(0, dtype=np.int64), *spots]))
+        self._count = start
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return self._count
+
+    @property
+    def version(self) -> int | None:
+        """Version of the table that is seen, None where there is none."""
+        return self._table.version if self._table is not None else None
+
+    def of_ids(self, ids: Sequence[str]) -> dict[str, list[Quarantined]]:
+        """The entries of these items, as far as there are any."""
+        wanted = set(ids)
+        found: dict[str, list[Quarantined]] = {}
+        for entry in self._read(self._by_id.of([_digest(name) for name in ids])):
+            if entry.id in wanted:
+                found.setdefault(entry.id, []).append(entry)
+        return found
+
+    def of_content(self, content: bytes) -> list[Quarantined]:
+        """The entries of a content, whatever it was taken for."""
+        word = int.from_bytes(content[:8], "little")
+        return [entry for entry in self._read(self._by_hash.of([word])) if entry.hash == content]
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        if self._table is not None:
+            yield from self._table.scanner(columns=["id", "hash"]).to_batches()
+
+    def _read(self, places: Int64[np.ndarray, " n"]) -> Iterable[Quarantined]:
+        if self._table is None or not len(places):
+            return []
+        return [Quarantined(**row) for row in self._table.take(places.tolist()).to_pylist()]
+
+
+class KnownFailures:
+    """Contents that are unusable for good, and why, by ``modality:hash``; each is looked up in the snapshot."""
+
+    def __init__(self, earlier: QuarantineSnapshot | None) -> None:
+        """Take a snapshot, or None for knowing of no bad content."""
+        self._earlier = earlier
+
+    def __contains__(self, key: str) -> bool:
+        """Whether a content is known to be bad."""
+        return self.get(key) is not None
+
+    def get(self, key: str) -> Quarantined | None:
+        """The entry of a content, None where it may be good."""
+        modality, _, digest = key.partition(":")
+        entries = self._earlier.of_content(bytes.fromhex(digest)) if self._earlier is not None else []
+        return next((one for one in entries if one.modality == modality and not one.transient), None)
+
+
+def later_than(earlier: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
+    """Entries of the quarantine as it is now that are not in a snapshot."""
+    table = open_table(path)
+    if table is None or table.version == earlier.version:
+        return
+    before = SeenIds()
+    if earlier.version is not None:
+        for entry in read_quarantine(path, earlier.version):
+            before.add(repr(entry))
+    yield from (entry for entry in read_quarantine(path) if repr(entry) not in before)
+
+
+class _Places:
+    """The places of each 64-bit digest, of which some may be equal."""
+
+    def __init__(self, digests: UInt64[np.ndarray, " n"], places: Int64[np.ndarray, " n"]) -> None:
+        order = np.argsort(digests, kind="stable")
+        self._digests = digests[order]
+        self._places = places[order]
+
+    def of(self, digests: Sequence[int]) -> Int64[np.ndarray, " m"]:
+        """The places of all of these, ascending."""
+        wanted = np.array(digests, dtype=np.uint64)
+        starts = np.searchsorted(self._digests, wanted, side="left")
+        ends = np.searchsorted(self._digests, wanted, side="right")
+        runs = [self._places[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True) if b > a]
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *runs]))
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -1,0 +1,323 @@
+"""Stage item changes on disk and commit them at once; metadata columns widen to a common type."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmrec.errors import UsageError
+from mmrec.storage.items import IDS_PER_QUERY
+from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
+from mmrec.storage.tables import compact, create, open_table, quoted, writing
+
+__all__ = [
+    "Retyping",
+    "StagedItems",
+    "as_json",
+    "commit_items",
+    "common_type",
+    "mend",
+    "remove_items",
+    "retype",
+    "retypings",
+]
+
+
+INTERIM = "mmrec_retyped"
+"""Name of a column between its old and its new type; what it holds is given by the suffix."""
+
+SQL = {pa.float64(): "double", pa.string(): "string", pa.timestamp("us"): "timestamp"}
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the narrowest type for values of both: number, point in time, else text."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    kinds = (pa.types.is_integer, pa.types.is_floating)
+    if all(any(kind(each) for kind in kinds) for each in (one, other)):
+        return pa.float64()
+    if all(pa.types.is_temporal(each) for each in (one, other)):
+        return pa.timestamp("us")
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return pa.list_(common_type(one.value_type, other.value_type))
+    return pa.string()
+
+
+@dataclass(frozen=True, slots=True)
+class Retyping:
+    """A metadata column that a source has with another type than the store.
+
+    Attributes:
+        column: Its name.
+        stored: Its type in the store.
+        given: Its type in the source.
+        becomes: Its type in the store, once the source is in it.
+
+    """
+
+    column: str
+    stored: pa.DataType
+    given: pa.DataType
+    becomes: pa.DataType
+
+
+def retypings(stored: pa.Schema, given: pa.Schema) -> Iterator[Retyping]:
+    """Tell which columns will change their type or differ from it, before a source is taken in."""
+    for column in given:
+        place = stored.get_field_index(column.name)
+        if place >= 0 and stored.field(place).type != column.type and not pa.types.is_null(column.type):
+            kept = stored.field(place).type
+            yield Retyping(column.name, kept, column.type, common_type(kept, column.type))
+
+
+def as_json(lists: pa.Array) -> pa.Array:
+    """Lists as JSON texts, as those of a column that is not of lists alone."""
+    texts = [None if one is None else json.dumps(one, ensure_ascii=False, default=str) for one in lists.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def retype(table: lance.LanceDataset, column: str, wanted: pa.DataType) -> None:
+    """Change the type of a column, values and row numbers kept. Hold the commit lock.
+
+    Three commits: a copy, the old one dropped, the copy renamed. `mend` puts right what dies between them.
+    """
+    kept = table.schema.field(column).type
+    if wanted not in SQL and not pa.types.is_list(wanted):
+        raise UsageError(
+            f"metadata column {column!r} is {kept} in the store and cannot become {wanted}; "
+            "give it another name in the source, or index into a new store"
+        )
+    interim = f"{INTERIM} {column}"
+    if pa.types.is_list(kept):
+        _add_cast_lists(table, column, pa.field(interim, wanted))
+    else:
+        table.add_columns({interim: f"cast(`{column}` as {SQL[wanted]})"})
+    table.drop_columns([column])
+    _rename(table, interim, column)
+
+
+def _add_cast_lists(table: lance.LanceDataset, column: str, interim: pa.Field) -> None:
+    schema = pa.schema([interim])
+
+    def cast(batch: pa.RecordBatch) -> pa.RecordBatch:
+        lists = batch.column(column)
+        return pa.record_batch([as_json(lists) if interim.type == pa.string() else lists.cast(interim.type)], schema)
+
+    table.add_columns(lance.batch_udf(output_schema=schema)(cast), read_columns=[column])
+
+
+def mend(table: lance.LanceDataset) -> None:
+    """Finish or undo a change of type that was cut off. Hold the commit lock."""
+    for interim in [name for name in table.schema.names if name.startswith(f"{INTERIM} ")]:
+        column = interim.removeprefix(f"{INTERIM} ")
+        if column in table.schema.names:
+            table.drop_columns([interim])
+        else:
+            _rename(table, interim, column)
+
+
+def _rename(table: lance.LanceDataset, old: str, new: str) -> None:
+    change: Any = {"path": old, "name": new}
+    table.alter_columns(change)
+
+
+INDEX_IDS_FROM = 10_000
+"""Rows from which an index over ids pays for itself."""
+
+ROWS_PER_FLUSH = 4096
+ROWS_PER_COMMIT = 64 * ROWS_PER_FLUSH
+
+
+class StagedItems:
+    """Item rows on their way into the table: kept in one Parquet file, so that memory stays bounded."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.path = folder / "items.parquet"
+        self.schema = schema
+        self._names = frozenset(schema.names)  # of thousands of columns, a list for each look-up takes minutes
+        self._writer = pq.ParquetWriter(self.path, schema)
+        self._pending: list[dict[str, Any]] = []
+        self._dropped: frozenset[str] = frozenset()
+        self.count = 0
+
+    def add(self, item: StoredItem) -> None:
+        """Stage one new or edited item. Each id once. Raises UsageError where metadata does not fit the columns."""
+        unknown = item.metadata.keys() - self._names
+        if unknown:
+            raise UsageError(
+                f"item {item.id!r} has metadata {min(unknown)!r}, which is not among the columns "
+                f"{[name for name in self.schema.names if name not in RESERVED]}; declare it in the metadata schema"
+            )
+        text = None if item.text is None else item.text.encode("utf-8", "replace").decode()
+        own = {"id": item.id, "mmrec_digest": item.digest, "mmrec_text": text}
+        fields = [
+            {
+                "modality": str(one.modality),
+                "column": one.column,
+                "hash": one.hash,
+                "uri": one.uri,
+                "size": one.size,
+                "mtime_ns": one.mtime_ns,
+            }
+            for one in item.fields
+        ]
+        self._pending.append({**item.metadata, **own, "mmrec_fields": fields})
+        self.count += 1
+        if len(self._pending) >= ROWS_PER_FLUSH:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the file, so that it can be read; a second call does nothing."""
+        if self._writer.is_open:
+            with writing(self.path):
+                self._flush()
+                self._writer.close()
+
+    def is_empty(self, column: str) -> bool:
+        """Whether nothing staged has a value in a column. Close first."""
+        batches = pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=[column])
+        return all(batch.column(0).null_count == len(batch) for batch in batches)
+
+    def items(self, ids: Collection[str]) -> dict[str, StoredItem]:
+        """The items of these ids, as far as they are staged. Close first."""
+        found = {}
+        wanted = pa.array(list(ids), pa.string())
+        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
+            for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist():
+                item = as_item(row)
+                found[item.id] = item
+        return found
+
+    def drop(self, ids: Collection[str]) -> set[str]:
+        """Leave out items, once, after all. Returns those that were staged. Close first."""
+        wanted = pa.array(sorted(ids), pa.string())
+        staged: set[str] = set()
+        if len(wanted):
+            for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=["id"]):
+                staged.update(batch.column("id").filter(pc.is_in(batch.column("id"), wanted)).to_pylist())
+        self._dropped = frozenset(staged)
+        self.count -= len(staged)
+        return staged
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """What is staged and not dropped. Close first."""
+        dropped = pa.array(sorted(self._dropped), pa.string())
+        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
+            yield batch.filter(pc.invert(pc.is_in(batch.column("id"), dropped))) if self._dropped else batch
+
+    def _flush(self) -> None:
+        if self._pending:
+            rows, self._pending = self._pending, []
+            with writing(self.path):
+                self._writer.write_table(_as_table(rows, self.schema))
+
+
+def commit_items(path: Path, staged: StagedItems) -> None:
+    """Insert new items and replace edited ones. Hold the commit lock; close `staged` first.
+
+    One commit, or one for every `ROWS_PER_COMMIT` where more go into a table that is not empty: a merge is held in
+    memory. A metadata column of another type than the stored one widens it. Raises StoreError where the table
+    cannot be written.
+    """
+    if not staged.count:
+        return
+    with writing(path):
+        table = open_table(path)
+        if table is None:
+            table = create(path, staged.schema)
+        schema = _reconcile(table, staged)
+        batches = _cast(staged.batches(), schema)
+        if table.count_rows() == 0:
+            reader = pa.RecordBatchReader.from_batches(schema, batches)
+            table = lance.write_dataset(reader, str(path), mode="append")
+        else:
+            while piece := list(islice(batches, ROWS_PER_COMMIT // ROWS_PER_FLUSH)):
+                merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(pa.Table.from_batches(piece))
+        _index_ids(table)
+        compact(table)
+
+
+def remove_items(path: Path, ids: Sequence[str]) -> int:
+    """Delete the items of these ids, in one commit. Hold the commit lock. Returns how many were there.
+
+    Raises StoreError where the table cannot be written.
+    """
+    table = open_table(path)
+    if table is None or not ids:
+        return 0
+    if len(ids) <= IDS_PER_QUERY and not table.count_rows(f"id IN ({quoted(list(ids))})"):
+        return 0  # the deletion of nothing would be a commit too
+    with writing(path):
+        gone = pa.table({"id": pa.array(ids, pa.string())})
+        return int(table.merge_insert("id").when_matched_delete().execute(gone)["num_deleted_rows"])
+
+
+def _as_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
+        if len(rows) > 1:
+            for row in rows:
+                _as_table([row], schema)
+        columns = {field.name: str(field.type) for field in schema if field.name not in RESERVED}
+        msg = f"item {rows[0]['id']!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
+        raise UsageError(msg) from error
+
+
+def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
+    """Make the metadata columns fit: new ones are added, those of another type widened. Returns all columns."""
+    mend(table)
+    empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
+    incoming = frozenset(staged.schema.names)
+    filled = [name for name in empty if name in incoming and not pa.types.is_null(staged.schema.field(name).type)]
+    if filled:
+        table.drop_columns(filled)  # nothing was ever in them, so their type is only now known
+    there = frozenset(table.schema.names)
+    new = [field for field in staged.schema if field.name not in there]
+    if new:
+        table.add_columns(pa.schema(new))
+    kept_types = {field.name: field.type for field in table.schema}
+    for field in staged.schema:
+        kept = kept_types[field.name]
+        if field.name not in RESERVED and kept != field.type and not staged.is_empty(field.name):
+            wanted = common_type(kept, field.type)
+            if wanted != kept:
+                retype(table, field.name, wanted)
+    return pa.schema([*OWN_COLUMNS, *(field for field in table.schema if field.name not in RESERVED)])
+
+
+def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        there = frozenset(batch.schema.names)
+        columns = [
+            _cast_column(batch.column(field.name), field.type)
+            if field.name in there
+            else pa.nulls(len(batch), field.type)
+            for field in schema
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast_column(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if column.null_count == len(column):
+        return pa.nulls(len(column), wanted)  # texts cannot be cast to lists, not even where there are none
+    if pa.types.is_list(column.type) and pa.types.is_string(wanted):
+        return as_json(column)
+    return column.cast(wanted)
+
+
+def _index_ids(table: lance.LanceDataset) -> None:
+    if any(index.name == "id_idx" for index in table.describe_indices()):
+        table.optimize.optimize_indices()
+    elif table.count_rows() >= INDEX_IDS_FROM:
+        table.create_scalar_index("id", "BTREE", name="id_idx")

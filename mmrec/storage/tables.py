@@ -1,0 +1,319 @@
+"""Open and write Lance tables, and keep checksums of their files."""
+
+import errno
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from indexers.atomic import sync_directory, temporary_name
+from mmrec.errors import DamagedError, MmrecError, StoreError
+from mmrec.storage.damage import by_lance, damaged, errno_of, judged, reading, reason_of, sha256_of
+from mmrec.storage.files import file_sha256, sync_tree
+from mmrec.storage.generations import manifest, numbers
+from mmrec.storage.layout import Layout
+
+__all__ = [
+    "LEDGER",
+    "SMALL_ROWS",
+    "Table",
+    "altered",
+    "append",
+    "check_unaltered",
+    "compact",
+    "create",
+    "drop_rows",
+    "known_sums",
+    "ledger",
+    "open_table",
+    "opens",
+    "quoted",
+    "readable",
+    "table_files",
+    "writing",
+]
+
+
+MOST_SMALL_FRAGMENTS = 64
+ROWS_PER_DELETE = 10_000
+SMALL_ROWS = 65_536
+"""A file of a table is small below this; larger ones are never rewritten to merge them, or each would be many times."""
+
+
+class Table(lance.LanceDataset):
+    """A table at one version. Whatever damaged files make Lance raise while it is read is a StoreError here.
+
+    Lance checks that files are there, and their structure: the headers of its manifests and pages. It keeps no
+    checksums of what pages hold; those are in the ledger of each generation.
+    """
+
+    def scanner(self, *args: Any, **options: Any) -> "Scan":  # type: ignore[override]
+        """As of Lance; the scan is guarded too."""
+        with reading(Path(self.uri)):
+            return Scan(super().scanner(*args, **options), Path(self.uri))
+
+    def take(self, *args: Any, **options: Any) -> pa.Table:
+        """As of Lance."""
+        with reading(Path(self.uri)):
+            return super().take(*args, **options)
+
+    def count_rows(self, *args: Any, **options: Any) -> int:
+        """As of Lance."""
+        with reading(Path(self.uri)):
+            return int(super().count_rows(*args, **options))
+
+    def versions(self) -> list[Any]:
+        """As of Lance."""
+        with reading(Path(self.uri)):
+            return list(super().versions())
+
+    @property
+    def latest_version(self) -> int:
+        """As of Lance."""
+        with reading(Path(self.uri)):
+            return int(super().latest_version)
+
+    def tracked_files(self, **options: Any) -> pa.RecordBatchReader:
+        """As of Lance."""
+        with reading(Path(self.uri)):
+            return super().tracked_files(**options).read_all().to_reader()
+
+
+class Scan:
+    """A scan of a table; whatever damaged files make Lance raise is a StoreError."""
+
+    def __init__(self, scanner: Any, path: Path) -> None:  # noqa: ANN401 - Lance's own has no public name
+        self._scanner = scanner
+        self._path = path
+
+    def to_table(self) -> pa.Table:
+        """Read all of it into memory."""
+        with reading(self._path):
+            return self._scanner.to_table()
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Read it a batch at a time."""
+        batches = self._scanner.to_batches()
+        while True:
+            with reading(self._path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def open_table(path: Path, version: int | None = None) -> Table | None:
+    """Open a table at its latest or a given version; None where it was never written.
+
+    Compare it with None: a table without rows is false.
+
+    Raises StoreError where it cannot be read.
+    """
+    with reading(path):
+        return Table(str(path), version=version) if path.exists() else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise StoreError where what is done within cannot write: the disk is full, permission is missing.
+
+    Where a table turns out to be damaged, it is the DamagedError that reading it raises.
+    """
+    try:
+        yield
+    except MmrecError:
+        raise
+    except OSError as error:
+        if _met_damage(error):
+            raise judged(path, error) from error
+        msg = (
+            f"{path} cannot be written: {error.strerror or reason_of(error)}. What was committed is kept; put that "
+            "right and run it again"
+        )
+        raise StoreError(msg) from error
+    except Exception as error:
+        if by_lance(error):
+            raise judged(path, error) from error
+        raise
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise judged(path, error) from error
+        raise
+
+
+def _met_damage(error: OSError) -> bool:
+    """Whether a write failed over what it had to read."""
+    if not by_lance(error):
+        return False
+    number = errno_of(error)
+    unreadable = re.search(r"Not found|fill whole buffer|corrupt", str(error), re.IGNORECASE) is not None
+    return number in {errno.ENOENT, None} and unreadable
+
+
+def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
+    """Make an empty table whose rows keep their row id for life: whole or not at all, even where the process is killed.
+
+    Hold a lock where others may make the same table.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(temporary_name(path.name))
+    try:
+        lance.write_dataset(schema.empty_table(), str(beside), schema=schema, mode="create", enable_stable_row_ids=True)
+        sync_tree(beside)
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
+    return lance.dataset(str(path))
+
+
+def append(path: Path, rows: pa.Table) -> lance.LanceDataset:
+    """Add rows in one commit; the table is made if need be. Raises StoreError where it cannot be written."""
+    with writing(path):
+        if not path.exists():
+            create(path, rows.schema)
+        table = lance.write_dataset(rows, str(path), mode="append")
+        compact(table)
+    return table
+
+
+def compact(table: lance.LanceDataset) -> None:
+    """Merge the small files that many small commits have left; rows keep their numbers, versions and order."""
+    small = sum(fragment.physical_rows < SMALL_ROWS for fragment in table.get_fragments())
+    if small > MOST_SMALL_FRAGMENTS:
+        table.optimize.compact_files(target_rows_per_fragment=SMALL_ROWS)
+
+
+def drop_rows(table: lance.LanceDataset, rows: Sequence[int]) -> None:
+    """Delete rows by their row ids. Hold the commit lock."""
+    for start in range(0, len(rows), ROWS_PER_DELETE):
+        with writing(Path(table.uri)):
+            table.delete(f"_rowid IN ({quoted(list(rows[start : start + ROWS_PER_DELETE]))})")
+
+
+def quoted(values: list[Any]) -> str:
+    """Spell values as a SQL list."""
+    return ", ".join("'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value) for value in values)
+
+
+LEDGER = "tables.json"
+MANIFEST = ".manifest"
+HOLDS_DATA = {"manifest", "data file", "deletion file"}
+
+
+def table_files(path: Path) -> list[Path]:
+    """The files that make up a table's latest version. Raises StoreError where it cannot be opened."""
+    table = open_table(path)
+    if table is None:
+        return []
+    listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
+    return sorted(path / one["path"] for one in listed if one["type"] in HOLDS_DATA)
+
+
+def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
+    """Serialise the checksums of the files of tables; those known to an earlier generation are not read again."""
+    known = known_sums(layout)
+    names = {str(file.relative_to(layout.root)): file for path in tables for file in table_files(path)}
+    reread = {name for name, file in names.items() if file.suffix == MANIFEST or name not in known}
+    sums = {name: file_sha256(file) if name in reread else known[name] for name, file in sorted(names.items())}
+    return json.dumps(sums, indent=0).encode()
+
+
+def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
+    """The files of a table's latest version that are not what was written, as far as a generation knows them.
+
+    With `again`, files are read also where this process has checked them before and they were not touched since.
+
+    Raises StoreError where the table cannot be opened.
+    """
+    with reading(path):
+        return _altered(layout, path, again=again)
+
+
+def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
+    known = known_sums(layout)
+    latest = min((path / "_versions").glob(f"*{MANIFEST}"), default=None)
+    # Before Lance opens it, which may end in a panic that it prints.
+    if latest is not None and _holds_known(layout, path, known):
+        digest = known.get(str(latest.relative_to(layout.root)))
+        if digest is not None and _differs(latest, digest, again=again):
+            return [latest]
+    files = table_files(path)
+    names = {file: str(file.relative_to(layout.root)) for file in files}
+    # The name of a manifest is its version, which says nothing once a table was lost and made anew.
+    same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
+    checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
+    newest = _newest_known(layout, path)
+    if same_table and newest is not None and newest < min(file for file in files if file.suffix == MANIFEST):
+        return [newest]  # it is missing, and Lance takes the version before it for the latest
+    return [file for file in checked if _differs(file, known[names[file]], again=again)]
+
+
+def check_unaltered(layout: Layout, path: Path) -> None:
+    """Raise StoreError where a file of a table's latest version is not what was written, as far as it is known."""
+    for file in altered(layout, path):
+        there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
+        raise damaged(file, there)
+
+
+def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
+    """Whether a table is the one that is known: a manifest's name is its version, and a table made anew has it too."""
+    prefix = f"{(path / 'data').relative_to(layout.root)}/"
+    return any(name.startswith(prefix) and (layout.root / name).exists() for name in known)
+
+
+def opens(damaged: Collection[Path]) -> bool:
+    """Whether Lance may open a table of which these files are damaged."""
+    return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
+
+
+def readable(damaged: Collection[Path]) -> bool:
+    """Whether Lance may read a table of which these files are damaged: reading an altered one can end in a panic."""
+    return not any(file.exists() for file in damaged)
+
+
+def _differs(file: Path, digest: str, *, again: bool) -> bool:
+    """Whether a file is missing or another. Raises UnreadableError."""
+    try:
+        return sha256_of(file, again=again) != digest
+    except DamagedError:
+        return True
+
+
+def _newest_known(layout: Layout, path: Path) -> Path | None:
+    """The manifest of the newest version of a table that the newest generation knows: older ones may have had another.
+
+    The name of a newer version comes first.
+    """
+    known = next((sums for sums in reversed(list(_ledgers(layout))) if _holds_known(layout, path, sums)), {})
+    inside = [layout.root / name for name in known if name.endswith(MANIFEST)]
+    return min((file for file in inside if file.is_relative_to(path)), default=None)
+
+
+def known_sums(layout: Layout) -> Mapping[str, str]:
+    """Checksums of files by their place in the store, from every generation whose own list of them is whole.
+
+    The newer generation has the last word.
+    """
+    known: dict[str, str] = {}
+    for sums in _ledgers(layout):
+        known |= sums
+    return known
+
+
+def _ledgers(layout: Layout) -> Iterator[Mapping[str, str]]:
+    """The lists of all generations that are whole, oldest first."""
+    for number in numbers(layout):
+        path = layout.generations / str(number) / LEDGER
+        try:
+            if file_sha256(path) == manifest(layout, number).sha256.get(LEDGER):
+                yield json.loads(path.read_bytes())
+        except (OSError, StoreError):
+            continue

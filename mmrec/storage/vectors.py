@@ -1,0 +1,189 @@
+"""The vectors of one space: content hash -> float16 unit vector. Written once, found by key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Float32, UInt64
+
+from mmrec.errors import StoreError
+from mmrec.storage.keys import KeyIndex, as_words, words_of
+from mmrec.storage.tables import append, open_table
+from mmrec.types import Space
+
+__all__ = ["VectorAppender", "VectorTable", "append_vectors"]
+
+
+class VectorTable:
+    """A snapshot of one space's vectors; vectors appended later are not seen until it is opened again.
+
+    Attributes:
+        keys: Its keys, by position.
+
+    """
+
+    def __init__(self, path: Path, space: Space, version: int | None = None) -> None:
+        self._path = path
+        self._space = space
+        self._table = open_table(path, version)
+        self._check_space()
+        read = np.empty((0, 2), dtype=np.uint64) if self._table is None else _keys_since(self._table, None)
+        self.keys = KeyIndex(read)
+
+    def __len__(self) -> int:
+        """Number of vectors."""
+        return len(self.keys)
+
+    @property
+    def version(self) -> int | None:
+        """The table version seen, None where no vector was ever written."""
+        return self._table.version if self._table is not None else None
+
+    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        """Which contents have a vector here."""
+        return self.has_keys(as_words(hashes))
+
+    def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+        """Which contents, by key, have a vector here."""
+        return self.keys.find(keys) >= 0
+
+    def newer_than(self, version: int) -> UInt64[np.ndarray, "n 2"]:
+        """Keys of the contents whose vectors were written after a version of the table."""
+        return np.empty((0, 2), dtype=np.uint64) if self._table is None else _keys_since(self._table, version)
+
+    def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, " n"], Float32[np.ndarray, "n dim"]]:
+        """Vectors of the contents, and which were found; a missing one is a row of zeros."""
+        positions = self.keys.find(as_words(hashes))
+        found = positions >= 0
+        vectors = np.zeros((len(hashes), self._space.dim), dtype=np.float32)
+        if found.any() and self._table is not None:
+            wanted, place = np.unique(positions[found], return_inverse=True)
+            rows = self._table.take(wanted.tolist(), columns=["hash", "vector"]).combine_chunks()
+            self._check_pairing(rows["hash"], [hashes[i] for i in np.flatnonzero(found).tolist()], place)
+            vectors[found] = _to_numpy(rows["vector"], self._space.dim)[place]
+        return found, vectors
+
+    def _check_pairing(self, read: pa.ChunkedArray, asked: list[bytes], place: np.ndarray) -> None:
+        hashes = read.to_pylist()
+        if [hashes[i] for i in place] != asked:
+            raise StoreError(f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup")
+
+    def _check_space(self) -> None:
+        if self._table is None:
+            return
+        found = (self._table.schema.metadata or {}).get(b"fingerprint", b"").decode()
+        if found != self._space.fingerprint:
+            msg = (
+                f"{self._path} says it holds vectors of {found or 'an unknown encoder'}, but its name says "
+                f"{self._space.fingerprint}; it was swapped or edited: restore it, or delete it and index again"
+            )
+            raise StoreError(msg)
+        stored = self._table.schema.field("vector").type.list_size
+        if stored != self._space.dim:
+            msg = (
+                f"{self._path} holds vectors of {stored} numbers, but space {self._space.name!r} has {self._space.dim} "
+                "under the same fingerprint; give the changed encoder another fingerprint"
+            )
+            raise StoreError(msg)
+
+
+class VectorAppender:
+    """Appends to one space's table, of each content once, whoever else writes to it meanwhile.
+
+    The keys that are there are held in memory; before each append only those that others wrote since are read.
+    """
+
+    def __init__(self, path: Path, space: Space, seen: VectorTable | None = None) -> None:
+        """Open nothing yet. The keys of `seen`, a snapshot of the same table, need not be read again."""
+        self._path = path
+        self._space = space
+        self._parts: list[KeyIndex] = []
+        self._version = 0
+        self._made = 0
+        if seen is not None and seen.version is not None:
+            self._parts, self._version, self._made = [seen.keys], seen.version, _made(path)
+
+    def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        """Which contents have a vector now."""
+        self._follow(open_table(self._path))
+        return self._find(as_words(hashes))
+
+    def append(self, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
+        """Write the vectors of contents that have none, in one commit; of a content given twice, the first.
+
+        Hold the commit lock. Returns how many were written. Raises StoreError where that fails.
+        """
+        keys = as_words(hashes)
+        self._follow(open_table(self._path))
+        fresh = _first_of_each(keys) & ~self._find(keys)
+        if not fresh.any():
+            return 0
+        table = append(self._path, self._rows([hashes[i] for i in np.flatnonzero(fresh).tolist()], vectors[fresh]))
+        self._add(keys[fresh])
+        self._version, self._made = table.version, _made(self._path)
+        return int(fresh.sum())
+
+    def _follow(self, table: lance.LanceDataset | None) -> None:
+        """Take up what others did: rows they added, or that they deleted some or made the table anew."""
+        if table is None:
+            self._parts, self._version = [], 0
+            return
+        grown = _made(self._path) == self._made and table.version >= self._version
+        if grown and table.version == self._version:
+            return
+        if grown:
+            self._add(_keys_since(table, self._version))
+        if not grown or sum(map(len, self._parts)) != table.count_rows():
+            self._parts = []
+            self._add(_keys_since(table, None))
+        self._version, self._made = table.version, _made(self._path)
+
+    def _find(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+        found = [part.find(keys) >= 0 for part in self._parts]
+        return np.logical_or.reduce(found) if found else np.zeros(len(keys), dtype=bool)
+
+    def _add(self, keys: UInt64[np.ndarray, "n 2"]) -> None:
+        """Add keys. A part is merged with a later one as large, so that there are few, and each key is moved seldom."""
+        while self._parts and len(self._parts[-1]) <= len(keys):
+            keys = np.concatenate([self._parts.pop().keys, keys])
+        if len(keys):
+            self._parts.append(KeyIndex(keys))
+
+    def _rows(self, hashes: list[bytes], vectors: Float[np.ndarray, "n dim"]) -> pa.Table:
+        flat = pa.array(vectors.astype(np.float16, copy=False).reshape(-1), type=pa.float16())
+        schema = pa.schema(
+            [pa.field("hash", pa.binary(16)), pa.field("vector", pa.list_(pa.float16(), self._space.dim))],
+            metadata={"fingerprint": self._space.fingerprint},
+        )
+        columns = [pa.array(hashes, type=pa.binary(16)), pa.FixedSizeListArray.from_arrays(flat, self._space.dim)]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+
+def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
+    """Write the vectors of contents that have none yet, as `VectorAppender.append` does, of which this is one call."""
+    return VectorAppender(path, space).append(hashes, vectors)
+
+
+def _keys_since(table: lance.LanceDataset, version: int | None) -> UInt64[np.ndarray, "n 2"]:
+    """Keys of the rows that were written after a version of the table; all of them where that is None."""
+    fresh = None if version is None else f"_row_created_at_version > {int(version)}"
+    return words_of(table.scanner(columns=["hash"], filter=fresh).to_table()["hash"].combine_chunks())
+
+
+def _made(path: Path) -> int:
+    """What tells a table from one that was made anew in its place; 0 where there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    return KeyIndex(keys).find(keys) == np.arange(len(keys))
+
+
+def _to_numpy(column: pa.ChunkedArray, dim: int) -> Float32[np.ndarray, "n dim"]:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, dim).astype(np.float32)
