@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from benchmarks.embed_job import Contents
 from benchmarks.report import WORK
 from mmrec.decoding.decode import decode
-from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import content_hash
 from mmrec.types import Modality
 from pipelines.example_catalogs import fetch_stamps, write_stamps
 

@@ -16,7 +16,7 @@ from mmrec.embedding.encoding import Bucket, Pending
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import MediaError
-from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined
 from mmrec.storage.vectors import VectorTable

@@ -23,13 +23,12 @@ from mmrec.events.splits import Split
 from mmrec.finetuning.coengage import CoEngage, co_occurrence, pairs_of, ppmi_vectors
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, TowerSettings
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder, Parts
 from mmrec.finetuning.head_fitting import HeadFit, fit_head
-from mmrec.finetuning.loop import Loop
+from mmrec.finetuning.loop import Embedder, Loop, Parts
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import VectorTower, load_sources
-from mmrec.training.processes import make_accelerator
+from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
 
 DIM = 384

@@ -23,7 +23,7 @@ from benchmarks.finetune_stamps_vectors import Seen, encode_texts, held_out_by_t
 from benchmarks.report import show
 from mmrec.evaluation.bootstrap import interval
 from mmrec.finetuning.head_fitting import HeadFit, choose_target_scale, fit_head
-from mmrec.fusion.projection import centre
+from mmrec.fusion.blocks import centre
 from mmrec.types import Modality
 
 FOLDS, SEED = 5, 0

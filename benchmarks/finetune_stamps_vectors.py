@@ -11,11 +11,10 @@ from jaxtyping import Float32, Int64
 
 from benchmarks.report import WORK
 from benchmarks.stamps import SPOKEN
-from mmrec.encoders.pictures import limits_for
 from mmrec.encoders.presets import load_encoders
-from mmrec.encoders.protocol import Encoder, Sample
+from mmrec.encoders.protocol import Encoder, Sample, limits_for
 from mmrec.errors import MediaError
-from mmrec.sources.media import Limits, decode
+from mmrec.sources.media_access import Limits, decode
 from mmrec.types import Content, Modality
 from pipelines.example_catalogs import fetch_stamps, write_stamps
 

@@ -21,10 +21,10 @@ import pyarrow as pa
 import mmrec
 from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK, show
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.generation.build import build_generation
-from mmrec.generation.recipe import Recipe
-from mmrec.sources.media import content_hash
+from mmrec.generation.fuse import Recipe
+from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items

@@ -12,7 +12,7 @@ import pyarrow as pa
 from benchmarks.report import WORK
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
 from mmrec.events.cleaning import Cleaning, clean
-from mmrec.events.event_arrays import EventArrays
+from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split

@@ -15,12 +15,11 @@ import torch
 from benchmarks.movielens_data import MovieLens
 from benchmarks.movielens_models import config_of
 from benchmarks.report import WORK
+from mmrec.compute import keep_freed_memory
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
-from mmrec.heap import keep_freed_memory
-from mmrec.training.ranking import Ranking
-from mmrec.training.train import Trained, train
+from mmrec.training.train import Ranking, Trained, train
 from mmrec.training.windows import Events
 
 __all__ = ["Run", "reduced"]

@@ -22,7 +22,7 @@ from benchmarks.report import WORK, arguments, show
 from mmrec.events.event import Event
 from mmrec.events.log import EventLog, open_log
 from mmrec.generation.build import build_generation
-from mmrec.generation.recipe import Recipe
+from mmrec.generation.fuse import Recipe
 from mmrec.ranking.diversify import greedy_dpp, mmr
 from mmrec.recommend.answer import ListOptions
 from mmrec.recommend.list_for import hits_for, place, ranked
@@ -30,7 +30,7 @@ from mmrec.recommend.person import StoreEvents, as_person
 from mmrec.recommend.popular_list import PopularList
 from mmrec.recommend.taste_space import content_space
 from mmrec.snapshot import open_snapshot
-from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import append_vectors
 from mmrec.types import Modality, Space

@@ -17,13 +17,12 @@ from benchmarks.movielens_data import MovieLens
 from benchmarks.movielens_statistics import interval, ndcgs
 from benchmarks.report import WORK, arguments, show
 from benchmarks.sasrec_rectools import RecTools
+from mmrec.compute import keep_freed_memory
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
-from mmrec.heap import keep_freed_memory
 from mmrec.training.config import TrainingConfig
-from mmrec.training.ranking import Ranking
-from mmrec.training.train import train
+from mmrec.training.train import Ranking, train
 from mmrec.training.trainer import Epoch
 from mmrec.training.windows import Events
 from mmrec.users.tower_config import TowerConfig

@@ -7,9 +7,17 @@ if TYPE_CHECKING:
     from indexers.exact import ExactIndex
     from indexers.faiss_index import FaissIndex
     from indexers.live import LiveIndex
-    from indexers.protocol import Index
+    from indexers.protocol import (
+        BadVectorsError,
+        Index,
+        IndexersError,
+        IndexFileError,
+        IndexSpec,
+        Matches,
+        Metric,
+        Neighbours,
+    )
     from indexers.recipes import build, default_spec, load
-    from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Matches, Metric, Neighbours
 
 __all__ = [
     "BadVectorsError",

@@ -1,16 +1,52 @@
-"""What FAISS runs on: GPUs and threads."""
+"""Import FAISS, and place indexes on the CPU or on GPUs."""
 
+import functools
+import importlib.metadata
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
+import faiss as _faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from indexers.faiss_module import Native, faiss
-from indexers.types import IndexersError
+from indexers.protocol import IndexersError
 
-__all__ = ["Copies", "GpuCopy", "build_threads", "gpu_count", "search_threads", "using_threads"]
+__all__ = [
+    "Copies",
+    "GpuCopy",
+    "Native",
+    "build_threads",
+    "check_installation",
+    "faiss",
+    "gpu_count",
+    "search_threads",
+    "using_threads",
+]
+
+
+Native: TypeAlias = Any
+"""An object of FAISS."""
+
+# The type stubs that FAISS ships lack half of its classes and misdescribe some of the rest.
+faiss: Native = _faiss
+
+PACKAGES = ("faiss-gpu", "faiss-cpu", "faiss-gpu-cuvs")
+"""Packages that all own the module `faiss` and overwrite each other's files."""
+
+
+@functools.cache
+def check_installation() -> None:
+    """Raise IndexersError if more than one package owns the module `faiss`."""
+    installed = {str(found.metadata["Name"]).lower() for found in importlib.metadata.distributions()}
+    owners = [name for name in PACKAGES if name in installed]
+    if len(owners) > 1:
+        raise IndexersError(
+            f"{' and '.join(owners)} are installed together and overwrite each other's module faiss; one is allowed. "
+            f"Uninstall them all, then install one: pip uninstall {' '.join(owners)}"
+        )
+
 
 THREADS: int = faiss.omp_get_max_threads()
 """The most that FAISS may use: the cores this process may run on, or OMP_NUM_THREADS."""

@@ -13,9 +13,18 @@ import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 
 from indexers.files import EXACT_KIND, Header, IndexFile, Write, read_index_file, write_index_file
-from indexers.ranking import ranked
-from indexers.types import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
-from indexers.vectors import as_rows, as_vectors, check_k, chunk_rows, contains, places_of, positions_of, sorted_rows
+from indexers.protocol import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
+from indexers.vectors import (
+    as_rows,
+    as_vectors,
+    check_k,
+    chunk_rows,
+    contains,
+    places_of,
+    positions_of,
+    ranked,
+    sorted_rows,
+)
 
 __all__ = ["ExactIndex"]
 

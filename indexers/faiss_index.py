@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from indexers.devices import GpuCopy, build_threads, search_threads, using_threads
-from indexers.faiss_module import Native, check_installation, faiss
-from indexers.faiss_recipe import effort_of, family_for, new_index
+from indexers.devices import GpuCopy, Native, build_threads, check_installation, faiss, search_threads, using_threads
+from indexers.faiss_recipe import Among, Found, Search, effort_of, family_for, new_index
 from indexers.faiss_search import completed, find, find_on_gpu, stored_vectors
-from indexers.family import Among, Found, Search
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
-from indexers.ranking import ranked
-from indexers.types import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, places_of, positions_of, sorted_rows
+from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
+from indexers.vectors import as_vectors, check_k, chunk_rows, places_of, positions_of, ranked, sorted_rows
 
 __all__ = ["FaissIndex"]
 

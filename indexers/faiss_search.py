@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from indexers.devices import GpuCopy
-from indexers.faiss_module import Native, faiss
-from indexers.family import Among, Family, Found, Search
+from indexers.devices import GpuCopy, Native, faiss
+from indexers.faiss_recipe import Among, Family, Found, Search
 from indexers.vectors import chunk_rows
 
 __all__ = ["completed", "decided", "find", "find_on_gpu", "search_among", "stored_vectors"]

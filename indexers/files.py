@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from indexers.atomic import atomic_file
-from indexers.types import IndexFileError, IndexSpec
+from indexers.protocol import IndexFileError, IndexSpec
 
 __all__ = ["EXACT_KIND", "FAISS_KIND", "Header", "IndexFile", "Write", "read_index_file", "write_index_file"]
 

@@ -1,15 +1,95 @@
-"""What an index is: vectors and row numbers in, neighbours out."""
+"""The index protocol, and its types: vectors and row numbers in, `Neighbours` out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from indexers.types import IndexSpec, Neighbours
+__all__ = [
+    "EXACT",
+    "BadVectorsError",
+    "Index",
+    "IndexFileError",
+    "IndexSpec",
+    "IndexersError",
+    "Matches",
+    "Metric",
+    "Neighbours",
+]
 
-__all__ = ["Index"]
+
+EXACT = "Exact"
+"""The factory string of exact search by torch, which needs no FAISS."""
+
+Metric: TypeAlias = Literal["cosine", "ip", "l2"]
+"""Cosine, inner product, or Euclidean. Scores are the cosine, the inner product, or minus the Euclidean distance."""
+
+
+class IndexersError(Exception):
+    """Base of all errors raised by `indexers`."""
+
+
+class BadVectorsError(IndexersError):
+    """Vectors of a wrong shape or kind, not finite, or duplicated row numbers."""
+
+
+class IndexFileError(IndexersError):
+    """A saved index is missing, damaged, or of another format version."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """The best rows of each query, best first.
+
+    Attributes:
+        rows: Row numbers; -1 where there are fewer than k.
+        scores: Higher is better; -inf beside row -1.
+
+    """
+
+    rows: Int64[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """All rows of each query that score high enough, best first, equal scores by lower row number.
+
+    Attributes:
+        starts: Query i has the places from ``starts[i]`` up to ``starts[i + 1]``.
+        rows: Row numbers, of one query after the other.
+        scores: Their scores.
+
+    """
+
+    starts: Int64[np.ndarray, " bounds"]
+    rows: Int64[np.ndarray, " m"]
+    scores: Float32[np.ndarray, " m"]
+
+    def of(self, query: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Return row numbers and scores of one query, by its place."""
+        some = slice(self.starts[query], self.starts[query + 1])
+        return self.rows[some], self.scores[some]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """A recipe: which index to build and how hard it searches.
+
+    Attributes:
+        factory: FAISS factory string, such as ``Flat``, ``HNSW32,Flat`` or ``IVF,PQ96x4fs,RFlat``; or ``Exact``.
+            ``IVF`` without a number has as many lists as suit the number of vectors.
+        metric: How vectors are compared.
+        search: Search parameters by name, such as ``{"efSearch": 64}``; each search may override them for itself alone.
+
+    """
+
+    factory: str = "Flat"
+    metric: Metric = "ip"
+    search: Mapping[str, int] = field(default_factory=dict)
 
 
 @runtime_checkable

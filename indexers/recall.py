@@ -7,8 +7,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from indexers.protocol import Index
-from indexers.types import Metric
+from indexers.protocol import Index, Metric
 from indexers.vectors import as_vectors
 
 __all__ = ["TARGET", "Recall", "RecallSample", "tuned"]

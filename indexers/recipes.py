@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from indexers.files import EXACT_KIND, read_index_file
-from indexers.protocol import Index
-from indexers.types import EXACT, IndexersError, IndexSpec, Metric
+from indexers.protocol import EXACT, Index, IndexersError, IndexSpec, Metric
 
 __all__ = ["build", "check_spec", "default_spec", "load"]
 

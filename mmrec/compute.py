@@ -1,31 +1,32 @@
-"""Devices, number formats and threads: decided here and nowhere else, by functions that jobs call first.
+"""Threads, devices and memory of this process."""
 
-Importing this file imports no torch: the way in which threads wait must be settled before torch is loaded.
-"""
-
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmrec.errors import UsageError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "Threads",
     "available_cores",
     "decoding_workers",
+    "keep_freed_memory",
     "let_waiting_threads_sleep",
     "own_threads",
     "pick_device",
     "pick_dtype",
     "unhurried",
 ]
+
+
+if TYPE_CHECKING:
+    import torch
+
 
 # The packaged networks are small and their batches smaller: more threads than this would only wait for each other.
 _MOST_THREADS = 16
@@ -202,3 +203,24 @@ def _version_1(folder: Path) -> float | None:
     except (OSError, ValueError):
         return None
     return quota / period if quota > 0 and period > 0 else None
+
+
+# glibc's mallopt(3).
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+# The most that glibc accepts for the second.
+_KEPT_AT_THE_TOP: Final = 128 * 1024 * 1024
+_LARGEST_REUSED: Final = 32 * 1024 * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Have blocks of up to 32 MB reused, not returned to the system and asked for again; a program's early act.
+
+    A network on the CPU frees and takes the same few large blocks with every batch, and with glibc's defaults the
+    system clears each page of them anew. Measured on two cores, EfficientNet-Lite0, 200 photos of 1600 x 1200:
+    2.4 s for 3.4 s of encoding, 3.5 s for 4.8 s of the whole job. Returns whether this C library can do it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, _KEPT_AT_THE_TOP)) and bool(mallopt(_MMAP_THRESHOLD, _LARGEST_REUSED))

@@ -11,22 +11,21 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from mmrec.arguments import as_count, as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
+from mmrec.embedding.contents import Tally
 from mmrec.embedding.job import EmbeddingJob
-from mmrec.embedding.tally import Tally
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UnknownIdError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import Appended
 from mmrec.exchange.vectors_of import read_fusion
 from mmrec.generation.agreement import advice_of
-from mmrec.hits import found_hits, hit_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
 from mmrec.recommend.answer import ListOptions, Recommendations
 from mmrec.recommend.person import StoreEvents
 from mmrec.recommend.recommender import Recommender
 from mmrec.recommend.taste_space import space_of
-from mmrec.snapshot import Snapshot, count_contents, open_snapshot
+from mmrec.snapshot import Snapshot, count_contents, found_hits, hit_of, open_snapshot
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.generations import Manifest, current, manifest, numbers, roll_back
 from mmrec.storage.items import ItemTable, near_ids

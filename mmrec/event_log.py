@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.errors import DamagedError, StoreError
-from mmrec.events.database.dialects import may_write, write_ahead_log
-from mmrec.events.database.write_ahead import lost_commits
+from mmrec.events.dialects import lost_commits, may_write, write_ahead_log
 from mmrec.events.log import EventLog, open_log
+from mmrec.files import write_atomically
 from mmrec.storage.damage import damaged, reading
-from mmrec.storage.files import write_atomically
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import commit_lock
 

@@ -10,22 +10,21 @@ from jaxtyping import Float32, Int64
 
 from mmrec.errors import StoreError, UsageError
 from mmrec.events.cleaning import Cleaning, CleaningReport, clean
-from mmrec.events.event_arrays import load_events
+from mmrec.events.event import load_events
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.log import EventLog
 from mmrec.events.ratings import read_ratings
 from mmrec.generation.build import build_generation
+from mmrec.generation.fuse import recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_generation
-from mmrec.generation.recipe import recipe_like, spaces_of
 from mmrec.storage.containment import refuse_linked, sweep_temporaries
 from mmrec.storage.generations import Manifest, current
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import commit_lock, job_lock
 from mmrec.training.config import TrainingConfig
-from mmrec.training.loop import accelerator_for
 from mmrec.training.train import CHECKPOINT, TrainingReport, train
-from mmrec.training.trainer import Epoch
+from mmrec.training.trainer import Epoch, accelerator_for
 from mmrec.users.tower import TowerModel
 
 __all__ = ["Learned", "Lessons", "learn", "lessons"]

@@ -10,8 +10,7 @@ from jaxtyping import Float32
 from mmrec.compute import unhurried
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
-from mmrec.encoders.pictures import limits_for
-from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.protocol import Encoder, limits_for
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.errors import SpaceMismatchError, UnknownIdError, UsageError
 from mmrec.fusion.fusion import Fusion

@@ -1,7 +1,8 @@
-"""A store at one moment, ready to search: the current generation, plus what changed since it was built."""
+"""A consistent view of a store: one generation, the items since, and search hits made of its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -11,14 +12,16 @@ from mmrec.errors import StoreError
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import Generation, modality_bits, open_generation
+from mmrec.query import Hit
 from mmrec.storage.generations import current
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex, as_words
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined
+from mmrec.storage.stored_item import StoredItem
+from mmrec.storage.vectors import KeyIndex, as_words
 from mmrec.types import Modality
 
-__all__ = ["Snapshot", "count_contents", "open_snapshot", "snapshot_of"]
+__all__ = ["Snapshot", "count_contents", "found_hits", "hit_of", "open_snapshot", "snapshot_of", "title_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +129,46 @@ def _find(
         return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
     places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
     return ascending[places] == wanted, places
+
+
+_TITLES: Final = ("title", "name", "headline", "product_name", "label", "caption")
+_LONGEST: Final = 60
+
+
+def hit_of(item: StoredItem, score: float, shares: Mapping[str, float]) -> Hit:
+    """Show an item: its id, text, metadata, and where its media are."""
+    media: dict[str, tuple[str, ...]] = {}
+    for one in item.fields:
+        if one.uri is not None:
+            media[one.modality] = (*media.get(one.modality, ()), one.uri)
+    return Hit(item.id, score, shares, item.text, media, item.metadata)
+
+
+def title_of(item: StoredItem) -> str:
+    """Name an item: by its title among the metadata, or else by the first line of its text; empty where it has none.
+
+    Long ones are shortened.
+    """
+    named = {name.lower(): value for name, value in item.metadata.items() if isinstance(value, str)}
+    lines = [*(named.get(name, "") for name in _TITLES), *(item.text or "").splitlines()]
+    title = next((line.strip() for line in lines if line.strip()), "")
+    return title if len(title) <= _LONGEST else title[: _LONGEST - 1].rstrip() + "…"
+
+
+def found_hits(
+    snapshot: Snapshot, query: Float32[np.ndarray, " dim"], rows: Sequence[int], left_out: set[str]
+) -> list[Hit]:
+    """Return the items of rows, best first as they are given, with what each modality adds to their scores.
+
+    Rows that are not there any more, and items of ids that are left out, are passed over.
+    """
+    found = [row for row in rows if row >= 0]
+    stored = snapshot.items.by_row(found)
+    vectors = dict(zip(found, snapshot.vectors(found), strict=True))
+    hits = []
+    for row in found:
+        item = stored.get(row)
+        if item is not None and item.id not in left_out:
+            shares = snapshot.generation.fusion.shares(query, vectors[row])
+            hits.append(hit_of(item, float(query @ vectors[row]), shares))
+    return hits

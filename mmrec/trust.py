@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mmrec.encoders.factories import EncoderSpec
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.source import directory_digest, file_digest
-from mmrec.encoders.presets import ENCODERS_FILE, PRESETS, read_encoder_specs, recorded_source
-from mmrec.encoders.trusted import foreign_factories, local_paths
+from mmrec.encoders.presets import (
+    ENCODERS_FILE,
+    PRESETS,
+    foreign_factories,
+    local_paths,
+    read_encoder_specs,
+    recorded_source,
+)
+from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import MmrecError, StoreError, UsageError
-from mmrec.storage.files import write_atomically
+from mmrec.files import write_atomically
 from mmrec.storage.layout import Layout
 
 __all__ = ["Confirm", "check_encoders", "check_named", "may_reopen", "misplaced", "remember"]

@@ -73,7 +73,7 @@ def deliver(
     `show` looks up an item of the store by its id; `media` reads the pictures and sounds of the page.
     """
     if display.sheet is not None:
-        from pipelines.sheet.write import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
+        from pipelines.contact_sheet import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
 
         items = {part.value: show(part.value) for part in parts if part.kind == "item"}
         write_sheet(display.sheet, (Section("Search results", tuple(parts), results, items),), media)

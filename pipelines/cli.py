@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmrec.compute import let_waiting_threads_sleep
-from mmrec.heap import keep_freed_memory
+from mmrec.compute import keep_freed_memory, let_waiting_threads_sleep
 from pipelines.commands import (
     asking,
     events,

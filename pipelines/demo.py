@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mmrec
-from mmrec.compute import let_waiting_threads_sleep
-from mmrec.heap import keep_freed_memory
+from mmrec.compute import keep_freed_memory, let_waiting_threads_sleep
 from mmrec.query import Part, Results
 from pipelines import answers, console, example_catalogs
+from pipelines.contact_sheet import Section, write_sheet
 from pipelines.options import Display
 from pipelines.outcome import run_with_exit_code
-from pipelines.sheet.write import Section, write_sheet
 from pipelines.spec import Columns, IndexOptions, IndexSummary
 
 __all__ = ["main"]

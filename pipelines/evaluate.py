@@ -13,24 +13,20 @@ from jaxtyping import Float32, Int64
 
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
-from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
-from mmrec.evaluation.candidates import Candidates
+from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity, fit_faded
 from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
-from mmrec.evaluation.evaluating import evaluate, fit
-from mmrec.evaluation.evaluation import Evaluation, Protocol
-from mmrec.evaluation.faded import fit_faded
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
+from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.report import EvaluationPage
-from mmrec.evaluation.scorer import Scorer
-from mmrec.evaluation.user_model import UNTIMED, UserModelScorer
+from mmrec.evaluation.scorer import UNTIMED, Scorer, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
 from mmrec.events.cleaning import Cleaning, clean
-from mmrec.events.event_arrays import EventArrays, load_events
+from mmrec.events.event import EventArrays, load_events
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
 from mmrec.events.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
-from mmrec.output import check_output
+from mmrec.files import check_output
 from mmrec.snapshot import open_snapshot
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout

@@ -10,10 +10,9 @@ from rich.table import Table
 from mmrec.errors import UsageError
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.diversity_curve import CurvePoint
-from mmrec.evaluation.evaluation import Evaluation
+from mmrec.evaluation.evaluating import Evaluation
 from mmrec.evaluation.report import EvaluationPage, figure, render, signed, verdict
-from mmrec.output import check_output
-from mmrec.storage.files import write_atomically
+from mmrec.files import check_output, write_atomically
 from pipelines import console
 
 __all__ = ["afforded", "dial", "document", "print_evaluation", "write_file", "write_page"]

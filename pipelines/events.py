@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from mmrec.event_log import note_events, open_event_log
 from mmrec.events.cleaning import Cleaning, clean
-from mmrec.events.event import EventColumns
-from mmrec.events.event_arrays import load_events
-from mmrec.events.event_files import open_events
+from mmrec.events.event import EventColumns, load_events
+from mmrec.events.files import open_events
 from mmrec.events.histories import KnownItems
 from mmrec.events.import_export import ImportTally, export_events, formula_cells, import_events, lacking
 from mmrec.events.kinds import Kinds, load_kinds

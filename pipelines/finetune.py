@@ -10,8 +10,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from mmrec.compute import own_threads, pick_device
-from mmrec.encoders.presets import read_encoder_specs
-from mmrec.encoders.trusted import foreign_factories
+from mmrec.encoders.presets import foreign_factories, read_encoder_specs
 from mmrec.errors import UsageError
 from mmrec.event_log import has_events, open_event_log
 from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
@@ -28,7 +27,7 @@ from mmrec.training.trainer import Epoch
 from pipelines import console
 from pipelines.evaluated import write_file
 from pipelines.index import encoders_of
-from pipelines.media import opened_media
+from pipelines.options import opened_media
 
 __all__ = ["FinetuneOptions", "run", "run_dry"]
 

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import MissingStoreError, UsageError
 from mmrec.finetuning.verdict import read_verdict
 from mmrec.generation.agreement import advice_of
-from mmrec.indexing import Indexing, index_items, loses_tower
-from mmrec.reindexing import adopt
-from mmrec.sources.column_types import CHOICES, named_type
-from mmrec.sources.columns import ColumnSpec
+from mmrec.indexing import Indexing, adopt, index_items, loses_tower
+from mmrec.sources.columns import CHOICES, ColumnSpec, named_type
 from mmrec.sources.guess import guess_columns
 from mmrec.sources.places import place
 from mmrec.sources.source import CatalogSource, open_source, single_tables
@@ -30,7 +28,7 @@ from mmrec.storage.staging import retypings
 from mmrec.trust import check_encoders, check_named
 from mmrec.types import Modality
 from pipelines import answers, console
-from pipelines.media import opened_media
+from pipelines.options import opened_media
 from pipelines.progress import Reporter, progress
 from pipelines.spec import Columns, IndexOptions, IndexSummary
 

@@ -94,7 +94,7 @@ def _judge(error: Exception, arguments: Sequence[str]) -> _Outcome:
 
 
 def _unforeseen(error: Exception, arguments: Sequence[str]) -> _Outcome:
-    from indexers.types import IndexersError  # noqa: PLC0415 (loads numpy, and only a fault needs it)
+    from indexers.protocol import IndexersError  # noqa: PLC0415 (loads numpy, and only a fault needs it)
 
     if isinstance(error, IndexersError):
         return _Outcome(ExitCode.FAILURE, _kind(error), str(error))

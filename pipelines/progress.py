@@ -8,7 +8,7 @@ from datetime import timedelta
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mmrec.embedding.tally import Tally
+from mmrec.embedding.contents import Tally
 from pipelines import console
 
 __all__ = ["Advance", "PlainProgress", "Reporter", "progress"]

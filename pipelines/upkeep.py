@@ -26,7 +26,7 @@ from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
 from pipelines import answers, console
 from pipelines.index import encoders_of
-from pipelines.media import opened_media
+from pipelines.options import opened_media
 from pipelines.progress import Reporter, progress
 
 __all__ = ["chosen_format", "gc", "mend", "retry", "run_export", "run_import_vectors", "show", "verify"]

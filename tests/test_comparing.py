@@ -14,9 +14,9 @@ import mmrec
 from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
 from mmrec.encoders.queries import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
+from mmrec.indexing import adopt
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
-from mmrec.reindexing import adopt
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space

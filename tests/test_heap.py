@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from mmrec.heap import keep_freed_memory
+from mmrec.compute import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def batch():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-MODULE = "mmrec/heap.py"
+MODULE = "mmrec/compute.py"
 PLANTED = '''
 
 def planted(shape: Int64[np.ndarray, " undefined_shape"]) -> int:

@@ -1,7 +1,7 @@
 """``PQ96x4fs``: all vectors as four-bit codes, compared in registers. Too coarse to answer alone: see `refine`."""
 
-from indexers.faiss_module import faiss
-from indexers.family import Family
+from indexers.devices import faiss
+from indexers.faiss_recipe import Family
 
 __all__ = ["FAMILY"]
 

@@ -1,7 +1,7 @@
 """``Flat``: vectors as they are, each compared with each query. Exact, nothing to tune."""
 
-from indexers.faiss_module import Native, faiss
-from indexers.family import Family, Search
+from indexers.devices import Native, faiss
+from indexers.faiss_recipe import Family, Search
 
 __all__ = ["FAMILY"]
 

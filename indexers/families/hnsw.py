@@ -3,8 +3,8 @@
 Fast and easy to tune, slow to build, and 32 links a vector beside the vector.
 """
 
-from indexers.faiss_module import Native, faiss
-from indexers.family import Family, Search
+from indexers.devices import Native, faiss
+from indexers.faiss_recipe import Family, Search
 
 __all__ = ["FAMILY"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from indexers.faiss_module import Native, faiss
-from indexers.family import Family, Search
+from indexers.devices import Native, faiss
+from indexers.faiss_recipe import Family, Search
 
 __all__ = ["FAMILY"]
 

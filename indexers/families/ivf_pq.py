@@ -5,7 +5,7 @@ They are too coarse to answer alone: see `refine`.
 
 from dataclasses import replace
 
-from indexers.faiss_module import Native, faiss
+from indexers.devices import Native, faiss
 from indexers.families.ivf import FAMILY as IVF
 
 __all__ = ["FAMILY"]

@@ -6,9 +6,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from indexers.faiss_module import Native, faiss
-from indexers.family import Family, Search
-from indexers.known import family_of
+from indexers.devices import Native, faiss
+from indexers.faiss_recipe import Family, Search, family_of
 
 __all__ = ["FAMILY"]
 

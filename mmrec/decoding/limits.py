@@ -16,7 +16,7 @@ class Limits:
         max_text_chars: Text beyond this is cut; far above what encoders keep, which count their own cuts.
         max_memory: Bytes of memory in which a picture or a sound must be decoded; more and it is refused.
         max_decoding_seconds: Processor time in which it must be.
-        picture_side: Longer side, in pixels, at which a drawing is made; see `mmrec.encoders.pictures`.
+        picture_side: Longer side, in pixels, at which a drawing is made; see `mmrec.encoders.protocol`.
 
     """
 

@@ -15,8 +15,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from mmrec.decoding.limits import Limits
-from mmrec.decoding.process import standstill
-from mmrec.decoding.wire import content_of, receive, send
+from mmrec.decoding.process import content_of, receive, send, standstill
 from mmrec.errors import DecodingError, MediaError
 from mmrec.types import Content, Modality
 

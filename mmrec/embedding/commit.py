@@ -8,11 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mmrec.embedding.contents import Fresh, content_key, key_of
+from mmrec.embedding.contents import Fresh, Tally, content_key, key_of
 from mmrec.embedding.retry import can_be_retried
-from mmrec.embedding.tally import Tally
 from mmrec.errors import UsageError
-from mmrec.sources.seen import SeenIds
+from mmrec.sources.rows import SeenIds
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock

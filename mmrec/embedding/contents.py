@@ -1,7 +1,8 @@
-"""One item's contents: recognised as known, or read, hashed, decoded and prepared for the encoders. Runs in threads."""
+"""The contents of items: which are new, read and decoded ahead of the encoders; counts of a run."""
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,15 +12,15 @@ from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.errors import DecoderLostError, DecodingError, EncoderError, MediaError, UnreachableError
-from mmrec.sources.media import content_hash
-from mmrec.sources.media_access import MediaAccess
-from mmrec.sources.seen import SeenIds
+from mmrec.sources.media_access import MediaAccess, content_hash
+from mmrec.sources.rows import SeenIds
 from mmrec.storage.quarantine import KnownFailures, Quarantined
 from mmrec.storage.stored_item import StoredField, StoredItem
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
-__all__ = ["MAX_CONSECUTIVE_FAILURES", "MEND", "Contents", "Fresh", "Outcome", "content_key", "key_of"]
+__all__ = ["MAX_CONSECUTIVE_FAILURES", "MEND", "Contents", "Fresh", "Outcome", "Tally", "content_key", "key_of"]
+
 
 MAX_CONSECUTIVE_FAILURES = 32
 """Contents that may fail one after the other, through no fault of theirs, before the encoder is held to be broken."""
@@ -255,3 +256,29 @@ def _stored_item(item: Item, fields: list[StoredField]) -> StoredItem:
 
 def _parts(kept: StoredField) -> tuple[object, ...]:
     return (kept.modality, kept.column, kept.hash.hex() if kept.hash else "", kept.uri, kept.size, kept.mtime_ns)
+
+
+@dataclass
+class Tally:
+    """What a run has done so far.
+
+    Attributes:
+        seen: Source rows taken.
+        added: Items that are new.
+        changed: Items whose contents, places or metadata changed.
+        removed: Items that the source no longer has.
+        read: Contents read from where they lie.
+        encoded: Contents encoded, by modality.
+        truncated: Contents cut to their model's limit, by modality.
+        quarantined: Contents and rows left out.
+
+    """
+
+    seen: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    read: int = 0
+    encoded: Counter[str] = field(default_factory=Counter)
+    truncated: Counter[str] = field(default_factory=Counter)
+    quarantined: int = 0

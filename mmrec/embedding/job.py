@@ -8,21 +8,18 @@ import pyarrow as pa
 
 from mmrec.decoding.limits import Limits
 from mmrec.embedding.commit import Commit, Refusals, Rules
-from mmrec.embedding.contents import Contents, Outcome
+from mmrec.embedding.contents import Contents, Outcome, Tally
 from mmrec.embedding.encoding import Encoding, VectorWriter
 from mmrec.embedding.prefetch import prefetch_ordered
-from mmrec.embedding.tally import Tally
-from mmrec.encoders.pictures import limits_for
-from mmrec.encoders.protocol import Encoder
+from mmrec.encoders.protocol import Encoder, limits_for
 from mmrec.sources.media_access import MediaAccess
-from mmrec.storage.declared import declared_spaces, is_imported
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.storage.quarantine import KnownFailures, Quarantined, QuarantineSnapshot, StagedQuarantine
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems
-from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
+from mmrec.storage.stored_item import StoredField, StoredItem, declared_spaces, is_imported, item_schema
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Item, Modality, Reject, Removal
 

@@ -7,13 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.rows import SeenIds
 from mmrec.sources.scalars import to_value
-from mmrec.sources.seen import SeenIds
-from mmrec.storage.declared import is_imported
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined, QuarantineSnapshot, read_quarantine
-from mmrec.storage.stored_item import StoredItem
+from mmrec.storage.stored_item import StoredItem, is_imported
 from mmrec.types import Field, Item, Modality
 
 __all__ = ["can_be_retried", "items_to_retry"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError
-from mmrec.storage.files import write_atomically
+from mmrec.files import write_atomically
 
 __all__ = ["Head", "HeadConfig", "load_head", "read_head_config", "save_head"]
 

@@ -1,29 +1,15 @@
-"""Which encoders a catalog is read with: a preset's name, hub models by kind, a TOML file of one's own, or a folder.
-
-    text=intfloat/multilingual-e5-small,image=facebook/dinov2-small
-
-    [[encoders]]
-    factory = "my_module.MyEncoder"   # dotted path; modules beside the file are found
-    any_setting = 3                   # every other key is handed to the factory as a keyword
-    model = "./my-model"              # a text that begins with ./ or ../ is a path from the file's own folder
-
-A folder stands for its file ``encoders.toml``: so are encoders that were fine-tuned kept. A folder may come from
-anyone, so it may name this package's own factories alone, unless its reader says that its code is trusted; a TOML file
-that a person names is their own, and may name any code.
-
-A factory is called with the keywords `device` (torch.device), `dtype` (torch.dtype) and the settings of its table.
-"""
+"""Presets of encoders, encoder files of a user, and which encoder folders may be loaded."""
 
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from mmrec.compute import pick_device, pick_dtype
-from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder, placed_settings
+from mmrec.encoders.factories import OWN_FACTORIES, TUNED, EncoderSpec, build_encoder, placed_settings
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.trusted import foreign_factories
+from mmrec.encoders.tuned_config import read_tuned_config
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Space
 
@@ -31,11 +17,43 @@ __all__ = [
     "ENCODERS_FILE",
     "HUB_KINDS",
     "PRESETS",
+    "foreign_factories",
     "load_encoders",
+    "local_paths",
     "read_encoder_specs",
     "recorded_source",
     "spaces_by_name",
+    "with_parents",
 ]
+
+
+_PATHS = ("model", "checkpoint", "folder")
+_DEEPEST = 8
+
+
+def with_parents(spec: EncoderSpec) -> Iterator[EncoderSpec]:
+    """Return an encoder, the one that it was fine-tuned from, and so on.
+
+    Raises EncoderError for a folder that cannot be read, or that is fine-tuned from itself.
+    """
+    for _ in range(_DEEPEST):
+        yield spec
+        if spec.factory != TUNED:
+            return
+        spec = read_tuned_config(Path(str(spec.settings.get("folder")))).parent_spec
+    raise EncoderError(f"{spec.settings.get('folder')} was fine-tuned more than {_DEEPEST} times over. Train anew.")
+
+
+def foreign_factories(specs: Iterable[EncoderSpec]) -> list[str]:
+    """Return the factories that are no encoders of this package, parents included. Raises as `with_parents`."""
+    return [one.factory for spec in specs for one in with_parents(spec) if one.factory not in OWN_FACTORIES]
+
+
+def local_paths(specs: Iterable[EncoderSpec]) -> list[Path]:
+    """Return the files and folders on this machine that encoders are read from, as written. As `with_parents`."""
+    named = [one.settings.get(key) for spec in specs for one in with_parents(spec) for key in _PATHS]
+    return [path for value in named if isinstance(value, str) and (path := Path(value).expanduser()).exists()]
+
 
 ENCODERS_FILE: Final = "encoders.toml"
 """What a folder of encoders is described by."""

@@ -1,18 +1,23 @@
-"""What an encoder is. Everything that turns content into vectors follows this one small protocol."""
+"""The encoder protocol: contents of a modality in, unit vectors of named spaces out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
+from mmrec.decoding.limits import Limits
 from mmrec.types import Content, Modality, Space
+
+__all__ = ["Encoder", "Sample", "Vectors", "fingerprint", "limits_for"]
+
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoder", "Sample", "Vectors"]
 
 Vectors: TypeAlias = dict[str, Float32[np.ndarray, "n dim"]]
 """Name of a space -> unit vectors, one row a sample."""
@@ -64,3 +69,14 @@ class Encoder(Protocol):
     def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
         """Encode a batch. Returns one float32 unit vector per sample for each space of the modality."""
         ...
+
+
+def fingerprint(**parts: object) -> str:
+    """Return the hex SHA-256 over named parts: numbers, strings, and sequences and mappings of them, in any order."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def limits_for(encoders: Iterable[Encoder], limits: Limits) -> Limits:
+    """Return the limits with the size of pictures that these encoders want; those that do not say take the default."""
+    wanted = [getattr(one, "picture_side", limits.picture_side) for one in encoders if Modality.IMAGE in one.spaces]
+    return replace(limits, picture_side=max(wanted, default=limits.picture_side))

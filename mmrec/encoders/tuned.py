@@ -20,15 +20,13 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.factories import build_encoder
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.head import Head, HeadConfig, load_head, read_head_config
 from mmrec.encoders.hub.loading import once
 from mmrec.encoders.hub.source import file_digest
-from mmrec.encoders.protocol import Encoder, Sample, Vectors
+from mmrec.encoders.protocol import Encoder, Sample, Vectors, fingerprint
 from mmrec.encoders.queries import prepare_query, query_spaces
-from mmrec.encoders.tuned_config import TunedConfig, TunedHead, read_tuned_config
+from mmrec.encoders.tuned_config import Derivation, TunedConfig, TunedHead, read_tuned_config
 from mmrec.encoders.vectors import CPU, arrays, load_changed
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space

@@ -1,18 +1,31 @@
-"""What the folder of a fine-tuned encoder says: whose child it is, and what was learned."""
+"""Configuration of fine-tuned encoders, and which of their vectors derive from stored ones."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
+import numpy as np
+from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mmrec.encoders.factories import EncoderSpec, placed_settings
+from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError
-from mmrec.storage.files import write_atomically
-from mmrec.types import Modality
+from mmrec.files import write_atomically
+from mmrec.types import Modality, Space
 
-__all__ = ["ParentConfig", "TunedConfig", "TunedHead", "read_tuned_config", "write_tuned_config"]
+__all__ = [
+    "Derivation",
+    "ParentConfig",
+    "TunedConfig",
+    "TunedHead",
+    "derivations_of",
+    "read_tuned_config",
+    "write_tuned_config",
+]
+
 
 _FILE: Final = "config.json"
 _NAME: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
@@ -113,3 +126,30 @@ def read_tuned_config(folder: Path) -> TunedConfig:
 def write_tuned_config(config: TunedConfig, folder: Path) -> None:
     """Write the description of a folder."""
     write_atomically(folder / _FILE, json.dumps(config.model_dump(mode="json"), indent=2).encode() + b"\n")
+
+
+Rows: TypeAlias = Mapping[str, Float32[np.ndarray, "n _"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """How vectors of one space are computed from those of others.
+
+    Attributes:
+        modality: Of the contents.
+        space: Where the vectors lie.
+        inputs: The spaces they are computed from, by the names under which `compute` takes them.
+        compute: Vectors of the inputs, row by row of one content -> unit vectors of the space.
+
+    """
+
+    modality: Modality
+    space: Space
+    inputs: Mapping[str, Space]
+    compute: Callable[[Rows], Float32[np.ndarray, "n dim"]]
+
+
+def derivations_of(encoder: Encoder) -> tuple[Derivation, ...]:
+    """Return what can be computed from stored vectors; nothing for most encoders."""
+    found: tuple[Derivation, ...] = getattr(encoder, "derivations", ())
+    return found

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mmrec.encoders.protocol import Vectors
 from mmrec.errors import EncoderError
-from mmrec.storage.files import write_atomically
+from mmrec.files import write_atomically
 
 __all__ = ["CPU", "arrays", "changed_tensors", "load_changed", "save_changed", "unit_rows"]
 

@@ -4,14 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmrec.evaluation.candidates import Candidates
-    from mmrec.evaluation.evaluating import evaluate, fit
-    from mmrec.evaluation.evaluation import Evaluation, Protocol
-    from mmrec.evaluation.questions import Questions
+    from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
+    from mmrec.evaluation.questions import Candidates, Questions
     from mmrec.evaluation.ranking import Ranked, rank
     from mmrec.evaluation.report import EvaluationPage, render
-    from mmrec.evaluation.scorer import Learner, Scorer
-    from mmrec.evaluation.user_model import UserModelScorer
+    from mmrec.evaluation.scorer import Learner, Scorer, UserModelScorer
 
 __all__ = [
     "Candidates",

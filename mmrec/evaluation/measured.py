@@ -10,11 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from mmrec.evaluation import lists as of_lists
+from mmrec.evaluation import diversity_curve as of_lists
 from mmrec.evaluation.bootstrap import Interval, interval
-from mmrec.evaluation.candidates import Candidates
 from mmrec.evaluation.metrics import accuracy, mean_rank
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.ranking import Ranked
 from mmrec.evaluation.scorer import Scorer
 

@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 
 __all__ = ["Ranked", "best", "rank", "rank_counts"]

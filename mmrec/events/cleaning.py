@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mmrec.errors import UsageError
-from mmrec.events.event_arrays import EventArrays
+from mmrec.events.event import EventArrays
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from indexers.atomic import atomic_file
 from mmrec.errors import UsageError
 from mmrec.events.event import SCHEMA
-from mmrec.events.event_files import EventSource
+from mmrec.events.files import EventSource
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.prepare import Prepared, prepare
-from mmrec.events.raw import Refusal
+from mmrec.events.text_files import Refusal
 from mmrec.events.times import TimeRule
-from mmrec.output import check_output
+from mmrec.files import check_output
 
 __all__ = ["EXPORT_SCHEMA", "ImportTally", "export_events", "formula_cells", "import_events", "lacking"]
 

@@ -1,5 +1,6 @@
-"""The event log: append, read and forget, one transaction a write."""
+"""The event log: append, read and forget, one transaction a write; ratings kept beside it."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,15 @@ from jaxtyping import Bool
 from sqlalchemy import Connection, Engine, Executable, Select, delete, func, insert, select, text
 
 from mmrec.errors import UsageError
-from mmrec.events.database.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
-from mmrec.events.database.open import insert_anywhere, open_database, wrap_db_errors, writing
-from mmrec.events.database.tables import EVENTS, FORGOTTEN, REFUSED
+from mmrec.events.database import EVENTS, FORGOTTEN, REFUSED, insert_anywhere, open_database, wrap_db_errors, writing
+from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
 from mmrec.events.event import SCHEMA, Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.prepare import Prepared, prepare_events
-from mmrec.events.raw import Refusal
+from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
+from mmrec.events.text_files import Refusal
 
-__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "LogWriter", "Stored", "open_log"]
+__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "LogRatings", "LogWriter", "Stored", "open_log"]
 
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
@@ -235,7 +236,7 @@ class EventLog:
         return int(gone)
 
     def query(self, asked: Select[Any]) -> Iterator[Any]:
-        """Read rows of a question to the tables of `mmrec.events.database.tables`, a bounded number in memory."""
+        """Read rows of a question to the tables of `mmrec.events.database`, a bounded number in memory."""
         with wrap_db_errors(self._engine), self._engine.connect().execution_options(stream_results=True) as connection:
             for rows in connection.execute(asked).partitions(_ROWS_PER_BATCH):
                 yield from rows
@@ -256,3 +257,50 @@ class EventLog:
                     [pa.array(values, field.type) for values, field in zip(columns, LOG_SCHEMA, strict=True)],
                     schema=LOG_SCHEMA,
                 )
+
+
+class LogRatings:
+    """Sums of all ratings by kind and item. Holds no person; safe to use from several threads.
+
+    When someone is forgotten, in whatever process, all is summed up again without them.
+    """
+
+    def __init__(self, kinds: Kinds, patience: float = 1.0) -> None:
+        """Take the kinds that are ratings, and for how many seconds sums are good enough."""
+        self._kinds = kinds
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._read_at = -float("inf")
+        self._totals: dict[str, RatingTotals] = {}
+        self._upto = self._forgettings = 0
+        self._now: Ratings = {}
+
+    def read(self, log: EventLog) -> Ratings:
+        """Sum up what has arrived since the last call, and return how ratings are read now."""
+        with self._lock:
+            if time.monotonic() - self._read_at < self._patience:
+                return self._now
+            forgettings, newest = log.forgettings(), log.newest()
+            if forgettings != self._forgettings:
+                self._totals, self._upto, self._forgettings = {}, 0, forgettings
+            if newest != self._upto:
+                self._add(log, newest)
+                of = self._kinds.ratings
+                self._now = {name: RatingScale.of(totals, of[name]) for name, totals in self._totals.items()}
+            self._read_at = time.monotonic()
+            return self._now
+
+    def _add(self, log: EventLog, newest: int) -> None:
+        value = EVENTS.c.value
+        asked = (
+            select(
+                EVENTS.c.kind, EVENTS.c.item, func.count(), func.sum(value), func.sum(value * value),
+                func.min(value), func.max(value),
+            )
+            .where(EVENTS.c.seq > self._upto, EVENTS.c.seq <= newest)
+            .where(EVENTS.c.kind.in_(tuple(self._kinds.ratings)), value.is_not(None))
+            .group_by(EVENTS.c.kind, EVENTS.c.item)
+        )  # fmt: skip
+        for kind, item, count, total, squares, low, high in log.query(asked):
+            self._totals.setdefault(kind, RatingTotals()).add(item, count, total, squares, (low, high))
+        self._upto = newest

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from mmrec.events.database.tables import EVENTS
+from mmrec.events.database import EVENTS
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int64
 from mmrec.errors import UsageError
 from mmrec.events.event import SCHEMA, Event, EventColumns
 from mmrec.events.kinds import Kinds
-from mmrec.events.raw import Column, RawEvents, Refusal
+from mmrec.events.text_files import Column, RawEvents, Refusal
 from mmrec.events.times import TimeRule
 from mmrec.sources.assemble import BadValueError, id_of
 

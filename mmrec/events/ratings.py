@@ -25,7 +25,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from mmrec.events.event_arrays import EventArrays
+from mmrec.events.event import EventArrays
 from mmrec.events.kinds import Kinds
 
 __all__ = [

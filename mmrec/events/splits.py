@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 
 from mmrec.errors import UsageError
 from mmrec.events.cleaning import Cleaning, CleaningReport, clean
-from mmrec.events.event_arrays import EventArrays
+from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.ratings import read_ratings
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from mmrec.events.database.tables import EVENTS, REFUSED
-from mmrec.events.event_arrays import load_events
+from mmrec.events.database import EVENTS, REFUSED
+from mmrec.events.event import load_events
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.events.raw import Column
+from mmrec.events.text_files import Column
 
 __all__ = ["BadTimeError", "TimeRule"]
 

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 from mmrec.errors import UsageError
 from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
+from mmrec.files import is_irregular, sync_directory, sync_tree
 from mmrec.generation.generation import FUSION
-from mmrec.output import is_irregular
-from mmrec.storage.files import sync_directory, sync_tree
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import RESERVED

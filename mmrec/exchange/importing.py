@@ -10,28 +10,35 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.embedding.encoding import VectorWriter
 from mmrec.exchange.vector_files import VectorColumns, VectorFile, VectorRow, open_vectors
 from mmrec.exchange.vectors_of import Declaration, decide, known_blocks
+from mmrec.files import write_atomically
 from mmrec.fusion.blocks import Block
 from mmrec.generation.build import build_generation, follows
+from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
-from mmrec.generation.recipe import Recipe, check_choice, chosen_before
+from mmrec.sources.rows import SeenIds
 from mmrec.sources.scalars import to_value
-from mmrec.sources.seen import SeenIds
-from mmrec.storage.declared import VECTOR_FIELD, Declared, declare, declared, is_imported
-from mmrec.storage.files import write_atomically
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex, as_words
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock, job_lock
 from mmrec.storage.quarantine import Quarantined, StagedQuarantine, replace_column
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items, common_type
-from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
-from mmrec.storage.vectors import VectorTable
+from mmrec.storage.stored_item import (
+    VECTOR_FIELD,
+    Declared,
+    StoredField,
+    StoredItem,
+    declare,
+    declared,
+    is_imported,
+    item_schema,
+)
+from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
 from mmrec.types import Modality, Space, Value
 
 __all__ = ["NO_ENCODERS", "Import", "ImportTally", "VectorImport", "import_vectors"]

@@ -9,17 +9,15 @@ from jaxtyping import Bool, Int64
 
 from mmrec.errors import SpaceMismatchError, StoreError, UsageError
 from mmrec.exchange.vector_files import VectorFile
+from mmrec.files import file_sha256
 from mmrec.fusion.blocks import Block
-from mmrec.fusion.files import load_fusion
-from mmrec.fusion.fusion import Fusion
+from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, MODALITIES, ROWS, VECTORS
-from mmrec.storage.declared import Declared, check, declared, fingerprint_of
-from mmrec.storage.files import file_sha256
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.stored_item import as_fields
+from mmrec.storage.stored_item import Declared, as_fields, check, declared, fingerprint_of
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 

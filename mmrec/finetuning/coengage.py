@@ -28,11 +28,9 @@ from torch import Tensor
 from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
-from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.held_out import hold_out
+from mmrec.finetuning.corpus import Corpus, hold_out
 from mmrec.finetuning.losses import PairLoss
-from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors
-from mmrec.finetuning.pooling import draw
+from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors, draw
 from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
 __all__ = ["CoEngage", "CoEngagedPairs", "co_engaged", "co_occurrence", "pairs_of", "ppmi_vectors"]

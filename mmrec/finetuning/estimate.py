@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.embedding import Part
+from mmrec.finetuning.loop import Part
 from mmrec.finetuning.objective import Step
 from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.questions import Kind
@@ -23,7 +23,7 @@ from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.storage.layout import Layout
-from mmrec.training.processes import FEW, seconds_for
+from mmrec.training.checkpoint import FEW, seconds_for
 from mmrec.types import Modality
 
 __all__ = ["Estimate", "Memory", "PeakMemory", "TowerSize", "estimate"]

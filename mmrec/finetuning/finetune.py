@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmrec.files import write_atomically
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.model_card import Measure, ModelCard
 from mmrec.finetuning.preparing import Access, Prepared, prepare
@@ -26,7 +27,6 @@ from mmrec.finetuning.questions import SENTENCES, Kind, centred
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
-from mmrec.storage.files import write_atomically
 from mmrec.storage.layout import Layout
 from mmrec.training.trainer import Board, Epoch, draw_curves
 

@@ -26,8 +26,7 @@ from torch.nn.functional import normalize
 
 from mmrec.encoders.head import Head, HeadConfig
 from mmrec.errors import UsageError
-from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.held_out import groups_of
+from mmrec.finetuning.corpus import Corpus, groups_of
 from mmrec.finetuning.samples import Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import VectorTower

@@ -12,8 +12,7 @@ from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource, VectorTower
-from mmrec.sources.media import content_hash
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import as_fields

@@ -8,8 +8,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import mmrec.evaluation.report
-from mmrec.evaluation import charts
-from mmrec.evaluation.report import figure, signed
+from mmrec.evaluation.report import dots, figure, signed, trend
 from mmrec.finetuning.finetune import FinetuneReport
 from mmrec.finetuning.verdict import Line
 
@@ -41,14 +40,14 @@ def render_page(report: FinetuneReport, title: str, facts: Mapping[str, str]) ->
         title=title,
         facts={**{name: f"{count:,}" for name, count in report.counts.items()}, **facts},
         difference=_svg(
-            charts.dots(
+            dots(
                 {line.asked: line.difference for line in judged},
                 {line.asked: number for number, line in enumerate(judged)},
                 f"{report.verdict.metric.upper()}, difference",
                 zero=True,
             )
         ),
-        curves=_svg(charts.trend(_curves(report), "epoch", f"loss and {_validation(report)}")) if report.curve else "",
+        curves=_svg(trend(_curves(report), "epoch", f"loss and {_validation(report)}")) if report.curve else "",
         is_whole=_is_whole,
     )
 

@@ -17,23 +17,19 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Int64
 
-from mmrec.encoders.pictures import limits_for
-from mmrec.encoders.protocol import Sample
+from mmrec.encoders.protocol import Sample, limits_for
 from mmrec.errors import UsageError
 from mmrec.events.cleaning import Cleaning, clean
-from mmrec.events.event_arrays import load_events
+from mmrec.events.event import load_events
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.log import EventLog
 from mmrec.events.ratings import read_ratings
-from mmrec.finetuning.align import Align
+from mmrec.finetuning.align import Align, Label
 from mmrec.finetuning.coengage import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder, Parts
+from mmrec.finetuning.corpus import Corpus, HeldOut, hold_out
 from mmrec.finetuning.head_fitting import fit_towers
-from mmrec.finetuning.held_out import HeldOut, hold_out
-from mmrec.finetuning.label import Label
-from mmrec.finetuning.loop import Loop
+from mmrec.finetuning.loop import Embedder, Loop, Parts
 from mmrec.finetuning.material import Material, comparable, gather, stored_spaces
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.questions import FinetuneTask, Kind, Questions, across, centred, of_items
@@ -43,7 +39,7 @@ from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.training.processes import make_accelerator
+from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
 
 __all__ = ["Access", "Prepared", "prepare", "task_of"]

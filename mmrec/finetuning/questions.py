@@ -14,9 +14,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from mmrec.evaluation.metrics import accuracy, mean_rank
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.objective import ContentVectors, FinetuneObjective
-from mmrec.finetuning.pooling import item_vectors
-from mmrec.fusion.projection import centre, shrunken_mean
+from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, item_vectors
+from mmrec.fusion.blocks import centre, shrunken_mean
 from mmrec.types import Modality
 
 __all__ = [

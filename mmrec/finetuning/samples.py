@@ -17,8 +17,7 @@ from mmrec.embedding.prefetch import prefetch_ordered
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.finetuning.towers import ContentTower
-from mmrec.sources.media import content_hash
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.types import Modality
 
 __all__ = ["MediaSamples", "Samples", "VectorSamples"]

@@ -17,8 +17,8 @@ from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.hub.audio_text import HubAudioText
 from mmrec.encoders.hub.image import HubImage
 from mmrec.encoders.hub.image_text import HubImageText
+from mmrec.encoders.hub.loading import quiet
 from mmrec.encoders.hub.multimodal import HubMultimodal
-from mmrec.encoders.hub.networks import quiet
 from mmrec.encoders.hub.open_clip import OpenClip
 from mmrec.encoders.hub.source import describing_files
 from mmrec.encoders.hub.speech import SpeechBundle
@@ -29,11 +29,10 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.encoders.vectors import changed_tensors, save_changed
 from mmrec.errors import UsageError
-from mmrec.finetuning.adapters import merged_state
+from mmrec.files import sync_directory, sync_tree, write_atomically
 from mmrec.finetuning.model_card import ModelCard, write_card
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.tower_building import Tower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
-from mmrec.storage.files import sync_directory, sync_tree, write_atomically
 from mmrec.types import Modality, Space
 
 __all__ = ["has_own_format", "save_encoders", "save_own"]

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from mmrec.evaluation.bootstrap import Interval, compare, interval
+from mmrec.files import write_atomically
 from mmrec.finetuning.questions import METRICS, RetrievalRanks, pooled
-from mmrec.storage.files import write_atomically
 
 __all__ = ["Line", "Verdict", "judge", "read_verdict", "write_verdict"]
 

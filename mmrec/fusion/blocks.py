@@ -1,15 +1,18 @@
-"""The parts of a fused vector: one block per space and modality."""
+"""Blocks of a fused vector, one for each space: centring and rotation (PCA truncation, never whitened)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float32
 
 from mmrec.errors import UsageError
 from mmrec.types import Modality, Space
+from mmrec.unit import unit
 
-__all__ = ["Block", "block_weights"]
+__all__ = ["Block", "Rotation", "allot", "block_weights", "centre", "fit_rotation", "settled", "shrunken_mean"]
+
 
 STAND_IN_SHARE = 0.1
 """Share of a modality's weight that goes to its stand-in space, where it has one.
@@ -58,3 +61,119 @@ def _share(block: Block, blocks: Sequence[Block]) -> float:
     if not stand_ins or not own:
         return 1 / len(peers)
     return STAND_IN_SHARE / len(stand_ins) if block in stand_ins else (1 - STAND_IN_SHARE) / len(own)
+
+
+NO_ENERGY = 1e-7
+"""Below this share an eigenvalue of float32 vectors is rounding."""
+
+PRIOR = 1e-6
+"""Share of the faint prior: above what float16 leaves of noise along a direction, below what tells contents apart."""
+
+STEADY = 0.5
+"""Least cosine between a frame and the kept directions, as a multiple of what is usual for random ones."""
+
+MOST_FRAMES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotation:
+    """Orthonormal directions of a block.
+
+    Attributes:
+        directions: One a column; most variance first until `settled`.
+        energy: Share of the block's squared length along each principal direction, most first; all directions of the
+            space sum to one.
+
+    """
+
+    directions: Float32[np.ndarray, "dim kept"]
+    energy: Float32[np.ndarray, " kept"]
+
+    def truncated(self, kept: int) -> "Rotation":
+        """Keep the first directions only."""
+        return Rotation(np.ascontiguousarray(self.directions[:, :kept]), self.energy[:kept])
+
+
+def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
+    """Principal directions of centred unit vectors, at most `most`.
+
+    A faint prior decides where the vectors do not: of fewer vectors than directions wanted, and among directions that
+    hold next to nothing. What is added to the catalog later may lie along them.
+    """
+    from scipy.linalg import eigh  # noqa: PLC0415 - only fitting needs it, and every query opens a fusion
+
+    dim = centred.shape[1]
+    kept = min(most, dim)
+    wide = centred.astype(np.float64)
+    spread = wide.T @ wide
+    total = max(float(np.trace(spread)), np.finfo(np.float64).tiny)
+    frame = _frame(dim)
+    prior = (frame * np.geomspace(1, 0.01, dim)) @ frame.T
+    _, directions = eigh(spread / total + PRIOR * prior, subset_by_index=(dim - kept, dim - 1))
+    directions = directions[:, ::-1]
+    energy = np.einsum("dk,dk->k", directions, spread @ directions) / total
+    energy[energy < NO_ENERGY] = 0
+    return Rotation(directions.astype(np.float32), energy.astype(np.float32))
+
+
+def settled(rotation: Rotation) -> Rotation:
+    """Other axes for the same kept directions: those nearest to a frame that is the same for every catalog.
+
+    Principal directions of like energy turn into each other, or change sign, with the last digit of a vector; what
+    they span together does not. So two stores with the same contents get the same item vectors, whatever the batches
+    their contents were encoded in. Energy comes to lie evenly over the axes, which suits quantisers.
+    """
+    directions = rotation.directions.astype(np.float64)
+    dim, kept = directions.shape
+    enough = STEADY / np.sqrt(kept * dim)
+    best: tuple[float, np.ndarray] = (-1.0, directions)
+    for draw in range(MOST_FRAMES):
+        columns = np.random.default_rng(draw).permutation(dim)[:kept] if draw else np.arange(kept)
+        left, lengths, right = np.linalg.svd(directions.T @ _frame(dim)[:, columns])
+        if lengths[-1] > best[0]:
+            best = (float(lengths[-1]), directions @ left @ right)
+        # A frame nearly at right angles to a kept direction would magnify what it is to hide.
+        if lengths[-1] >= enough:
+            break
+    return Rotation(best[1].astype(np.float32), rotation.energy)
+
+
+def allot(energies: Sequence[Float32[np.ndarray, " _"]], room: Float32[np.ndarray, " blocks"], dim: int) -> list[int]:
+    """Number of dimensions for each block, `dim` in all at most, so that the least energy times `room` is lost.
+
+    Every block gets at least one. Directions without energy come last, shared out evenly. The blocks' weights have no
+    say: a block that counts little beside the others must still be whole when it is asked alone.
+    """
+    wanted = [
+        (float(factor * value), -place, block)
+        for block, (energy, factor) in enumerate(zip(energies, room, strict=True))
+        for place, value in enumerate(energy)
+    ]
+    first = [entry for entry in wanted if entry[1] == 0]
+    rest = sorted((entry for entry in wanted if entry[1] != 0), reverse=True)
+    counts = [0] * len(energies)
+    for _, _, block in (first + rest)[:dim]:
+        counts[block] += 1
+    return counts
+
+
+@cache
+def _frame(dim: int) -> np.ndarray:
+    """Orthonormal directions drawn at random, once for all."""
+    drawn, upper = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    return drawn * np.sign(np.diag(upper))
+
+
+PRIOR_COUNT = 10
+"""Contents' worth of belief that the mean is zero, so that a catalog of a few items is not centred into nothing."""
+
+
+def shrunken_mean(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, " dim"]:
+    """Mean of unit vectors, shrunk towards zero as if `PRIOR_COUNT` zero vectors had been seen too."""
+    total = vectors.sum(axis=0, dtype=np.float64)
+    return (total / (len(vectors) + PRIOR_COUNT)).astype(np.float32)
+
+
+def centre(vectors: Float32[np.ndarray, "n dim"], mean: Float32[np.ndarray, " dim"]) -> Float32[np.ndarray, "n dim"]:
+    """Subtract the mean and make unit vectors."""
+    return unit(vectors - mean)

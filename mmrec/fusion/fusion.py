@@ -1,31 +1,24 @@
-"""Vectors by space -> one item vector, and queries that meet it.
+"""Fusion: vectors of several spaces and modalities to one item vector, and queries to match; its file."""
 
-Item: each block is the weighted, centred, rotated mean of the item's contents there, made a unit vector and scaled by
-the root of the block's weight; a block the item has nothing for is zero, which is the centre. The whole is not
-normalised: an item with one modality must not gain from having nothing else to divide by.
-
-Query: fills the blocks it can be compared with, scaled the same way, so that the inner product with an item is the sum
-over the filled blocks of weight times cosine.
-
-Weights are those asked for, times the confidence that the catalog's own items give to a modality beside texts
-(`mmrec.fusion.agreement`); 1 where nothing was measured, as where a person chose the weights.
-"""
-
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from mmrec.errors import SpaceMismatchError
+from mmrec.errors import SpaceMismatchError, StoreError
 from mmrec.fusion.agreement import Agreement, confidences
-from mmrec.fusion.blocks import Block
-from mmrec.fusion.projection import Rotation, allot, centre, fit_rotation, settled, shrunken_mean
+from mmrec.fusion.blocks import Block, Rotation, allot, centre, fit_rotation, settled, shrunken_mean
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
-__all__ = ["Fusion", "fit"]
+__all__ = ["Fusion", "dump_fusion", "fit", "load_fusion"]
+
 
 ACROSS = (0.5, 0.25)
 """What a match between two kinds of content counts beside a match of like with like.
@@ -241,3 +234,43 @@ def _no_meeting(
         f"a query by {modality} (spaces: {ours}) cannot be compared with these items (blocks: {there}). "
         "Query with a modality the items have, or index them with an encoder whose space takes both."
     )
+
+
+def dump_fusion(fusion: Fusion) -> bytes:
+    """Serialise a fusion."""
+    tensors = {"weights": fusion.weights}
+    for block, mean, rotation in zip(fusion.blocks, fusion.means, fusion.rotations, strict=True):
+        tensors[f"{block.name}/mean"] = mean
+        tensors[f"{block.name}/directions"] = np.ascontiguousarray(rotation.directions)
+        tensors[f"{block.name}/energy"] = np.ascontiguousarray(rotation.energy)
+    described = [
+        {"space": asdict(block.space), "modality": str(block.modality), "fitted_on": count}
+        for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)
+    ]
+    about = {"blocks": json.dumps(described)}
+    if fusion.agreements:
+        about["agreements"] = json.dumps([asdict(one) for one in fusion.agreements])
+    return save(tensors, metadata=about)
+
+
+def load_fusion(path: Path) -> Fusion:
+    """Read what `dump_fusion` wrote. Raises StoreError where the file is missing or malformed."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            described = json.loads(about["blocks"])
+            blocks = tuple(Block(Space(**entry["space"]), Modality(entry["modality"])) for entry in described)
+            return Fusion(
+                blocks=blocks,
+                weights=file.get_tensor("weights"),
+                means=tuple(file.get_tensor(f"{block.name}/mean") for block in blocks),
+                rotations=tuple(
+                    Rotation(file.get_tensor(f"{block.name}/directions"), file.get_tensor(f"{block.name}/energy"))
+                    for block in blocks
+                ),
+                fitted_on=tuple(int(entry["fitted_on"]) for entry in described),
+                agreements=tuple(Agreement(**entry) for entry in json.loads(about.get("agreements", "[]"))),
+            )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        msg = f"{path} is not a readable fusion file ({error}); roll back with `mmrec rollback` or index again"
+        raise StoreError(msg) from error

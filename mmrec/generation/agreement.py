@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mmrec.fusion.agreement import Agreement, advice, neighbours_agree, texts_find
-from mmrec.fusion.blocks import Block
+from mmrec.fusion.blocks import Block, centre
 from mmrec.fusion.fusion import Fusion
-from mmrec.fusion.projection import centre
 from mmrec.storage.generations import Manifest
 from mmrec.types import Modality
 from mmrec.unit import unit

@@ -9,29 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int64
 
-from indexers.protocol import Index
+from indexers.protocol import BadVectorsError, Index, IndexersError
 from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec
-from indexers.types import BadVectorsError, IndexersError
 from mmrec.errors import StoreError, UsageError
+from mmrec.files import file_sha256, reserve, write_atomically
 from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
-from mmrec.fusion.files import dump_fusion
-from mmrec.fusion.fusion import Fusion
+from mmrec.fusion.fusion import Fusion, dump_fusion
 from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
-from mmrec.generation.fuse import fit_fusion, fuse_batch, open_tables
+from mmrec.generation.fuse import Recipe, fit_fusion, fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
-from mmrec.generation.recipe import Recipe
 from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault, write_taste
-from mmrec.storage.files import file_sha256, reserve, write_atomically
 from mmrec.storage.generations import Manifest, publish
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import commit_lock
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.tables import LEDGER, ledger, writing
-from mmrec.storage.vectors import VectorTable
+from mmrec.storage.vectors import KeyIndex, VectorTable
 from mmrec.types import Modality
 
 __all__ = ["build_generation", "follows", "keeps_fusion", "stale_rows"]

@@ -11,8 +11,7 @@ from jaxtyping import Float16, Float32, Int64, UInt8
 from indexers.protocol import Index
 from indexers.recipes import load
 from mmrec.errors import DamagedError, StoreError, UnreadableError
-from mmrec.fusion.files import load_fusion
-from mmrec.fusion.fusion import Fusion
+from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.storage.damage import check_files, reading
 from mmrec.storage.generations import Manifest, manifest
 from mmrec.storage.items import ItemTable

@@ -11,8 +11,8 @@ from indexers.protocol import Index
 from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec, load
 from mmrec.errors import DamagedError, StoreError
+from mmrec.files import reserve
 from mmrec.storage.damage import check_files, reading
-from mmrec.storage.files import reserve
 from mmrec.storage.generations import Manifest
 
 __all__ = ["TASTE_INDEX", "UserTowerIndex", "open_taste", "pairing_fault", "write_taste"]

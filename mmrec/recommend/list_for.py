@@ -7,19 +7,17 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from indexers.ranking import NO_ROW
+from indexers.vectors import NO_ROW
 from mmrec.events.ratings import FAIR
 from mmrec.fusion.fusion import Fusion
-from mmrec.hits import hit_of, title_of
 from mmrec.query import Hit
-from mmrec.ranking.blend import blend
-from mmrec.ranking.diversify import diversify, losses
+from mmrec.ranking.diversify import blend, diversify, losses
 from mmrec.ranking.fading import Fading, mixed
 from mmrec.recommend.answer import Because, CandidateSource, ListOptions, Recommended
 from mmrec.recommend.person import Person
 from mmrec.recommend.popular_list import PopularList
 from mmrec.recommend.taste_space import TasteSpace
-from mmrec.snapshot import Snapshot
+from mmrec.snapshot import Snapshot, hit_of, title_of
 from mmrec.unit import unit
 from mmrec.users.interests import turned_down
 from mmrec.users.model import Interests

@@ -13,12 +13,11 @@ from jaxtyping import Int64
 from mmrec.event_log import Noter, has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
-from mmrec.events.log import Appended, EventLog
-from mmrec.events.log_ratings import LogRatings
+from mmrec.events.log import Appended, EventLog, LogRatings
 from mmrec.events.popularity import Popular, RecentPopularity
 from mmrec.events.ratings import Ratings, strengths_of_person
 from mmrec.ranking.fading import Fading
-from mmrec.recommend.fading import Fadings
+from mmrec.recommend.popular_list import Fadings
 from mmrec.recommend.taste_space import TasteSpace
 from mmrec.snapshot import Snapshot
 from mmrec.storage.containment import refuse_linked

@@ -7,8 +7,7 @@ if TYPE_CHECKING:
     from mmrec.decoding.limits import Limits
     from mmrec.sources.columns import ColumnSpec
     from mmrec.sources.guess import guess_columns
-    from mmrec.sources.media import content_hash, decode
-    from mmrec.sources.media_access import MediaAccess
+    from mmrec.sources.media_access import MediaAccess, content_hash, decode
     from mmrec.sources.source import CatalogSource, open_source
 
 __all__ = [

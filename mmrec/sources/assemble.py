@@ -7,8 +7,7 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.sources.column_types import named_type
-from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.columns import ColumnSpec, named_type
 from mmrec.sources.locations import table_uri
 from mmrec.sources.places import Place
 from mmrec.sources.rows import Blob, Row, Unreadable

@@ -11,12 +11,11 @@ from typing import Final
 import pyarrow as pa
 
 from mmrec.errors import UsageError
-from mmrec.sources.column_types import ColumnTypes
+from mmrec.sources.columns import ColumnTypes
 from mmrec.sources.places import Place
-from mmrec.sources.rows import Row, Unreadable
+from mmrec.sources.rows import Row, Unreadable, modality_of_name
 from mmrec.sources.scalars import type_of_value
 from mmrec.sources.storage import first_line
-from mmrec.sources.suffixes import modality_of_name
 from mmrec.sources.text_tables import parse_object
 from mmrec.types import Modality, Reject
 

@@ -14,9 +14,8 @@ from mmrec.sources.assemble import BadValueError, id_of
 from mmrec.sources.columns import ColumnSpec, listed_columns
 from mmrec.sources.folder_rows import FolderReader
 from mmrec.sources.hub_rows import ROW, HubReader
-from mmrec.sources.rows import Reader, Row
+from mmrec.sources.rows import Reader, Row, modality_of_bytes, modality_of_name
 from mmrec.sources.source import open_reader
-from mmrec.sources.suffixes import modality_of_bytes, modality_of_name
 from mmrec.sources.tar_rows import KEY, TarReader
 from mmrec.types import Modality
 

@@ -1,6 +1,7 @@
-"""Read media bytes from local files, object stores, tables, archives and web addresses."""
+"""Read media bytes from local files, object stores, tables, archives and web addresses; hashes of contents."""
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError, UnreachableError, UsageError
 from mmrec.sources.locations import is_in_table, read_from_table, stat_in_table
@@ -18,10 +20,13 @@ from mmrec.types import Field
 
 __all__ = [
     "OBJECT_STORES",
+    "Limits",
     "MediaAccess",
     "check_is_table",
     "check_scheme",
     "confined",
+    "content_hash",
+    "decode",
     "is_outside",
     "read_file",
     "read_object",
@@ -321,3 +326,8 @@ def _taken_apart(uri: str) -> tuple[str, str]:
     if host not in {"", "localhost"} or not slash:
         raise MediaError("The file address names another machine; give file:///path.")
     return "", unquote(f"/{path}", errors="surrogateescape")
+
+
+def content_hash(data: bytes) -> bytes:
+    """Return the 16-byte BLAKE2b digest of one field's raw bytes."""
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -11,16 +11,13 @@ import pyarrow as pa
 from mmrec.errors import MmrecError, SourceError, UsageError
 from mmrec.sources.arrow_files import open_dataset, open_parquet
 from mmrec.sources.assemble import assemble
-from mmrec.sources.column_types import TextByFew, TypesFound
-from mmrec.sources.columns import ColumnSpec, check_columns
+from mmrec.sources.columns import ColumnSpec, TextByFew, TypesFound, check_columns
 from mmrec.sources.folder_rows import open_folder
 from mmrec.sources.hub_rows import HubReader, is_hub, open_hub
 from mmrec.sources.places import Place, is_pattern, matching, place
-from mmrec.sources.rows import Reader, Row
+from mmrec.sources.rows import Reader, Row, SeenIds, modality_of_name
 from mmrec.sources.scalars import schema_of
-from mmrec.sources.seen import SeenIds
 from mmrec.sources.storage import first_line, reaching
-from mmrec.sources.suffixes import modality_of_name
 from mmrec.sources.tar_members import SUFFIXES as TARS
 from mmrec.sources.tar_rows import open_tars
 from mmrec.sources.text_tables import open_csv, open_jsonl

@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from mmrec.decoding.limits import Limits
 from mmrec.errors import UsageError
-from mmrec.sources.column_types import ColumnTypes
+from mmrec.sources.columns import ColumnTypes
 from mmrec.sources.folder_rows import read_json, read_text
 from mmrec.sources.locations import member_uri
 from mmrec.sources.places import Place
-from mmrec.sources.rows import Blob, Row, Unreadable
+from mmrec.sources.rows import Blob, Row, Unreadable, modality_of_name
 from mmrec.sources.scalars import type_of_cell, type_of_value
-from mmrec.sources.suffixes import modality_of_name
 from mmrec.sources.tar_members import DamagedTarError, Member, is_seekable, members
 from mmrec.types import Modality, Reject
 

@@ -1,4 +1,4 @@
-"""Giving back the room of what no generation and no running job needs any more."""
+"""Garbage collection: remove old generations, unused vectors and leftovers; files set aside by a repair stay."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lance
 import numpy as np
@@ -17,15 +17,42 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.storage.containment import move, refuse_links, remove, sweep_temporaries
 from mmrec.storage.generations import Manifest, current, manifest, numbers
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex, words_of
-from mmrec.storage.layout import Layout
+from mmrec.storage.layout import SET_ASIDE, Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.storage.salvaged import disposable
 from mmrec.storage.scratch import dead_folders, living_since, sweep
 from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
+from mmrec.storage.vectors import KeyIndex, words_of
 from mmrec.types import Modality
 
-__all__ = ["Collected", "Policy", "collect"]
+__all__ = ["KEEP", "Collected", "Policy", "collect", "disposable", "kept_aside", "set_aside"]
+
+
+KEEP: Final = ".keep"
+"""Ending of what may hold more than could be saved of it: no one but its owner removes it."""
+
+
+def set_aside(layout: Layout, path: Path, *, keep: bool = False) -> Path:
+    """Move something damaged out of the way; ``mmrec gc`` removes it unless it is to be kept. Returns where it is."""
+    layout.damaged.mkdir(exist_ok=True)
+    aside = layout.damaged / f"{path.name}.{uuid.uuid4().hex}{KEEP if keep else ''}"
+    move(layout.root, path, aside)
+    return aside
+
+
+def disposable(layout: Layout) -> list[Path]:
+    """What was set aside and holds nothing that was not saved."""
+    return [path for path in _aside(layout) if not path.name.endswith(KEEP)]
+
+
+def kept_aside(layout: Layout) -> list[Path]:
+    """What was set aside and may hold more than was saved."""
+    return [path for path in _aside(layout) if path.name.endswith(KEEP)]
+
+
+def _aside(layout: Layout) -> list[Path]:
+    paths = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
+    return sorted(path for path in paths if SET_ASIDE.fullmatch(path.name))
+
 
 STARTING = timedelta(minutes=10)
 """A job opens its tables before its folder is there, and a query may run as long."""

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final, TypeAlias
 
 from mmrec.errors import DamagedError, MmrecError, StoreError, UnreadableError
-from mmrec.storage.files import file_sha256
+from mmrec.files import file_sha256
 
 __all__ = ["by_lance", "check_files", "damaged", "errno_of", "judged", "reading", "reason_of", "sha256_of"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mmrec.errors import StoreError, UnreadableError, UsageError
+from mmrec.files import sync_directory, sync_file, write_atomically
 from mmrec.storage.containment import is_plain_name, move
 from mmrec.storage.damage import judged
-from mmrec.storage.files import sync_directory, sync_file, write_atomically
 from mmrec.storage.layout import FORMAT_VERSION, Layout
 
 __all__ = ["TOWER", "Manifest", "current", "manifest", "numbers", "publish", "roll_back"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.errors import MissingStoreError, StoreError, UsageError
+from mmrec.files import write_atomically
 from mmrec.storage.containment import is_plain_name, refuse_links, sweep_temporaries
-from mmrec.storage.files import write_atomically
 from mmrec.storage.lock import commit_lock
 from mmrec.types import Space
 

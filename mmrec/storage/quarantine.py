@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64, UInt64
 from lance.dataset import ColumnOrdering
 
-from mmrec.sources.seen import SeenIds
-from mmrec.storage.keys import words_of
+from mmrec.sources.rows import SeenIds
 from mmrec.storage.tables import append, open_table, quoted, writing
+from mmrec.storage.vectors import words_of
 from mmrec.types import Value
 
 __all__ = [

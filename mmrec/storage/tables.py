@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from indexers.atomic import sync_directory, temporary_name
 from mmrec.errors import DamagedError, MmrecError, StoreError
+from mmrec.files import file_sha256, sync_tree
 from mmrec.storage.damage import by_lance, damaged, errno_of, judged, reading, reason_of, sha256_of
-from mmrec.storage.files import file_sha256, sync_tree
 from mmrec.storage.generations import manifest, numbers
 from mmrec.storage.layout import Layout
 

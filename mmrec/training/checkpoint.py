@@ -1,21 +1,36 @@
-"""Checkpoints of a training, and the running average of its weights."""
+"""Checkpoints and distributed processes of a training: running average, seeds by step, time per step."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from indexers.atomic import atomic_path
+from mmrec.compute import pick_device
 from mmrec.errors import UsageError
 
-__all__ = ["Average", "Checkpoint", "read_checkpoint", "trained", "write_checkpoint"]
+__all__ = [
+    "FEW",
+    "Average",
+    "Checkpoint",
+    "make_accelerator",
+    "read_checkpoint",
+    "seconds_for",
+    "seed_torch",
+    "trained",
+    "write_checkpoint",
+]
 
 
 _SETTLING = 10
@@ -130,3 +145,59 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         raise UsageError(
             f"{path} is no checkpoint that can be read ({error}). Delete it, and training begins anew."
         ) from error
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """Make it for a kind of device, ``no`` or ``bf16``.
+
+    Raises UsageError where there is no such device, or this process has trained in the other precision.
+    """
+    is_cpu = pick_device(device).type == "cpu"
+    try:
+        return Accelerator(
+            cpu=is_cpu,
+            mixed_precision=precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        # What accelerate decides it decides once a process.
+        if not AcceleratorState().initialized or AcceleratorState().mixed_precision == precision:
+            raise
+        raise UsageError(
+            f"precision = {precision!r} was asked for, and this process has trained with "
+            f"{AcceleratorState().mixed_precision!r} before. Give the same, or start a new process."
+        ) from error
+
+
+def seed_torch(words: Sequence[int]) -> None:
+    """Seed torch anew by some words, such as seed, step and part."""
+    state = np.random.SeedSequence(list(words)).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]) >> 1)
+
+
+FEW: Final = 4
+"""Steps that are taken: one that is not timed, since it finds nothing warm, and three that are."""
+
+Taken = TypeVar("Taken")
+
+
+def seconds_for(
+    total: float, steps: Sequence[Taken], size: Callable[[Taken], float], take: Callable[[Taken], object]
+) -> float:
+    """Return the seconds that steps of a total size take.
+
+    Args:
+        total: Size of all steps together.
+        steps: Some of them, of which the first `FEW` are taken; where there is but one, it is taken twice.
+        size: Of a step; time is shared out by it.
+        take: Takes a step to its end, also on a device that works by itself.
+
+    """
+    if not steps:
+        return 0.0
+    take(steps[0])
+    timed = steps[1:FEW] or steps[:1]
+    began = perf_counter()
+    for step in timed:
+        take(step)
+    return (perf_counter() - began) * total / sum(size(step) for step in timed)

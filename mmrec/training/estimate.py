@@ -11,11 +11,11 @@ from jaxtyping import Float32, Int64
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
+from mmrec.training.checkpoint import seconds_for
 from mmrec.training.config import TrainingConfig
-from mmrec.training.loop import Loop, accelerator_for
 from mmrec.training.objective import loss_name
-from mmrec.training.processes import seconds_for
 from mmrec.training.train import prepare, task_of
+from mmrec.training.trainer import Loop, accelerator_for
 from mmrec.training.windows import Windows
 
 __all__ = ["Estimate", "estimate"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmrec.training.config import TrainingConfig
 from mmrec.training.windows import Batch
-from mmrec.users.sequence_tower import Read, Sequences
+from mmrec.users.networks import Read, Sequences
 from mmrec.users.tower import Tower
 
 __all__ = ["TowerObjective", "full_softmax", "gbce", "gbce_exponent", "loss_name", "sampled_softmax"]

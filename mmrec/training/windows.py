@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mmrec.events.histories import Histories
-from mmrec.users.rating_levels import rating_levels
+from mmrec.users.tower_config import rating_levels
 
 __all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]
 

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 
 from indexers.atomic import write_atomically
 from mmrec.errors import StoreError
-from mmrec.users.item_tower import ItemTower, Whitening
 from mmrec.users.model import Interests, Moments, Past, moments_of
-from mmrec.users.rating_levels import rating_levels
-from mmrec.users.sequence_tower import Read, Sequences, SequenceTower
-from mmrec.users.tower_config import TowerConfig
+from mmrec.users.networks import ItemTower, Read, Sequences, SequenceTower, Whitening
+from mmrec.users.tower_config import TowerConfig, rating_levels
 
 __all__ = ["CONFIG", "WEIGHTS", "Tower", "TowerModel", "load_tower", "save_tower"]
 

@@ -1,8 +1,12 @@
-"""The sizes of a tower."""
+"""Configuration of the user tower, and the levels of ratings that it is given."""
 
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TowerConfig"]
+__all__ = ["RATING_LEVELS", "TowerConfig", "rating_levels"]
 
 
 class TowerConfig(BaseModel):
@@ -54,3 +58,15 @@ class TowerConfig(BaseModel):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; make it one")
         return self
+
+
+_EDGES: Final = (-1.0, 0.0, 0.75, 1.25)
+RATING_LEVELS: Final = len(_EDGES) + 2
+"""None, strongly against, against, weakly for, average, strongly for."""
+
+
+def rating_levels(strengths: Float32[np.ndarray, " n"] | None, count: int) -> Int64[np.ndarray, " n"]:
+    """Level of each of `count` events by its strength as a rating; 0 where it is none, or there are no strengths."""
+    if strengths is None:
+        return np.zeros(count, dtype=np.int64)
+    return np.where(np.isnan(strengths), 0, 1 + np.digitize(strengths, _EDGES, right=True)).astype(np.int64)

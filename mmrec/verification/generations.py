@@ -15,9 +15,8 @@ from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault
 from mmrec.storage.damage import sha256_of
 from mmrec.storage.generations import Manifest, current, manifest, numbers
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex, as_words
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import VectorTable
+from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
 from mmrec.verification.findings import VerificationReport
 
 __all__ = ["check_current", "check_generation_files", "check_others", "check_pairing"]

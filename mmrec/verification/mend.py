@@ -12,24 +12,20 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from mmrec.errors import StoreError, UnreadableError, UsageError
-from mmrec.fusion.files import load_fusion
-from mmrec.fusion.fusion import Fusion
+from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.generation.build import build_generation
-from mmrec.generation.fuse import block_contents
+from mmrec.generation.fuse import Recipe, block_contents, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_folder
-from mmrec.generation.recipe import Recipe, recipe_like, spaces_of
+from mmrec.storage.collect import set_aside
 from mmrec.storage.damage import check_files, reading, sha256_of
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.items import ItemTable
-from mmrec.storage.keys import KeyIndex, as_words, words_of
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.storage.quarantine import quarantined
-from mmrec.storage.salvaged import set_aside
 from mmrec.storage.tables import open_table, opens
-from mmrec.storage.vectors import VectorTable
+from mmrec.storage.vectors import KeyIndex, VectorTable, as_words, words_of
 from mmrec.types import Modality, Space
-from mmrec.verification.events import mend_events
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_generation_files, check_pairing
 from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage
@@ -40,6 +36,7 @@ from mmrec.verification.tables import (
     check_vectors,
     first_good_items,
     first_good_vectors,
+    mend_events,
 )
 
 __all__ = ["Mended", "RecoveredRecipe", "mend_store", "recipe_of"]

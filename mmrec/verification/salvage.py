@@ -10,10 +10,10 @@ import pyarrow as pa
 from jaxtyping import Bool
 
 from mmrec.errors import DamagedError
+from mmrec.storage.collect import set_aside
 from mmrec.storage.containment import move, remove, sweep_temporaries
 from mmrec.storage.damage import reading
 from mmrec.storage.layout import Layout
-from mmrec.storage.salvaged import set_aside
 from mmrec.storage.tables import create, drop_rows, open_table, writing
 
 __all__ = ["Saved", "drop_bad", "left_by_the_dead", "replace", "salvage"]

@@ -4,15 +4,14 @@ import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
+from mmrec.storage.collect import KEEP, disposable, kept_aside
 from mmrec.storage.generations import current, manifest, numbers
 from mmrec.storage.layout import Layout
-from mmrec.storage.salvaged import KEEP, disposable, kept_aside
 from mmrec.storage.scratch import living_since
 from mmrec.storage.tables import readable
-from mmrec.verification.events import check_events
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing
-from mmrec.verification.tables import check_items, check_quarantine, check_sums, check_vectors
+from mmrec.verification.tables import check_events, check_items, check_quarantine, check_sums, check_vectors
 
 __all__ = ["verify_store"]
 

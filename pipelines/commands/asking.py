@@ -43,7 +43,7 @@ def search(
     counting = grammar.parse_against(against)
     from pipelines import answers, console
     from pipelines.grammar import parse_parts
-    from pipelines.media import opened_media
+    from pipelines.options import opened_media
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
     display = options.Display(as_json, explain, sheet, bool(counting or where))
@@ -79,7 +79,7 @@ def similar(
     counting = grammar.parse_against(against)
     from mmrec.query import Part
     from pipelines import answers
-    from pipelines.media import opened_media
+    from pipelines.options import opened_media
 
     engine = mmrec.open(store)
     results = engine.similar(item, against=counting, where=where, k=k)
@@ -154,7 +154,7 @@ def compare(
     counting = grammar.parse_against(against)
     chosen = grammar.parse_device(device)
     from pipelines import compare as job
-    from pipelines.media import opened_media
+    from pipelines.options import opened_media
 
     named = tuple(encoders or ())
     asked = job.CompareOptions(store, generations, queries, k, counting, named, chosen, dtype, trust_code)

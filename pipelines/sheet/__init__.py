@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.sheet.write import Section as Section
-    from pipelines.sheet.write import write_sheet as write_sheet
+    from pipelines.contact_sheet import Section as Section
+    from pipelines.contact_sheet import write_sheet as write_sheet
 
 __all__ = ["Section", "write_sheet"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 a face hands on whatever is named
     if name in __all__:
-        return getattr(import_module("pipelines.sheet.write"), name)
+        return getattr(import_module("pipelines.contact_sheet"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from mmrec.decoding.wire import content_of, message_of, receive, send
+from mmrec.decoding.process import content_of, message_of, receive, send
 from mmrec.types import Waveform
 
 pixels = st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)).flatmap(lambda shape: arrays(np.uint8, shape))

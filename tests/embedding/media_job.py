@@ -19,9 +19,9 @@ from PIL import Image
 
 import mmrec
 from mmrec.embedding.job import EmbeddingJob
-from mmrec.encoders.derivations import Derivation
 from mmrec.encoders.protocol import Sample
-from mmrec.reindexing import adopt
+from mmrec.encoders.tuned_config import Derivation
+from mmrec.indexing import adopt
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space

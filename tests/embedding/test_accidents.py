@@ -28,7 +28,7 @@ from mmrec.compute import own_threads
 own_threads(1)
 import mmrec, mmrec.embedding.encoding
 from mmrec.sources.columns import ColumnSpec
-from mmrec.sources.media import content_hash
+from mmrec.sources.media_access import content_hash
 from mmrec.sources.source import open_source
 from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.storage.items import ItemTable

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from pretended_cuda import pretended_cuda
 
-from mmrec.encoders.derivations import derivations_of
 from mmrec.encoders.hub.audio_text import HubAudioText
 from mmrec.encoders.hub.image import HubImage
 from mmrec.encoders.hub.image_text import HubImageText
@@ -32,6 +31,7 @@ from mmrec.encoders.packaged.minilm import MiniLM
 from mmrec.encoders.packaged.yamnet import YamNet
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned import Tuned
+from mmrec.encoders.tuned_config import derivations_of
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Waveform
 

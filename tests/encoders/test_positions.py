@@ -5,8 +5,7 @@ import pytest
 import torch
 from encoders import small_models
 
-from mmrec.encoders.hub.image_text import HubImageText
-from mmrec.encoders.hub.positions import resized_positions
+from mmrec.encoders.hub.image_text import HubImageText, resized_positions
 from mmrec.types import Modality
 
 SHAPES = [(4, 4), (1, 1), (1, 16), (16, 1), (24, 1), (2, 12), (3, 5), (40, 6), (256, 1), (100, 2)]

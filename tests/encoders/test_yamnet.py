@@ -8,8 +8,7 @@ import soundfile
 import torch
 
 from mmrec.encoders.packaged.label_bridge import AUDIOSET
-from mmrec.encoders.packaged.log_mel import EXCERPTS, log_mel_patches
-from mmrec.encoders.packaged.yamnet import WEIGHTS, YamNet, load_yamnet
+from mmrec.encoders.packaged.yamnet import EXCERPTS, WEIGHTS, YamNet, load_yamnet, log_mel_patches
 from mmrec.errors import MediaError
 from mmrec.types import Modality, Waveform
 

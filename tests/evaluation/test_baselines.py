@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity
-from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.questions import Candidates, Questions
 
 
 def people_of(histories):

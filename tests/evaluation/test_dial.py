@@ -7,11 +7,9 @@ from evaluation.test_evaluate import log
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ItemKNN
-from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
-from mmrec.evaluation.lists import intra_list_diversity
+from mmrec.evaluation.diversity_curve import accuracy_diversity_curve, intra_list_diversity
 from mmrec.evaluation.metrics import accuracy
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.ranking import rank
 
 

@@ -13,8 +13,7 @@ from evaluation.made_split import ITEMS, KNOWN, candidates, split_of
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
-from mmrec.evaluation.evaluating import evaluate, fit
-from mmrec.evaluation.evaluation import Protocol
+from mmrec.evaluation.evaluating import Protocol, evaluate, fit
 from mmrec.evaluation.measured import latency
 from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Questions

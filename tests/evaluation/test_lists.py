@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.evaluation.lists import coverage, gini, intra_list_diversity, novelty, popularity, serendipity
+from mmrec.evaluation.diversity_curve import coverage, gini, intra_list_diversity, novelty, popularity, serendipity
 from mmrec.evaluation.measured import divergence, miscalibration, slices
 
 ITEMS, K = 9, 4

@@ -6,16 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmrec.evaluation.baselines import ItemKNN, Popularity, RecentPopularity
-from mmrec.evaluation.candidates import Candidates
-from mmrec.evaluation.faded import FadedScorer, fit_faded
+from mmrec.evaluation.baselines import FadedScorer, ItemKNN, Popularity, RecentPopularity, fit_faded
 from mmrec.evaluation.measured import values_of
 from mmrec.evaluation.metrics import accuracy
-from mmrec.evaluation.questions import Questions
+from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.ranking import rank
-from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.evaluation.scorer import UserModelScorer
 from mmrec.events.cleaning import Cleaning, clean
-from mmrec.events.event_arrays import EventArrays
+from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import leave_one_out, time_cutoff, time_split

@@ -14,8 +14,7 @@ from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
 from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import best, rank
-from mmrec.evaluation.scorer import Learner, Scorer, state_digest
-from mmrec.evaluation.user_model import UserModelScorer
+from mmrec.evaluation.scorer import Learner, Scorer, UserModelScorer, state_digest
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import Event
 from mmrec.events.histories import Histories

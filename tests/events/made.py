@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from mmrec.events.event import Event
-from mmrec.events.event_arrays import EventArrays, Ties, load_events
+from mmrec.events.event import Event, EventArrays, Ties, load_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import LOG_SCHEMA
 from mmrec.events.prepare import prepare_events

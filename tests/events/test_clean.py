@@ -139,8 +139,8 @@ def test_events_of_unknown_items_count_once_the_items_come():
 
 
 def test_the_busiest_people_of_movielens_are_no_robots():
-    from mmrec.events.event_arrays import load_events
-    from mmrec.events.event_files import open_events
+    from mmrec.events.event import load_events
+    from mmrec.events.files import open_events
     from mmrec.events.log import LOG_SCHEMA
     from mmrec.events.prepare import prepare
     from mmrec.events.times import TimeRule

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
 from mmrec.events.event import Event
-from mmrec.events.event_files import open_events
+from mmrec.events.files import open_events
 from mmrec.events.import_export import EXPORT_SCHEMA, export_events, import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from peaks import PEAK
 
 from mmrec.errors import UsageError
-from mmrec.events import event_text_files
-from mmrec.events.event_files import open_events
+from mmrec.events import text_files
+from mmrec.events.files import open_events
 from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
@@ -244,9 +244,9 @@ def test_csv_reads_alike_whatever_the_chunks(tmp_path_factory, rows, chunk, data
     path.write_bytes(out.getvalue().encode())
     whole = list(csv.reader(io.StringIO(out.getvalue(), newline="")))[1:]
     patch = pytest.MonkeyPatch()
-    patch.setattr(event_text_files, "ROWS_PER_CHUNK", chunk)
+    patch.setattr(text_files, "ROWS_PER_CHUNK", chunk)
     try:
-        chunks = list(event_text_files.open_csv_events(path).chunks(["c", "a"]))
+        chunks = list(text_files.open_csv_events(path).chunks(["c", "a"]))
     finally:
         patch.undo()
     assert [one for raw in chunks for one in raw.refused] == []
@@ -295,7 +295,7 @@ from pathlib import Path
 from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
-from mmrec.events.event_files import open_events
+from mmrec.events.files import open_events
 from mmrec.events.times import TimeRule
 log = open_log(sys.argv[2])
 import_events(open_events(Path(sys.argv[1])), log, Kinds(), TimeRule())

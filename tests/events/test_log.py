@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.events.database.open import insert_anywhere, open_database, writing
+from mmrec.events.database import insert_anywhere, open_database, writing
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog, open_log
 from mmrec.events.prepare import prepare_events
-from mmrec.events.raw import Refusal
+from mmrec.events.text_files import Refusal
 
 HOUR = timedelta(hours=1)
 

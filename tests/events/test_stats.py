@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmrec.events.histories import KnownItems
 from mmrec.events.log import open_log
-from mmrec.events.raw import Refusal
 from mmrec.events.stats import event_stats
+from mmrec.events.text_files import Refusal
 
 
 @given(given_events=st.lists(events, max_size=30))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import mmrec
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.encoders.packaged.minilm import SPACE
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.exchange import importing
@@ -22,9 +22,9 @@ from mmrec.exchange.importing import Import, import_vectors
 from mmrec.exchange.vector_files import VectorColumns, open_vectors
 from mmrec.exchange.vectors_of import Declaration
 from mmrec.query import Part
-from mmrec.storage.declared import fingerprint_of
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
+from mmrec.storage.stored_item import fingerprint_of
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 

@@ -9,8 +9,8 @@ from pretended_cuda import CUDA, pretended_cuda
 
 from mmrec.finetuning import preparing
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.embedding import Embedder, Parts
 from mmrec.finetuning.finetune import finetune
+from mmrec.finetuning.loop import Embedder, Parts
 from mmrec.finetuning.losses import Hard, PairLoss, supcon
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import load_sources

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
-from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.held_out import groups_of, hold_out
+from mmrec.finetuning.corpus import Corpus, groups_of, hold_out
 from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE

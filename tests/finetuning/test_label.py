@@ -8,9 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
+from mmrec.finetuning.align import Label
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.label import Label
 from mmrec.finetuning.losses import supcon
 from mmrec.types import Modality
 

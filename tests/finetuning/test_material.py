@@ -11,8 +11,7 @@ from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.material import comparable, gather, stored_spaces
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
-from mmrec.sources.media import content_hash
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.pooling import draw, item_vectors
+from mmrec.finetuning.objective import draw, item_vectors
 from mmrec.types import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.pooling import item_vectors
+from mmrec.finetuning.objective import item_vectors
 from mmrec.finetuning.questions import across, centred, of_items
 from mmrec.types import Modality
 

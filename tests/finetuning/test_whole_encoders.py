@@ -14,8 +14,7 @@ from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.samples import MediaSamples
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
-from mmrec.sources.media import content_hash
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.types import Modality
 from pipelines import finetune
 from pipelines.cli import app

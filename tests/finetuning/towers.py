@@ -10,11 +10,10 @@ from mmrec.encoders.protocol import Sample
 from mmrec.finetuning.align import Align
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.embedding import Embedder, Parts
-from mmrec.finetuning.loop import Loop
+from mmrec.finetuning.loop import Embedder, Loop, Parts
 from mmrec.finetuning.questions import across
 from mmrec.finetuning.samples import VectorSamples
-from mmrec.training.processes import make_accelerator
+from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
 from mmrec.unit import unit
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mmrec.fusion.blocks import Block, block_weights
+from mmrec.fusion.blocks import Block, block_weights, fit_rotation, settled
 from mmrec.fusion.fusion import fit
-from mmrec.fusion.projection import fit_rotation, settled
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 

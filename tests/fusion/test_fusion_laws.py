@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
-from mmrec.fusion.files import dump_fusion, load_fusion
-from mmrec.fusion.fusion import Fusion, fit
+from mmrec.fusion.fusion import Fusion, dump_fusion, fit, load_fusion
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 

@@ -6,14 +6,13 @@ import pytest
 from small_store import NAMES, SPACE, Cheap, index
 
 import mmrec
+from indexers.protocol import IndexSpec
 from indexers.recall import Recall
-from indexers.types import IndexSpec
 from mmrec.errors import StoreError
+from mmrec.files import file_sha256
 from mmrec.generation import build
-from mmrec.generation.fuse import fit_fusion, open_tables
+from mmrec.generation.fuse import Recipe, fit_fusion, open_tables
 from mmrec.generation.generation import open_generation
-from mmrec.generation.recipe import Recipe
-from mmrec.storage.files import file_sha256
 from mmrec.storage.generations import numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout

@@ -4,9 +4,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.errors import UsageError
-from mmrec.generation.recipe import check_choice
+from mmrec.generation.fuse import check_choice
 from mmrec.types import Modality, Space
 
 WORDS, SIGHTS, SHAPES = (Space(name, dim, name * 8) for name, dim in (("words", 30), ("sights", 40), ("shapes", 24)))

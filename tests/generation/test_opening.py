@@ -14,8 +14,8 @@ from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import StoreError
 from mmrec.generation.build import build_generation
+from mmrec.generation.fuse import Recipe
 from mmrec.generation.generation import open_generation
-from mmrec.generation.recipe import Recipe
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from indexers.types import Neighbours
+from indexers.protocol import Neighbours
 
 
 def true_scores(queries, vectors, metric):

@@ -9,8 +9,7 @@ import pytest
 import indexers.faiss_index
 import indexers.vectors
 from indexers import IndexersError, IndexSpec, build, default_spec
-from indexers.faiss_recipe import memory_bytes
-from indexers.known import families
+from indexers.faiss_recipe import families, memory_bytes
 
 
 def test_default_recipes():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from indexers import BadVectorsError, ExactIndex, FaissIndex, Index, IndexSpec, LiveIndex, build, load
-from indexers.known import families
+from indexers.faiss_recipe import families
 
 METRICS = ("cosine", "ip", "l2")
 EXACT, CODED = 2e-5, 0.05

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pretended_cuda import pretended_cuda
 
-from indexers import IndexersError, IndexSpec, devices, faiss_module
+from indexers import IndexersError, IndexSpec, devices
 from indexers.exact import ExactIndex
 from indexers.faiss_index import FaissIndex
 
@@ -24,7 +24,7 @@ def test_one_query_uses_one_thread(monkeypatch):
 
 
 def test_the_thread_setting_is_given_back_and_is_each_threads_own():
-    faiss = faiss_module.faiss
+    faiss = devices.faiss
     before, seen = faiss.omp_get_max_threads(), []
     with devices.using_threads(before + 3):
         assert faiss.omp_get_max_threads() == before + 3
@@ -39,7 +39,7 @@ def test_the_thread_setting_is_given_back_and_is_each_threads_own():
 def test_two_packages_that_own_faiss_are_detected(names, sound, monkeypatch):
     found = [SimpleNamespace(metadata={"Name": name}) for name in names]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
-    check = faiss_module.check_installation.__wrapped__
+    check = devices.check_installation.__wrapped__
     if sound:
         check()
     else:
@@ -104,7 +104,7 @@ def assert_alike(index, other, vectors):
 def test_copies_share_a_batch_and_the_finer_vectors_decide(placed, copies, monkeypatch):
     """What a GPU would search is searched by copies on the CPU; all else is as it is with GPUs."""
     index, vectors = placed
-    faiss = faiss_module.faiss
+    faiss = devices.faiss
     monkeypatch.setattr(devices, "gpu_count", lambda: copies)
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, device, part: faiss.clone_index(part), raising=False)

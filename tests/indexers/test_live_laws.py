@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from indexers import BadVectorsError, IndexersError, IndexSpec, LiveIndex, build
-from indexers.known import families
+from indexers.faiss_recipe import families
 
 DIM = 24
 METRICS = ("cosine", "ip", "l2")
@@ -147,11 +147,11 @@ def test_without_the_callers_vectors_a_range_is_that_of_the_segments_own(factory
 
 
 def test_a_range_in_many_small_pieces(monkeypatch):
-    import indexers.within
+    import indexers.live
 
     whole = opened("Flat", "l2")[0].search_range(FIRST[:20], -8.0)
-    monkeypatch.setattr(indexers.within, "PAIRS_AT_ONCE", 100)
-    monkeypatch.setattr(indexers.within, "chunk_rows", lambda dim: 7)
+    monkeypatch.setattr(indexers.live, "PAIRS_AT_ONCE", 100)
+    monkeypatch.setattr(indexers.live, "chunk_rows", lambda dim: 7)
     pieces = opened("Flat", "l2")[0].search_range(FIRST[:20], -8.0)
     np.testing.assert_array_equal(whole.rows, pieces.rows)
     np.testing.assert_array_equal(whole.scores, pieces.scores)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from indexers.types import IndexFileError
+from indexers.protocol import IndexFileError
 from mmrec.errors import MmrecError, StoreBusyError, UnknownIdError, UsageError
 from mmrec.query import Hit, Part, Results
 from mmrec.types import Modality

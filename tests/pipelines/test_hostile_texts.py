@@ -15,8 +15,8 @@ from small_store import Cheap, index
 from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.cli import app
+from pipelines.console import clean, escaped
 from pipelines.outcome import ExitCode, run_app
-from pipelines.terminal import clean, escaped
 
 HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07",

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import mmrec
-from mmrec.hits import title_of
+from mmrec.snapshot import title_of
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import StoredItem
 from pipelines.cli import app

@@ -12,8 +12,7 @@ from PIL import Image
 
 from mmrec.query import Hit, Part, Results
 from mmrec.sources.media_access import MediaAccess
-from pipelines.sheet.embed import embed_picture, embed_sound
-from pipelines.sheet.write import Section, write_sheet
+from pipelines.contact_sheet import Section, embed_picture, embed_sound, write_sheet
 
 
 class _Page(HTMLParser):

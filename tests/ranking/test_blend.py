@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.ranking.blend import blend
+from mmrec.ranking.diversify import blend
 
 ROWS = st.lists(st.integers(0, 30), unique=True, max_size=20).map(lambda some: np.array(some, dtype=np.int64))
 

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mmrec.errors import UsageError
-from mmrec.sources.column_types import ColumnTypes, TextByFew
-from mmrec.sources.columns import ColumnSpec
+from mmrec.sources.columns import ColumnSpec, ColumnTypes, TextByFew
 from mmrec.sources.scalars import common_type, metadata_type, to_value, type_of_cell, type_of_value
 from mmrec.sources.source import open_source
 from mmrec.types import Item, Reject

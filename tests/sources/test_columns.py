@@ -9,7 +9,7 @@ import pytest
 from mmrec.errors import UsageError
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.guess import guess_columns
-from mmrec.sources.seen import SeenIds
+from mmrec.sources.rows import SeenIds
 from mmrec.sources.source import open_source
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmrec.errors import UsageError
-from mmrec.events.event_files import open_events
+from mmrec.events.files import open_events
 from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log

@@ -11,8 +11,7 @@ from PIL import Image
 from mmrec import catalog
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media import content_hash, decode
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash, decode
 from mmrec.sources.storage import Stamp
 from mmrec.types import Field, Modality, Waveform
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media import decode
+from mmrec.sources.media_access import decode
 from mmrec.types import Modality
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -11,7 +11,7 @@ import pytest
 
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media import decode
+from mmrec.sources.media_access import decode
 from mmrec.types import Modality
 
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from mmrec.errors import MediaError
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.guess import guess_columns
-from mmrec.sources.media import content_hash, decode
-from mmrec.sources.media_access import MediaAccess
+from mmrec.sources.media_access import MediaAccess, content_hash, decode
 from mmrec.sources.source import open_source
 from mmrec.types import Field, Item, Modality, Reject
 

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from indexers.atomic import temporary_name
 from mmrec.errors import UsageError
-from mmrec.storage.files import reserve
+from mmrec.files import reserve
 from mmrec.storage.generations import Manifest, current, numbers, publish
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import scratch_folder

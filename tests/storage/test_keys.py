@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.storage.keys import KeyIndex, as_words
+from mmrec.storage.vectors import KeyIndex, as_words
 
 # Few first halves, so that keys which agree in their first eight bytes are common.
 halves = st.sampled_from([b"\0" * 8, b"a" * 8, b"\xff" * 8, b"a" * 7 + b"b"])

@@ -11,8 +11,8 @@ from mmrec.errors import UsageError
 from mmrec.events.splits import leave_one_out
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
-from mmrec.training.loop import accelerator_for
 from mmrec.training.train import task_of, train
+from mmrec.training.trainer import accelerator_for
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("train-*.toml"))
 
@@ -89,7 +89,7 @@ def test_processes_that_do_not_divide_the_shards_are_refused(monkeypatch):
         def __init__(self):
             """Start nothing."""
 
-    monkeypatch.setattr("mmrec.training.processes.Accelerator", lambda **_: Three())
+    monkeypatch.setattr("mmrec.training.checkpoint.Accelerator", lambda **_: Three())
     with pytest.raises(UsageError, match="3 processes cannot share 2 shards"):
         accelerator_for(small_config(shards=2))
 

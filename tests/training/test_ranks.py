@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from training.made import ROWS, contents, histories_of
 from users.towers import CONTENT, small_tower
 
-from mmrec.training.ranking import Ranking, mean_ndcg, mid_ranks
+from mmrec.training.train import Ranking, mean_ndcg, mid_ranks
 from mmrec.training.windows import Events
 
 

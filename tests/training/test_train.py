@@ -10,8 +10,8 @@ from training.made import ROWS, contents, cyclic, histories_of, random_histories
 from mmrec.errors import UsageError
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import leave_one_out
-from mmrec.training.loop import accelerator_for
 from mmrec.training.train import prepare, task_of, train
+from mmrec.training.trainer import accelerator_for
 from mmrec.users.model import Past
 from mmrec.users.tower import TowerModel, load_tower
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.users.sequence_tower import Dropout, spread
+from mmrec.users.networks import Dropout, spread
 
 
 @given(seed=st.integers(0, 2**16), heads=st.integers(1, 3), size=st.integers(1, 5), batch=st.integers(0, 3))

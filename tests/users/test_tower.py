@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from users.towers import CONTENT, NEW, ROWS, START, contents, past, sequences, small_model, small_tower
 
-from mmrec.users.item_tower import fit_whitening
 from mmrec.users.model import Past, UserModel
-from mmrec.users.sequence_tower import TIME_BUCKETS, time_buckets
+from mmrec.users.networks import TIME_BUCKETS, fit_whitening, time_buckets
 from mmrec.users.tower_config import TowerConfig
 
 seeds = st.integers(0, 2**16)

@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from mmrec.users.item_tower import fit_whitening
 from mmrec.users.model import Past
-from mmrec.users.sequence_tower import Sequences
+from mmrec.users.networks import Sequences, fit_whitening
 from mmrec.users.tower import Tower, TowerModel
 from mmrec.users.tower_config import TowerConfig
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from small_store import SPACE, index, mend_wholly
 
-from indexers.types import IndexSpec
+from indexers.protocol import IndexSpec
 from mmrec.errors import StoreError
-from mmrec.storage.files import file_sha256
+from mmrec.files import file_sha256
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store

@@ -10,13 +10,19 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import check_items, once, shared_space
-from mmrec.encoders.hub.networks import features_of, load_config, load_network, load_part
-from mmrec.encoders.hub.sounds import checked_sound, resampled, windows
+from mmrec.encoders.hub.loading import (
+    check_items,
+    features_of,
+    load_config,
+    load_network,
+    load_part,
+    once,
+    shared_space,
+)
+from mmrec.encoders.hub.preprocessing import checked_sound, resampled, windows
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space, Waveform

@@ -14,12 +14,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import once
-from mmrec.encoders.hub.networks import load_config, load_network
-from mmrec.encoders.hub.pictures import checked_picture, load_processor, patches, picture_side
+from mmrec.encoders.hub.loading import load_config, load_network, once
+from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, patches, picture_side
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space

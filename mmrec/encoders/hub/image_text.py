@@ -1,33 +1,70 @@
-"""Pictures and texts in one space: CLIP, SigLIP, SigLIP 2 and their like, through transformers.
-
-[[encoders]]
-factory = "mmrec.encoders.hub.image_text.HubImageText"
-model = "google/siglip2-base-patch16-224"
-items = ["image"]     # texts of items are left to another encoder; queries by text find the pictures still
-"""
+"""Image-text models of transformers (CLIP, SigLIP and others) as encoders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import check_items, once, shared_space
-from mmrec.encoders.hub.networks import features_of, load_config, load_network
-from mmrec.encoders.hub.pictures import checked_picture, load_processor, padded_patches, patches, picture_side
-from mmrec.encoders.hub.positions import use_exact_positions
+from mmrec.encoders.hub.loading import check_items, features_of, load_config, load_network, once, shared_space
+from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, padded_patches, patches, picture_side
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["HubImageText"]
+__all__ = ["HubImageText", "resized_positions", "use_exact_positions"]
+
+
+def use_exact_positions(network: nn.Module) -> None:
+    """Have all SigLIP 2 vision embeddings of a network resize their positions with `resized_positions`."""
+    from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings  # noqa: PLC0415 (takes seconds)
+
+    for module in network.modules():
+        if isinstance(module, Siglip2VisionEmbeddings):
+            vars(module)["resize_positional_embeddings"] = resized_positions
+
+
+def resized_positions(
+    positional_embeddings: Float[Tensor, "height width dim"],
+    spatial_shapes: Int[Tensor, "batch 2"],
+    max_length: int,
+) -> Float[Tensor, "batch max_length dim"]:
+    """Return the positions of each picture's patches, row by row, then zeros; the names are those of transformers.
+
+    Args:
+        positional_embeddings: The learned grid.
+        spatial_shapes: Rows and columns of patches of each picture.
+        max_length: Patches of the longest picture, padding included.
+
+    """
+    grid = positional_embeddings.to(torch.float32)
+    height, width, dim = grid.shape
+    made = grid.new_zeros(len(spatial_shapes), max_length, dim)
+    for picture, (rows, columns) in enumerate(spatial_shapes.tolist()):
+        down, across = (_triangles(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
+        # (rows, height) @ (height, width * dim), then (columns, width) @ (rows, width, dim)
+        tall = (down @ grid.reshape(height, width * dim)).reshape(rows, width, dim)
+        made[picture, : rows * columns] = (across @ tall).reshape(rows * columns, dim)
+    return made.to(positional_embeddings.dtype)
+
+
+@lru_cache(maxsize=1_024)
+def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
+    """Weights of each old place in each new one; they sum to one. Where there are fewer places, the filter widens."""
+    step = size / wanted
+    reach = max(step, 1.0)
+    centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * step
+    places = torch.arange(size, dtype=torch.float64) + 0.5
+    weights = (1 - (places[None] - centres[:, None]).abs() / reach).clamp_min(0)
+    return (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32)
+
 
 _ABLE = (Modality.TEXT, Modality.IMAGE)
 # Trained on texts padded to their full length, without a mask: padding is a part of what they read.

@@ -1,15 +1,29 @@
-"""Helpers for hub encoders: load once, explain a library's error, place a joint model's modalities in one space."""
+"""Load networks of hub models: once, without remote code, with a library's errors explained."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
+import torch
+
+from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError, MmrecError, UsageError
 from mmrec.types import Modality, Space
 
-__all__ = ["check_items", "explained", "once", "shared_space"]
+__all__ = [
+    "check_items",
+    "explained",
+    "features_of",
+    "load_config",
+    "load_network",
+    "load_part",
+    "once",
+    "quiet",
+    "shared_space",
+]
 
 
 T = TypeVar("T")
@@ -57,3 +71,89 @@ def shared_space(
 ) -> Mapping[Modality, tuple[Space, ...]]:
     """Return one space for each of the modalities, or only for those in `items`."""
     return {modality: (space,) for modality in able if items is None or modality in items}
+
+
+# Heads that are never asked: what pools them here is chosen by `pooling`.
+_UNUSED = ("pooler.", "embeddings.mask_token", "mask_token", "masked_spec_embed")
+
+
+def load_config(folder: Path) -> Any:  # noqa: ANN401
+    """Return the transformers configuration of a model. Raises EncoderError where it cannot be used."""
+    from transformers import AutoConfig  # noqa: PLC0415 (takes seconds)
+
+    found = read_json(folder / "config.json")
+    if not found:
+        raise EncoderError(f"{folder} has no config.json, so it is no transformers model. Name another encoder for it.")
+    return load_part(AutoConfig, folder)
+
+
+def load_part(kind: Any, folder: Path, **settings: object) -> Any:  # noqa: ANN401
+    """Return what `kind` (AutoTokenizer, AutoImageProcessor) reads from a folder. Raises EncoderError."""
+    with _reading(folder):
+        return kind.from_pretrained(folder, **{**settings, "trust_remote_code": False, "local_files_only": True})
+
+
+def load_network(
+    kind: Any,  # noqa: ANN401
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    adapt: Callable[[Any], Any] = lambda network: network,
+) -> torch.nn.Module:
+    """Return the network that `kind` (AutoModel and its like) reads from a folder, ready to encode.
+
+    `adapt` may take a part of it before it is moved. Raises EncoderError where files or weights are missing, or where
+    the model would need code of its own.
+    """
+    with quiet(), _reading(folder):
+        network, found = kind.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            weights_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in found["missing_keys"] if not any(part in name for part in _UNUSED))
+    if missing:
+        raise EncoderError(
+            f"The weights in {folder} lack {len(missing)} of the network's tensors, {missing[0]} first. They belong to "
+            "another kind of model, or are damaged: copy them again, or name the encoder that fits them."
+        )
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name in found["missing_keys"]:
+                value.zero_()  # never asked, and drawn at random: a network that is saved again must not depend on it
+    taken: torch.nn.Module = adapt(network)
+    return taken.to(device, dtype).eval()
+
+
+def features_of(found: Any) -> torch.Tensor:  # noqa: ANN401
+    """Return the vectors of what a network's ``get_..._features`` gave: themselves, or an output that holds them."""
+    vectors: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
+    return vectors
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and reports of loading off the terminal."""
+    import transformers  # noqa: PLC0415
+
+    logging: Any = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _reading(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return explained(
+        f"The model in {folder}",
+        "See that the directory holds all of the model's files and that this transformers knows its kind; a model that "
+        "needs code of its own is never run.",
+    )

@@ -13,14 +13,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import check_items, explained, once, shared_space
-from mmrec.encoders.hub.networks import quiet
-from mmrec.encoders.hub.pictures import checked_picture
+from mmrec.encoders.hub.loading import check_items, explained, once, quiet, shared_space
+from mmrec.encoders.hub.preprocessing import checked_picture, checked_sound, resampled
 from mmrec.encoders.hub.sentence_config import read_modules
-from mmrec.encoders.hub.sounds import checked_sound, resampled
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space

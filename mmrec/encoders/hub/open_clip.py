@@ -12,13 +12,11 @@ from jaxtyping import Float, Int32
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import check_items, explained, once, shared_space
-from mmrec.encoders.hub.networks import load_config, quiet
-from mmrec.encoders.hub.pictures import checked_picture, with_crop
+from mmrec.encoders.hub.loading import check_items, explained, load_config, once, quiet, shared_space
+from mmrec.encoders.hub.preprocessing import checked_picture, with_crop
 from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json, space_name
 from mmrec.encoders.hub.vetting import check_keywords
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError, UsageError
 from mmrec.types import Content, Modality, Space

@@ -11,8 +11,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from indexers.atomic import write_atomically
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.vetting import vet_model_files
+from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import EncoderError, UsageError
 
 __all__ = [

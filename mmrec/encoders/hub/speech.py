@@ -19,11 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.loading import explained, once
-from mmrec.encoders.hub.sounds import checked_sound, resampled, windows
+from mmrec.encoders.hub.preprocessing import checked_sound, resampled, windows
 from mmrec.encoders.hub.source import file_digest, space_name
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space

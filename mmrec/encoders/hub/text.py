@@ -10,13 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
-from mmrec.encoders.hub.loading import explained, once
-from mmrec.encoders.hub.networks import load_config, load_network
+from mmrec.encoders.hub.loading import explained, load_config, load_network, once
 from mmrec.encoders.hub.sentence_config import POOLINGS, HeadStep, SentenceConfig, pool, read_sentence_config
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space

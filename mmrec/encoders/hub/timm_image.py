@@ -15,11 +15,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.hub.loading import explained, once
-from mmrec.encoders.hub.pictures import checked_picture, with_crop
+from mmrec.encoders.hub.preprocessing import checked_picture, with_crop
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space

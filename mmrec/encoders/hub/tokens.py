@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer, normalizers
 from torch import Tensor
 
-from mmrec.encoders.hub.networks import load_part
+from mmrec.encoders.hub.loading import load_part
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import EncoderError, MediaError, UsageError
 

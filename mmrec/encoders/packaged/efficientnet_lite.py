@@ -12,10 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.packaged.label_bridge import IMAGENET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space

@@ -17,9 +17,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from indexers.atomic import write_atomically
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.packaged.minilm import SPACE, MiniLM
 from mmrec.encoders.packaged.weights import PackagedFile
+from mmrec.encoders.protocol import fingerprint
 from mmrec.encoders.vectors import unit_rows
 from mmrec.types import Modality, Space
 

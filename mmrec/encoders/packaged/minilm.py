@@ -10,9 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from mmrec.encoders.fingerprints import fingerprint
 from mmrec.encoders.packaged.weights import PackagedFile
-from mmrec.encoders.protocol import Sample, Vectors
+from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space

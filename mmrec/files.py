@@ -1,12 +1,22 @@
-"""Files on disk: flushed, reserved, and their checksums. How they are replaced atomically is `indexers.atomic`."""
+"""Write files: atomically, flushed to disk, with checksums, and never over a device, a pipe or a link."""
 
 import hashlib
 import os
 from pathlib import Path
 
 from indexers.atomic import sync_directory, write_atomically
+from mmrec.errors import UsageError
 
-__all__ = ["file_sha256", "reserve", "sync_directory", "sync_file", "sync_tree", "write_atomically"]
+__all__ = [
+    "check_output",
+    "file_sha256",
+    "is_irregular",
+    "reserve",
+    "sync_directory",
+    "sync_file",
+    "sync_tree",
+    "write_atomically",
+]
 
 
 def reserve(path: Path) -> None:
@@ -40,3 +50,17 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_irregular(path: Path) -> bool:
+    """Whether there is something other than a regular file or a directory; a link counts, whatever it leads to."""
+    return path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def check_output(path: Path) -> None:
+    """Raise UsageError where something other than a regular file would be replaced."""
+    if is_irregular(path):
+        kind = "a link" if path.is_symlink() else "a device, a pipe or a socket"
+        raise UsageError(f"{path} is {kind}, and is not replaced; name a regular file, or one that does not exist")
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; name a file")

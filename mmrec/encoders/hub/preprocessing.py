@@ -1,20 +1,33 @@
-"""What encoders of pictures share: the check of a picture, a model's image processor, and the side that it looks at."""
+"""Preprocessing of images and audio for hub models."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor
 
-from mmrec.encoders.hub.networks import load_part
+from mmrec.encoders.hub.loading import load_part
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError, MediaError
-from mmrec.types import Content, Modality
+from mmrec.types import Content, Modality, Waveform
 
-__all__ = ["checked_picture", "load_processor", "padded_patches", "patches", "picture_side", "with_crop"]
+__all__ = [
+    "checked_picture",
+    "checked_sound",
+    "load_processor",
+    "padded_patches",
+    "patches",
+    "picture_side",
+    "resampled",
+    "windows",
+    "with_crop",
+]
+
 
 _PATCH = 16
 
@@ -84,3 +97,46 @@ def padded_patches(
 def _numbers(value: object) -> list[int]:
     found = value.values() if isinstance(value, dict) else [value]
     return [number for number in found if isinstance(number, int) and not isinstance(number, bool)]
+
+
+SILENT = 1e-4  # peak below -80 dB of full scale
+
+
+def checked_sound(who: str, modality: Modality, content: Content) -> Waveform:
+    """Return a sound. Raises EncoderError for another kind of content, MediaError for silence or no finite numbers."""
+    if modality is not Modality.AUDIO or not isinstance(content, Waveform):
+        raise EncoderError(f"{who} reads sound, and was given {modality} ({type(content).__name__}).")
+    samples = content.samples
+    if len(samples) == 0 or content.rate <= 0:
+        raise MediaError(f"The sound is empty ({len(samples)} samples at {content.rate} Hz).")
+    low, high = float(samples.min()), float(samples.max())
+    if not np.isfinite(high - low):
+        raise MediaError("The sound has samples that are not finite numbers (NaN or infinity).")
+    if high - low < 2 * SILENT:  # a constant offset is silence too
+        raise MediaError(f"The sound is silent (peak {(high - low) / 2:.1e} of full scale, {SILENT:.0e} is needed).")
+    return content
+
+
+def resampled(sound: Waveform, rate: int) -> Float32[np.ndarray, " n"]:
+    """Return the samples at another rate; the kernel is torchaudio's, a windowed sinc."""
+    # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
+    ratio = Fraction(sound.rate, rate).limit_denominator(441)
+    if ratio == 1:
+        return sound.samples
+    import torch  # noqa: PLC0415
+    from torchaudio.functional import resample  # noqa: PLC0415
+
+    return resample(torch.from_numpy(sound.samples), ratio.numerator, ratio.denominator).numpy()
+
+
+def windows(samples: Float32[np.ndarray, " n"], length: int, most: int) -> tuple[list[Float32[np.ndarray, " _"]], bool]:
+    """Return what is heard of a sound, in windows of at most `length` samples, and whether parts are left out.
+
+    A sound of up to `most` windows is cut into as many of one length, which overlap as little as they can; of a longer
+    one that many are heard, evenly spread. Nothing is drawn at random.
+    """
+    if len(samples) <= length:
+        return [samples], False
+    count = min(most, -(-len(samples) // length))
+    starts = np.linspace(0, len(samples) - length, count).round().astype(int).tolist()
+    return [samples[start : start + length] for start in starts], len(samples) > most * length

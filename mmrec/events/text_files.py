@@ -3,27 +3,101 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import BinaryIO, Final, Protocol, TextIO, TypeAlias, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
 
 from mmrec.errors import UsageError
-from mmrec.events.raw import ROWS_PER_CHUNK, RawEvents, Refusal
-from mmrec.sources.encodings import chosen_encoding, not_utf8, wrong_encoding
+from mmrec.sources.text_tables import chosen_encoding, not_utf8, wrong_encoding
 
 __all__ = [
     "LONGEST_LINE",
+    "ROWS_PER_CHUNK",
+    "Column",
     "DelimitedFile",
+    "EventFile",
     "JsonLinesFile",
     "LineTooLong",
+    "RawEvents",
+    "Refusal",
     "line_chunks",
     "open_csv_events",
     "open_json_lines",
 ]
+
+
+Column: TypeAlias = pa.Array | list[object]
+"""Values of one column as their source had them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row that is not taken into the log: what the quarantine of events keeps.
+
+    Attributes:
+        row: Number of the source row, from 0.
+        column: The column concerned; empty when the whole row is.
+        reason: One sentence that a person can act on.
+        user: Who it was about, where that could be read, so that forgetting them reaches this too.
+        count: How many rows from this one on, where a part of a file is damaged.
+
+    """
+
+    row: int
+    column: str
+    reason: str
+    user: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawEvents:
+    """A few thousand rows of a source.
+
+    Attributes:
+        rows: Numbers of the source rows, from 0, ascending.
+        columns: Values by the source's column names, as many as rows.
+        refused: Rows between them that could not even be read.
+
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    columns: Mapping[str, Column]
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def read(self) -> int:
+        """Rows met, those that could not be read included."""
+        return len(self.rows) + sum(one.count for one in self.refused)
+
+
+ROWS_PER_CHUNK = 32_768
+"""Large enough for work by column to pay, small enough that a chunk stays within tens of megabytes."""
+
+
+@runtime_checkable
+class EventFile(Protocol):
+    """Rows of one file in their order, by column, a bounded number of them in memory."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    @property
+    def count(self) -> int | None:
+        """Number of rows, where it is known."""
+        ...
+
+    def chunks(self, names: Sequence[str]) -> Iterator[RawEvents]:
+        """Read these columns of all rows; a row that cannot be read is refused, and the rest goes on."""
+        ...
 
 
 LONGEST_LINE: Final = 1024 * 1024

@@ -1,13 +1,33 @@
-"""Open the database of an event log through SQLAlchemy, and insert in SQL that every database speaks."""
+"""The database of an event log: its tables, opening it through SQLAlchemy, and salvaging a damaged one."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select
+from sqlalchemy import (
+    BINARY,
+    URL,
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    insert,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -19,11 +39,72 @@ from sqlalchemy.exc import (
 )
 
 from mmrec.errors import StoreBusyError, StoreError, UsageError
-from mmrec.events.database.dialects import may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
-from mmrec.events.database.tables import EVENTS, FORMAT, FORMAT_VERSION, METADATA
+from mmrec.events.dialects import connected, may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
 from mmrec.storage.damage import damaged
 
-__all__ = ["insert_anywhere", "open_database", "wrap_db_errors", "writing"]
+__all__ = [
+    "EVENTS",
+    "FORGOTTEN",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "METADATA",
+    "REFUSED",
+    "insert_anywhere",
+    "open_database",
+    "salvage_sqlite",
+    "wrap_db_errors",
+    "writing",
+]
+
+
+FORMAT_VERSION: Final = 1
+
+METADATA: Final = MetaData()
+
+FORMAT: Final = Table("mmrec_events_format", METADATA, Column("version", Integer, primary_key=True))
+"""One row: the version of these tables."""
+
+EVENTS: Final = Table(
+    "mmrec_events",
+    METADATA,
+    # The order of arrival; never used twice, even when the newest rows are forgotten.
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", LargeBinary(16).with_variant(BINARY(16), "mysql", "mariadb"), nullable=False),
+    Column("user", String(512), nullable=False),
+    Column("item", String(512), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("time", BigInteger, nullable=False),  # microseconds since 1970 in UTC: the same number in every database
+    Column("value", Double),
+    Column("context", Text),
+    sqlite_autoincrement=True,
+)
+"""The events, one a row."""
+
+Index("mmrec_events_id", EVENTS.c.id, unique=True)
+# A person's newest events are neighbours here, whatever the size of the log.
+Index("mmrec_events_past", EVENTS.c.user, EVENTS.c.time, EVENTS.c.seq)
+
+REFUSED: Final = Table(
+    "mmrec_events_refused",
+    METADATA,
+    Column("source", String(1024), nullable=False, index=True),
+    Column("row", BigInteger, nullable=False),
+    Column("column", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("user", String(512), index=True),
+    Column("count", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""Rows of sources that are no events, with the reason of each."""
+
+FORGOTTEN: Final = Table(
+    "mmrec_events_forgotten",
+    METADATA,
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row for each time that someone was forgotten, without whom: what was counted before is to be counted again."""
 
 
 def open_database(place: str | Path) -> Engine:
@@ -156,3 +237,53 @@ def _known(connection: Connection, ids: list[bytes]) -> set[bytes]:
         asked = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
         found.update(bytes(one) for (one,) in connection.execute(asked))
     return found
+
+
+_ROWS_AT_ONCE: Final = 10_000
+
+
+def salvage_sqlite(source: Path, target: Path, arrived: int = 0) -> int:
+    """Copy every row that can be read into a new log. Returns the number of events saved.
+
+    Rows are read from both ends up to what is damaged. Events keep their numbers of arrival, and later ones get greater
+    numbers than any of the old log, or than `arrived`.
+    """
+    open_database(target).dispose()
+    saved = 0
+    with closing(connected(target, "mode=rw")) as new:
+        # A file of which nothing can be read leaves an empty log.
+        with suppress(sqlite3.DatabaseError), closing(connected(source, "mode=rw")) as old:
+            old.text_factory = lambda data: data.decode("utf-8", "replace")
+            for table in (FORGOTTEN, REFUSED, EVENTS):
+                names = [column.name for column in table.columns]
+                saved = _copy(old, new, table.name, names)
+            with suppress(sqlite3.DatabaseError):
+                given = old.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = ?", (EVENTS.name,)).fetchone()
+                arrived = max(arrived, given[0] or 0)
+        new.execute("DELETE FROM sqlite_sequence WHERE name = ?", (EVENTS.name,))
+        newest = new.execute(f"SELECT coalesce(max(seq), 0) FROM {EVENTS.name}").fetchone()[0]  # noqa: S608
+        new.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (EVENTS.name, max(arrived, newest)))
+        new.commit()
+        new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return saved
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, names: list[str]) -> int:
+    columns = ", ".join(f'"{name}"' for name in names)
+    fill = f"INSERT OR IGNORE INTO {table} (rowid, {columns}) VALUES ({', '.join('?' * (len(names) + 1))})"  # noqa: S608
+    count = 0
+    for row in chain(_rows(old, table, columns, "ASC"), _rows(old, table, columns, "DESC")):
+        with suppress(sqlite3.DatabaseError):  # a row that is none any more
+            count += max(0, new.execute(fill, row).rowcount)
+        if count % _ROWS_AT_ONCE == 0:
+            new.commit()
+    new.commit()
+    return count
+
+
+def _rows(old: sqlite3.Connection, table: str, columns: str, order: str) -> Iterator[Any]:
+    """Rows from one end, up to the first that cannot be read."""
+    try:
+        yield from old.execute(f"SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {order}")  # noqa: S608
+    except sqlite3.DatabaseError:
+        return

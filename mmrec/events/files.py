@@ -12,8 +12,16 @@ import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
 from mmrec.events.event import EventColumns, check_event_columns, guess_event_columns
-from mmrec.events.event_text_files import DelimitedFile, line_chunks, open_csv_events, open_json_lines
-from mmrec.events.raw import ROWS_PER_CHUNK, EventFile, RawEvents, Refusal
+from mmrec.events.text_files import (
+    ROWS_PER_CHUNK,
+    DelimitedFile,
+    EventFile,
+    RawEvents,
+    Refusal,
+    line_chunks,
+    open_csv_events,
+    open_json_lines,
+)
 
 __all__ = ["EventSource", "ParquetFiles", "open_events", "open_parquet_events"]
 
