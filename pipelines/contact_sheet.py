@@ -223,7 +223,7 @@ def write_sheet(out: Path, sections: Sequence[Section], media: MediaAccess | Non
         }
         for section in sections
     ]
-    page = environment.get_template("sheet.html.jinja").render(sections=shown)
+    page = environment.get_template("contact_sheet.html.jinja").render(sections=shown)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode("utf-8", "backslashreplace"))

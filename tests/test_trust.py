@@ -159,7 +159,7 @@ def test_verify_names_the_forged_manifest_and_the_way_out(shop: Layout, tmp_path
 
 def test_a_folder_outside_is_used_once_the_user_has_named_it(shop: Layout, tmp_path: Path, monkeypatch) -> None:
     sound_encoders(tmp_path / "enc", small_models.bert_mean())
-    encoders = mmrec.encoders.load_encoders(tmp_path / "enc", device="cpu")
+    encoders = mmrec.encoders.presets.load_encoders(tmp_path / "enc", device="cpu")
     items = [Item(name, (Field(Modality.TEXT, "title", text=name),), {}, row) for row, name in enumerate(NAMES)]
     layout = Layout(tmp_path / "work" / "own")
     how = mmrec.Indexing(encoder_source=recorded_source(tmp_path / "enc"))

@@ -22,7 +22,7 @@ HEAVY = (
     "open_clip",
     "scipy",
 )
-FACES = ("mmrec", "indexers", "pipelines.cli", "pipelines.sheet")
+FACES = ("mmrec", "indexers", "pipelines.cli")
 
 _STAYS_LIGHT = """
 import sys

@@ -37,7 +37,7 @@ def test_every_source_and_data_file_is_inside(shipped: list[str]) -> None:
         for path in (ROOT / package).rglob("*")
         if path.suffix in DATA | {".py"}
     }
-    assert "pipelines/sheet/sheet.html.jinja" in on_disk
+    assert "pipelines/contact_sheet.html.jinja" in on_disk
     assert on_disk <= set(shipped)
 
 
