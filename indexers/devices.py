@@ -13,19 +13,6 @@ from jaxtyping import Float32, Int64
 
 from indexers.protocol import IndexersError
 
-__all__ = [
-    "Copies",
-    "GpuCopy",
-    "Native",
-    "build_threads",
-    "check_installation",
-    "faiss",
-    "gpu_count",
-    "search_threads",
-    "using_threads",
-]
-
-
 Native: TypeAlias = Any
 """An object of FAISS."""
 

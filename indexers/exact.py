@@ -26,9 +26,6 @@ from indexers.vectors import (
     sorted_rows,
 )
 
-__all__ = ["ExactIndex"]
-
-
 SCORES_AT_ONCE = 1 << 22
 QUERIES_AT_ONCE = 1024
 

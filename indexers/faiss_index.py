@@ -14,8 +14,6 @@ from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file
 from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
 from indexers.vectors import as_vectors, check_k, chunk_rows, places_of, positions_of, ranked, sorted_rows
 
-__all__ = ["FaissIndex"]
-
 TRAINING_VECTORS = 65_536
 TRAINING_A_CENTROID = 64
 TRAINING_BYTES = 1 << 30

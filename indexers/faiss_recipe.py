@@ -15,20 +15,6 @@ import indexers.families
 from indexers.devices import Native, faiss
 from indexers.protocol import IndexersError, IndexSpec
 
-__all__ = [
-    "Among",
-    "Family",
-    "Found",
-    "Search",
-    "effort_of",
-    "families",
-    "family_for",
-    "family_of",
-    "memory_bytes",
-    "new_index",
-]
-
-
 Found: TypeAlias = tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]
 """FAISS's distances (squared Euclidean, or inner product) and positions; -1 where there is none."""
 

@@ -10,8 +10,6 @@ from indexers.devices import GpuCopy, Native, faiss
 from indexers.faiss_recipe import Among, Family, Found, Search
 from indexers.vectors import chunk_rows
 
-__all__ = ["completed", "decided", "find", "find_on_gpu", "search_among", "stored_vectors"]
-
 
 def stored_vectors(holder: Native, positions: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, "p dim"]:
     """Return vectors by position, decoded where they are held as codes."""

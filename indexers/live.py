@@ -13,9 +13,6 @@ from jaxtyping import Float, Float32, Int64, Shaped
 from indexers.protocol import BadVectorsError, Index, IndexersError, Matches, Metric, Neighbours
 from indexers.vectors import NO_ROW, as_rows, as_vectors, chunk_rows, contains, merge, ranked
 
-__all__ = ["LiveIndex", "Segment", "VectorSource", "gathered", "within"]
-
-
 Fetch = Callable[[Int64[np.ndarray, " n"]], Shaped[np.ndarray, "..."]]
 
 PAIRS_AT_ONCE = 1 << 22

@@ -8,19 +8,6 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int64
 
-__all__ = [
-    "EXACT",
-    "BadVectorsError",
-    "Index",
-    "IndexFileError",
-    "IndexSpec",
-    "IndexersError",
-    "Matches",
-    "Metric",
-    "Neighbours",
-]
-
-
 EXACT = "Exact"
 """The factory string of exact search by torch, which needs no FAISS."""
 

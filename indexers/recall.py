@@ -10,8 +10,6 @@ from jaxtyping import Float, Float32, Int64
 from indexers.protocol import Index, Metric
 from indexers.vectors import as_vectors
 
-__all__ = ["TARGET", "Recall", "RecallSample", "tuned"]
-
 SAMPLE = 200
 NEIGHBOURS = 10
 TARGET = 0.95

@@ -8,8 +8,6 @@ from jaxtyping import Shaped
 from indexers.files import EXACT_KIND, read_index_file
 from indexers.protocol import EXACT, Index, IndexersError, IndexSpec, Metric
 
-__all__ = ["build", "check_spec", "default_spec", "load"]
-
 EXACT_BELOW = 50_000
 
 FASTEST_FIRST: dict[str, dict[str, int]] = {

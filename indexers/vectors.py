@@ -8,20 +8,6 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 
 from indexers.protocol import BadVectorsError, Metric, Neighbours
 
-__all__ = [
-    "NO_ROW",
-    "as_vectors",
-    "check_k",
-    "chunk_rows",
-    "contains",
-    "merge",
-    "places_of",
-    "positions_of",
-    "ranked",
-    "sorted_rows",
-]
-
-
 LARGEST = 1e16
 """Largest magnitude under inner product and Euclidean distance: beyond it float32 sums of squares overflow."""
 

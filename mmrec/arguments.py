@@ -13,18 +13,6 @@ from mmrec.events.kinds import Kinds
 from mmrec.query import Part
 from mmrec.types import Item, Modality
 
-__all__ = [
-    "as_count",
-    "as_events",
-    "as_history",
-    "as_id",
-    "as_ids",
-    "as_items",
-    "as_known",
-    "as_modalities",
-    "as_parts",
-]
-
 LIKED = "like"
 """The kind of an event that a history gives no kind: whoever names an item themselves says more than one who met it."""
 

@@ -27,19 +27,6 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.types import Modality, Reject
 
-__all__ = [
-    "Answering",
-    "Compared",
-    "JudgedQuery",
-    "Measure",
-    "Quality",
-    "compare_generations",
-    "overlap",
-    "quality_of",
-    "read_judged_queries",
-]
-
-
 _KINDS: Final[Mapping[str, PartKind]] = {"text": "text", "image": "image", "audio": "audio", "id": "item"}
 _RELEVANT: Final = "relevant"
 

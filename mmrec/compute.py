@@ -11,19 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from mmrec.errors import UsageError
 
-__all__ = [
-    "Threads",
-    "available_cores",
-    "decoding_workers",
-    "keep_freed_memory",
-    "let_waiting_threads_sleep",
-    "own_threads",
-    "pick_device",
-    "pick_dtype",
-    "unhurried",
-]
-
-
 if TYPE_CHECKING:
     import torch
 

@@ -37,8 +37,6 @@ from mmrec.storage.stored_item import StoredItem, as_item
 from mmrec.storage.tables import check_unaltered
 from mmrec.types import Item, Modality
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """An open store. Safe to use from several threads; changes made by other processes are seen at the next query."""

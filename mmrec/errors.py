@@ -20,25 +20,6 @@ MmrecError
 Each message says what was given, what is allowed, and what to do next.
 """
 
-__all__ = [
-    "DamagedError",
-    "DecoderLostError",
-    "DecodingError",
-    "EncoderError",
-    "LinkError",
-    "MediaError",
-    "MissingStoreError",
-    "MmrecError",
-    "SourceError",
-    "SpaceMismatchError",
-    "StoreBusyError",
-    "StoreError",
-    "UnknownIdError",
-    "UnreachableError",
-    "UnreadableError",
-    "UsageError",
-]
-
 
 class MmrecError(Exception):
     """Base of all errors that mmrec raises on purpose."""

@@ -22,18 +22,6 @@ from mmrec.storage.damage import damaged, reading
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import commit_lock
 
-__all__ = [
-    "Noted",
-    "Noter",
-    "has_events",
-    "note_events",
-    "note_of",
-    "noted",
-    "open_event_log",
-    "shortfall",
-    "write_note",
-]
-
 _SECONDS_BETWEEN: Final = 60.0
 
 

@@ -25,8 +25,6 @@ from mmrec.storage.stored_item import StoredField, StoredItem, as_item, declared
 from mmrec.trust import remember
 from mmrec.types import Field, Item, Modality, Reject, Removal, Space
 
-__all__ = ["Indexing", "adopt", "check_within_reach", "index_items", "loses_tower", "spaces_of", "stored_items"]
-
 
 @dataclass(frozen=True, slots=True)
 class Indexing:

@@ -27,8 +27,6 @@ from mmrec.training.train import CHECKPOINT, TrainingReport, train
 from mmrec.training.trainer import Epoch, accelerator_for
 from mmrec.users.tower import TowerModel
 
-__all__ = ["Learned", "Lessons", "learn", "lessons"]
-
 LOCK = "training.lock"
 WRITTEN = (LOCK, CHECKPOINT, "tensorboard", "curves.png", "tower.json", "tower.safetensors")
 """What a training writes in its folder."""

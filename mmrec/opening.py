@@ -14,8 +14,6 @@ from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
 from mmrec.trust import Confirm, check_encoders, check_named, remember
 
-__all__ = ["open_store"]
-
 _KEPT = 2
 """Encoders that stay loaded: those of the current generation, and of the one before, to which a person may go back."""
 

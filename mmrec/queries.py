@@ -19,8 +19,6 @@ from mmrec.snapshot import Snapshot
 from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality, Space
 
-__all__ = ["QueryMaker"]
-
 CANCELLED = 0.05
 """A weighted sum shorter than this share of its parts' lengths has no direction worth following."""
 

@@ -6,8 +6,6 @@ from typing import Literal, TypeAlias
 
 from mmrec.types import Value
 
-__all__ = ["Hit", "Part", "PartKind", "Results"]
-
 PartKind: TypeAlias = Literal["text", "image", "audio", "item"]
 """What a part of a query is: a text, a picture, a sound, or an item already in the store."""
 

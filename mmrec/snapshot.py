@@ -21,8 +21,6 @@ from mmrec.storage.stored_item import StoredItem
 from mmrec.storage.vectors import KeyIndex, as_words
 from mmrec.types import Modality
 
-__all__ = ["Snapshot", "count_contents", "found_hits", "hit_of", "open_snapshot", "snapshot_of", "title_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:

@@ -28,8 +28,6 @@ from mmrec.errors import MmrecError, StoreError, UsageError
 from mmrec.files import write_atomically
 from mmrec.storage.layout import Layout
 
-__all__ = ["Confirm", "check_encoders", "check_named", "may_reopen", "misplaced", "remember"]
-
 Confirm: TypeAlias = Callable[[str], bool]
 """Asks the user a question, and returns whether the answer was yes."""
 

@@ -10,8 +10,6 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-__all__ = ["Content", "Field", "Item", "Modality", "Reject", "Removal", "Scalar", "Space", "Value", "Waveform"]
-
 
 class Modality(StrEnum):
     """Text, image or audio. Always named by the caller, never guessed from a value."""

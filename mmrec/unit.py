@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Float32
 
-__all__ = ["unit"]
-
 
 def unit(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
     """Scale rows to length one; a zero row stays zero."""

@@ -12,23 +12,6 @@ from mmrec.storage.quarantine import Quarantined
 from pipelines import console
 from pipelines.options import Display
 
-__all__ = [
-    "deliver",
-    "generation_rows",
-    "hit_document",
-    "known_of",
-    "print_hit",
-    "print_items",
-    "print_results",
-    "print_rows",
-    "print_values",
-    "quarantine_rows",
-    "results_document",
-    "text_of",
-    "warn_of",
-]
-
-
 _SHARES = (
     "A score is the sum of what each modality gives: its weight times the cosine of query and item (1 is the same, 0 "
     "has nothing in common)."

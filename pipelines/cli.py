@@ -16,8 +16,6 @@ from pipelines.commands import (
 )
 from pipelines.outcome import run_app
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -21,8 +21,6 @@ from mmrec.trust import check_encoders, may_reopen, remember
 from mmrec.types import Modality
 from pipelines import console
 
-__all__ = ["CompareOptions", "compare", "print_comparison"]
-
 _CHANGE: Final = "difference (95%)"
 
 

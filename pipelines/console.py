@@ -17,25 +17,6 @@ from rich.text import Text
 
 from mmrec.errors import UsageError
 
-__all__ = [
-    "Terminal",
-    "agree",
-    "clean",
-    "confirmed",
-    "data",
-    "emit_json",
-    "emit_json_rows",
-    "escaped",
-    "note",
-    "notes",
-    "pairs",
-    "shown",
-    "table",
-    "warn",
-    "written",
-]
-
-
 _ARABIC_OR_INDIC: Final = "\u0600-\u06ff\u0750-\u077f\u0900-\u0dff"
 _EMOJI: Final = "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 # Persian and Indian words are spelled with joiners, and emoji are put together with them.

@@ -20,20 +20,6 @@ from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality
 from pipelines.console import clean, shown, written
 
-__all__ = [
-    "Bar",
-    "Card",
-    "Medium",
-    "QueryPart",
-    "Section",
-    "embed_picture",
-    "embed_sound",
-    "query_parts",
-    "result_cards",
-    "write_sheet",
-]
-
-
 _SIDE = 320
 _SOUND_BYTES = 1_500_000
 _READABLE = Limits(max_bytes=64 * 1024 * 1024)

@@ -18,8 +18,6 @@ from pipelines.options import Display
 from pipelines.outcome import run_with_exit_code
 from pipelines.spec import Columns, IndexOptions, IndexSummary
 
-__all__ = ["main"]
-
 WORK = Path(".cache/demo")
 SHEET = Path("demo.html")
 

@@ -39,8 +39,6 @@ from pipelines import console
 from pipelines.evaluated import afforded, dial, write_page
 from pipelines.progress import progress
 
-__all__ = ["WITHOUT_CONTENT", "EvaluateOptions", "Towers", "category_shares", "run"]
-
 
 def category_shares(
     items: ItemTable, column: str, rows: Int64[np.ndarray, " items"]

@@ -15,9 +15,6 @@ from mmrec.evaluation.report import EvaluationPage, figure, render, signed, verd
 from mmrec.files import check_output, write_atomically
 from pipelines import console
 
-__all__ = ["afforded", "dial", "document", "print_evaluation", "write_file", "write_page"]
-
-
 _SHOWN: Final = {
     "coverage": "coverage",
     "diversity": "diversity",

@@ -24,8 +24,6 @@ from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.progress import Advance, progress
 
-__all__ = ["ImportOptions", "refused_rows", "run_export", "run_forget", "run_import", "run_stats"]
-
 _SOME = 3
 
 

@@ -14,8 +14,6 @@ from typing import Final
 from indexers.atomic import atomic_file
 from mmrec.errors import MmrecError, UsageError
 
-__all__ = ["StampsUnavailableError", "fetch_stamps", "ml_100k_folder", "write_films", "write_jsonl", "write_stamps"]
-
 
 def write_jsonl(records: Iterable[Mapping[str, object]], out: Path) -> Path:
     """Write one object a line, atomically; folders above are made. Returns `out`."""

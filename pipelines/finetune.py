@@ -29,8 +29,6 @@ from pipelines.evaluated import write_file
 from pipelines.index import encoders_of
 from pipelines.options import opened_media
 
-__all__ = ["FinetuneOptions", "run", "run_dry"]
-
 PAGE = "report.html"
 LOCK = "training.lock"
 

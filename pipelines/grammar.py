@@ -11,20 +11,6 @@ from mmrec.errors import UsageError
 from mmrec.query import Part, PartKind
 from mmrec.types import Modality
 
-__all__ = [
-    "parse_against",
-    "parse_columns",
-    "parse_device",
-    "parse_ids",
-    "parse_modality",
-    "parse_parts",
-    "parse_types",
-    "parse_vector_format",
-    "parse_weighted",
-    "parse_weights",
-]
-
-
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

@@ -32,8 +32,6 @@ from pipelines.options import opened_media
 from pipelines.progress import Reporter, progress
 from pipelines.spec import Columns, IndexOptions, IndexSummary
 
-__all__ = ["encoders_of", "run"]
-
 PACKAGED = "packaged"
 AUTO = "auto"
 _NAMED = 5

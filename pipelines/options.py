@@ -11,28 +11,6 @@ import typer
 from mmrec.errors import UsageError
 from mmrec.sources.media_access import MediaAccess
 
-__all__ = [
-    "DEVICE",
-    "DTYPE",
-    "AgainstOption",
-    "AllowFetchOption",
-    "AsJson",
-    "DeviceOption",
-    "Display",
-    "DtypeOption",
-    "EncodersOption",
-    "EncodingOption",
-    "ExplainOption",
-    "HowMany",
-    "MediaRootOption",
-    "SheetOption",
-    "StoreArgument",
-    "TrustCodeOption",
-    "WhereOption",
-    "opened_media",
-]
-
-
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)]
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]

@@ -21,8 +21,6 @@ from rich.text import Text
 from mmrec.errors import MmrecError, UsageError
 from pipelines import console
 
-__all__ = ["ExitCode", "run_app", "run_with_exit_code"]
-
 # The machine's state, not a fault of the program.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 

@@ -11,8 +11,6 @@ from rich.text import Text
 from mmrec.embedding.contents import Tally
 from pipelines import console
 
-__all__ = ["Advance", "PlainProgress", "Reporter", "progress"]
-
 Advance = Callable[[int], None]
 """Called with the number of units done since the last call."""
 

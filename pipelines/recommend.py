@@ -12,8 +12,6 @@ from mmrec.events.kinds import load_kinds
 from mmrec.recommend.answer import Because, Recommendations, Recommended
 from pipelines import answers, console
 
-__all__ = ["RecommendOptions", "print_recommendations", "run_recommend"]
-
 _SHOWN = 5
 _LIKENESS = (
     "Because of: what was done with which item of the past, and how like it is by its contents (cosine: 1 is the same, "

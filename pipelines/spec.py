@@ -13,8 +13,6 @@ from mmrec.errors import UsageError
 from mmrec.types import Modality
 from pipelines.grammar import parse_device
 
-__all__ = ["CatalogSpec", "Columns", "IndexOptions", "IndexSummary", "read_spec", "with_spec"]
-
 
 @dataclass(frozen=True, slots=True)
 class Columns:

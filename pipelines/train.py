@@ -15,8 +15,6 @@ from mmrec.training.estimate import estimate
 from mmrec.training.trainer import Epoch
 from pipelines import answers, console
 
-__all__ = ["run", "run_dry"]
-
 
 def run(
     store: Path, config: Path | None, out: Path | None, events: str | None, kinds: Path | None

@@ -29,8 +29,6 @@ from pipelines.index import encoders_of
 from pipelines.options import opened_media
 from pipelines.progress import Reporter, progress
 
-__all__ = ["chosen_format", "gc", "mend", "retry", "run_export", "run_import_vectors", "show", "verify"]
-
 
 def verify(store: Path, *, full: bool, as_json: bool) -> bool:
     """Check a store and print what was found. Returns whether it is sound. Raises StoreError where there is none."""

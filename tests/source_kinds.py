@@ -12,8 +12,6 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["KINDS"]
-
 Rows = Sequence[Mapping[str, object]]
 
 

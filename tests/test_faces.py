@@ -1,6 +1,5 @@
 """Every list of names is true."""
 
-import ast
 from importlib import import_module
 from pathlib import Path
 
@@ -27,14 +26,6 @@ def test_faces_keep_their_promises(name: str) -> None:
         assert set(promised) <= set(dir(face))
     with pytest.raises(AttributeError):
         getattr(face, "no_such_name")  # noqa: B009 the lazy lookup is what is tried
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_list_their_names_sorted(path: Path) -> None:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
-            names = ast.literal_eval(node.value)
-            assert names == _order(names)
 
 
 @pytest.mark.parametrize("name", FACES)

@@ -3,8 +3,6 @@
 from indexers.devices import faiss
 from indexers.faiss_recipe import Family
 
-__all__ = ["FAMILY"]
-
 FAMILY = Family(
     name="PQ fast scan",
     examples={},

@@ -3,8 +3,6 @@
 from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search
 
-__all__ = ["FAMILY"]
-
 
 def _native(index: Native, search: Search) -> Native:
     del index

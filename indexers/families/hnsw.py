@@ -6,8 +6,6 @@ Fast and easy to tune, slow to build, and 32 links a vector beside the vector.
 from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search
 
-__all__ = ["FAMILY"]
-
 DEFAULT_EF_SEARCH = 64
 """Candidates that a walk keeps. FAISS's own 16 finds .954 of the ten nearest of 100,000 clustered vectors, 64 .999."""
 

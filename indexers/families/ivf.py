@@ -10,8 +10,6 @@ import numpy as np
 from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search
 
-__all__ = ["FAMILY"]
-
 PROBED_SHARE = 32
 """Unless told otherwise, one list in so many is read, and no fewer than LEAST_PROBED."""
 

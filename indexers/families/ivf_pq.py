@@ -8,8 +8,6 @@ from dataclasses import replace
 from indexers.devices import Native, faiss
 from indexers.families.ivf import FAMILY as IVF
 
-__all__ = ["FAMILY"]
-
 GPU_BITS = 8
 
 BLOCK = 32

@@ -9,8 +9,6 @@ from dataclasses import replace
 from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search, family_of
 
-__all__ = ["FAMILY"]
-
 DEFAULT_K_FACTOR = 8
 """Candidates that the coarse codes propose for each neighbour wanted."""
 

@@ -14,9 +14,6 @@ from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
 from mmrec.types import Waveform
 
-__all__ = ["decode_sound"]
-
-
 _BLOCK: Final = 16_384
 _RATES: Final = range(1_000, 768_001)
 # Playlists and manifests are "containers" to FFmpeg, and would make it open files and addresses that they name.

@@ -10,9 +10,6 @@ from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
 from mmrec.types import Content, Modality
 
-__all__ = ["decode", "decode_text", "decoder_of"]
-
-
 _DEFAULT: Final = Limits()
 
 # Imported when first needed: a process that decodes pictures need not load the libraries for sound.

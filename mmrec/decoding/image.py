@@ -14,9 +14,6 @@ from PIL import Image, ImageFile, ImageOps
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
 
-__all__ = ["decode_picture", "looks_like_xml", "render_svg"]
-
-
 _DPI: Final = 96.0  # the renderer's own default of 0 refuses sizes given in points or millimetres
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _RASTERS: Final = ("PNG", "JPEG", "GIF", "WEBP")

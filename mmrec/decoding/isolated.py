@@ -13,9 +13,6 @@ from mmrec.decoding.worker import Died, Worker, signal_name
 from mmrec.errors import DecoderLostError, MediaError
 from mmrec.types import Content, Modality
 
-__all__ = ["Pool", "decode_isolated"]
-
-
 _DEFAULT: Final = Limits()
 _IDLE_EXIT: Final = 0
 _TRIES: Final = 2

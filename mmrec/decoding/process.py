@@ -20,9 +20,6 @@ from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
 from mmrec.types import Content, Modality, Waveform
 
-__all__ = ["Head", "content_of", "message_of", "receive", "send", "serve", "standstill"]
-
-
 Head: TypeAlias = Mapping[str, Any]
 
 _LENGTHS: Final = struct.Struct("!IQ")

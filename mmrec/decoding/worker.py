@@ -19,8 +19,6 @@ from mmrec.decoding.process import content_of, receive, send, standstill
 from mmrec.errors import DecodingError, MediaError
 from mmrec.types import Content, Modality
 
-__all__ = ["Died", "Worker", "signal_name"]
-
 # Not multiprocessing: it would import the main script again, and unpickle what a hostile picture may have written.
 # Its first act, before it loads anything: on Linux the kernel ends it when the thread that started it ends. A parent
 # that died before that is no longer its parent. Elsewhere it ends when it next looks at its socket.

@@ -31,9 +31,6 @@ from mmrec.storage.staging import StagedItems, commit_items, remove_items
 from mmrec.storage.stored_item import StoredField, StoredItem
 from mmrec.types import Value
 
-__all__ = ["Ailing", "Commit", "Refusals", "Rules", "SeenInRun"]
-
-
 Ailing = frozenset[tuple[str, str | None]]
 """Contents of an item that quarantine held before: column and URI."""
 

@@ -19,9 +19,6 @@ from mmrec.storage.stored_item import StoredField, StoredItem
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
-__all__ = ["MAX_CONSECUTIVE_FAILURES", "MEND", "Contents", "Fresh", "Outcome", "Tally", "content_key", "key_of"]
-
-
 MAX_CONSECUTIVE_FAILURES = 32
 """Contents that may fail one after the other, through no fault of theirs, before the encoder is held to be broken."""
 

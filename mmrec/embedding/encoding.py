@@ -19,9 +19,6 @@ from mmrec.storage.quarantine import Quarantined
 from mmrec.storage.vectors import VectorAppender, VectorTable
 from mmrec.types import Modality, Space
 
-__all__ = ["Bucket", "Encoding", "Pending", "VectorWriter", "write_derived"]
-
-
 WINDOW_BATCHES = 16
 WINDOW_BYTES = 64 * 1024 * 1024
 

@@ -23,9 +23,6 @@ from mmrec.storage.stored_item import StoredField, StoredItem, declared_spaces, 
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Item, Modality, Reject, Removal
 
-__all__ = ["EmbeddingJob", "Known", "Lookup", "chunks"]
-
-
 ITEMS_PER_LOOKUP = 512
 BYTES_PER_LOOKUP = 32 * 1024 * 1024
 

@@ -6,9 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import TypeVar
 
-__all__ = ["prefetch_ordered"]
-
-
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

@@ -15,8 +15,6 @@ from mmrec.storage.quarantine import Quarantined, QuarantineSnapshot, read_quara
 from mmrec.storage.stored_item import StoredItem, is_imported
 from mmrec.types import Field, Item, Modality
 
-__all__ = ["can_be_retried", "items_to_retry"]
-
 IDS_PER_LOOKUP = 512
 
 _ANYWHERE = MediaAccess()

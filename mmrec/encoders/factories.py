@@ -13,7 +13,6 @@ from mmrec.errors import EncoderError, UsageError
 if TYPE_CHECKING:
     import torch  # naming encoders, as most commands do, needs none
 
-__all__ = ["OWN_FACTORIES", "TUNED", "EncoderSpec", "build_encoder", "placed_settings"]
 
 TUNED: Final = "mmrec.encoders.tuned.Tuned"
 

@@ -16,8 +16,6 @@ from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError
 from mmrec.files import write_atomically
 
-__all__ = ["Head", "HeadConfig", "load_head", "read_head_config", "save_head"]
-
 _ABOUT: Final = "head"
 
 

@@ -13,20 +13,6 @@ from mmrec.encoders.tuned_config import read_tuned_config
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Space
 
-__all__ = [
-    "ENCODERS_FILE",
-    "HUB_KINDS",
-    "PRESETS",
-    "foreign_factories",
-    "load_encoders",
-    "local_paths",
-    "read_encoder_specs",
-    "recorded_source",
-    "spaces_by_name",
-    "with_parents",
-]
-
-
 _PATHS = ("model", "checkpoint", "folder")
 _DEEPEST = 8
 

@@ -12,9 +12,6 @@ from jaxtyping import Float32
 from mmrec.decoding.limits import Limits
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["Encoder", "Sample", "Vectors", "fingerprint", "limits_for"]
-
-
 if TYPE_CHECKING:
     import torch
 

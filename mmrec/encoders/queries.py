@@ -6,8 +6,6 @@ from itertools import chain
 from mmrec.encoders.protocol import Encoder, Sample
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["covers", "fitting", "prepare_query", "query_spaces"]
-
 
 def query_spaces(encoder: Encoder) -> Mapping[Modality, tuple[Space, ...]]:
     """Return the spaces that queries of each modality are encoded into."""

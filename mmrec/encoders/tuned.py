@@ -31,8 +31,6 @@ from mmrec.encoders.vectors import CPU, arrays, load_changed
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["Tuned", "TunedNetwork"]
-
 
 @dataclass(frozen=True, slots=True)
 class _QuerySample(Sample):

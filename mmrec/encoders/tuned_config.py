@@ -16,17 +16,6 @@ from mmrec.errors import EncoderError
 from mmrec.files import write_atomically
 from mmrec.types import Modality, Space
 
-__all__ = [
-    "Derivation",
-    "ParentConfig",
-    "TunedConfig",
-    "TunedHead",
-    "derivations_of",
-    "read_tuned_config",
-    "write_tuned_config",
-]
-
-
 _FILE: Final = "config.json"
 _NAME: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
 _INSIDE: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # a file of the folder itself

@@ -14,9 +14,6 @@ from mmrec.encoders.protocol import Vectors
 from mmrec.errors import EncoderError
 from mmrec.files import write_atomically
 
-__all__ = ["CPU", "arrays", "changed_tensors", "load_changed", "save_changed", "unit_rows"]
-
-
 CPU = torch.device("cpu")
 
 

@@ -16,8 +16,6 @@ from mmrec.events.kinds import Kinds
 from mmrec.ranking.fading import COUNTS, Asked, Fading, fit_fading, mixed
 from mmrec.users.model import Past
 
-__all__ = ["ContentMean", "FadedScorer", "ItemKNN", "Popularity", "RandomOrder", "RecentPopularity", "fit_faded"]
-
 
 @dataclass(frozen=True, slots=True)
 class ContentMean:

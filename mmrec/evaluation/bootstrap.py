@@ -13,8 +13,6 @@ from jaxtyping import Float64, Int64
 
 from mmrec.errors import UsageError
 
-__all__ = ["Comparison", "Interval", "compare", "holm", "interval"]
-
 _DRAWS: Final = 2000
 _LEVEL: Final = 0.95
 # People times draws whose counts are in memory at a time.

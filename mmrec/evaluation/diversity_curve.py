@@ -12,19 +12,6 @@ from mmrec.evaluation.scorer import Scorer
 from mmrec.ranking.diversify import diversify
 from mmrec.unit import unit
 
-__all__ = [
-    "SETTINGS",
-    "CurvePoint",
-    "accuracy_diversity_curve",
-    "coverage",
-    "gini",
-    "intra_list_diversity",
-    "novelty",
-    "popularity",
-    "serendipity",
-]
-
-
 Lists = Int64[np.ndarray, "q k"]
 
 

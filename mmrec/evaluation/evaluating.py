@@ -17,9 +17,6 @@ from mmrec.evaluation.scorer import Learner, Scorer
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split
 
-__all__ = ["ColdCurve", "Evaluation", "Protocol", "evaluate", "fit"]
-
-
 _METRICS: Final = tuple(f"{name}@{k}" for k in (5, 10, 20) for name in ("hr", "ndcg", "mrr"))
 
 

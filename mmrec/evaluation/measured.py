@@ -17,21 +17,6 @@ from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.ranking import Ranked
 from mmrec.evaluation.scorer import Scorer
 
-__all__ = [
-    "ITEM_EDGES",
-    "PAST_EDGES",
-    "Latency",
-    "Measured",
-    "Measurement",
-    "divergence",
-    "latency",
-    "measure",
-    "miscalibration",
-    "slices",
-    "values_of",
-]
-
-
 _SMOOTHING: Final = 0.01
 
 

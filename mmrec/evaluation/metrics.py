@@ -8,8 +8,6 @@ from jaxtyping import Float64, Int64
 
 from mmrec.errors import UsageError
 
-__all__ = ["METRICS", "accuracy", "at_once", "mean_rank", "of_several"]
-
 
 def _discounts(k: int) -> Float64[np.ndarray, " k"]:
     return 1 / np.log2(np.arange(2, k + 2))

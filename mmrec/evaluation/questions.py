@@ -14,8 +14,6 @@ from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split
 from mmrec.users.model import Past
 
-__all__ = ["Candidates", "Questions", "counts", "past_matrix", "speaking"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:

@@ -10,8 +10,6 @@ from mmrec.errors import UsageError
 from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 
-__all__ = ["Ranked", "best", "rank", "rank_counts"]
-
 _BUDGET: Final = 64 * 2**20
 # Scores, their negation and the comparisons, in bytes for one item of one question.
 _BYTES: Final = 24

@@ -19,9 +19,6 @@ from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.evaluating import Evaluation
 from mmrec.evaluation.measured import Measured
 
-__all__ = ["EvaluationPage", "dots", "figure", "lines", "render", "scatter", "signed", "trend", "verdict"]
-
-
 SERIES: Final = 10
 """Number of colours; the page defines ``--s0`` and on."""
 

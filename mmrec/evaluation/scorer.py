@@ -14,8 +14,6 @@ from mmrec.evaluation.questions import Candidates
 from mmrec.events.histories import Histories
 from mmrec.users.model import Interests, Past, UserModel
 
-__all__ = ["UNTIMED", "Learner", "Scorer", "UserModelScorer", "state_digest"]
-
 
 @runtime_checkable
 class Scorer(Protocol):

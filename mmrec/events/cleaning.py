@@ -14,8 +14,6 @@ from mmrec.events.event import EventArrays
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 
-__all__ = ["Cleaning", "CleaningReport", "CleaningStep", "clean"]
-
 _1990: Final = 631_152_000_000_000
 
 

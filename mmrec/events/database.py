@@ -42,21 +42,6 @@ from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.dialects import connected, may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
 from mmrec.storage.damage import damaged
 
-__all__ = [
-    "EVENTS",
-    "FORGOTTEN",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "METADATA",
-    "REFUSED",
-    "insert_anywhere",
-    "open_database",
-    "salvage_sqlite",
-    "wrap_db_errors",
-    "writing",
-]
-
-
 FORMAT_VERSION: Final = 1
 
 METADATA: Final = MetaData()

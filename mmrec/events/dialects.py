@@ -20,22 +20,6 @@ import pyarrow.csv as pv
 from jaxtyping import Bool, UInt8, UInt32
 from sqlalchemy import Connection, Engine, event
 
-__all__ = [
-    "connected",
-    "erase_traces",
-    "faults_of_sqlite",
-    "insert_into_postgres",
-    "insert_into_sqlite",
-    "lost_commits",
-    "may_write",
-    "prepare_postgres",
-    "prepare_sqlite",
-    "queue_up",
-    "readers_of",
-    "write_ahead_log",
-]
-
-
 _HEADER: Final = struct.Struct(">8I")
 _FRAME_HEADER_BYTES: Final = 24
 _MAGIC: Final = 0x377F0682

@@ -13,18 +13,6 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64
 
 from mmrec.errors import UsageError
 
-__all__ = [
-    "SCHEMA",
-    "Event",
-    "EventArrays",
-    "EventColumns",
-    "Ties",
-    "check_event_columns",
-    "guess_event_columns",
-    "load_events",
-]
-
-
 SCHEMA: Final = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),

@@ -23,8 +23,6 @@ from mmrec.events.text_files import (
     open_json_lines,
 )
 
-__all__ = ["EventSource", "ParquetFiles", "open_events", "open_parquet_events"]
-
 
 @dataclass(frozen=True, slots=True)
 class ParquetFiles:

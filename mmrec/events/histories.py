@@ -14,8 +14,6 @@ from mmrec.errors import UsageError
 from mmrec.events.event import EventArrays
 from mmrec.events.ratings import Ratings, strengths_of
 
-__all__ = ["DecayedPopularity", "Histories", "KnownItems", "Opening", "openings"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownItems:

@@ -25,9 +25,6 @@ from mmrec.events.text_files import Refusal
 from mmrec.events.times import TimeRule
 from mmrec.files import check_output
 
-__all__ = ["EXPORT_SCHEMA", "ImportTally", "export_events", "formula_cells", "import_events", "lacking"]
-
-
 # One commit, one flush to the disk; held in memory once more by the database driver.
 _ROWS_PER_COMMIT: Final = 131_072
 _EXAMPLES: Final = 10

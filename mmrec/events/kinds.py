@@ -12,8 +12,6 @@ from jaxtyping import Float32
 
 from mmrec.errors import UsageError
 
-__all__ = ["DEFAULT_RATINGS", "DEFAULT_WEIGHTS", "Kinds", "load_kinds"]
-
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "view": 1.0,
     "click": 2.0,

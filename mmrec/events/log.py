@@ -22,9 +22,6 @@ from mmrec.events.prepare import Prepared, prepare_events
 from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
 from mmrec.events.text_files import Refusal
 
-__all__ = ["LOG_SCHEMA", "Appended", "EventLog", "LogRatings", "LogWriter", "Stored", "open_log"]
-
-
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
 _IDS_PER_QUERY: Final = 500
 _CONTENT: Final = ("user", "item", "kind", "time", "value", "context")

@@ -11,8 +11,6 @@ from mmrec.events.database import EVENTS
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 
-__all__ = ["Popular", "RecentPopularity"]
-
 _DAY: Final = 86_400_000_000
 _LONGEST_GAP: Final = 4.0
 

@@ -20,9 +20,6 @@ from mmrec.events.text_files import Column, RawEvents, Refusal
 from mmrec.events.times import TimeRule
 from mmrec.sources.assemble import BadValueError, id_of
 
-__all__ = ["LONGEST_ID", "Prepared", "derived_ids", "given_id", "prepare", "prepare_events"]
-
-
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _ERA: Final = 2**39  # makes the seconds of every year from 1 to 9999 positive, in 5 bytes
 

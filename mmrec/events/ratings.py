@@ -28,17 +28,6 @@ from jaxtyping import Float32, Float64, Int64
 from mmrec.events.event import EventArrays
 from mmrec.events.kinds import Kinds
 
-__all__ = [
-    "FAIR",
-    "MOST",
-    "RatingScale",
-    "RatingTotals",
-    "Ratings",
-    "read_ratings",
-    "strengths_of",
-    "strengths_of_person",
-]
-
 FAIR: Final = 0.5
 """Strength from which a rating may explain a recommendation: half a step below an average rating."""
 MOST: Final = 2.0

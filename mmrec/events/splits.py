@@ -19,8 +19,6 @@ from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.ratings import read_ratings
 
-__all__ = ["Split", "hold_out_items", "hold_out_people", "leave_one_out", "time_cutoff", "time_split"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:

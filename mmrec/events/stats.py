@@ -16,8 +16,6 @@ from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.ratings import read_ratings, strengths_of
 
-__all__ = ["EventStats", "RatingStats", "event_stats", "rating_stats"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 

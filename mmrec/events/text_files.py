@@ -16,22 +16,6 @@ from jaxtyping import Int64
 from mmrec.errors import UsageError
 from mmrec.sources.text_tables import chosen_encoding, not_utf8, wrong_encoding
 
-__all__ = [
-    "LONGEST_LINE",
-    "ROWS_PER_CHUNK",
-    "Column",
-    "DelimitedFile",
-    "EventFile",
-    "JsonLinesFile",
-    "LineTooLong",
-    "RawEvents",
-    "Refusal",
-    "line_chunks",
-    "open_csv_events",
-    "open_json_lines",
-]
-
-
 Column: TypeAlias = pa.Array | list[object]
 """Values of one column as their source had them."""
 

@@ -16,8 +16,6 @@ from jaxtyping import Int64
 from mmrec.errors import MmrecError, UsageError
 from mmrec.events.text_files import Column
 
-__all__ = ["BadTimeError", "TimeRule"]
-
 _MICROSECONDS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE: Final = timedelta(microseconds=1)

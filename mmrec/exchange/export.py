@@ -24,18 +24,6 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import RESERVED
 from mmrec.storage.tables import writing
 
-__all__ = [
-    "Export",
-    "Exported",
-    "check_place",
-    "export_vectors",
-    "placed",
-    "write_dataset",
-    "write_parquet_directory",
-    "write_parquet_file",
-]
-
-
 OURS = ("part-*.parquet", "data-*.arrow", "state.json", "dataset_info.json")
 """What an export to a directory is made of."""
 

@@ -41,9 +41,6 @@ from mmrec.storage.stored_item import (
 from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
 from mmrec.types import Modality, Space, Value
 
-__all__ = ["NO_ENCODERS", "Import", "ImportTally", "VectorImport", "import_vectors"]
-
-
 SAME = 0.999
 """Cosine from which two vectors of one content are taken for the same, stored in half precision or not."""
 

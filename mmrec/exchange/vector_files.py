@@ -18,9 +18,6 @@ from mmrec.errors import UsageError
 from mmrec.sources.scalars import metadata_type, to_value
 from mmrec.types import Value
 
-__all__ = ["METADATA_KEY", "Origin", "VectorColumns", "VectorFile", "VectorRow", "open_vectors"]
-
-
 METADATA_KEY = b"mmrec"
 """Key of a Parquet file's metadata under which its origin lies, as JSON."""
 

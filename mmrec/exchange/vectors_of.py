@@ -21,9 +21,6 @@ from mmrec.storage.stored_item import Declared, as_fields, check, declared, fing
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
-__all__ = ["ContentVectors", "Declaration", "ItemVectors", "decide", "fused_by", "known_blocks", "read_fusion"]
-
-
 CONTENT_COLUMNS = (
     pa.field("mmrec_modality", pa.string()),
     pa.field("mmrec_column", pa.string()),

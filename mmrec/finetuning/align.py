@@ -28,9 +28,6 @@ from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors, draw
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = ["Align", "Label", "NegativeFilter", "mine"]
-
-
 NegativeFilter = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]]
 """From items that ask, and a candidate for each, to whether it may be held against it."""
 

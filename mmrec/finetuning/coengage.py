@@ -33,8 +33,6 @@ from mmrec.finetuning.losses import PairLoss
 from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors, draw
 from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
-__all__ = ["CoEngage", "CoEngagedPairs", "co_engaged", "co_occurrence", "pairs_of", "ppmi_vectors"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoEngagedPairs:

@@ -9,19 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mmrec.training.config import read_settings
 from mmrec.types import Modality
 
-__all__ = [
-    "AlignConfig",
-    "CoEngageConfig",
-    "FinetuneConfig",
-    "FitSettings",
-    "HeadSettings",
-    "HeldOutConfig",
-    "LabelConfig",
-    "MiningConfig",
-    "TowerSettings",
-    "load_finetune_config",
-]
-
 
 class FitSettings(BaseModel):
     """A head in closed form; see `mmrec.finetuning.head_fitting.HeadFit`.

@@ -14,8 +14,6 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
 from mmrec.types import Modality
 
-__all__ = ["Contents", "Corpus", "HeldOut", "SharedContents", "groups_of", "hold_out"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedContents:

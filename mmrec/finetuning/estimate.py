@@ -26,8 +26,6 @@ from mmrec.storage.layout import Layout
 from mmrec.training.checkpoint import FEW, seconds_for
 from mmrec.types import Modality
 
-__all__ = ["Estimate", "Memory", "PeakMemory", "TowerSize", "estimate"]
-
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A context that counts the bytes of tensors made within it, for as long as anything holds them.

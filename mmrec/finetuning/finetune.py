@@ -30,8 +30,6 @@ from mmrec.finetuning.verdict import Verdict, judge, write_verdict
 from mmrec.storage.layout import Layout
 from mmrec.training.trainer import Board, Epoch, draw_curves
 
-__all__ = ["CHECKPOINT", "ENCODERS", "REPORT", "WRITTEN", "FinetuneReport", "Finetuned", "finetune"]
-
 CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
 ENCODERS = "encoders"

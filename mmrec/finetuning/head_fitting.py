@@ -33,17 +33,6 @@ from mmrec.finetuning.towers import VectorTower
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = [
-    "HeadFit",
-    "centred_directions",
-    "choose_target_scale",
-    "fit_head",
-    "fit_towers",
-    "kernel",
-    "leave_one_group_out",
-]
-
-
 MOST: Final = 10_000
 """Contents at most: their Gaussians are a square matrix, solved at the cost of their number cubed."""
 

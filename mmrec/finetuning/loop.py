@@ -24,8 +24,6 @@ from mmrec.training.checkpoint import Average, seed_torch, trained
 from mmrec.training.trainer import Epoch, Trainer
 from mmrec.types import Modality
 
-__all__ = ["Embedder", "Loop", "Part", "Parts", "backward"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:

@@ -11,8 +11,6 @@ from torch.nn.functional import softplus
 
 from mmrec.finetuning.config import FinetuneConfig
 
-__all__ = ["Hard", "PairLoss", "Temperature", "beside", "infonce", "siglip", "supcon"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hard:

@@ -19,8 +19,6 @@ from mmrec.storage.stored_item import as_fields
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
-__all__ = ["ContentLocation", "Material", "comparable", "gather", "stored_spaces"]
-
 ContentLocation = str | tuple[str]
 """A text itself, or in a tuple of one the URI of what is elsewhere."""
 

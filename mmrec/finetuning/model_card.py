@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from mmrec.encoders.factories import EncoderSpec
 from mmrec.types import Space
 
-__all__ = ["Measure", "ModelCard", "write_card"]
-
 
 @dataclass(frozen=True, slots=True)
 class Measure:

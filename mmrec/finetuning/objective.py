@@ -14,9 +14,6 @@ from mmrec.finetuning.corpus import Corpus
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = ["ContentVectors", "Draw", "FinetuneObjective", "Step", "TowerVectors", "draw", "item_vectors"]
-
-
 TowerVectors: TypeAlias = Mapping[Modality, Float[Tensor, "_ dim"]]
 """Unit vectors of the contents of a step, by modality, in the order of `Step.contents`."""
 

@@ -12,8 +12,6 @@ from mmrec.evaluation.report import dots, figure, signed, trend
 from mmrec.finetuning.finetune import FinetuneReport
 from mmrec.finetuning.verdict import Line
 
-__all__ = ["render_page"]
-
 _FOLDERS = (Path(__file__).parent, Path(mmrec.evaluation.report.__file__).parent)
 
 

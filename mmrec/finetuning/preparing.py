@@ -42,8 +42,6 @@ from mmrec.storage.layout import Layout
 from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
 
-__all__ = ["Access", "Prepared", "prepare", "task_of"]
-
 
 def task_of(
     kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None

@@ -18,23 +18,6 @@ from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, item_v
 from mmrec.fusion.blocks import centre, shrunken_mean
 from mmrec.types import Modality
 
-__all__ = [
-    "METRICS",
-    "SENTENCES",
-    "FinetuneTask",
-    "Kind",
-    "Questions",
-    "RetrievalQuestions",
-    "RetrievalRanks",
-    "Spaces",
-    "across",
-    "ask",
-    "centred",
-    "of_items",
-    "pooled",
-]
-
-
 METRICS = ("r@1", "r@10", "mrr")
 """Metrics that are means over questions; the median of the ranks is beside them."""
 

@@ -20,8 +20,6 @@ from mmrec.finetuning.towers import ContentTower
 from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.types import Modality
 
-__all__ = ["MediaSamples", "Samples", "VectorSamples"]
-
 
 @runtime_checkable
 class Samples(Protocol):

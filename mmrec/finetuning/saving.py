@@ -35,9 +35,6 @@ from mmrec.finetuning.tower_building import Tower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
 from mmrec.types import Modality, Space
 
-__all__ = ["has_own_format", "save_encoders", "save_own"]
-
-
 _Saver = Callable[[Any, Any, Path], dict[str, object]]
 """Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
 

@@ -22,19 +22,6 @@ from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.towers import EncoderSource, EncoderTower, TowerNetwork, VectorTower
 from mmrec.types import Content, Modality, Space, Waveform
 
-__all__ = [
-    "Reach",
-    "Tower",
-    "adaptable",
-    "add_adapters",
-    "add_to_attention",
-    "added_weights",
-    "build_towers",
-    "merged_state",
-    "reach_of",
-    "recompute",
-]
-
 
 class _Addition(nn.Module):
     """A weight -> the weight and its low-rank addition, which starts at zero.

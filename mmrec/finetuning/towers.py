@@ -20,8 +20,6 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import TowerSettings
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["ContentTower", "EncoderSource", "EncoderTower", "TowerNetwork", "VectorTower", "load_sources"]
-
 
 @runtime_checkable
 class ContentTower(Protocol):

@@ -12,8 +12,6 @@ from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.files import write_atomically
 from mmrec.finetuning.questions import METRICS, RetrievalRanks, pooled
 
-__all__ = ["Line", "Verdict", "judge", "read_verdict", "write_verdict"]
-
 _FILE = "verdict.json"
 
 Word = Literal["helped", "no difference", "hurt"]

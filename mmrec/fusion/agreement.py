@@ -28,8 +28,6 @@ from mmrec.fusion.blocks import Block
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = ["FEWEST", "LEAST", "Agreement", "advice", "confidences", "neighbours_agree", "texts_find"]
-
 FEWEST = 50
 """Items with different texts that a measurement needs; with fewer a modality is trusted wholly."""
 

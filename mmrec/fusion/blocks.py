@@ -11,9 +11,6 @@ from mmrec.errors import UsageError
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
-__all__ = ["Block", "Rotation", "allot", "block_weights", "centre", "fit_rotation", "settled", "shrunken_mean"]
-
-
 STAND_IN_SHARE = 0.1
 """Share of a modality's weight that goes to its stand-in space, where it has one.
 

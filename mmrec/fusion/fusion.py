@@ -17,9 +17,6 @@ from mmrec.fusion.blocks import Block, Rotation, allot, centre, fit_rotation, se
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
-__all__ = ["Fusion", "dump_fusion", "fit", "load_fusion"]
-
-
 ACROSS = (0.5, 0.25)
 """What a match between two kinds of content counts beside a match of like with like.
 

@@ -13,8 +13,6 @@ from mmrec.storage.generations import Manifest
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-__all__ = ["Sampled", "advice_of", "measure_agreements"]
-
 MEASURED_ITEMS = 2_000
 """Items that are compared with each other, at most: their number squared, a few times."""
 

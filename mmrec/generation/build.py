@@ -30,8 +30,6 @@ from mmrec.storage.tables import LEDGER, ledger, writing
 from mmrec.storage.vectors import KeyIndex, VectorTable
 from mmrec.types import Modality
 
-__all__ = ["build_generation", "follows", "keeps_fusion", "stale_rows"]
-
 
 def stale_rows(
     layout: Layout, before: Generation, items: ItemTable, tables: Mapping[Block, VectorTable]

@@ -14,8 +14,6 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.stored_item import StoredField
 from mmrec.storage.vectors import VectorTable
 
-__all__ = ["array_faults", "bits_of", "good_enough", "measure_search", "mispaired", "shortfall"]
-
 LOWEST_RECALL = 0.9
 """Below this nothing is published; from here to the target it is, with a warning."""
 

@@ -23,19 +23,6 @@ from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
-__all__ = [
-    "FusedBatch",
-    "Recipe",
-    "block_contents",
-    "check_choice",
-    "chosen_before",
-    "fit_fusion",
-    "fuse_batch",
-    "open_tables",
-    "recipe_like",
-    "spaces_of",
-]
-
 
 def chosen_before(made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
     """Return the recipe, and the most bytes of memory, that a person chose for a generation; None where nobody did."""

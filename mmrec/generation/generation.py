@@ -22,17 +22,6 @@ from mmrec.types import Modality
 if TYPE_CHECKING:
     import mmrec.generation.user_tower_index
 
-__all__ = [
-    "FUSION",
-    "INDEX",
-    "MODALITIES",
-    "ROWS",
-    "VECTORS",
-    "Generation",
-    "modality_bits",
-    "open_folder",
-    "open_generation",
-]
 
 FUSION = "fusion.safetensors"
 INDEX = "index.faiss"

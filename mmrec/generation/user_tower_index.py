@@ -15,9 +15,6 @@ from mmrec.files import reserve
 from mmrec.storage.damage import check_files, reading
 from mmrec.storage.generations import Manifest
 
-__all__ = ["TASTE_INDEX", "UserTowerIndex", "open_taste", "pairing_fault", "write_taste"]
-
-
 if TYPE_CHECKING:
     import mmrec.users.tower
 

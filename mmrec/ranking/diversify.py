@@ -7,9 +7,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-__all__ = ["FEED", "FLOOR", "LIKE", "WINDOW", "Blended", "blend", "diversify", "greedy_dpp", "losses", "mmr"]
-
-
 FLOOR: Final = 1e-6
 """Squared distance below which an item counts as a copy of what was chosen: float32 vectors know no finer one."""
 

@@ -27,8 +27,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Int64
 
-__all__ = ["COUNTS", "Asked", "Fading", "fit_fading", "mixed"]
-
 COUNTS: Final = (1, 3, 10)
 """Numbers of known events that are asked after."""
 LEAST: Final = 30

@@ -11,9 +11,6 @@ import numpy as np
 from mmrec.errors import UsageError
 from mmrec.query import Hit
 
-__all__ = ["Because", "CandidateSource", "ListOptions", "Recommendations", "Recommended"]
-
-
 CandidateSource: TypeAlias = Literal["taste", "text", "popular"]
 """What brought an item: what the person did, the text they gave, or what all others do."""
 

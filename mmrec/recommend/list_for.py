@@ -22,25 +22,6 @@ from mmrec.unit import unit
 from mmrec.users.interests import turned_down
 from mmrec.users.model import Interests
 
-__all__ = [
-    "ENOUGH",
-    "Candidates",
-    "NegativeFeedback",
-    "Placed",
-    "RankedItems",
-    "blended_candidates",
-    "found_for",
-    "hits_for",
-    "lowered",
-    "mixed_candidates",
-    "place",
-    "popular_found",
-    "popular_share",
-    "ranked",
-    "reasons",
-]
-
-
 _MOST_BESIDE: Final = 500
 """Rows beyond the depth that are asked for because some will be left out; where more are, the search itself is told."""
 

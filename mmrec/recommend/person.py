@@ -24,8 +24,6 @@ from mmrec.storage.containment import refuse_linked
 from mmrec.storage.layout import EVENT_FILES, Layout
 from mmrec.users.model import Past
 
-__all__ = ["Did", "Person", "StoreEvents", "as_person"]
-
 
 class Did(NamedTuple):
     """What was done with which item, when, in microseconds since 1970, and its value, such as stars."""

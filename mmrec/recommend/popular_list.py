@@ -25,9 +25,6 @@ from mmrec.snapshot import Snapshot
 from mmrec.unit import unit
 from mmrec.users.model import Past
 
-__all__ = ["CANDIDATES", "Fadings", "PopularList", "PopularLists", "popular_list"]
-
-
 CANDIDATES: Final = 300
 """Items that are spread: many lists long, and grouped in some milliseconds."""
 _CLUSTERS: Final = 12

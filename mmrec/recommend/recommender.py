@@ -13,8 +13,6 @@ from mmrec.recommend.popular_list import PopularList, PopularLists
 from mmrec.recommend.taste_space import TasteSpace, content_space
 from mmrec.snapshot import Snapshot
 
-__all__ = ["Recommender"]
-
 
 class Recommender:
     """Recommends from the snapshot and the events of the moment. Safe to use from several threads."""

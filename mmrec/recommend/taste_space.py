@@ -12,8 +12,6 @@ from mmrec.snapshot import Snapshot
 from mmrec.users.interests import ContentInterests
 from mmrec.users.model import UserModel
 
-__all__ = ["TasteSpace", "content_space", "space_of"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TasteSpace:

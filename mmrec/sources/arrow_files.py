@@ -20,17 +20,6 @@ from mmrec.sources.scalars import common_type, metadata_type
 from mmrec.sources.storage import first_line
 from mmrec.types import Reject
 
-__all__ = [
-    "BATCH",
-    "batches_of_saved",
-    "cell_of_saved",
-    "open_dataset",
-    "open_parquet",
-    "opened_parquet",
-    "rows_of_batch",
-]
-
-
 BATCH: Final = 64
 """Rows that are read at once; each can hold pictures of megabytes."""
 

@@ -14,8 +14,6 @@ from mmrec.sources.rows import Blob, Row, Unreadable
 from mmrec.sources.scalars import to_value
 from mmrec.types import Field, Item, Modality, Reject, Removal, Value
 
-__all__ = ["BadValueError", "assemble", "id_of"]
-
 _LARGEST_EXACT = 2**53
 
 

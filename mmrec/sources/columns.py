@@ -11,19 +11,6 @@ from mmrec.errors import UsageError
 from mmrec.sources.scalars import common_type
 from mmrec.types import Modality
 
-__all__ = [
-    "CHOICES",
-    "ColumnSpec",
-    "ColumnTypes",
-    "Seen",
-    "TextByFew",
-    "TypesFound",
-    "check_columns",
-    "listed_columns",
-    "named_type",
-]
-
-
 _MOST_LISTED: Final = 30
 
 

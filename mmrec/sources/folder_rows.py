@@ -19,9 +19,6 @@ from mmrec.sources.storage import first_line
 from mmrec.sources.text_tables import parse_object
 from mmrec.types import Modality, Reject
 
-__all__ = ["FolderReader", "open_folder", "read_json", "read_text", "renamed"]
-
-
 _LONGEST_TEXT: Final = 1024 * 1024
 _LONGEST_JSON: Final = 16 * 1024 * 1024
 

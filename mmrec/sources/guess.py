@@ -19,8 +19,6 @@ from mmrec.sources.source import open_reader
 from mmrec.sources.tar_rows import KEY, TarReader
 from mmrec.types import Modality
 
-__all__ = ["guess_columns"]
-
 _SAMPLE: Final = 200
 _MOSTLY: Final = 0.8
 _ID_NAMES: Final = (

@@ -24,8 +24,6 @@ from mmrec.sources.rows import Row
 from mmrec.sources.storage import first_line
 from mmrec.types import Reject
 
-__all__ = ["ROW", "HubReader", "cell_of_hub", "is_hub", "open_hub"]
-
 ROW: Final = "__row__"
 """The column of row numbers, from 1, for data sets that have no ids; they hold for one revision alone."""
 

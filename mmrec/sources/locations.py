@@ -20,8 +20,6 @@ from mmrec.sources.places import Place
 from mmrec.sources.storage import Stamp
 from mmrec.sources.tar_members import read_member
 
-__all__ = ["is_in_table", "member_uri", "read_from_table", "stat_in_table", "table_uri"]
-
 _CELL: Final = re.compile(r"(?P<file>.+)#row=(?P<row>\d+)&column=(?P<column>[^&#]+)(&item=(?P<item>\d+))?", re.DOTALL)
 _MEMBER: Final = re.compile(
     r"(?P<file>.+)#member=(?P<member>[^&#]+)&offset=(?P<offset>\d+)&size=(?P<size>\d+)", re.DOTALL

@@ -11,29 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError, UnreachableError, UsageError
 from mmrec.sources.locations import is_in_table, read_from_table, stat_in_table
 from mmrec.sources.storage import Reading, Stamp, absolute, filesystem, stamp_of
 from mmrec.types import Field
-
-__all__ = [
-    "OBJECT_STORES",
-    "Limits",
-    "MediaAccess",
-    "check_is_table",
-    "check_scheme",
-    "confined",
-    "content_hash",
-    "decode",
-    "is_outside",
-    "read_file",
-    "read_object",
-    "stat_file",
-    "stat_object",
-]
-
 
 # A pipe would block and a device never end: without O_NONBLOCK the open itself would wait for a pipe's writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

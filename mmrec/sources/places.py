@@ -12,8 +12,6 @@ from typing import Final
 from mmrec.errors import UsageError
 from mmrec.sources.storage import absolute, filesystem, is_remote, open_file
 
-__all__ = ["Place", "is_pattern", "matching", "place"]
-
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -13,8 +13,6 @@ from jaxtyping import UInt64
 from mmrec.sources.places import Place
 from mmrec.types import Modality, Reject
 
-__all__ = ["Blob", "Reader", "Row", "SeenIds", "Unreadable", "modality_of_bytes", "modality_of_name"]
-
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

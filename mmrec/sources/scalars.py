@@ -17,8 +17,6 @@ import pyarrow as pa
 
 from mmrec.types import Scalar, Value
 
-__all__ = ["common_type", "metadata_type", "schema_of", "to_scalar", "to_value", "type_of_cell", "type_of_value"]
-
 _WHOLE: Final = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
 _DECIMAL: Final = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)

@@ -23,9 +23,6 @@ from mmrec.sources.tar_rows import open_tars
 from mmrec.sources.text_tables import open_csv, open_jsonl
 from mmrec.types import Item, Modality, Reject, Removal
 
-__all__ = ["CatalogSource", "open_reader", "open_source", "single_tables"]
-
-
 _CSV: Final = (".csv", ".tsv")
 _PARQUET: Final = (".parquet", ".pq")
 _SINGLE: Final = (".csv", ".tsv", ".jsonl", ".ndjson")

@@ -15,21 +15,6 @@ import fsspec
 
 from mmrec.errors import UsageError
 
-__all__ = [
-    "SCHEMES",
-    "Reading",
-    "Stamp",
-    "absolute",
-    "configure",
-    "filesystem",
-    "first_line",
-    "is_remote",
-    "open_file",
-    "reaching",
-    "stamp_of",
-]
-
-
 SCHEMES: Final = ("s3", "gs", "memory", "file")
 """Schemes of the addresses that sources may have, beside plain paths."""
 

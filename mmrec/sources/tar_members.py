@@ -17,8 +17,6 @@ from mmrec.errors import MediaError, MmrecError
 from mmrec.sources.places import Place
 from mmrec.sources.storage import first_line
 
-__all__ = ["SUFFIXES", "DamagedTarError", "Member", "is_seekable", "members", "read_member"]
-
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 _BLOCK: Final = tarfile.BLOCKSIZE
 _BROKEN: Final = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError)

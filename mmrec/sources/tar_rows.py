@@ -23,8 +23,6 @@ from mmrec.sources.scalars import type_of_cell, type_of_value
 from mmrec.sources.tar_members import DamagedTarError, Member, is_seekable, members
 from mmrec.types import Modality, Reject
 
-__all__ = ["KEY", "PATH", "TarReader", "open_tars"]
-
 KEY: Final = "__key__"
 """The column of keys, which are the ids unless another column is named."""
 

@@ -20,9 +20,6 @@ from mmrec.sources.rows import Row
 from mmrec.sources.scalars import type_of_cell, type_of_value
 from mmrec.types import Reject
 
-__all__ = ["chosen_encoding", "not_utf8", "open_csv", "open_jsonl", "parse_object", "wrong_encoding"]
-
-
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),

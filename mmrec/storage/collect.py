@@ -24,9 +24,6 @@ from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
 from mmrec.storage.vectors import KeyIndex, words_of
 from mmrec.types import Modality
 
-__all__ = ["KEEP", "Collected", "Policy", "collect", "disposable", "kept_aside", "set_aside"]
-
-
 KEEP: Final = ".keep"
 """Ending of what may hold more than could be saved of it: no one but its owner removes it."""
 

@@ -18,8 +18,6 @@ from pathlib import Path
 from indexers.atomic import is_temporary
 from mmrec.errors import LinkError, StoreError
 
-__all__ = ["is_plain_name", "move", "refuse_linked", "refuse_links", "remove", "sweep_temporaries"]
-
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),

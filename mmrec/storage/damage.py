@@ -13,9 +13,6 @@ from typing import Final, TypeAlias
 from mmrec.errors import DamagedError, MmrecError, StoreError, UnreadableError
 from mmrec.files import file_sha256
 
-__all__ = ["by_lance", "check_files", "damaged", "errno_of", "judged", "reading", "reason_of", "sha256_of"]
-
-
 _WORDS = 300
 _DENIED = {errno.EACCES, errno.EPERM}
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

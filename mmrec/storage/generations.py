@@ -15,8 +15,6 @@ from mmrec.storage.containment import is_plain_name, move
 from mmrec.storage.damage import judged
 from mmrec.storage.layout import FORMAT_VERSION, Layout
 
-__all__ = ["TOWER", "Manifest", "current", "manifest", "numbers", "publish", "roll_back"]
-
 TOWER = "tower.safetensors"
 """The file by which a generation is known to have a tower."""
 

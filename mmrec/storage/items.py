@@ -18,9 +18,6 @@ from mmrec.storage.tables import open_table, quoted
 from mmrec.storage.vectors import words_of
 from mmrec.types import Modality
 
-__all__ = ["ItemTable", "as_condition", "mismatch", "near_ids", "typed_names"]
-
-
 _TOKEN: Final = re.compile(
     r"""(?P<text>'(?:[^']|'')*')|(?P<double>"(?:[^"]|"")*")|(?P<name>`[^`]*`)"""
     r"""|(?P<comment>--|/\*|\#)|(?P<end>;)|(?P<open>\()|(?P<close>\))|(?P<quote>['"`])|(?P<place>[$?])""",

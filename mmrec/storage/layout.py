@@ -12,8 +12,6 @@ from mmrec.storage.containment import is_plain_name, refuse_links, sweep_tempora
 from mmrec.storage.lock import commit_lock
 from mmrec.types import Space
 
-__all__ = ["EVENT_FILES", "FORMAT_VERSION", "SET_ASIDE", "Layout"]
-
 FORMAT_VERSION = 1
 
 EVENT_FILES = ("events.db", "events.db-wal", "events.db-shm", "events.db-journal")

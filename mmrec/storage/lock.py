@@ -8,8 +8,6 @@ from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreBusyError, StoreError
 
-__all__ = ["PATIENCE_SECONDS", "commit_lock", "job_lock"]
-
 PATIENCE_SECONDS = 900.0
 """How long a job waits that has worked for hours: another may commit a whole catalog meanwhile."""
 

@@ -21,24 +21,6 @@ from mmrec.storage.tables import append, open_table, quoted, writing
 from mmrec.storage.vectors import words_of
 from mmrec.types import Value
 
-__all__ = [
-    "KnownFailures",
-    "QuarantineSnapshot",
-    "Quarantined",
-    "StagedQuarantine",
-    "amend_quarantine",
-    "count_quarantined",
-    "dump_item",
-    "forget",
-    "later_than",
-    "quarantined",
-    "quarantined_of",
-    "read_quarantine",
-    "replace_column",
-    "replace_quarantine",
-]
-
-
 SCHEMA = pa.schema(
     [
         ("source_row", pa.int64()),

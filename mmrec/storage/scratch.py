@@ -14,8 +14,6 @@ from mmrec.errors import StoreError
 from mmrec.storage.containment import refuse_linked, remove
 from mmrec.storage.layout import Layout
 
-__all__ = ["dead_folders", "living_since", "scratch_folder", "sweep"]
-
 _OWN = re.compile(r"([0-9]+-)?[0-9a-f]{32}")
 """Names that `scratch_folder` gives; whatever else lies beside them is left alone."""
 

@@ -17,19 +17,6 @@ from mmrec.storage.items import IDS_PER_QUERY
 from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
 from mmrec.storage.tables import compact, create, open_table, quoted, writing
 
-__all__ = [
-    "Retyping",
-    "StagedItems",
-    "as_json",
-    "commit_items",
-    "common_type",
-    "mend",
-    "remove_items",
-    "retype",
-    "retypings",
-]
-
-
 INTERIM = "mmrec_retyped"
 """Name of a column between its old and its new type; what it holds is given by the suffix."""
 

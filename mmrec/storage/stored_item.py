@@ -16,25 +16,6 @@ from mmrec.files import write_atomically
 from mmrec.storage.layout import Layout
 from mmrec.types import Modality, Space, Value
 
-__all__ = [
-    "OWN_COLUMNS",
-    "RESERVED",
-    "VECTOR_FIELD",
-    "Declared",
-    "StoredField",
-    "StoredItem",
-    "as_fields",
-    "as_item",
-    "check",
-    "declare",
-    "declared",
-    "declared_spaces",
-    "fingerprint_of",
-    "is_imported",
-    "item_schema",
-]
-
-
 _MODALITIES: Final = {str(modality): modality for modality in Modality}
 
 

@@ -19,27 +19,6 @@ from mmrec.storage.damage import by_lance, damaged, errno_of, judged, reading, r
 from mmrec.storage.generations import manifest, numbers
 from mmrec.storage.layout import Layout
 
-__all__ = [
-    "LEDGER",
-    "SMALL_ROWS",
-    "Table",
-    "altered",
-    "append",
-    "check_unaltered",
-    "compact",
-    "create",
-    "drop_rows",
-    "known_sums",
-    "ledger",
-    "open_table",
-    "opens",
-    "quoted",
-    "readable",
-    "table_files",
-    "writing",
-]
-
-
 MOST_SMALL_FRAGMENTS = 64
 ROWS_PER_DELETE = 10_000
 SMALL_ROWS = 65_536

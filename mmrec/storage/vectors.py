@@ -12,8 +12,6 @@ from mmrec.errors import StoreError
 from mmrec.storage.tables import append, open_table
 from mmrec.types import Space
 
-__all__ = ["KeyIndex", "VectorAppender", "VectorTable", "append_vectors", "as_words", "words_of"]
-
 
 def as_words(keys: Iterable[bytes]) -> UInt64[np.ndarray, "n 2"]:
     """16-byte keys as pairs of integers."""

@@ -20,19 +20,6 @@ from indexers.atomic import atomic_path
 from mmrec.compute import pick_device
 from mmrec.errors import UsageError
 
-__all__ = [
-    "FEW",
-    "Average",
-    "Checkpoint",
-    "make_accelerator",
-    "read_checkpoint",
-    "seconds_for",
-    "seed_torch",
-    "trained",
-    "write_checkpoint",
-]
-
-
 _SETTLING = 10
 
 

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mmrec.errors import UsageError
 from mmrec.users.tower_config import TowerConfig
 
-__all__ = ["TrainingConfig", "load_config", "read_settings"]
-
 Settings = TypeVar("Settings", bound=BaseModel)
 
 

@@ -18,8 +18,6 @@ from mmrec.training.train import prepare, task_of
 from mmrec.training.trainer import Loop, accelerator_for
 from mmrec.training.windows import Windows
 
-__all__ = ["Estimate", "estimate"]
-
 # Weights, gradients, the optimiser's two moments, the running mean and the best so far.
 _COPIES = 6
 # Scores, their odds and the gradient of these.

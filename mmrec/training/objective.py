@@ -11,8 +11,6 @@ from mmrec.training.windows import Batch
 from mmrec.users.networks import Read, Sequences
 from mmrec.users.tower import Tower
 
-__all__ = ["TowerObjective", "full_softmax", "gbce", "gbce_exponent", "loss_name", "sampled_softmax"]
-
 
 def full_softmax(
     people: Float[Tensor, "n dim"],

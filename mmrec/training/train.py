@@ -23,19 +23,6 @@ from mmrec.training.windows import Events, Windows, batch_of
 from mmrec.users.networks import Sequences, fit_whitening
 from mmrec.users.tower import Tower, TowerModel, save_tower
 
-__all__ = [
-    "CHECKPOINT",
-    "Ranking",
-    "Trained",
-    "TrainingReport",
-    "TrainingTask",
-    "mean_ndcg",
-    "mid_ranks",
-    "prepare",
-    "task_of",
-    "train",
-]
-
 
 def mid_ranks(
     scores: Float[Tensor, "n m"], targets: Int64[Tensor, " n"], left_out: Bool[Tensor, "n m"]

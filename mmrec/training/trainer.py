@@ -24,8 +24,6 @@ from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import TowerObjective
 from mmrec.training.windows import Events, Windows, batch_of, batches, cut
 
-__all__ = ["Board", "Epoch", "Loop", "Progress", "Schedule", "Stateful", "Trainer", "accelerator_for", "draw_curves"]
-
 
 @dataclass(frozen=True, slots=True)
 class Epoch:

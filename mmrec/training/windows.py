@@ -11,8 +11,6 @@ from torch import Tensor
 from mmrec.events.histories import Histories
 from mmrec.users.tower_config import rating_levels
 
-__all__ = ["Batch", "Events", "Windows", "batch_of", "batches", "cut"]
-
 _POOL = 8
 
 

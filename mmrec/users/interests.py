@@ -13,8 +13,6 @@ from jaxtyping import Bool, Float32, Int64
 from mmrec.unit import unit
 from mmrec.users.model import Interests, Moments, Past, moments_of
 
-__all__ = ["DAY", "ContentInterests", "no_interests"]
-
 DAY = 86_400_000_000
 """Microseconds."""
 

@@ -7,8 +7,6 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-__all__ = ["Interests", "Moments", "Past", "UserModel", "moments_of"]
-
 Moments: TypeAlias = int | Int64[np.ndarray, " people"] | None
 """When people ask, in microseconds since 1970."""
 

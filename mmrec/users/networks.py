@@ -11,21 +11,6 @@ from torch import Tensor, nn
 from mmrec.errors import UsageError
 from mmrec.users.tower_config import RATING_LEVELS, TowerConfig
 
-__all__ = [
-    "TIME_BUCKETS",
-    "Dropout",
-    "ItemTower",
-    "Read",
-    "Readout",
-    "SequenceTower",
-    "Sequences",
-    "Whitening",
-    "fit_whitening",
-    "spread",
-    "time_buckets",
-]
-
-
 _RIDGE = 1e-3
 
 

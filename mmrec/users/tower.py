@@ -22,9 +22,6 @@ from mmrec.users.model import Interests, Moments, Past, moments_of
 from mmrec.users.networks import ItemTower, Read, Sequences, SequenceTower, Whitening
 from mmrec.users.tower_config import TowerConfig, rating_levels
 
-__all__ = ["CONFIG", "WEIGHTS", "Tower", "TowerModel", "load_tower", "save_tower"]
-
-
 _FIRST_SCALE = 12.0
 _GREATEST_SCALE = 100.0
 

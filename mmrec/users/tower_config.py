@@ -6,8 +6,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["RATING_LEVELS", "TowerConfig", "rating_levels"]
-
 
 class TowerConfig(BaseModel):
     """What a tower is made of; with its weights it is all that is needed to run it.

@@ -8,8 +8,6 @@ from pathlib import Path
 from mmrec.errors import DamagedError, MmrecError, UnreadableError
 from mmrec.storage.damage import reading
 
-__all__ = ["Finding", "VerificationReport"]
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -19,9 +19,6 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
 from mmrec.verification.findings import VerificationReport
 
-__all__ = ["check_current", "check_generation_files", "check_others", "check_pairing"]
-
-
 MANIFEST = "manifest.json"
 
 

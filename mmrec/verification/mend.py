@@ -39,9 +39,6 @@ from mmrec.verification.tables import (
     mend_events,
 )
 
-__all__ = ["Mended", "RecoveredRecipe", "mend_store", "recipe_of"]
-
-
 if TYPE_CHECKING:
     import mmrec.users.tower
 

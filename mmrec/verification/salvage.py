@@ -16,8 +16,6 @@ from mmrec.storage.damage import reading
 from mmrec.storage.layout import Layout
 from mmrec.storage.tables import create, drop_rows, open_table, writing
 
-__all__ = ["Saved", "drop_bad", "left_by_the_dead", "replace", "salvage"]
-
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
 

@@ -28,18 +28,6 @@ from mmrec.storage.vectors import as_words, words_of
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 
-__all__ = [
-    "check_events",
-    "check_items",
-    "check_quarantine",
-    "check_sums",
-    "check_vectors",
-    "first_good_items",
-    "first_good_vectors",
-    "mend_events",
-]
-
-
 Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, " n"]]
 """Which rows of a batch are to be kept."""
 

@@ -13,8 +13,6 @@ from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing
 from mmrec.verification.tables import check_events, check_items, check_quarantine, check_sums, check_vectors
 
-__all__ = ["verify_store"]
-
 PACKAGED = "packaged"
 
 

@@ -9,9 +9,6 @@ import mmrec
 from pipelines import grammar, options
 from pipelines.commands.events import EventsOption
 
-__all__ = ["commands"]
-
-
 commands = typer.Typer()
 
 

@@ -8,8 +8,6 @@ import typer
 from pipelines import grammar, options
 from pipelines.outcome import ExitCode
 
-__all__ = ["commands"]
-
 commands = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
 
 EventsOption = Annotated[

@@ -8,8 +8,6 @@ import mmrec
 from pipelines import grammar, options
 from pipelines.outcome import ExitCode
 
-__all__ = ["commands"]
-
 commands = typer.Typer()
 
 

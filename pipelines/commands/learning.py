@@ -9,9 +9,6 @@ import typer
 from pipelines import options
 from pipelines.commands.events import EventsOption
 
-__all__ = ["commands"]
-
-
 commands = typer.Typer()
 
 

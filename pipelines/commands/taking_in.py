@@ -9,8 +9,6 @@ from pipelines import grammar, options
 from pipelines.outcome import ExitCode
 from pipelines.spec import Columns, IndexOptions
 
-__all__ = ["commands"]
-
 commands = typer.Typer()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mmrec.encoders
 from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.presets import load_encoders, read_encoder_specs, spaces_by_name
 from mmrec.encoders.protocol import Encoder
@@ -126,9 +125,3 @@ def test_mistakes_are_explained(own: Path, content: str, error: type[Exception],
 def test_an_unknown_preset_is_explained():
     with pytest.raises(UsageError, match=r"no encoder preset or TOML file 'paged'. Presets: packaged"):
         load_encoders("paged")
-
-
-def test_the_face_lists_what_is_there():
-    assert sorted(mmrec.encoders.__all__) == sorted(mmrec.encoders._HOMES)
-    for name in mmrec.encoders.__all__:
-        assert getattr(mmrec.encoders, name).__name__ == name or name == "Vectors"

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from mmrec.sources.fetch.hosts import FetchRules
 
-__all__ = ["INSIDE", "OUTSIDE", "PATIENT", "Names", "Server", "answer", "drip", "endless"]
-
 OUTSIDE = "127.0.0.1"
 INSIDE = "127.0.0.2"
 

@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetuning.test_towers import CARD, learn, small_bundles, towers_of, vectors
+from finetuning.test_towers import CARD, learn, towers_of, vectors
 from finetuning.tower_cases import CASES, contents
 
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.encoders.vectors import unit_rows
 from mmrec.finetuning.saving import save_encoders
 from mmrec.types import Modality
-
-__all__ = ["small_bundles"]  # a fixture
 
 
 def trained(name: str, folder: Path) -> tuple[Any, dict[Modality, np.ndarray]]:

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmrec import catalog
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
 from mmrec.sources.media_access import MediaAccess, content_hash, decode
@@ -114,10 +113,3 @@ def test_files_that_cannot_be_read_tell_no_path(tmp_path):
         with pytest.raises(MediaError) as caught:
             MediaAccess().read(name)
         assert str(tmp_path) not in str(caught.value)
-
-
-def test_the_face_lists_what_there_is():
-    assert catalog.__all__ == sorted(catalog.__all__)
-    assert all(getattr(catalog, name) for name in catalog.__all__)
-    with pytest.raises(AttributeError, match="nothing_such"):
-        _ = catalog.nothing_such

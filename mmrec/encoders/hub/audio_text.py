@@ -27,9 +27,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space, Waveform
 
-__all__ = ["ClapMels", "HubAudioText", "load_mels"]
-
-
 MOST_WINDOWS = 12
 
 

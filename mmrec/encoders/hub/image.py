@@ -22,8 +22,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["HubImage"]
-
 _POOLINGS = ("cls", "mean", "pooler")
 
 

@@ -19,8 +19,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["HubImageText", "resized_positions", "use_exact_positions"]
-
 
 def use_exact_positions(network: nn.Module) -> None:
     """Have all SigLIP 2 vision embeddings of a network resize their positions with `resized_positions`."""

@@ -13,19 +13,6 @@ from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError, MmrecError, UsageError
 from mmrec.types import Modality, Space
 
-__all__ = [
-    "check_items",
-    "explained",
-    "features_of",
-    "load_config",
-    "load_network",
-    "load_part",
-    "once",
-    "quiet",
-    "shared_space",
-]
-
-
 T = TypeVar("T")
 
 # One lock for all: what is made here imports large packages, which two threads must not do at a time.

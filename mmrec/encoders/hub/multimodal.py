@@ -22,9 +22,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["HubMultimodal", "load_sentence_transformer", "to_device"]
-
-
 # Modules that load nothing but their own folder's tensors, tokenizer and processor.
 _KNOWN: Final = (
     "CLIPModel",

@@ -21,9 +21,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError, UsageError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["Architecture", "ClipTexts", "OpenClip", "find_architecture"]
-
-
 # In the order in which open_clip itself chooses.
 _WEIGHTS = (
     ("open_clip_*.safetensors",),

@@ -16,19 +16,6 @@ from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Waveform
 
-__all__ = [
-    "checked_picture",
-    "checked_sound",
-    "load_processor",
-    "padded_patches",
-    "patches",
-    "picture_side",
-    "resampled",
-    "windows",
-    "with_crop",
-]
-
-
 _PATCH = 16
 
 

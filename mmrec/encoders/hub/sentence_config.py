@@ -12,9 +12,6 @@ from torch import Tensor
 from mmrec.encoders.hub.source import read_json
 from mmrec.errors import EncoderError
 
-__all__ = ["POOLINGS", "HeadStep", "SentenceConfig", "pool", "read_modules", "read_sentence_config"]
-
-
 _Pooling = Callable[[Float[Tensor, "batch tokens width"], Bool[Tensor, "batch tokens"]], Float[Tensor, "batch width"]]
 
 

@@ -15,17 +15,6 @@ from mmrec.encoders.hub.vetting import vet_model_files
 from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import EncoderError, UsageError
 
-__all__ = [
-    "ModelFiles",
-    "describing_files",
-    "directory_digest",
-    "file_digest",
-    "find_model",
-    "noted",
-    "read_json",
-    "space_name",
-]
-
 
 def noted(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
     """Return the note named by some parts, made and kept if there is none or it cannot be read."""

@@ -27,8 +27,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["SpeechBundle"]
-
 _WINDOW_SECONDS, _MOST_WINDOWS = 10.0, 12
 _FRAME = 320  # samples of a frame: the product of the strides of the first layers
 _SHORTEST = 400  # samples that the first layers see at once

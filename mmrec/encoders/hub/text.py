@@ -19,9 +19,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["HubText", "TextNetwork", "load_text_network"]
-
-
 # Networks whose encoder alone makes the vectors.
 _ENCODERS = {
     "t5": "T5EncoderModel",

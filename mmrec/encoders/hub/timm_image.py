@@ -23,8 +23,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["TimmImage"]
-
 
 @dataclass(frozen=True, eq=False)
 class TimmImage:

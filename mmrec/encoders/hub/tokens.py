@@ -15,8 +15,6 @@ from mmrec.encoders.hub.loading import load_part
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import EncoderError, MediaError, UsageError
 
-__all__ = ["Tokens", "load_tokens", "token_batch"]
-
 CHARACTERS_PER_TOKEN = 32
 # Far more than a limit needs: a text of megabytes must not be tokenised to its end only to be cut.
 FEWEST_CHARACTERS = 65_536

@@ -13,8 +13,6 @@ from typing import Final
 
 from mmrec.errors import EncoderError
 
-__all__ = ["SENTENCE_MODULES", "check_keywords", "vet_model_files"]
-
 ADAPTER: Final = "adapter_config.json"
 
 # Vocabularies: any word may be a key of theirs, and no library takes keywords from them.

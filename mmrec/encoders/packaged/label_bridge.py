@@ -23,9 +23,6 @@ from mmrec.encoders.protocol import fingerprint
 from mmrec.encoders.vectors import unit_rows
 from mmrec.types import Modality, Space
 
-__all__ = ["AUDIOSET", "IMAGENET", "LabelBridge", "Labels", "load_vectors", "save_vectors"]
-
-
 _DIGEST = hashlib.sha256().digest_size
 
 

@@ -16,8 +16,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space
 
-__all__ = ["BertNetwork", "BertSize", "MiniLM"]
-
 
 @dataclass(frozen=True, slots=True)
 class BertSize:

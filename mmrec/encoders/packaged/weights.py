@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mmrec.errors import EncoderError
 
-__all__ = ["PackagedFile"]
-
 
 @dataclass(frozen=True, slots=True)
 class PackagedFile:

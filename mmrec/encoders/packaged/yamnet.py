@@ -21,9 +21,6 @@ from mmrec.encoders.vectors import CPU, arrays, unit_rows
 from mmrec.errors import EncoderError, MediaError
 from mmrec.types import Content, Modality, Space, Waveform
 
-__all__ = ["SETTINGS", "YamNet", "YamNetwork", "load_yamnet", "log_mel_patches"]
-
-
 if TYPE_CHECKING:
     from torchaudio.transforms import Resample
 

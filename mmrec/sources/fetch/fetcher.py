@@ -29,9 +29,6 @@ from mmrec.sources.fetch.guard import (
 from mmrec.sources.fetch.hosts import CircuitOpenError, FetchRules, Hosts
 from mmrec.sources.storage import Reading, Stamp, stamp_of
 
-__all__ = ["BusyError", "Fetcher", "check_status", "header", "read_body", "redirected_to"]
-
-
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 

@@ -18,22 +18,6 @@ import httpx
 
 from mmrec.errors import MediaError, UnreachableError
 
-__all__ = [
-    "Deadline",
-    "Endpoint",
-    "PublicBackend",
-    "Resolver",
-    "checked_url",
-    "held_to",
-    "in_own_words",
-    "in_seconds",
-    "is_public",
-    "redirected_url",
-    "resolve",
-    "seconds_left",
-]
-
-
 # The registries of special addresses (RFC 6890 and its updates), so that no version of Python decides; and
 # 168.63.129.16, which is public in name but answers each machine of a cloud with that machine's own secrets.
 _SPECIAL_V4: Final = tuple(

@@ -11,8 +11,6 @@ from typing import Final
 from mmrec.errors import UnreachableError
 from mmrec.sources.fetch.guard import Deadline
 
-__all__ = ["CircuitOpenError", "FetchRules", "Hosts"]
-
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
