@@ -60,6 +60,8 @@ def mend(store: Path, *, encoders: str | None, trust_code: bool, as_json: bool) 
         console.note(f"{action[:1].upper()}{action[1:]}.")
     if mended.generation is not None:
         answers.warn_of(manifest(Layout(store), mended.generation))
+    if mended.incomplete:
+        console.warn(f"items may be lost or outdated; index their source again: mmrec index SOURCE {store}")
     console.note(f"Check it with: mmrec verify {store}")
 
 

@@ -130,11 +130,13 @@ class Mended:
     Attributes:
         actions: What was done, one sentence each; empty where nothing was broken that can be mended without a source.
         generation: The generation that was built, if one was.
+        incomplete: Whether rows of the items may be lost, so that the source must be indexed again to bring them back.
 
     """
 
     actions: list[str] = field(default_factory=list)
     generation: int | None = None
+    incomplete: bool = False
 
 
 def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> Mended:
@@ -235,6 +237,7 @@ def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> 
     older = f", {saved.older:,} of them from an older version, so that deleted ones may be back" if saved.older else ""
     kept = "" if saved.whole else "; the damaged table is kept in damaged/, and `mmrec gc` leaves it there"
     mended.actions.append(f"saved {saved.rows:,} rows of {path.name}{older}; {lost}{kept}")
+    mended.incomplete |= is_items and not saved.whole
     _replace(layout, path, mended, keep=not saved.whole)
 
 
