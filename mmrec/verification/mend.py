@@ -1,7 +1,9 @@
 """Repair a store: set damaged files aside, keep what can be read, and rebuild the generation."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -154,7 +156,7 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
     """
     mended = Mended()
     layout.check_links()
-    with commit_lock(layout.lock, PATIENCE_SECONDS):
+    with commit_lock(layout.lock, PATIENCE_SECONDS), _native_stderr_closed():
         layout.check_links()  # the wait may have been long
         _mend_root(layout, mended)
         told = recipe_of(layout, spaces)
@@ -169,6 +171,21 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
     if not whole:
         _rebuild(layout, told, mended)
     return mended
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Discard what native code writes to stderr: Lance's reader panics on altered files, and says so with its paths."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def _mend_root(layout: Layout, mended: Mended) -> None:
