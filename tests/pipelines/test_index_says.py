@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_store import Cheap
 
-import pipelines.index
+import mmrec.jobs.index
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 
@@ -25,7 +25,7 @@ NAMED = ["--id", "id", "--text", "title", "--metadata"]
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     """Encode by hash: what is tested here is what is said."""
-    monkeypatch.setattr(pipelines.index, "load_encoders", lambda *_, **__: [Cheap()])
+    monkeypatch.setattr(mmrec.jobs.index, "load_encoders", lambda *_, **__: [Cheap()])
     monkeypatch.setenv("COLUMNS", "200")
 
 
