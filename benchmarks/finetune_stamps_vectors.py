@@ -11,11 +11,12 @@ from jaxtyping import Float32, Int64
 
 from benchmarks.report import WORK
 from benchmarks.stamps import SPOKEN
+from mmrec.decoding.decode import decode
+from mmrec.decoding.limits import Limits
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder, Sample, limits_for
 from mmrec.errors import MediaError
 from mmrec.examples import fetch_stamps, write_stamps
-from mmrec.sources.media_access import Limits, decode
 from mmrec.types import Content, Modality
 
 __all__ = ["Seen", "held_out_by_text", "language", "seen"]

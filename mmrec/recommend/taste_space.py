@@ -56,7 +56,7 @@ def space_of(snapshot: Snapshot) -> TasteSpace:
     if taste is None:
         return content_space(snapshot)
     vectors = _Vectors(snapshot, taste)
-    live = LiveIndex(taste.model.dim, "ip", [taste.index], stored=vectors.built)
+    live = LiveIndex(taste.model.dim, "ip", [taste.index])
     live.remove(np.setdiff1d(snapshot.generation.rows, snapshot.live.rows, assume_unique=True))
     there = snapshot.tail_modalities > 0
     if there.any():

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from behaviour.made import START, arrays, micro
 from evaluation.made_split import CUTOFF, ITEMS, KNOWN, NOW, candidates, events, logs, split_of
+from events.made import START, arrays, micro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
