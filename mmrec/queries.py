@@ -116,7 +116,7 @@ def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, " 
             raise SpaceMismatchError(
                 f"the query is in the space {space.name} ({space.fingerprint[:12]}), and the items are in the space "
                 f"{there.name} ({there.fingerprint[:12]}), so that the two cannot be compared. The items were encoded "
-                f"with {made_with!r}: name them with --encoders, or move the store to others with mmrec index."
+                f"with {made_with!r}: name them with --encoders, or move the store to others with mmrec reindex."
             )
 
 

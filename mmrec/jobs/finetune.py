@@ -146,7 +146,7 @@ def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
 def _summary(report: FinetuneReport, encoders: Path, seconds: float, reporter: Reporter) -> dict[str, object]:
     reporter.note(report.verdict.sentence)
     if report.verdict.word == "hurt":
-        reporter.warn("A worse model is not taken up by `mmrec index`, unless --force says so.")
+        reporter.warn("A worse model is not taken up by `mmrec reindex`, unless --force says so.")
     else:
         trust = " --trust-code" if foreign_factories(read_encoder_specs(encoders)) else ""
         reporter.note(f"To move a store to it: mmrec reindex STORE --encoders {encoders}{trust}")

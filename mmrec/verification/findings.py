@@ -56,9 +56,9 @@ class VerificationReport:
 
     @property
     def commands(self) -> list[str]:
-        """What mends everything, each command once."""
+        """The commands that repair everything, each once, in the order to run them."""
         named = list(dict.fromkeys(command for finding in self.findings for command in finding.run))
-        order = ("mmrec repair", "mmrec delete", "mmrec index", "mmrec gc")
+        order = ("mmrec repair", "mmrec delete", "mmrec index", "mmrec reindex", "mmrec gc")
         return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
 
     def add(self, check: str, where: Path, what: str, *commands: str) -> None:
