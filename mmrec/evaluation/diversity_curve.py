@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from mmrec.errors import UsageError
 from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
-from mmrec.ranking.diversify import diversify
+from mmrec.recommend.diversify import diversify
 from mmrec.unit import unit
 
 Lists = Int64[np.ndarray, "q k"]
