@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.metrics import rank_counts
 from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 
@@ -72,25 +73,15 @@ def rank(
             for line, place in enumerate(some):
                 met = candidates.places(questions.met(place))
                 scores[line, met[met >= 0]] = np.nan
-        found = rank_counts(scores, columns[some.start : some.stop])
-        above.append(found[0])
-        tied.append(found[1])
+        own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
+        if np.isnan(own).any():
+            raise UsageError("A target is left out of its own ranking: its score is no number.")
+        counted = rank_counts(scores, own)
+        above.append(counted[0])
+        tied.append(counted[1])
         lists.append(best(scores, depth))
     none = np.empty(0, dtype=np.int64)
     return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))
-
-
-def rank_counts(
-    scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, " q"]
-) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
-    """Count for each question the items above its target, and those level with it, itself included.
-
-    Items whose score is NaN are left out. Raises UsageError where a target is.
-    """
-    own = scores[np.arange(len(scores)), columns][:, None]
-    if np.isnan(own).any():
-        raise UsageError("A target is left out of its own ranking: its score is no number.")
-    return (scores > own).sum(axis=1, dtype=np.int64), (scores == own).sum(axis=1, dtype=np.int64)
 
 
 def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:

@@ -27,6 +27,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from mmrec.evaluation.metrics import discounted_gain, mean_rank, rank_counts
+
 KNOWN_EVENTS: Final = (1, 3, 10)
 """Numbers of known events that are evaluated."""
 MIN_USERS: Final = 30
@@ -112,8 +114,6 @@ def _ndcg_by_share(one: HeldOutEvents) -> list[float]:
     found = []
     for share in _SHARES:
         scores = blended_scores(one.popularity, one.similarity, share)
-        own = scores[one.targets][:, None]
-        ranks = 1 + (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
-        gains = np.where(ranks <= _TOP, 1 / np.log2(1 + ranks), 0.0)
-        found.append(float(gains.sum()) / (len(one.targets) + one.missed))
+        ranks = mean_rank(*rank_counts(scores, scores[one.targets][:, None]))
+        found.append(float(discounted_gain(ranks, _TOP).sum()) / (len(one.targets) + one.missed))
     return found

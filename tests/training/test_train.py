@@ -98,7 +98,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, stops):
     for stop in stops:
         train(data, contents(), ROWS, config.model_copy(update={"epochs": stop}), tmp_path / "parts")
     heard = []
-    parts = train(data, contents(), ROWS, config, tmp_path / "parts", said=heard.append)
+    parts = train(data, contents(), ROWS, config, tmp_path / "parts", on_epoch=heard.append)
     assert [epoch.epoch for epoch in heard] == list(range(stops[-1] + 1, 6))
     for name, weight in weights_of(whole).items():
         assert torch.equal(weight, weights_of(parts)[name]), name
