@@ -16,7 +16,12 @@ def rank_counts(scores: Any, own: Any) -> tuple[Any, Any]:  # noqa: ANN401 - Num
         scores: Of all items, (n, items); what is NaN does not count.
         own: Of the targets, (n, 1).
 
+    Raises:
+        UsageError: A target's score is NaN.
+
     """
+    if (own != own).any():  # noqa: PLR0124 - NaN alone differs from itself, in both libraries
+        raise UsageError("A target is left out of its own ranking: its score is no number.")
     return (scores > own).sum(1), (scores == own).sum(1)
 
 

@@ -74,11 +74,8 @@ def rank(
                 met = candidates.places(questions.met(place))
                 scores[line, met[met >= 0]] = np.nan
         own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
-        if np.isnan(own).any():
-            raise UsageError("A target is left out of its own ranking: its score is no number.")
-        counted = rank_counts(scores, own)
-        above.append(counted[0])
-        tied.append(counted[1])
+        for counted, one in zip((above, tied), rank_counts(scores, own), strict=True):
+            counted.append(one)
         lists.append(best(scores, depth))
     none = np.empty(0, dtype=np.int64)
     return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))

@@ -82,9 +82,8 @@ class ValidationRanking:
         scores[:, ~placed] = torch.nan
         if self.among is not None:
             scores[:, torch.from_numpy(~self.among).to(device)] = torch.nan
-        scores[torch.from_numpy(np.repeat(np.arange(len(targets)), targets - firsts)), torch.from_numpy(seen)] = (
-            torch.nan
-        )
+        lines = np.repeat(np.arange(len(targets)), targets - firsts)
+        scores[torch.from_numpy(lines), torch.from_numpy(seen)] = torch.nan
         above, tied = rank_counts(scores.scatter(1, wanted, own), own)
         ranks = mean_rank(above.cpu().numpy(), tied.cpu().numpy())
         ranks[~placed[wanted[:, 0]].cpu().numpy()] = np.inf

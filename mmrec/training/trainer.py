@@ -289,11 +289,11 @@ class TowerTrainer:
             seed_torch([config.seed, self.progress.step, shard])
             batch = batch_of(self.events, windows, which[shard :: config.shards]).to(self.accelerator.device)
             # Gradients are exchanged between processes with the last shard only.
-            with nullcontext() if shard == own[-1] else self.accelerator.no_sync(self.prepared):
-                with self.accelerator.autocast():
-                    loss = self.prepared(batch)
-                    # Gradients are averaged over the processes, and each target is to count alike.
-                    self.accelerator.backward(loss * (self.accelerator.num_processes / max(1, targets)))
+            alone = nullcontext() if shard == own[-1] else self.accelerator.no_sync(self.prepared)
+            with alone, self.accelerator.autocast():
+                loss = self.prepared(batch)
+                # Gradients are averaged over the processes, and each target is to count alike.
+                self.accelerator.backward(loss * (self.accelerator.num_processes / max(1, targets)))
             summed += loss.detach()
         nn.utils.clip_grad_norm_(self.objective.parameters(), config.clip)
         self.optimizer.step()
