@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbmake
 EVERYTHING_TESTED := tests $(wildcard notebooks/*.ipynb)
 
-.PHONY: demo test test-all lint bench format lock clean
+.PHONY: demo test test-all lint docs bench format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -28,6 +28,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory docs
+
+# The site, built strictly: a broken link or a wrong docstring is an error. To read it: build/docs/index.html.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	@set -e; for file in $$(grep -l '"__main__"' benchmarks/*.py); do \

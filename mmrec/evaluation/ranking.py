@@ -63,7 +63,8 @@ def rank(
     if (columns < 0).any() or (not allow_seen and questions.repeats.any()):
         raise UsageError("Some targets are no candidates: ask only those that `Questions.answerable` gives.")
     size = max(1, budget // (_BYTES * max(1, len(candidates))))
-    above, tied, lists = [], [], [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
+    counts = [(np.empty(0, dtype=np.int64),) * 2]
+    lists = [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
     for start in range(0, len(questions), size):
         some = range(start, min(start + size, len(questions)))
         scores = _scores(scorer, questions.take(np.arange(some.start, some.stop)), len(candidates))
@@ -74,11 +75,10 @@ def rank(
                 met = candidates.places(questions.met(place))
                 scores[line, met[met >= 0]] = np.nan
         own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
-        for counted, one in zip((above, tied), rank_counts(scores, own), strict=True):
-            counted.append(one)
+        counts.append(rank_counts(scores, own))
         lists.append(best(scores, depth))
-    none = np.empty(0, dtype=np.int64)
-    return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))
+    above, tied = (np.concatenate(some) for some in zip(*counts, strict=True))
+    return Ranked(scorer.name, above, tied, np.concatenate(lists))
 
 
 def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:

@@ -58,20 +58,17 @@ def user_item_space(snapshot: Snapshot) -> UserItemSpace:
     tail_rows = snapshot.tail_rows
     tail = tower.model.items(tail_rows, snapshot.tail_vectors)
 
-    def built(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
-        return np.asarray(tower.vectors[generation.find(rows)], dtype=np.float32)
-
     def vectors(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
         found = np.zeros((len(rows), tower.model.dim), dtype=np.float32)
-        known = generation.find(rows) >= 0
-        found[known] = built(rows[known])
+        places = generation.find(rows)
+        found[places >= 0] = tower.vectors[places[places >= 0]]
         if len(tail_rows):
             places = np.minimum(np.searchsorted(tail_rows, rows), len(tail_rows) - 1)
             fresh = tail_rows[places] == rows
             found[fresh] = tail[places[fresh]]
         return found
 
-    live = LiveIndex(tower.model.dim, "ip", [tower.index], stored=built)
+    live = LiveIndex(tower.model.dim, "ip", [tower.index])
     live.remove(np.setdiff1d(generation.rows, snapshot.live.rows, assume_unique=True))
     there = snapshot.tail_modalities > 0
     if there.any():
