@@ -26,7 +26,7 @@ from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import Appended
 from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary, with_spec
-from mmrec.recommend.person import StoreEvents
+from mmrec.recommend.user_events import StoreEvents
 from mmrec.reporting import SILENT, Reporter
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.collect import Collected, Policy, collect
