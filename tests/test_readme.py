@@ -46,6 +46,7 @@ def answers(workplace, root):
     return printed
 
 
+@pytest.mark.slow
 def test_the_command_lines_do_what_they_say(answers, workplace):
     assert len(answers) == 10
     said = {line.split()[1]: text for line, text in answers.items()}
@@ -70,6 +71,7 @@ def test_the_python_lines_run(answers, workplace, root, capsys, monkeypatch):
     assert len(printed.splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_the_lines_about_recommending_run(answers, workplace, root):
     assert answers
     items = [json.loads(line)["id"] for line in (workplace / ".cache/demo/stamps.jsonl").read_text().splitlines()]
@@ -92,6 +94,7 @@ def test_the_lines_about_recommending_run(answers, workplace, root):
     assert listed[0] != listed[1]
 
 
+@pytest.mark.slow
 def test_the_lines_about_fine_tuning_run(answers, workplace, root):
     assert answers
     (block,) = [block for block in blocks(root, "sh") if "mmrec finetune" in block]
