@@ -17,8 +17,6 @@ DRAWN = ("space", "fusion", "generation", "label-bridge", "user-tower", "cold-st
 LOADED = re.compile(
     r"""(?:src|data-src)=["'](?:https?:)?//|<link[^>]+href=["'](?:https?:)?//|@import|url\(["']?https?:"""
 )
-    r"""(?:src|data-src)=["'](?:https?:)?//|<link[^>]+href=["'](?:https?:)?//|@import|url\(["']?https?:"""
-)
 
 
 @pytest.fixture(scope="module")
