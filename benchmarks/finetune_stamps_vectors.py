@@ -11,10 +11,11 @@ from jaxtyping import Float32, Int64
 
 from benchmarks.report import WORK
 from benchmarks.stamps import SPOKEN
+from mmrec.decoding.decode import decode
+from mmrec.decoding.limits import Limits
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder, Sample, limits_for
 from mmrec.errors import MediaError
-from mmrec.sources.media_access import Limits, decode
 from mmrec.types import Content, Modality
 from pipelines.example_catalogs import fetch_stamps, write_stamps
 

@@ -259,14 +259,14 @@ def test_closing_ends_what_waits(pool):
 
 def test_a_forked_process_has_decoders_of_its_own():
     code = (
-        "import os, sys, io; from PIL import Image; from mmrec.decoding.isolated import _POOL, decode_apart;"
+        "import os, sys, io; from PIL import Image; from mmrec.decoding.isolated import _POOL, decode_isolated;"
         "from mmrec.types import Modality; out = io.BytesIO(); Image.new('RGB', (9, 9)).save(out, 'PNG');"
         "pid = lambda: _POOL._waiting[0]._process.pid;"
-        "decode_apart(Modality.IMAGE, out.getvalue()); old = pid(); forked = os.fork();\n"
+        "decode_isolated(Modality.IMAGE, out.getvalue()); old = pid(); forked = os.fork();\n"
         "if forked == 0:\n"
-        "    same = decode_apart(Modality.IMAGE, out.getvalue()).size == (9, 9) and pid() != old\n"
+        "    same = decode_isolated(Modality.IMAGE, out.getvalue()).size == (9, 9) and pid() != old\n"
         "    _POOL.close(); os._exit(not same)\n"
-        "assert os.waitpid(forked, 0)[1] == 0 and decode_apart(Modality.IMAGE, out.getvalue()) and pid() == old"
+        "assert os.waitpid(forked, 0)[1] == 0 and decode_isolated(Modality.IMAGE, out.getvalue()) and pid() == old"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 

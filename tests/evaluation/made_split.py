@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
-from behaviour.made import START, arrays, micro
+from events.made import START, arrays, micro
 from hypothesis import strategies as st
 
 from mmrec.evaluation.questions import Candidates

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from behaviour.made import START
 from evaluation.made_split import ITEMS, KNOWN, candidates, split_of
+from events.made import START
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity

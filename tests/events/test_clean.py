@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from behaviour.made import arrays, at, events, micro
+from events.made import arrays, at, events, micro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from behaviour.made import at, names
+from events.made import at, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

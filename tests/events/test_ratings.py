@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from behaviour.made import arrays, at, events
+from events.made import arrays, at, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

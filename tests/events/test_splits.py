@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from behaviour.made import arrays, at, events, few, kinds, micro
+from events.made import arrays, at, events, few, kinds, micro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

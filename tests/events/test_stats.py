@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from behaviour.made import events
+from events.made import events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

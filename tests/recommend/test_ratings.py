@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from recommending.conftest import CLUSTERS, EACH, Clustered, Shop
+from recommend.conftest import CLUSTERS, EACH, Clustered, Shop
 
 import mmrec
 

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media_access import MediaAccess, content_hash, decode
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.sources.storage import Stamp
 from mmrec.types import Field, Modality, Waveform
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media_access import decode
 from mmrec.types import Modality
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

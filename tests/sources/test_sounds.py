@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
+from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
-from mmrec.sources.media_access import decode
 from mmrec.types import Modality
 
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmrec.decoding.decode import decode
 from mmrec.errors import MediaError
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.guess import guess_columns
-from mmrec.sources.media_access import MediaAccess, content_hash, decode
+from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.sources.source import open_source
 from mmrec.types import Field, Item, Modality, Reject
 
