@@ -51,3 +51,8 @@ def test_the_tree_is_that_of_the_folders_both_ways(root):
     there = [f"{path.relative_to(root).as_posix()}/" for path in folders]
     there += [path.relative_to(root).as_posix() for path in modules]
     assert sorted(set(there) - set(named)) == []
+
+
+def _holds_files(path: Path) -> bool:
+    """Whether it is a folder of the checkout, and not what a cache has left of one."""
+    return path.is_dir() and path.name[0] != "_" and any(each.is_file() for each in path.iterdir())
