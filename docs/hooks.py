@@ -178,7 +178,7 @@ _KINDS = """\
 defaults. It may have the tables `[weights]`, `[ratings]` and `[aliases]`."""
 
 _FILES = (
-    ("Catalog", _CATALOG, "pipelines.spec.CatalogSpec", ()),
+    ("Catalog", _CATALOG, "mmrec.jobs.index_options.CatalogSpec", ()),
     ("Encoders", _ENCODERS, None, ()),
     ("Kinds of events", _KINDS, None, ("events.toml",)),
     (

@@ -24,7 +24,7 @@ import pytest
 import typer
 
 from pipelines.cli import app
-from pipelines.example_catalogs import write_stamps
+from mmrec.examples import write_stamps
 from pipelines.outcome import run_app
 
 ROOT = Path(__file__).resolve().parents[2]
