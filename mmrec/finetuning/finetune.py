@@ -16,12 +16,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mmrec.files import write_atomically
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.model_card import Measure, ModelCard
+from mmrec.finetuning.model_card import ModelCard
 from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.questions import SENTENCES, Kind, centred
 from mmrec.finetuning.saving import save_encoders
@@ -94,10 +93,10 @@ def finetune(
         torch.manual_seed(config.seed)
         ready = prepare(layout, sources, objective, config, access)
         curve = _run(ready, folder, said)
-        after = [*ready.stay, centred(ready.loop.embedder.all(ready.material.corpus))]
+        after = [*ready.stay, centred(ready.loop.embedder.all(ready.data.corpus))]
     test = ready.task.test
     verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
-    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.course.at.best_epoch, verdict)
+    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.trainer.at.best_epoch, verdict)
     if ready.accelerator.is_main_process:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
@@ -139,15 +138,6 @@ def _plain(value: object) -> object:
 
 
 def _card(report: FinetuneReport, config: FinetuneConfig) -> ModelCard:
-    measures = [
-        Measure(
-            f"{line.asked}, {line.metric.upper()}",
-            line.before.mean,
-            line.after.mean,
-            None if np.isnan(line.difference.low) else (line.difference.low, line.difference.high),
-        )
-        for line in report.verdict.lines
-    ]
-    sentence = report.verdict.sentence
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    return ModelCard(SENTENCES[report.objective], report.counts, measures, sentence, config.seed, settings)
+    verdict, settings = report.verdict, config.model_dump(mode="json", exclude_defaults=True)
+    sentence = SENTENCES[report.objective]
+    return ModelCard(sentence, report.counts, verdict.lines, verdict.sentence, config.seed, settings)

@@ -1,6 +1,6 @@
 """Heads in closed form: kernel ridge regression, with the label bridge as prior mean where there is one.
 
-Linear ridge regression shrinks training and unseen contents alike. With a Gaussian (RBF) kernel the training contents
+Linear ridge regression shrinks training and unseen contents gram. With a Gaussian (RBF) kernel the training contents
 are predicted nearly at their own targets, and the prediction for a content falls towards the prior mean the less it
 resembles any training content (Saunders et al. 1998, "Ridge regression learning algorithm in dual variables"). Where
 one of the inputs already lies in the target space, as a label bridge does, it is the prior mean of the equivalent
@@ -98,7 +98,7 @@ def fit_head(inputs: Mapping[str, Float[Tensor, "n _"]], targets: Float[Tensor, 
             wanted = settings.target_scale * wanted - (wide - wide.mean(dim=0))
             head.outer.bias.copy_(-wide.mean(dim=0))
         rows = (torch.cat(list(inputs.values()), dim=1) - head.shift) * head.scale
-        _teach(head, rows, wanted, settings)
+        _solve(head, rows, wanted, settings)
     return head.eval()
 
 
@@ -109,7 +109,7 @@ def centred_directions(targets: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"
 
 
 def kernel(rows: Float[Tensor, "n width"], radial: float) -> Float[Tensor, "n n"]:
-    """How alike rows are, in float64: products of rows of unit variance, or Gaussians of their distances."""
+    """How gram rows are, in float64: products of rows of unit variance, or Gaussians of their distances."""
     wide = rows.to(torch.float64)
     products = wide @ wide.T / rows.shape[1]
     if not radial:
@@ -119,15 +119,15 @@ def kernel(rows: Float[Tensor, "n width"], radial: float) -> Float[Tensor, "n n"
     return torch.exp(-radial / 2 * apart)
 
 
-def _teach(head: Head, rows: Float[Tensor, "n width"], wanted: Float[Tensor, "n dim"], settings: HeadFit) -> None:
+def _solve(head: Head, rows: Float[Tensor, "n width"], wanted: Float[Tensor, "n dim"], settings: HeadFit) -> None:
     if head.inner is not None:
         head.inner.weight.copy_(rows)
         head.inner.bias.zero_()
     if head.config.residual is not None and settings.target_scale == 0:
         head.outer.weight.zero_()
         return
-    alike = kernel(rows, settings.radial)
-    solved = torch.linalg.solve(alike + settings.ridge * torch.eye(len(rows), dtype=torch.float64), wanted)
+    gram = kernel(rows, settings.radial)
+    solved = torch.linalg.solve(gram + settings.ridge * torch.eye(len(rows), dtype=torch.float64), wanted)
     weight = solved.T if head.inner is not None else solved.T @ rows.to(torch.float64) / rows.shape[1]
     head.outer.weight.copy_(weight)
 
@@ -162,13 +162,13 @@ def choose_target_scale(
     start = start - start.mean(dim=0)
     wanted = centred_directions(targets)
     both = torch.cat([wanted, start], dim=1)
-    alike = kernel(_standard(inputs), settings.radial)
+    gram = kernel(_standard(inputs), settings.radial)
     apart = torch.from_numpy(groups[:, None] != groups)
     dim, found = wanted.shape[1], {}
-    predicted = [(rows[:, :dim], rows[:, dim:]) for rows in leave_one_group_out(alike, both, groups, settings.ridge)]
+    predicted = [(rows[:, :dim], rows[:, dim:]) for rows in leave_one_group_out(gram, both, groups, settings.ridge)]
     for target_scale in TARGET_SCALES:
         unseen, taught = (_placed(start, aims, known, target_scale) for aims, known in predicted)
-        found[target_scale] = _mean_log_rank(wanted, normalize(start, dim=1), unseen, taught, apart)
+        found[target_scale] = mean_log_rank(wanted, normalize(start, dim=1), unseen, taught, apart)
     return replace(
         settings,
         target_scale=min(TARGET_SCALES, key=lambda target_scale: (round(found[target_scale], 6), target_scale)),
@@ -176,10 +176,10 @@ def choose_target_scale(
 
 
 def leave_one_group_out(
-    alike: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, " n"], ridge: float
+    gram: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, " n"], ridge: float
 ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
     """Return where each row would be had its group not been taught, and where it is."""
-    inverse = torch.linalg.inv(alike + ridge * torch.eye(len(alike), dtype=torch.float64))
+    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=torch.float64))
     solved = inverse @ targets
     residuals = solved / inverse.diagonal()[:, None]
     _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -204,7 +204,7 @@ def _placed(
     return normalize(wanted if target_scale == float("inf") else start + target_scale * wanted - known, dim=1)
 
 
-def _mean_log_rank(
+def mean_log_rank(
     wanted: Float[Tensor, "n dim"],
     start: Float[Tensor, "n dim"],
     unseen: Float[Tensor, "n dim"],
@@ -243,7 +243,7 @@ def fit_towers(
         return dict(towers)
     place = None
     if targets is None:
-        teacher = _teacher(towers, samples)
+        teacher = _frozen_tower(towers, samples)
         place = teacher.space.meeting_place
         known = _stored(samples[teacher.modality], teacher.modality)
         aims = unit((corpus.matrix(teacher.modality) @ known).astype(np.float32))
@@ -261,7 +261,7 @@ def fit_towers(
     }
 
 
-def _teacher(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
+def _frozen_tower(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
     """Return the frozen tower, whose contents say where others should lie."""
     found = next((tower for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
     if found is None:

@@ -108,7 +108,7 @@ class Embedder:
     def all(self, corpus: Corpus) -> ContentVectors:
         """Vectors of all contents of a corpus, as a service would have them: nothing is dropped."""
         vectors = self.empty({modality: len(own) for modality, own in corpus.contents.items()})
-        with self.judging():
+        with self.evaluating():
             parts = self.parts.of({modality: np.arange(len(own)) for modality, own in corpus.contents.items()})
             mine = [part for _, part in self.own(parts)]
             for part, following in zip(mine, [*mine[1:], None], strict=True):
@@ -118,7 +118,7 @@ class Embedder:
         return {name: some.cpu().numpy() for name, some in self.joined(vectors).items()}
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """Have the networks as they are used for a while, and then again as they were."""
         was = self.networks.training
         self.networks.eval()
@@ -218,58 +218,58 @@ class Loop:
     ) -> None:
         self.embedder, self.corpus, self.objective, self.judge = embedder, corpus, objective, judge
         self.config, self.accelerator = config, embedder.accelerator
-        self.module = nn.ModuleDict({"towers": embedder.networks, "loss": objective.module}).to(self.accelerator.device)
+        parts = {"towers": embedder.networks, "loss": objective.temperature}
+        self.module = nn.ModuleDict(parts).to(self.accelerator.device)
         fused = self.accelerator.device.type in {"cpu", "cuda"}
-        groups = _groups(embedder.networks, objective.module, config)
+        groups = _groups(embedder.networks, objective.temperature, config)
         self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
         average = Average(self.module, config.average) if config.average else None
-        self.course = Trainer(
-            self.module, self.optimizer.optimizer, self.accelerator, config, average, _Mined(objective)
-        )
+        self.trainer = Trainer(self.module, self.optimizer.optimizer, self.accelerator, config, average, objective)
 
     def run(self, path: Path, fingerprint: str, said: Callable[[Epoch], None]) -> list[Epoch]:
         """Train until validation stops getting better, and leave the best weights in the towers.
 
         The weights that were there before the first epoch may be the best ones. Arguments and errors are those of
-        `Course.run`.
+        `Trainer.run`.
         """
         if not path.exists():
-            self.course.begin_with(self._judged())
-        return self.course.run(path, fingerprint, self._epoch, self._judged, said)
+            self.trainer.begin_with(self._judged())
+        return self.trainer.run(path, fingerprint, self._epoch, self._judged, said)
 
     def step(self, step: Step, progress: float) -> float:
         """Take one step; returns its mean loss.
 
         Args:
             step: The batch.
-            progress: Share of all epochs that is behind.
+            progress: Share of all epochs that came before.
 
         """
-        at = self.course.at
+        at = self.trainer.at
         at.step += 1
-        pace = min(1.0, at.step / max(1, self.config.warmup))
-        pace *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
-        for group in self.course.optimizer.param_groups:
-            group["lr"] = pace * group["full_rate"]
+        factor = min(1.0, at.step / max(1, self.config.warmup))
+        factor *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
+        for group in self.trainer.optimizer.param_groups:
+            group["lr"] = factor * group["full_rate"]
         seeds = (self.config.seed, at.step)
-        loss = backward(step, self.embedder, self.objective.module, seeds, cached=self.config.cached)
+        loss = backward(step, self.embedder, self.objective.temperature, seeds, cached=self.config.cached)
         nn.utils.clip_grad_norm_(trained(self.module).values(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.course.average is not None:
-            self.course.average.update(at.step)
+        if self.trainer.average is not None:
+            self.trainer.average.update(at.step)
         return loss
 
     def _epoch(self) -> Epoch:
-        epoch = self.course.at.epoch
+        epoch = self.trainer.at.epoch
         began = perf_counter()
         self._mine(epoch)
         self.embedder.learning()
         total, count = 0.0, 0
         for step in self.objective.steps(epoch):
-            total += step.count * self.step(step, (epoch - 1 + step.behind) / self.config.epochs)
+            total += step.count * self.step(step, (epoch - 1 + step.progress) / self.config.epochs)
             count += step.count
-        return Epoch(epoch, total / max(1, count), None, self.objective.scale, perf_counter() - began)
+        scale = float(self.objective.temperature.scale.item())
+        return Epoch(epoch, total / max(1, count), None, scale, perf_counter() - began)
 
     def _mine(self, epoch: int) -> None:
         mining = self.config.mining
@@ -278,19 +278,6 @@ class Loop:
 
     def _judged(self) -> float:
         return self.judge(self.embedder.all(self.corpus))
-
-
-class _Mined:
-    """What an objective mined, as a course remembers it."""
-
-    def __init__(self, objective: FinetuneObjective) -> None:
-        self._objective = objective
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        return self._objective.mined
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        self._objective.load_mined(kept)
 
 
 def _groups(networks: nn.Module, learned: nn.Module, config: FinetuneConfig) -> list[dict[str, object]]:

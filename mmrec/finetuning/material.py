@@ -24,7 +24,7 @@ ContentLocation = str | tuple[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
+class TrainingData:
     """Items and where their contents are.
 
     Attributes:
@@ -49,7 +49,7 @@ def gather(
     media: MediaAccess,
     memory: int,
     label: str | None = None,
-) -> Material:
+) -> TrainingData:
     """Collect what the towers can read of a store.
 
     Raises UsageError where a column or all contents are missing, or all media of a modality whose encoder is to run.
@@ -77,7 +77,7 @@ def gather(
             f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
             "fine-tuned"
         )
-    return Material(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()}, why)
+    return TrainingData(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()}, why)
 
 
 def stored_spaces(

@@ -23,7 +23,7 @@ from mmrec.finetuning.towers import EncoderSource, EncoderTower, TowerNetwork, V
 from mmrec.types import Content, Modality, Space, Waveform
 
 
-class _Addition(nn.Module):
+class _LowRankUpdate(nn.Module):
     """A weight -> the weight and its low-rank addition, which starts at zero.
 
     Source: Hu et al. 2021, arXiv 2106.09685, equation 3.
@@ -40,29 +40,27 @@ class _Addition(nn.Module):
         return weight + self.strength * (self.lora_B @ self.lora_A)
 
 
-def add_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
+def add_lora_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
     """Give the projections of a layer an addition each."""
     for holder, name in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
-        parametrize.register_parametrization(holder, name, _Addition(getattr(holder, name), rank, alpha))
+        parametrize.register_parametrization(holder, name, _LowRankUpdate(getattr(holder, name), rank, alpha))
 
 
-def added_weights(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
+def attention_weights_with_lora(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
     """Return the sums of the weights that have such an addition, by the names that they had without it."""
     found: dict[str, Tensor] = {}
     for name, module in network.named_modules():
         parts = getattr(module, "parametrizations", None)
         if isinstance(parts, nn.ModuleDict):
-            sums = [
-                own for own, chain in parts.items() if any(isinstance(part, _Addition) for part in chain.children())
-            ]
-            found |= {f"{name}.{own}": getattr(module, own).detach() for own in sums}
+            updated = [own for own, chain in parts.items() if isinstance(chain[0], _LowRankUpdate)]
+            found |= {f"{name}.{own}": getattr(module, own).detach() for own in updated}
     return found
 
 
 _MARK = "lora_"
 
 
-def adaptable(network: nn.Module, called: Collection[str], trained: frozenset[str]) -> list[str]:
+def lora_layers(network: nn.Module, called: Collection[str], trained: frozenset[str]) -> list[str]:
     """Return the names of the layers that can have an addition: in use, and with a weight among those trained.
 
     Linear layers, attention of torch's own kind, and convolutions of one group. Of subclasses of a convolution nothing
@@ -97,7 +95,7 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
     for name in layers:
         layer = network.get_submodule(name)
         if isinstance(layer, nn.MultiheadAttention):
-            add_to_attention(layer, rank, alpha)
+            add_lora_to_attention(layer, rank, alpha)
         else:
             simple.append(re.escape(f"network.{name}"))
     if simple:
@@ -108,7 +106,7 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
     """Return a network's tensors, all additions merged into the weights, by the names that they had without them."""
-    sums = added_weights(network)
+    sums = attention_weights_with_lora(network)
     for name, layer in network.named_modules():
         if hasattr(layer, "get_delta_weight") and hasattr(layer, "get_base_layer"):
             adapted: Any = layer
@@ -139,7 +137,7 @@ def _parametrized(name: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
+class ReachedWeights:
     """What of an encoder's network one tower makes use of.
 
     Attributes:
@@ -170,7 +168,7 @@ class Reach:
         return self.parameters - self.before[-last_blocks]
 
 
-def reach_of(tower: EncoderTower) -> Reach:
+def trace_tower(tower: EncoderTower) -> ReachedWeights:
     """Ask a tower's network, all of whose parameters ask for gradients. Raises UsageError where none can be had."""
     network = tower.network.encoder
     named = {name: value for name, value in network.named_parameters() if value.requires_grad}
@@ -184,7 +182,7 @@ def reach_of(tower: EncoderTower) -> Reach:
     reached = _depends([total], named)
     blocks = _blocks(network, reached, inputs)
     before = tuple(_depends(inputs[block], named) & reached for block in blocks)
-    return Reach(reached, frozenset(called), blocks, before)
+    return ReachedWeights(reached, frozenset(called), blocks, before)
 
 
 def _note(name: str, called: set[str], inputs: dict[nn.Module, list[Tensor]]) -> Any:  # noqa: ANN401
@@ -257,7 +255,7 @@ def _contents(modality: Modality) -> list[Content]:
     ]
 
 
-def recompute(blocks: Iterable[nn.Module]) -> None:
+def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
     """Let blocks keep nothing but their inputs for the way back. Done once or twice, it is the same."""
     for block in blocks:
         if "forward" not in vars(block):
@@ -341,17 +339,17 @@ def _set_gradients(towers: Sequence[EncoderTower]) -> None:
     if not towers:
         return
     network = towers[0].network.encoder
-    reaches = {tower: reach_of(tower) for tower in towers}
+    traces = {tower: trace_tower(tower) for tower in towers}
     trained: frozenset[str] = frozenset()
     layers: list[str] = []
-    for tower, reach in reaches.items():
+    for tower, reach in traces.items():
         asked = reach.trained(tower.settings.last_blocks)
         if tower.settings.how == "full":
             trained |= asked
         else:
-            layers += adaptable(network, reach.called, asked)
+            layers += lora_layers(network, reach.called, asked)
         if tower.settings.gradient_checkpointing:
-            recompute(reach.blocks)
+            checkpoint_blocks(reach.blocks)
     parameters = {name: network.get_parameter(name) for name in trained}  # before additions rename them
     low_rank = [tower.settings for tower in towers if tower.settings.how == "lora"]
     network.requires_grad_(requires_grad=False)
