@@ -57,11 +57,11 @@ _HOUR = 3_600_000_000
 def pairs_of(
     histories: Histories, positive: Bool[np.ndarray, " n"], config: CoEngageConfig
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Row numbers of both items of each pair, the earlier one first, and the place of the person.
+    """Row numbers of both items of each pair, the earlier one first, and the place of the user.
 
     Args:
-        histories: What people did.
-        positive: Which events speak for their item.
+        histories: Histories of the users.
+        positive: Which events are positive.
         config: How far two events may be apart.
 
     """
@@ -73,8 +73,8 @@ def pairs_of(
         if config.hours is not None:
             near &= times[apart:] - times[:-apart] <= config.hours * _HOUR
         found.append(np.stack([items[:-apart][near], items[apart:][near], owners[apart:][near]]))
-    left, right, people = np.concatenate(found, axis=1)
-    return left, right, people
+    left, right, users = np.concatenate(found, axis=1)
+    return left, right, users
 
 
 class CoEngage(FinetuneObjective):
@@ -147,12 +147,12 @@ def co_occurrence(
     count: int,
     hours: float | None = None,
 ) -> csr_matrix:
-    """Items by items: how much each is taken by who takes the other; symmetric, with nothing on its diagonal.
+    """Return the co-occurrence matrix of items: symmetric, with an empty diagonal.
 
     Args:
-        owners: Place of the person of each event, ascending.
+        owners: Place of the user of each event, ascending.
         items: Place of its item.
-        times: Microseconds, ascending within a person.
+        times: Microseconds, ascending within a user.
         count: Number of items.
         hours: Hours that two events may be apart; None for any time.
 
@@ -165,7 +165,7 @@ def co_occurrence(
 
 
 def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
-    """Vectors of `dim` numbers, or as many as the matrix has to say; zero for items that nobody takes beside others.
+    """Return PPMI embeddings of `dim` numbers, or of the matrix's rank; zero for items without co-occurrence.
 
     Raises UsageError where no items are taken together more often than by chance.
     """
@@ -173,7 +173,7 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
     met = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
     if not len(met):
         raise UsageError(
-            "There is nothing to learn from: no two items were taken by the same people more often than by chance."
+            "There is nothing to learn from: no two items were taken by the same users more often than by chance."
         )
     own = information[met][:, met]
     if len(met) <= max(_DENSE, 2 * dim):
@@ -189,9 +189,9 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
 
 
 def _all(owners: np.ndarray, items: np.ndarray, count: int) -> csr_matrix:
-    people, persons = np.unique(owners, return_inverse=True)
-    taken = csr_matrix((np.ones(len(items)), (persons, items)), shape=(len(people), count))
-    others = np.maximum(np.bincount(persons, minlength=len(people)) - 1, 1)
+    unique, users = np.unique(owners, return_inverse=True)
+    taken = csr_matrix((np.ones(len(items)), (users, items)), shape=(len(unique), count))
+    others = np.maximum(np.bincount(users, minlength=len(unique)) - 1, 1)
     return (taken.T @ diags(1 / others) @ taken).tocsr()
 
 
@@ -217,8 +217,8 @@ def _information(mass: csr_matrix) -> csr_matrix:
     chance = taken**SMOOTHING
     chance /= max(chance.sum(), _NOTHING)
     cells = mass.tocoo()
-    told = np.log(cells.data / taken[cells.row] / chance[cells.col]).clip(min=0)
-    one_way = csr_matrix((told, (cells.row, cells.col)), shape=mass.shape)
+    information = np.log(cells.data / taken[cells.row] / chance[cells.col]).clip(min=0)
+    one_way = csr_matrix((information, (cells.row, cells.col)), shape=mass.shape)
     one_way.eliminate_zeros()
     return ((one_way + one_way.T) / 2).tocsr()
 
@@ -229,26 +229,26 @@ _HELD_OUT = "the next item, one held out"
 def co_engaged(
     corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
 ) -> FinetuneTask:
-    """Learn from what came before a cutoff of items that are not held out.
+    """Train on pairs before a cutoff whose items are not held out.
 
-    Asked is, from the item before, for the next item: of those pairs before the cutoff whose later item is held out for
-    validation; and for the verdict of those after the cutoff, and of held-out items.
+    Each question is the next item, given the item before it: of pairs before the cutoff whose later item is held out
+    for validation; and for the verdict of pairs after the cutoff, and of pairs with held-out items.
     """
     cutoff = np.quantile(histories.times, config.coengage.before) if len(histories.times) else 0
     held = hold_out(corpus, np.flatnonzero(corpus.placed), config.held_out, config.seed)
     early = histories.times < cutoff
-    left, right, people = _places(corpus, histories, positive & early, config)
+    left, right, users = _places(corpus, histories, positive & early, config)
     learned = np.isin(left, held.train) & np.isin(right, held.train)
     pairs = (left[learned], right[learned])
     objective = CoEngage(corpus, pairs, config)
     validation = np.isin(left, held.train) & np.isin(right, held.validation)
     new = ~np.isin(left, held.test) & np.isin(right, held.test)
-    kinds = {_HELD_OUT: (left[new], right[new], people[new])}
+    kinds = {_HELD_OUT: (left[new], right[new], users[new])}
     later = _places(corpus, histories, positive & ~early, config)
     if len(later[0]):
         kinds["the next item, later"] = later
-    checked = {"the next item": (left[validation], right[validation], people[validation])}
-    counts = {**held.sizes, "pairs": int(learned.sum()), "people": len(histories)}
+    checked = {"the next item": (left[validation], right[validation], users[validation])}
+    counts = {**held.sizes, "pairs": int(learned.sum()), "users": len(histories)}
 
     def targets() -> Float64[np.ndarray, "items _"]:
         return _targets(corpus, histories, positive & early, held.train, config)
@@ -265,7 +265,7 @@ def _targets(
     train: Int64[np.ndarray, " _"],
     config: FinetuneConfig,
 ) -> Float64[np.ndarray, "items _"]:
-    """Where the items that are learned from lie by who takes them."""
+    """PPMI embeddings of the training items."""
     items, there = corpus.find(histories.items)
     events = np.flatnonzero(learned & there & np.isin(items, train))
     owners, times = histories.owners[events].astype(np.int64), histories.times[events]
@@ -281,14 +281,14 @@ def _pair_questions(
         for name, (left, right, _) in kinds.items()
         if len(left)
     }
-    return of_items(corpus, asked, {name: people.tolist() for name, (_, _, people) in kinds.items()}, among)
+    return of_items(corpus, asked, {name: users.tolist() for name, (_, _, users) in kinds.items()}, among)
 
 
 def _places(
     corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs as places of items that have a content."""
-    left, right, people = pairs_of(histories, positive, config.coengage)
+    left, right, users = pairs_of(histories, positive, config.coengage)
     (before, one), (after, other) = corpus.find(left), corpus.find(right)
     there = one & other & corpus.placed[before] & corpus.placed[after]
-    return before[there], after[there], people[there]
+    return before[there], after[there], users[there]

@@ -1,4 +1,4 @@
-"""Fine-tuning, from a store to encoders in a folder and whether it helped.
+"""Fine-tune the encoders of a store, save them as a folder, and measure whether it helped.
 
     finetuned = finetune(layout, load_sources("packaged"), "align", config, folder)
     finetuned.report       # counts, curve, before and after on held-out items, a plain sentence
@@ -58,7 +58,7 @@ class FinetuneReport:
 
 @dataclass(frozen=True, slots=True)
 class Finetuned:
-    """What came of it: how it went, and the folder of the encoders."""
+    """The report of a fine-tuning, and the folder of its encoders."""
 
     report: FinetuneReport
     folder: Path
@@ -81,12 +81,12 @@ def finetune(
         objective: What is learned.
         config: How.
         folder: Where results are kept; made if it is not there.
-        access: How pictures and sounds are read, and, for ``coengage``, what people did.
+        access: How images and audio are read, and, for ``coengage``, the event log.
         said: Called with each epoch that is done.
 
     Raises:
         UsageError: There is nothing to learn from, or the folder holds another training.
-        MediaError: A picture or a sound was there at first and is no longer.
+        MediaError: An image or audio file was there at first and is no longer.
 
     """
     with torch.random.fork_rng(enabled=True):
@@ -104,7 +104,7 @@ def finetune(
 
 
 def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) -> list[Epoch]:
-    """Train what asks for it, and leave the best weights in the towers."""
+    """Train the towers that need gradients, and leave the best weights in them."""
     folder.mkdir(parents=True, exist_ok=True)
     if not ready.trains:
         return []
@@ -129,7 +129,7 @@ def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:
 
 
 def _plain(value: object) -> object:
-    """What JSON can say: what is no number, as the ends of a median's interval are not, is null."""
+    """Return a value without NaN and infinity, which JSON lacks: they become null."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

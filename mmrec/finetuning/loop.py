@@ -43,13 +43,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """Cuts batches up: contents of like cost together, as little of them is then padding.
+    """Cuts batches into parts of contents of similar cost, which need little padding.
 
     Attributes:
         towers: What embeds them.
-        samples: Who knows their costs.
-        cost: What a part may cost; 0 for what each tower says.
-        least: Parts at the least, of each modality, where it has as many contents.
+        samples: The contents and their costs.
+        cost: Greatest cost of a part; 0 for each tower's own batch.
+        least: Least number of parts of each modality, where it has as many contents.
 
     """
 
@@ -96,12 +96,12 @@ class Embedder:
         return vectors.to(self.accelerator.device, torch.float32)
 
     def empty(self, sizes: Mapping[Modality, int]) -> dict[Modality, Tensor]:
-        """Room for vectors."""
+        """Return zeros for the vectors of so many contents."""
         device = self.accelerator.device
         return {name: torch.zeros(size, self.towers[name].dim, device=device) for name, size in sizes.items()}
 
     def joined(self, vectors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
-        """What each process filled in, put together: a row is zero everywhere but where it was embedded."""
+        """Sum the vectors over the processes: each row is zero but in the process that embedded it."""
         return {name: self.accelerator.reduce(some, "sum") for name, some in vectors.items()}
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ class Embedder:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Have the networks as they are used for a while, and then again as they were."""
+        """Set the networks to evaluation within this context."""
         was = self.networks.training
         self.networks.eval()
         try:
@@ -129,7 +129,7 @@ class Embedder:
                 self.learning()
 
     def learning(self) -> None:
-        """Let the networks learn; statistics of batches stay as they are, or contents would depend on their mates."""
+        """Set the networks to training, but not batch normalisation: a vector must not depend on its batch."""
         self.networks.train()
         for module in self.networks.modules():
             if isinstance(module, _BatchNorm):
@@ -142,9 +142,9 @@ def backward(step: Step, embedder: Embedder, learned: nn.Module, seeds: Sequence
     Args:
         step: The batch.
         embedder: The towers.
-        learned: What the loss itself learns.
-        seeds: What decides the random numbers of the step.
-        cached: Whether parts are embedded twice rather than held.
+        learned: The temperature of the loss.
+        seeds: Seeds of the step's random numbers.
+        cached: Whether parts are embedded twice rather than held in memory.
 
     """
     parts = embedder.parts.of(step.contents)
@@ -206,7 +206,7 @@ def _join(embedder: Embedder, learned: nn.Module) -> None:
 
 
 class Loop:
-    """Trains what asks for gradients in the towers, and what the objective itself learns."""
+    """Trains the towers and the temperature of the objective."""
 
     def __init__(
         self,

@@ -95,7 +95,7 @@ def _label(corpus: Corpus, data: TrainingData, config: FinetuneConfig) -> Finetu
     numbers = {value: number for number, value in enumerate(values)}
     labels = np.array([-1 if value is None else numbers[str(value)] for value in data.labels], dtype=np.int64)
     items = np.flatnonzero((labels >= 0) & corpus.placed)
-    # What is alone with its value can neither teach nor be asked for.
+    # An item that is alone with its value can be neither trained on nor evaluated.
     items = items[np.bincount(labels[items], minlength=len(values))[labels[items]] > 1]
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
@@ -127,8 +127,8 @@ class Access:
     """What is read beside the store.
 
     Attributes:
-        media: How pictures and sounds are read where an encoder runs on them.
-        log: What people did, for ``coengage``.
+        media: How images and audio are read where an encoder is trained.
+        log: The event log, for ``coengage``.
 
     """
 
@@ -138,7 +138,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """What is trained, on what, and how it is judged.
+    """A fine-tuning that is ready to run.
 
     Attributes:
         kind: What is learned.
@@ -147,9 +147,9 @@ class Prepared:
         towers: What is trained of each modality that takes part; heads in closed form are fitted already.
         data: The store's items and their contents.
         task: The objective and the questions.
-        before: The vectors that the store compares by as it is.
-        stay: Those of `before` that are still there afterwards.
-        loop: What takes the steps.
+        before: The stored vectors that searches use before training.
+        stay: Those of `before` that are used after training as well.
+        loop: The training loop.
         fingerprint: Of everything that decides each step.
 
     """
@@ -167,7 +167,7 @@ class Prepared:
 
     @property
     def accelerator(self) -> Accelerator:
-        """What joins the processes."""
+        """The accelerator, which joins the processes."""
         return self.loop.accelerator
 
     @property
@@ -237,7 +237,7 @@ class _Each:
 def _stored(
     layout: Layout, sources: Sequence[EncoderSource], corpus: Corpus, *, whole_items: bool
 ) -> list[ContentVectors]:
-    """What the store compares by as it is."""
+    """The stored vectors that searches use before training."""
     stored = stored_spaces(layout, sources, corpus)
     if not whole_items:
         return [centred(space) for space in comparable(stored)]
@@ -288,9 +288,9 @@ def _fingerprint(
 
 
 def _check_alike(accelerator: Accelerator, fingerprint: str) -> None:
-    """Stop where one process could read what another could not: they would wait for each other for ever."""
+    """Raise UsageError where processes see different contents: they would wait for each other for ever."""
     if accelerator.num_processes > 1 and len(set(gather_object([fingerprint]))) > 1:
         raise UsageError(
-            "The processes do not see the same items and contents. Put the store, and the pictures and sounds that it "
-            "names, where every machine can read them, and start again when nothing is taken in."
+            "The processes do not see the same items and contents. Put the store, and the media files that it "
+            "names, where every machine can read them, and start again when nothing is being indexed."
         )

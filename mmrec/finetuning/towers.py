@@ -23,7 +23,7 @@ from mmrec.types import Content, Modality, Space
 
 @runtime_checkable
 class ContentTower(Protocol):
-    """One modality's way into the space that is learned: an encoder, or its stored vectors, and perhaps a head.
+    """What embeds one modality: an encoder, or its stored vectors, and an optional head.
 
     Two towers may share a network, as those of a joint model do.
     """
@@ -45,7 +45,7 @@ class ContentTower(Protocol):
 
     @property
     def batch_cost(self) -> int:
-        """How much of `Sample.cost` it is fastest to embed at once."""
+        """The batch size, in units of `Sample.cost`, that is fastest."""
         ...
 
     def prepare(self, content: Content) -> Sample:
@@ -63,7 +63,7 @@ class EncoderSource:
 
     Attributes:
         spec: How it is built.
-        encoder: Built so, and no one else's: its network is trained in place.
+        encoder: The encoder itself, not shared: its network is trained in place.
 
     """
 
@@ -210,7 +210,7 @@ class VectorTower(_SourceTower):
         return Sample(torch.from_numpy(np.concatenate([vectors[name] for name, _ in self.inputs])), cost=1)
 
     def prepare(self, content: Content) -> Sample:
-        """Encode one content on the spot, where it has no stored vectors. Raises MediaError where it cannot be."""
+        """Encode one content that has no stored vectors. Raises MediaError where it cannot be encoded."""
         encoder = self.source.encoder
         made = encoder.encode(self.modality, [encoder.prepare(self.modality, content)])
         return self.sample({name: made[name][0] for name, _ in self.inputs})
