@@ -20,7 +20,7 @@ from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step
 from mmrec.finetuning.samples import Samples
 from mmrec.finetuning.towers import ContentTower
-from mmrec.training.checkpoint import Average, seed_torch, trained
+from mmrec.training.checkpoint import WeightAverage, seed_torch, trained
 from mmrec.training.trainer import Epoch, Trainer
 from mmrec.types import Modality
 
@@ -223,7 +223,7 @@ class Loop:
         fused = self.accelerator.device.type in {"cpu", "cuda"}
         groups = _groups(embedder.networks, objective.temperature, config)
         self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
-        average = Average(self.module, config.average) if config.average else None
+        average = WeightAverage(self.module, config.average) if config.average else None
         self.trainer = Trainer(self.module, self.optimizer.optimizer, self.accelerator, config, average, objective)
 
     def run(self, path: Path, fingerprint: str, said: Callable[[Epoch], None]) -> list[Epoch]:
@@ -244,7 +244,7 @@ class Loop:
             progress: Share of all epochs that came before.
 
         """
-        at = self.trainer.at
+        at = self.trainer.progress
         at.step += 1
         factor = min(1.0, at.step / max(1, self.config.warmup))
         factor *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
@@ -256,11 +256,11 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trainer.average is not None:
-            self.trainer.average.update(at.step)
+            self.trainer.average.update()
         return loss
 
     def _epoch(self) -> Epoch:
-        epoch = self.trainer.at.epoch
+        epoch = self.trainer.progress.epoch
         began = perf_counter()
         self._mine(epoch)
         self.embedder.learning()
