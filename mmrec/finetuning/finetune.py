@@ -2,7 +2,7 @@
 
     finetuned = finetune(layout, load_sources("packaged"), "align", config, folder)
     finetuned.report       # counts, curve, before and after on held-out items, a plain sentence
-    finetuned.folder       # what `mmrec index STORE --encoders` takes
+    finetuned.folder       # what `mmrec reindex STORE --encoders` takes
 
 The folder gets ``encoders/``, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
 which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
