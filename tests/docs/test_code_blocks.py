@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import typer
 
-from pipelines.cli import app
 from mmrec.examples import write_stamps
+from pipelines.cli import app
 from pipelines.outcome import run_app
 
 ROOT = Path(__file__).resolve().parents[2]
