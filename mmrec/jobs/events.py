@@ -21,6 +21,7 @@ from mmrec.events.times import TimeRule
 from mmrec.reporting import SILENT, Advance, Reporter
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
+from mmrec.storage.tables import check_unaltered
 
 _SOME = 3
 
@@ -63,7 +64,7 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     source = open_events(asked.source, asked.columns, asked.context, asked.as_kind, asked.encoding)
     Layout(asked.store).create()
     reporter.note(f"Columns of {asked.source}: {_shown(source.columns)}")
-    known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
+    known = _known_items(Layout(asked.store))
     _ask_about_lacking(asked, lacking(source, kinds, times, known), known, reporter)
     with _log(asked.store, asked.events) as log, reporter.progress("importing", source.file.count) as advance:
         tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
@@ -121,7 +122,7 @@ def run_stats(store: Path, events: str | None) -> dict[str, object]:
     """Count what the log holds, and what cleaning by its defaults leaves out."""
     layout = Layout(store)
     layout.check()
-    known = KnownItems.of(ItemTable(layout.items).id_rows())
+    known = _known_items(layout)
     with _log(store, events) as log:
         found = event_stats(log, known)
         # Before the catalog comes, all items are unknown, and that says nothing about the events.
@@ -147,6 +148,11 @@ def run_forget(store: Path, user: str, events: str | None) -> int:
         if events is None:
             note_events(Layout(store), log)
         return gone
+
+
+def _known_items(layout: Layout) -> KnownItems:
+    check_unaltered(layout, layout.items)
+    return KnownItems.of(ItemTable(layout.items).id_rows())
 
 
 @contextmanager
