@@ -225,6 +225,7 @@ class Engine:
         """What is in the store: counts, spaces, weights, index, and what the last build measured."""
         made, fusion = read_fusion(self._layout, None)
         items = self._published_items()
+        check_unaltered(self._layout, self._layout.quarantine)
         return {
             "store": str(self._layout.root),
             "items": len(items),

@@ -47,13 +47,16 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Verifi
     if items_open:
         check_items(report, layout.items)
     rows_known = items_open and len(report.findings) == before
+    vectors_open = True
     for path in sorted((layout.root / "vectors").glob("*.lance")):
         if readable(check_sums(report, layout, path)):
             check_vectors(report, path)
+        else:
+            vectors_open = False
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     _check_encoders(report, layout)
-    if generation is not None and rows_known:
+    if generation is not None and rows_known and vectors_open:
         check_pairing(report, layout, generation, bad, full=full, seed=seed)
     check_events(report, layout)
     _note_leftovers(report, layout)
