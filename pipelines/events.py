@@ -33,7 +33,7 @@ class ImportOptions:
 
     Attributes:
         store: The store's directory, made where it does not exist: events may come before the catalog.
-        source: The file of events.
+        source: The events: a path, or a URL of an object store or a hub data set.
         columns: Columns by part; what is None is told from the names of the columns.
         context: Columns kept beside.
         as_kind: The kind of all events; None reads the column of kinds.
@@ -46,7 +46,7 @@ class ImportOptions:
     """
 
     store: Path
-    source: Path
+    source: str
     columns: Mapping[str, str | None]
     context: tuple[str, ...] = ()
     as_kind: str | None = None
@@ -67,7 +67,7 @@ def run_import(asked: ImportOptions) -> dict[str, object]:
     console.note(f"Columns of {asked.source}: {_shown(source.columns)}")
     known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
     _ask_about_lacking(asked, lacking(source, kinds, times, known), known)
-    with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
+    with _log(asked.store, asked.events) as log, progress("importing", source.count) as advance:
         tally = import_events(source, log, kinds, times, _Reporter(advance), known)
         total = len(log)
         if asked.events is None:

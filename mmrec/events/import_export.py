@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 
 from indexers.atomic import atomic_file
 from mmrec.errors import UsageError
-from mmrec.events.event import SCHEMA
+from mmrec.events.event import SCHEMA, RefusedRow
 from mmrec.events.files import EventSource
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.prepare import Prepared, prepare
-from mmrec.events.text_files import Refusal
 from mmrec.events.times import TimeRule
 from mmrec.files import check_output
 
@@ -49,7 +48,7 @@ class ImportTally:
     added: int = 0
     known: int = 0
     refused: int = 0
-    examples: list[Refusal] = field(default_factory=list)
+    examples: list[RefusedRow] = field(default_factory=list)
     without_item: int = 0
     lacking: list[str] = field(default_factory=list)
 
@@ -69,10 +68,10 @@ def import_events(
     Events of items that are not among `items` are taken, and counted.
     """
     tally = ImportTally()
-    name = str(source.path)
+    name = source.address
     with log.writing() as writer:
         writer.clear_refused(name)
-    chunks = (prepare(raw, source.columns, kinds, times) for raw in source.file.chunks(source.columns.names))
+    chunks = (prepare(raw, source.columns, kinds, times) for raw in source.batches())
     for prepared in _grouped(chunks):
         with log.writing() as writer:
             stored = writer.add(prepared)
@@ -93,7 +92,7 @@ def import_events(
 def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> ImportTally:
     """Look at the first rows of a source before any is taken: how many are events of items that there are not."""
     tally = ImportTally()
-    raw = next(iter(source.file.chunks(source.columns.names)), None)
+    raw = next(iter(source.batches()), None)
     if raw is not None:
         events = prepare(raw, source.columns, kinds, times).events
         tally.read = events.num_rows

@@ -16,11 +16,10 @@ from sqlalchemy import Connection, Engine, Executable, Select, delete, func, ins
 from mmrec.errors import UsageError
 from mmrec.events.database import EVENTS, FORGOTTEN, REFUSED, insert_anywhere, open_database, wrap_db_errors, writing
 from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
-from mmrec.events.event import SCHEMA, Event
+from mmrec.events.event import SCHEMA, Event, RefusedRow
 from mmrec.events.kinds import Kinds
 from mmrec.events.prepare import Prepared, prepare_events
 from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
-from mmrec.events.text_files import Refusal
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
 _IDS_PER_QUERY: Final = 500
@@ -40,7 +39,7 @@ class Stored:
 
     added: int
     known: int
-    clashes: tuple[Refusal, ...]
+    clashes: tuple[RefusedRow, ...]
 
 
 class LogWriter:
@@ -59,7 +58,7 @@ class LogWriter:
         unique = _first_of_each(fresh)
         added = insert_here(self._connection, unique) if unique.num_rows else 0
         clashes = tuple(
-            Refusal(
+            RefusedRow(
                 int(prepared.rows[place]),
                 "id",
                 "Another event has the same id: give each event an id of its own, or none.",
@@ -69,7 +68,7 @@ class LogWriter:
         )
         return Stored(added, fresh.num_rows - added, clashes)
 
-    def refuse(self, source: str, refused: Sequence[Refusal]) -> None:
+    def refuse(self, source: str, refused: Sequence[RefusedRow]) -> None:
         """Keep rows of a source that are no events."""
         if refused:
             now = time.time_ns() // 1000
@@ -208,12 +207,12 @@ class EventLog:
         """Number of events."""
         return int(self._one(select(func.count()).select_from(EVENTS)))
 
-    def refused(self) -> list[tuple[str, Refusal]]:
+    def refused(self) -> list[tuple[str, RefusedRow]]:
         """Return the rows that imports refused, each with its source, in order."""
         asked = select(REFUSED).order_by(REFUSED.c.source, REFUSED.c.row)
         with wrap_db_errors(self._engine), self._engine.connect() as connection:
             return [
-                (row.source, Refusal(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
+                (row.source, RefusedRow(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
                 for row in connection.execute(asked)
             ]
 

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from mmrec.errors import UsageError
-from mmrec.events.event import SCHEMA, Event, EventColumns
+from mmrec.events.event import SCHEMA, Column, Event, EventColumns, RawEvents, RefusedRow
 from mmrec.events.kinds import Kinds
-from mmrec.events.text_files import Column, RawEvents, Refusal
 from mmrec.events.times import TimeRule
 from mmrec.sources.assemble import BadValueError, id_of
 
@@ -85,7 +84,7 @@ class Prepared:
     events: pa.Table
     rows: Int64[np.ndarray, " n"]
     named: Bool[np.ndarray, " n"]
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[RefusedRow, ...] = ()
 
 
 @dataclass(slots=True)
@@ -120,7 +119,7 @@ def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule
     good = np.ones(count, dtype=bool)
     good[list(faults.first)] = False
     refused = [
-        Refusal(int(raw.rows[place]), column, reason, users[place].as_py())
+        RefusedRow(int(raw.rows[place]), column, reason, users[place].as_py())
         for place, (column, reason) in sorted(faults.first.items())
     ]
     kept = table.filter(pa.array(good))
@@ -132,11 +131,11 @@ def prepare_events(events: Sequence[Event], kinds: Kinds) -> Prepared:
     """Bring events into the log's columns. Raises UsageError, and names the event, where one cannot be taken."""
     parts = ("user", "item", "time", "kind", "value", "context", "id")
     columns: dict[str, Column] = {name: [getattr(event, name) for event in events] for name in parts}
-    for place, event in enumerate(events):
+    for number, event in enumerate(events, 1):
         if event.time.tzinfo is None:
-            raise UsageError(f"Event {place}: its time {event.time} has no time zone; add one, such as datetime.UTC.")
+            raise UsageError(f"Event {number}: its time {event.time} has no time zone; add one, such as datetime.UTC.")
     how = EventColumns("user", "item", "time", "kind", "value", ("context",), "id")
-    prepared = prepare(RawEvents(np.arange(len(events)), columns), how, kinds, TimeRule())
+    prepared = prepare(RawEvents(np.arange(1, len(events) + 1), columns), how, kinds, TimeRule())
     if prepared.refused:
         worst = prepared.refused[0]
         raise UsageError(f"Event {worst.row}: {worst.reason} No event was recorded.")

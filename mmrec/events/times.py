@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.events.text_files import Column
+from mmrec.events.event import Column
 
 _MICROSECONDS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -157,47 +157,63 @@ _READ_AHEAD: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Parquet:
+class ParquetFiles:
+    """Rows of Parquet files, numbered through; columns that a file lacks are null there."""
+
     folder: Place
     files: tuple[tuple[Place, int], ...]
     types: Mapping[str, pa.DataType]
 
     @property
     def count(self) -> int:
+        """Number of rows."""
         return sum(rows for _, rows in self.files)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        """Read these columns of every row; what is damaged gives a Reject for each row group or file."""
+        for read in self.batches(names, BATCH):
+            if isinstance(read, Reject):
+                yield read
+            else:
+                number, batch, file, start = read
+                yield from rows_of_batch(batch, number, (file.inside(self.folder), str(file)), start)
+
+    def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[int, pa.RecordBatch, Place, int] | Reject]:
+        """Give so many rows at a time: number of the first in the source, from 1; the rows; file and place there."""
         first = 1
         for path, count in self.files:
+            shown = path.inside(self.folder)
             try:
                 with opened_parquet(path) as file:
-                    yield from self._rows_of_file(file, path, first, names)
+                    for read in _batches_of_file(file, names, size, shown):
+                        if isinstance(read, Reject):
+                            yield replace(read, row=first + read.row)
+                        else:
+                            yield first + read[0], read[1], path, read[0]
             except (OSError, pa.ArrowException) as error:
                 reason = f"The file, {count} rows, cannot be read: {first_line(error)}."
-                yield Reject(first, None, "", reason, path.inside(self.folder), hides_rows=True)
+                yield Reject(first, None, "", reason, shown, hides_rows=True, rows=count)
             first += count
 
-    def _rows_of_file(
-        self, file: pq.ParquetFile, path: Place, first: int, names: Sequence[str]
-    ) -> Iterator[Row | Reject]:
-        present = [name for name in names if name in file.schema_arrow.names]
-        shown = path.inside(self.folder)
-        start = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            done = 0
-            try:
-                for batch in file.iter_batches(BATCH, row_groups=[group], columns=present):
-                    yield from rows_of_batch(batch, first + start + done, (shown, str(path)), start + done)
-                    done += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
-                reason = f"{count - done} rows from here on are damaged: {first_line(error)}."
-                where = f"{shown} row {start + done + 1}"
-                yield Reject(first + start + done, None, "", reason, where, hides_rows=True)
-            start += count
+
+def _batches_of_file(
+    file: pq.ParquetFile, names: Sequence[str], size: int, shown: str
+) -> Iterator[tuple[int, pa.RecordBatch] | Reject]:
+    present = [name for name in names if name in file.schema_arrow.names]
+    start = 0
+    for group in range(file.num_row_groups):
+        end = start + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(size, row_groups=[group], columns=present):
+                yield start, batch
+                start += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            reason = f"{end - start} rows from here on are damaged: {first_line(error)}."
+            yield Reject(start, None, "", reason, f"{shown} row {start + 1}", hides_rows=True, rows=end - start)
+        start = end
 
 
-def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
+def open_parquet(path: Place, files: Sequence[Place] | None = None) -> ParquetFiles:
     """Open a Parquet file, or these in a folder, columns united.
 
     Raises UsageError where a file is not Parquet or names a column twice.
@@ -216,7 +232,7 @@ def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
             raise UsageError(f"{file.name} has two columns named {twice[0]!r}: rename one.")
         _unite(types, schema)
         counted.append((file, footer.num_rows))
-    return _Parquet(path.parent if files is None else path, tuple(counted), types)
+    return ParquetFiles(path.parent if files is None else path, tuple(counted), types)
 
 
 @contextmanager

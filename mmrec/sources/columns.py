@@ -1,6 +1,7 @@
 """Columns of a catalog: what each holds (id, text, media, metadata), and its common type over all rows."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
@@ -66,6 +67,11 @@ def listed_columns(names: Sequence[str]) -> str:
     """List names of columns, the first ones of many."""
     some = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
     return some if len(names) <= _MOST_LISTED else f"{some} and {len(names) - _MOST_LISTED:,} more"
+
+
+def plain_name(name: str) -> str:
+    """Spell ProductName, product-name and `product name` alike: product_name."""
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
 _TEXT: Final = pa.string()

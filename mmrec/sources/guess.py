@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmrec.errors import UsageError
 from mmrec.sources.assemble import BadValueError, id_of
-from mmrec.sources.columns import ColumnSpec, listed_columns
+from mmrec.sources.columns import ColumnSpec, listed_columns, plain_name
 from mmrec.sources.folder_rows import FolderReader
 from mmrec.sources.hub_rows import ROW, HubReader
 from mmrec.sources.rows import Reader, Row, modality_of_bytes, modality_of_name
@@ -70,7 +70,7 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     media = {name: found for name in names if (found := _media_of(name, reader.types[name], sample)) is not None}
     item_id = id_column or _id_column([name for name in names if name not in media], sample)
     plain = [name for name in names if name not in media and name != item_id]
-    text = sorted((n for n in plain if _plain(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(_plain(n)))
+    text = sorted((n for n in plain if plain_name(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(plain_name(n)))
     text = [name for name in text if _holds_text(name, sample)]
     listed = listed_columns(names)
     if not sample and (item_id is None or not (text or media)):
@@ -97,15 +97,10 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     return ColumnSpec(item_id, tuple(text), image, audio, tuple(rest))
 
 
-def _plain(name: str) -> str:
-    """Spell ProductName, product-name and `product name` alike: product_name."""
-    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
-
-
 def _id_column(names: Sequence[str], sample: Sequence[Row]) -> str | None:
-    by_name = sorted((n for n in names if _plain(n) in _ID_NAMES), key=lambda n: _ID_NAMES.index(_plain(n)))
+    by_name = sorted((n for n in names if plain_name(n) in _ID_NAMES), key=lambda n: _ID_NAMES.index(plain_name(n)))
     by_ending = [
-        n for n in names if _plain(n).endswith("_id") and not _NOT_ITEMS.search(_plain(n)) and n not in by_name
+        n for n in names if plain_name(n).endswith("_id") and not _NOT_ITEMS.search(plain_name(n)) and n not in by_name
     ]
     candidates = by_name + (by_ending if len(by_ending) == 1 else [])
     return next((name for name in candidates if _tells_apart(name, sample)), None)

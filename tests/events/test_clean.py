@@ -148,7 +148,7 @@ def test_the_busiest_people_of_movielens_are_no_robots():
 
     source = open_events(ml_100k_folder() / "ml-100k.inter")
     batches, first = [], 0
-    for raw in source.file.chunks(source.columns.names):
+    for raw in source.batches():
         table = prepare(raw, source.columns, Kinds(), TimeRule()).events.combine_chunks()
         table = table.add_column(0, "seq", [range(first, first + len(table))]).cast(LOG_SCHEMA)
         batches += table.to_batches()

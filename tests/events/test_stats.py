@@ -8,10 +8,10 @@ from events.made import events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmrec.events.event import RefusedRow
 from mmrec.events.histories import KnownItems
 from mmrec.events.log import open_log
 from mmrec.events.stats import event_stats
-from mmrec.events.text_files import Refusal
 
 
 @given(given_events=st.lists(events, max_size=30))
@@ -44,5 +44,5 @@ def test_stats_are_what_can_be_counted(place, given_events):
 
 def test_refused_rows_are_counted_as_many_as_they_are(log):
     with log.writing() as writer:
-        writer.refuse("a", [Refusal(0, "", "damaged", count=1000), Refusal(5, "time", "missing")])
+        writer.refuse("a", [RefusedRow(0, "", "damaged", count=1000), RefusedRow(5, "time", "missing")])
     assert event_stats(log, KnownItems.numbered([])).refused == 1001
