@@ -25,7 +25,7 @@ from mmrec.events.event import EventArrays, load_events
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
-from mmrec.events.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
+from mmrec.events.splits import Split, hold_out_items, hold_out_users, leave_one_out, time_cutoff, time_split
 from mmrec.files import check_output
 from mmrec.snapshot import open_snapshot
 from mmrec.storage.items import ItemTable
@@ -186,7 +186,7 @@ def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules
     if asked.cold_items:
         split = hold_out_items(split, known, seed=asked.seed)
     if asked.cold_people:
-        split = hold_out_people(split, seed=asked.seed)
+        split = hold_out_users(split, seed=asked.seed)
     return split.last_only() if asked.split == "last" else split
 
 
@@ -202,8 +202,8 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"
     if split.cold_rows is not None:
         facts["items held out"] = f"{len(split.cold_rows):,}"
-    if split.cold_people is not None:
-        facts["people held out"] = f"{len(split.cold_people):,}"
+    if split.cold_users is not None:
+        facts["people held out"] = f"{len(split.cold_users):,}"
     return facts
 
 

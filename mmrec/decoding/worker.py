@@ -19,7 +19,7 @@ from mmrec.decoding.process import content_of, receive, send, standstill
 from mmrec.errors import DecodingError, MediaError
 from mmrec.types import Content, Modality
 
-# Not multiprocessing: it would import the main script again, and unpickle what a hostile picture may have written.
+# Not multiprocessing: it would import the main script again, and unpickle what a hostile image may have written.
 # Its first act, before it loads anything: on Linux the kernel ends it when the thread that started it ends. A parent
 # that died before that is no longer its parent. Elsewhere it ends when it next looks at its socket.
 _PROGRAM: Final = """
@@ -71,7 +71,7 @@ class Worker:
             if number < _STARTS:
                 time.sleep(_PAUSE_SECONDS * 2**number)
         raise DecodingError(
-            f"The process that decodes pictures and sounds was started {_STARTS} times, and ended by {ended_by} each "
+            f"The process that decodes images and audio was started {_STARTS} times, and ended by {ended_by} each "
             "time before it was ready; is the machine out of memory? Free some and run the same command again: what "
             "was encoded is kept."
         )
@@ -197,7 +197,7 @@ def signal_name(status: int) -> str:
 def _cannot_start(words: str) -> str:
     last = (words.splitlines() or ["it said nothing"])[-1][:200]
     return (
-        f"The process that decodes pictures and sounds cannot be started ({last}). It runs {sys.executable}, which "
+        f"The process that decodes images and audio cannot be started ({last}). It runs {sys.executable}, which "
         "must be able to import mmrec, pillow, soundfile, av and resvg_py; and the system must allow another process."
     )
 

@@ -92,9 +92,9 @@ class Tuned:
         return self._own_parent.batch_cost
 
     @property
-    def picture_side(self) -> int:
+    def image_side(self) -> int:
         """The parent's. Raises AttributeError where it does not say."""
-        side: int = self._own_parent.picture_side
+        side: int = self._own_parent.image_side
         return side
 
     @once

@@ -309,6 +309,4 @@ def _asked(
     if not len(targets):
         return None
     likeness = interests.scores([past], np.array([one.moment]))[0]
-    return Asked(
-        one.person, one.known, popularity.at(one.moment)[left], likeness[left], targets, int((places < 0).sum())
-    )
+    return Asked(one.user, one.known, popularity.at(one.moment)[left], likeness[left], targets, int((places < 0).sum()))

@@ -247,7 +247,7 @@ def _cold_people(
     protocol: Protocol,
 ) -> ColdCurve | None:
     """New people after so many events: those who came after the cutoff, or those who were held out."""
-    if split.cold_people is not None:
+    if split.cold_users is not None:
         how = "People held out of training, of whom only the newest events are known."
         asked = {known: every.newest(known) for known in protocol.known}
     else:

@@ -1,1 +1,1 @@
-"""Behaviour: what people did, kept in a log, cleaned, and read as histories."""
+"""Behaviour: what users did, kept in a log, cleaned, and read as histories."""

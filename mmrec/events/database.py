@@ -66,7 +66,7 @@ EVENTS: Final = Table(
 """The events, one a row."""
 
 Index("mmrec_events_id", EVENTS.c.id, unique=True)
-# A person's newest events are neighbours here, whatever the size of the log.
+# A user's newest events are neighbours here, whatever the size of the log.
 Index("mmrec_events_past", EVENTS.c.user, EVENTS.c.time, EVENTS.c.seq)
 
 REFUSED: Final = Table(

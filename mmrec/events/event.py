@@ -26,7 +26,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that one person did.
+    """One thing that one user did.
 
     Attributes:
         user: Who; up to 512 bytes.
@@ -130,10 +130,10 @@ class EventArrays:
     """Events by column, 26 bytes each.
 
     Attributes:
-        people: Ids of the people, ascending by their UTF-8 bytes.
+        user_ids: Ids of the users, ascending by their UTF-8 bytes.
         item_ids: Ids of the items, likewise.
         kind_names: Names of the kinds, in the order of their codes.
-        users: Place of each event's person in `people`.
+        users: Position of each event's user in `user_ids`.
         items: Place of its item in `item_ids`.
         kinds: Place of its kind in `kind_names`.
         times: Microseconds since 1970 in UTC.
@@ -142,7 +142,7 @@ class EventArrays:
 
     """
 
-    people: pa.StringArray
+    user_ids: pa.StringArray
     item_ids: pa.StringArray
     kind_names: tuple[str, ...]
     users: Int32[np.ndarray, " n"]
@@ -202,12 +202,12 @@ def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> Ev
         ids = np.frombuffer(batch["id"].buffers()[1], dtype="S16" if ties == "id" else "V16")
         ids = ids[batch["id"].offset :][: len(batch)]
         parts["order"].append(ids.copy() if ties == "id" else batch["seq"].to_numpy())
-    people, user_places = users.ascending()
+    user_ids, user_places = users.ascending()
     item_ids, item_places = items.ascending()
     kind_names, kind_places = kinds.ascending()
     order = _joined(parts.pop("order"), np.int64)
     return EventArrays(
-        people,
+        user_ids,
         item_ids,
         tuple(kind_names.to_pylist()),
         users=user_places[_joined(parts.pop("users"), np.int32)],

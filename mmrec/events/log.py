@@ -178,7 +178,7 @@ class EventLog:
             yield LogWriter(connection)
 
     def history(self, user: str, limit: int | None = None) -> pa.Table:
-        """Read what one person did, or the newest `limit` events of it: newest last, ties in order of arrival."""
+        """Read what one user did, or the newest `limit` events of it: newest last, ties in order of arrival."""
         newest_first = select(EVENTS).where(EVENTS.c.user == user).order_by(EVENTS.c.time.desc(), EVENTS.c.seq.desc())
         batches = list(self._read(newest_first.limit(limit)))
         table = pa.Table.from_batches(batches, LOG_SCHEMA)
@@ -217,7 +217,7 @@ class EventLog:
             ]
 
     def forget(self, user: str) -> int:
-        """Delete all that is known of one person, at once, refused rows too. Returns the number of events deleted.
+        """Delete all that is known of one user, at once, refused rows too. Returns the number of events deleted.
 
         In SQLite nothing of it is left in the files afterwards, as far as no reader holds on to the past. PostgreSQL
         clears the place of deleted rows at its next vacuum. What was exported or trained before is not reached.
@@ -256,7 +256,7 @@ class EventLog:
 
 
 class LogRatings:
-    """Sums of all ratings by kind and item. Holds no person; safe to use from several threads.
+    """Sums of all ratings by kind and item. Holds no user id; safe to use from several threads.
 
     When someone is forgotten, in whatever process, all is summed up again without them.
     """

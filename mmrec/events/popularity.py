@@ -1,4 +1,4 @@
-"""What people do most, lately: counted in the database, and kept up with what has arrived since."""
+"""Recent popularity of items: counted in the database, and kept up with what has arrived since."""
 
 import threading
 import time
@@ -32,9 +32,9 @@ class Popular:
 
 
 class RecentPopularity:
-    """Decayed sums of the weights of events by item. Holds no person; safe to use from several threads.
+    """Decayed sums of the weights of events by item. Holds no user id; safe to use from several threads.
 
-    On one day a person counts once for a kind and an item, however often they come back to it, as far as what arrives
+    On one day a user counts once for a kind and an item, however often they come back to it, as far as what arrives
     between two calls goes. A time without any event ages what was before by four half-lives at most: after a long pause
     the first new event does not make all else forgotten. Events of the future do not count. When someone is forgotten,
     in whatever process, all is counted again without them.
@@ -91,8 +91,8 @@ class RecentPopularity:
             .group_by(EVENTS.c.item, EVENTS.c.kind, day)
             .order_by(day)
         )
-        for item, kind, at, people in log.query(asked):
-            weight = self._kinds.weights.get(kind, 0.0) * people
+        for item, kind, at, users in log.query(asked):
+            weight = self._kinds.weights.get(kind, 0.0) * users
             if weight:
                 factor = self._factor(int(at))  # first, as it may make all the sums smaller
                 self._sums[item] = self._sums.get(item, 0.0) + weight * factor

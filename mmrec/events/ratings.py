@@ -1,6 +1,6 @@
 """Ratings read as likes and dislikes: what a value such as three stars says about taste.
 
-People use a scale differently, and items differ in how well they are rated, so a rating is compared with what this user
+Users use a scale differently, and items differ in how well they are rated, so a rating is compared with what this user
 would give this item if nothing were known of their taste. With mu the mean of all ratings of a store, of which r is one
 by user u of item i,
 
@@ -118,9 +118,9 @@ class RatingScale:
         """Strength of each rating.
 
         Args:
-            values: The ratings, each person's together and oldest first.
+            values: The ratings, each user's together and oldest first.
             shifts: That of each rating's item.
-            owners: Number of each rating's person.
+            owners: Number of each rating's user.
 
         """
         if self.threshold is not None:
@@ -171,10 +171,10 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
     return found
 
 
-def strengths_of_person(
+def strengths_of_user(
     ids: Sequence[str], kinds: Sequence[str], values: Sequence[float | None], ratings: Ratings
 ) -> Float32[np.ndarray, " n"]:
-    """Strength of each event of one person, oldest first, as a rating; NaN where it is none."""
+    """Strength of each event of one user, oldest first, as a rating; NaN where it is none."""
     found = np.full(len(ids), np.nan, dtype=np.float32)
     for name, scale in ratings.items():
         which = [at for at, (kind, value) in enumerate(zip(kinds, values, strict=True)) if kind == name and _is(value)]

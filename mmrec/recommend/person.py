@@ -15,7 +15,7 @@ from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog, LogRatings
 from mmrec.events.popularity import Popular, RecentPopularity
-from mmrec.events.ratings import Ratings, strengths_of_person
+from mmrec.events.ratings import Ratings, strengths_of_user
 from mmrec.ranking.fading import Fading
 from mmrec.recommend.popular_list import Fadings
 from mmrec.recommend.taste_space import TasteSpace
@@ -74,7 +74,7 @@ def as_person(
     there = [one for one in done if one.item in rows]
     found = np.array([rows[one.item] for one in there], dtype=np.int64)
     columns = ([one.item for one in there], [one.kind for one in there], [one.value for one in there])
-    strengths = strengths_of_person(*columns, ratings)
+    strengths = strengths_of_user(*columns, ratings)
     weights = kinds.of(columns[1]) * np.nan_to_num(strengths, nan=1.0)
     times = np.maximum.accumulate(np.array([one.time for one in there], dtype=np.int64))
     latest = {row: weight for row, weight in zip(found.tolist(), weights.tolist(), strict=True) if weight}

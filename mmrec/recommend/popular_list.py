@@ -223,7 +223,7 @@ class _Asking:
         popularity[places] = popular
         left = ~np.isin(every, past.rows)
         targets = np.flatnonzero(np.isin(every[left], one.targets))
-        return Asked(one.person, one.known, popularity[left], likeness[left], targets, len(one.targets) - len(targets))
+        return Asked(one.user, one.known, popularity[left], likeness[left], targets, len(one.targets) - len(targets))
 
     def _past(self, at: slice) -> Past:
         told = self.histories

@@ -21,7 +21,7 @@ from mmrec.sources.storage import first_line
 from mmrec.types import Reject
 
 BATCH: Final = 64
-"""Rows that are read at once; each can hold pictures of megabytes."""
+"""Rows that are read at once; each can hold images of megabytes."""
 
 
 def rows_of_batch(
@@ -96,7 +96,7 @@ class _RemoteDataset:
 
 
 def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
-    """Open a directory written by `Dataset.save_to_disk`; its pictures and sounds stay the bytes they are.
+    """Open a directory written by `Dataset.save_to_disk`; its images and audio stay the bytes they are.
 
     On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
     cannot be opened.
@@ -152,7 +152,7 @@ def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
     return dict(zip(schema.names, schema.types, strict=True))
 
 
-# Pages are read one by one; by default a whole column of a row group, gigabytes of pictures perhaps, is.
+# Pages are read one by one; by default a whole column of a row group, gigabytes of images perhaps, is.
 _READ_AHEAD: Final = 1024 * 1024
 
 

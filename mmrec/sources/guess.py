@@ -47,7 +47,7 @@ def guess_columns(path: str | Path, id_column: str | None = None, encoding: str 
     """Guess the id, the contents and, of all the rest that can be, the metadata of a source, from its first 200 rows.
 
     The id, unless it is given, is the first column with an id's name (or the only one that ends in ``_id``) whose
-    values differ; pictures and sounds are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
+    values differ; images and audio are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
     go by name. Of an archive or a folder, keys and file names are the ids. Web addresses are metadata. Raises
     UsageError, listing the columns, where no id or no content can be found.
     """

@@ -2,9 +2,9 @@
 
     hf:owner/name                                 the only configuration and split
     hf:owner/name?config=en&split=train&revision=1a2b3c
-    hf:./directory?split=train                    Parquet, CSV, JSON, or pictures in folders by class
+    hf:./directory?split=train                    Parquet, CSV, JSON, or images in folders by class
 
-Pictures and sounds stay the bytes they are, classes become their names, and no code of the data set is run.
+Images and audio stay the bytes they are, classes become their names, and no code of the data set is run.
 """
 
 import importlib

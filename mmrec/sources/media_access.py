@@ -116,7 +116,7 @@ def _open_inside(path: str, root: Path) -> int:
 
 
 OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "memory", "hf")
-"""The schemes of object stores; ``hf`` is where the pictures of a hub data set lie that are files of their own."""
+"""The schemes of object stores; ``hf`` is where the images of a hub data set lie that are files of their own."""
 
 _MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "updated", "mtime", "created")
 

@@ -23,7 +23,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Stands for the bytes of a picture or sound that have an address of their own.
+    """Stands for the bytes of an image or audio clip that have an address of their own.
 
     Attributes:
         uri: Where they are.
@@ -164,7 +164,7 @@ def modality_of_name(name: str) -> Modality | None:
 
 
 def modality_of_bytes(data: bytes) -> Modality:
-    """Tell a sound from a picture by the first bytes."""
+    """Tell audio from an image by the first bytes."""
     wave = data[:4] in {b"RIFF", b"RF64"} and data[8:12] == b"WAVE"
     m4a = data[4:11] in {b"ftypM4A", b"ftypmp4", b"ftypiso"}
     return Modality.AUDIO if wave or m4a or data.startswith(_SOUND_MARKS) else Modality.IMAGE

@@ -104,7 +104,7 @@ def _open_folder(folder: Place) -> Reader:
     single = single_tables(folder)
     if single:
         raise UsageError(
-            f"{folder.name or folder} is no folder of pictures and sounds; it holds tables, and a table is indexed by "
+            f"{folder.name or folder} is no folder of images and audio; it holds tables, and a table is indexed by "
             f"its own name. Name one of {', '.join(single[:_NAMED])}{', ...' if len(single) > _NAMED else ''}."
         )
     return open_folder(folder)
@@ -124,7 +124,7 @@ def single_tables(folder: Place) -> list[str]:
 
 
 def _contents(folder: Place) -> tuple[Sequence[Place], Sequence[Place], str | None]:
-    """Return the Parquet files and the archives in a folder, and the first loose picture or sound."""
+    """Return the Parquet files and the archives in a folder, and the first loose image or audio file."""
     tables: list[Place] = []
     archives: list[Place] = []
     loose = None

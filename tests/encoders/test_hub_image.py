@@ -54,7 +54,7 @@ def test_vectors_are_those_of_timm():
     with torch.no_grad():
         expected = unit(theirs(torch.stack([transform(picture) for picture in PICTURES])))
     ours = TimmImage(str(folder))
-    assert ours.picture_side == 48
+    assert ours.image_side == 48
     np.testing.assert_allclose(encoded(ours), expected, atol=1e-5, rtol=0)
 
 

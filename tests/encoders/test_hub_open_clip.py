@@ -45,4 +45,4 @@ def test_vectors_are_those_of_open_clip(kind):
     np.testing.assert_allclose(found, pictures, atol=1e-5, rtol=0)
     assert ours.spaces[Modality.IMAGE] == ours.spaces[Modality.TEXT]
     assert ours.spaces[Modality.IMAGE][0].dim == found.shape[1]
-    assert ours.picture_side == 48
+    assert ours.image_side == 48

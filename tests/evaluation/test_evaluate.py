@@ -20,7 +20,7 @@ from mmrec.evaluation.questions import Questions
 from mmrec.evaluation.ranking import rank
 from mmrec.evaluation.report import EvaluationPage, render
 from mmrec.events.event import Event
-from mmrec.events.splits import hold_out_items, hold_out_people
+from mmrec.events.splits import hold_out_items, hold_out_users
 
 LEARNERS = (RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean())
 FEW = Protocol(draws=100, known=(0, 1, 3))
@@ -51,7 +51,7 @@ def test_all_models_answer_the_same_questions(split):
     found = evaluate(split, items, models, FEW)
     questions = Questions.of(split).answerable(items)
     assert [model.name for model in found.models] == list(models)
-    assert (found.questions, found.people, found.items) == (len(questions), split.people, len(ITEMS))
+    assert (found.questions, found.people, found.items) == (len(questions), split.users, len(ITEMS))
     for model in found.models:
         ranked = rank(models[model.name][0], questions, items)
         for metric, one in model.metrics.items():
@@ -75,10 +75,10 @@ def test_new_people_are_asked_with_what_is_known_of_them(split):
     assert list(found.cold.values["item-kNN"]) == [0, 1, 3]
     newcomers = len(split.live) - len(split.train)
     assert found.cold.values["item-kNN"][0].people == newcomers
-    held = hold_out_people(split, 0.3, seed=1)
+    held = hold_out_users(split, 0.3, seed=1)
     found = evaluate(held, items, fit(LEARNERS, held, items), FEW)
     assert "held out of training" in found.cold.how
-    assert found.people == held.people < split.people
+    assert found.people == held.people < split.users
 
 
 def test_items_held_out_are_told_apart(split):
@@ -136,7 +136,7 @@ def test_some_people_can_be_asked_for_all(split):
     items = candidates()
     models = fit(LEARNERS, split, items)
     some = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
-    assert (some.people, some.all_people, some.items) == (5, split.people, len(ITEMS))
+    assert (some.people, some.all_people, some.items) == (5, split.users, len(ITEMS))
     again = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
     assert [one.metrics for one in some.models] == [one.metrics for one in again.models]
     assert some.cold.values["popularity"][0].people <= 5

@@ -49,7 +49,7 @@ def test_leave_one_out(ratings):
     items = Candidates(np.sort(known.rows))
     split = leave_one_out(Histories.of(clean(events, Cleaning(), known)[0], known))
     questions = Questions.of(split).answerable(items)
-    assert (len(items), len(questions), split.people) == (1349, 943, 943)
+    assert (len(items), len(questions), split.users) == (1349, 943, 943)
     found, hit, ndcg = answer(Popularity(), split.train_and_validation(), questions, items)
     assert (hit, ndcg) == pytest.approx((0.0870, 0.0447), abs=5e-5)
     # Many papers give a tied target the first of its places.
@@ -64,7 +64,7 @@ def test_later_events(ratings):
     # In published figures every rating is an event to predict, whatever its stars.
     split = time_split(events, known, time_cutoff(kept, 0.9), Cleaning(kinds=Kinds(ratings={})))
     questions = Questions.of(split).answerable(items)
-    assert (len(split.train.items), len(questions), split.people) == (89_357, 9_930, 166)
+    assert (len(split.train.items), len(questions), split.users) == (89_357, 9_930, 166)
     last = questions.take(np.isin(questions.targets, split.last_only().targets))
     assert len(last) == 166
     for learner, asked, expected in [

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.hub.loading import load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, patches, picture_side
+from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, patches, image_side
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
 from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows
@@ -62,9 +62,9 @@ class HubImage:
         return 2_048 if self.device.type == "cpu" else 65_536
 
     @property
-    def picture_side(self) -> int:
+    def image_side(self) -> int:
         """Longer side of a picture, in pixels, beyond which nothing is gained."""
-        return picture_side(self._files.folder)
+        return image_side(self._files.folder)
 
     @once
     def module(self) -> nn.Module:

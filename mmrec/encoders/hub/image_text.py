@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.hub.loading import check_items, features_of, load_config, load_network, once, shared_space
-from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, padded_patches, patches, picture_side
+from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, padded_patches, patches, image_side
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample, Vectors, fingerprint
@@ -111,9 +111,9 @@ class HubImageText:
         return 2_048 if self.device.type == "cpu" else 65_536
 
     @property
-    def picture_side(self) -> int:
+    def image_side(self) -> int:
         """Longer side of a picture, in pixels, beyond which nothing is gained."""
-        return picture_side(self._files.folder)
+        return image_side(self._files.folder)
 
     @once
     def module(self) -> nn.Module:

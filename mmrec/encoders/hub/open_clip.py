@@ -283,7 +283,7 @@ class OpenClip:
         return 2_048 if self.device.type == "cpu" else 65_536
 
     @property
-    def picture_side(self) -> int:
+    def image_side(self) -> int:
         """Longer side of a picture, in pixels, beyond which nothing is gained."""
         return with_crop(self._architecture.side)
 

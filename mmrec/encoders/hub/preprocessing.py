@@ -54,7 +54,7 @@ def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:
     return max(1, pixels.shape[1] * pixels.shape[2] // side**2)
 
 
-def picture_side(folder: Path) -> int:
+def image_side(folder: Path) -> int:
     """Return the longer side, in pixels, of a picture that a model makes the most of; see `with_crop`."""
     own = read_json(folder / "preprocessor_config.json") or read_json(folder / "processor_config.json")
     inside = own.get("image_processor")

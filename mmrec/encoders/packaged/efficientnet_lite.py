@@ -70,7 +70,7 @@ class EfficientNetLite0:
         return 4 if self.device.type == "cpu" else 256
 
     @property
-    def picture_side(self) -> int:
+    def image_side(self) -> int:
         """Longer side of a picture, in pixels, beyond which nothing is gained (drawings at 384 are found no better)."""
         return DRAWN
 
