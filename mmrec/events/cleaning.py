@@ -87,17 +87,10 @@ class CleaningReport:
 def clean(
     events: EventArrays, rules: Cleaning | None = None, known: KnownItems | None = None, now: int | None = None
 ) -> tuple[EventArrays, CleaningReport]:
-    """Clean events, and order them by user, time, and what breaks ties.
+    """Clean the events of a log, and order them by user, time, and what breaks ties.
 
-    Args:
-        events: The log, as `load_events` gives it.
-        rules: What is cleaned away.
-        known: The items there are; without them no item is unknown.
-        now: The present in microseconds since 1970; the clock's if None.
-
-    Returns:
-        The events that are left, kinds coded in the order of `rules.kinds`, and what each step left out.
-
+    Without `known` items no item is unknown; `now` is in microseconds since 1970, the clock's if None. Returns the
+    events that are left, kinds coded in the order of `rules.kinds`, and what each step left out.
     """
     rules = Cleaning() if rules is None else rules
     limit = (time.time_ns() // 1000 if now is None else now) + rules.ahead // timedelta(microseconds=1)
@@ -119,7 +112,7 @@ def clean(
     rows = None if known is None else known.rows_of(events.item_ids)
     met = np.unique(events.items)
     unknown = 0 if rows is None else int((rows[met] < 0).sum())
-    events = step("unknown items, set aside", lambda some: _are_known(some, rows))
+    events = step("unknown items, set aside", lambda some: some.kinds >= 0 if rows is None else rows[some.items] >= 0)
     events = step("repeated", lambda some: _are_fresh(some, rules))
     events = step("too few events of a user or an item", lambda some: _have_enough(some, rules))
     return events, CleaningReport(total, tuple(steps), int(robots.sum()), unknown)
@@ -148,10 +141,6 @@ def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " users"]:
         took = events.times[rules.robot_events - 1 :] - events.times[: len(events) - rules.robot_events + 1]
         robots[last[(last == first) & (took < rules.robot_window // timedelta(microseconds=1))]] = True
     return robots
-
-
-def _are_known(events: EventArrays, rows: Int64[np.ndarray, " items"] | None) -> Bool[np.ndarray, " n"]:
-    return np.ones(len(events), dtype=bool) if rows is None else rows[events.items] >= 0
 
 
 def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:

@@ -184,12 +184,9 @@ class _Names:
 
 
 def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> EventArrays:
-    """Take events as `EventLog.scan` gives them; besides the result, memory is for one batch.
+    """Read events as `EventLog.scan` gives them; besides the result, memory is for one batch.
 
-    Args:
-        batches: Events with columns as in `mmrec.events.log.LOG_SCHEMA`.
-        ties: What orders events of one instant; ``id`` costs 16 bytes an event more.
-
+    `ties` is what orders events of one instant; ``id`` costs 16 bytes an event more.
     """
     users, items, kinds = _Names(), _Names(), _Names()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("users", "items", "kinds", "times", "order", "values")}

@@ -212,14 +212,6 @@ def openings(
     """Ask about each of so many users after each number of events, as far as they go on; drawn by the seed.
 
     Who came in the first fifth of the time of all events is not asked about: nothing was popular yet.
-
-    Args:
-        histories: What users did.
-        weights: Weight of each event.
-        counts: Numbers of events after which is asked.
-        users: Most users that are asked about.
-        seed: Of the users drawn.
-
     """
     if not len(histories):
         return []

@@ -1,6 +1,5 @@
 """The event log: append, read and forget, one transaction a write; ratings kept beside it."""
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_int
 from mmrec.events.event import SCHEMA, Event, RefusedRow
 from mmrec.events.kinds import Kinds
 from mmrec.events.prepare import Prepared, prepare_events
-from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
 _IDS_PER_QUERY: Final = 500
@@ -136,16 +134,7 @@ class Appended:
 
 
 def open_log(place: str | Path) -> "EventLog":
-    """Open a log, made where there is none.
-
-    Args:
-        place: The path of an SQLite file, or any SQLAlchemy URL, such as ``postgresql://user@host/database``.
-
-    Raises:
-        UsageError: The URL is none, or its driver is not installed.
-        StoreError: The database cannot be reached, or holds a log of another format.
-
-    """
+    """Open a log, made where there is none: the path of an SQLite file, or any SQLAlchemy URL; see `open_database`."""
     return EventLog(open_database(place))
 
 
@@ -253,50 +242,3 @@ class EventLog:
                     [pa.array(values, field.type) for values, field in zip(columns, LOG_SCHEMA, strict=True)],
                     schema=LOG_SCHEMA,
                 )
-
-
-class LogRatings:
-    """Sums of all ratings by kind and item. Holds no user id; safe to use from several threads.
-
-    When someone is forgotten, in whatever process, all is summed up again without them.
-    """
-
-    def __init__(self, kinds: Kinds, patience: float = 1.0) -> None:
-        """Take the kinds that are ratings, and for how many seconds sums are good enough."""
-        self._kinds = kinds
-        self._patience = patience
-        self._lock = threading.Lock()
-        self._read_at = -float("inf")
-        self._totals: dict[str, RatingTotals] = {}
-        self._upto = self._forgettings = 0
-        self._now: Ratings = {}
-
-    def read(self, log: EventLog) -> Ratings:
-        """Sum up what has arrived since the last call, and return how ratings are read now."""
-        with self._lock:
-            if time.monotonic() - self._read_at < self._patience:
-                return self._now
-            forgettings, newest = log.forgettings(), log.newest()
-            if forgettings != self._forgettings:
-                self._totals, self._upto, self._forgettings = {}, 0, forgettings
-            if newest != self._upto:
-                self._add(log, newest)
-                of = self._kinds.ratings
-                self._now = {name: RatingScale.of(totals, of[name]) for name, totals in self._totals.items()}
-            self._read_at = time.monotonic()
-            return self._now
-
-    def _add(self, log: EventLog, newest: int) -> None:
-        value = EVENTS.c.value
-        asked = (
-            select(
-                EVENTS.c.kind, EVENTS.c.item, func.count(), func.sum(value), func.sum(value * value),
-                func.min(value), func.max(value),
-            )
-            .where(EVENTS.c.seq > self._upto, EVENTS.c.seq <= newest)
-            .where(EVENTS.c.kind.in_(tuple(self._kinds.ratings)), value.is_not(None))
-            .group_by(EVENTS.c.kind, EVENTS.c.item)
-        )  # fmt: skip
-        for kind, item, count, total, squares, low, high in log.query(asked):
-            self._totals.setdefault(kind, RatingTotals()).add(item, count, total, squares, (low, high))
-        self._upto = newest

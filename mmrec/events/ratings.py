@@ -115,14 +115,7 @@ class RatingScale:
     def strengths(
         self, values: Float64[np.ndarray, " n"], shifts: Float64[np.ndarray, " n"], owners: Int64[np.ndarray, " n"]
     ) -> Float32[np.ndarray, " n"]:
-        """Strength of each rating.
-
-        Args:
-            values: The ratings, each user's together and oldest first.
-            shifts: That of each rating's item.
-            owners: Number of each rating's user.
-
-        """
+        """Strength of each rating, each user's together and oldest first; `owners` are the numbers of their users."""
         if self.threshold is not None:
             return np.where(values >= self.threshold, MOST, -MOST).astype(np.float32)
         if not self.step:

@@ -92,13 +92,8 @@ def time_split(
 ) -> Split:
     """Train on what came before a time; every later event is a target, with the history that it had by then.
 
-    Args:
-        events: The log, not cleaned: the training part is cleaned on its own, as of the cutoff.
-        known: The items there are.
-        cutoff: Microseconds since 1970.
-        rules: How both parts are cleaned; the least number of events holds for training alone.
-        now: The present, for cleaning the later part; the clock's if None.
-
+    The events are those of the log, not cleaned: the training part is cleaned on its own, as of the cutoff, and the
+    later part as of `now`, the clock's if None. The least number of events in `rules` holds for training alone.
     """
     rules = Cleaning() if rules is None else rules
     before, report = clean(events.take(events.times < cutoff), rules, known, now=cutoff)

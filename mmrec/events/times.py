@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -65,7 +66,10 @@ class TimeRule:
             return self._of_texts(array, fault)
         if array is not None and pa.types.is_timestamp(array.type):
             array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-            if array.type.tz or self.zone == "UTC":
+            if array.type.tz is None:
+                with suppress(pa.ArrowInvalid):  # clocks went forward over one of them: each is looked at alone
+                    array = pc.assume_timezone(array, self.zone, ambiguous="earliest", nonexistent="raise")
+            if array.type.tz is not None:
                 return TimeRule("us").moments(array.cast(pa.int64()), fault)
         return self._one_by_one(column if not isinstance(array, pa.Array) else array.to_pylist(), fault)
 

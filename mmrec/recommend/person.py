@@ -13,8 +13,8 @@ from jaxtyping import Int64
 from mmrec.event_log import Noter, has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
-from mmrec.events.log import Appended, EventLog, LogRatings
-from mmrec.events.popularity import Popular, RecentPopularity
+from mmrec.events.log import Appended, EventLog
+from mmrec.events.popularity import LogRatings, Popular, RecentPopularity
 from mmrec.events.ratings import Ratings, strengths_of_user
 from mmrec.ranking.fading import Fading
 from mmrec.recommend.popular_list import Fadings

@@ -27,14 +27,9 @@ BATCH: Final = 64
 def rows_of_batch(
     batch: pa.RecordBatch | pa.Table, number: int, table: tuple[str, str], table_row: int
 ) -> Iterator[Row]:
-    """Give the rows of a batch.
+    """Give the rows of a batch, whose first has a number in the source, from 1, and a place in its table, from 0.
 
-    Args:
-        batch: What holds them.
-        number: Number of the first in the whole source, from 1.
-        table: What the table is called in messages, and its address.
-        table_row: Place of the first in the table, from 0.
-
+    `table` is what the table is called in messages, and its address.
     """
     shown, address = table
     columns = {name: _values(batch.column(name)) for name in batch.schema.names}
@@ -64,38 +59,34 @@ def _value(scalar: pa.Scalar) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dataset:
+class SavedDataset:
+    """Rows of a directory written by `Dataset.save_to_disk`: mapped into memory, or streamed from an object store."""
+
     folder: Place
-    dataset: Any
     types: Mapping[str, pa.DataType]
+    dataset: Any = None
 
     @property
-    def count(self) -> int:
-        return len(self.dataset)
+    def count(self) -> int | None:
+        """Number of rows; None in an object store."""
+        return None if self.dataset is None else len(self.dataset)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        """Read these columns of every row."""
         first = 0
-        for table in self.dataset.select_columns(list(names)).iter(BATCH):
+        for table in self._tables(list(names)):
             yield from rows_of_batch(table, first + 1, (self.folder.name, str(self.folder)), first)
             first += table.num_rows
 
-
-@dataclass(frozen=True, slots=True)
-class _RemoteDataset:
-    folder: Place
-    types: Mapping[str, pa.DataType]
-    count: None = None
-
-    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        first = 0
+    def _tables(self, names: list[str]) -> Iterator[pa.RecordBatch | pa.Table]:
+        if self.dataset is not None:
+            yield from self.dataset.select_columns(names).iter(BATCH)
+            return
         for batch in batches_of_saved(self.folder):
-            for start in range(0, batch.num_rows, BATCH):
-                piece = batch.slice(start, BATCH).select(list(names))
-                yield from rows_of_batch(piece, first + 1, (self.folder.name, str(self.folder)), first)
-                first += piece.num_rows
+            yield from (batch.slice(start, BATCH).select(names) for start in range(0, batch.num_rows, BATCH))
 
 
-def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
+def open_dataset(path: Place) -> SavedDataset:
     """Open a directory written by `Dataset.save_to_disk`; its images and audio stay the bytes they are.
 
     On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
@@ -103,7 +94,7 @@ def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
     """
     try:
         if path.is_remote:
-            return _RemoteDataset(path, _types(_schema_of_saved(path)))
+            return SavedDataset(path, _types(_schema_of_saved(path)))
         datasets = importlib.import_module("datasets")
         # The Arrow format hands out the stored table: nothing decodes, so no decoder need be installed.
         dataset = datasets.load_from_disk(str(path)).with_format("arrow")
@@ -111,7 +102,7 @@ def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
         raise UsageError(
             f"{path.name} is not a `datasets` directory that can be opened: {first_line(error)}."
         ) from error
-    return _Dataset(path, dataset, _types(dataset.features.arrow_schema))
+    return SavedDataset(path, _types(dataset.features.arrow_schema), dataset)
 
 
 def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:

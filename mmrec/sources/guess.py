@@ -21,25 +21,12 @@ from mmrec.types import Modality
 
 _SAMPLE: Final = 200
 _MOSTLY: Final = 0.8
-_ID_NAMES: Final = (
-    "id",
-    "item_id",
-    "product_id",
-    "article_id",
-    "sku",
-    "asin",
-    "gtin",
-    "ean",
-    "isbn",
-    "uuid",
-    "guid",
-    "key",
+_IDS: Final = "id item_id product_id article_id sku asin gtin ean isbn uuid guid key"
+_TEXTS: Final = (
+    "title name headline subject subtitle caption summary abstract description text body content overview plot lyrics "
+    "transcript alt product_name product_description txt"
 )
-_TEXT_NAMES: Final = (
-    *("title", "name", "headline", "subject", "subtitle", "caption", "summary", "abstract", "description", "text"),
-    *("body", "content", "overview", "plot", "lyrics", "transcript", "alt", "product_name", "product_description"),
-    "txt",
-)
+_ID_NAMES, _TEXT_NAMES = _IDS.split(), _TEXTS.split()
 _NOT_ITEMS: Final = re.compile(r"(user|customer|session|parent|category|brand|store|seller|author|artist|album)_?id$")
 
 
@@ -78,20 +65,15 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
             f"The source has no rows to guess from, only the columns {listed}. Give one with rows, or name the columns."
         )
     if item_id is None:
-        hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." * isinstance(
-            reader, HubReader
-        )
+        hub = isinstance(reader, HubReader)
+        hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." if hub else ""
         raise UsageError(f"No column of ids can be guessed; name one with --id. The columns are {listed}.{hint}")
     if not text and not media:
         raise UsageError(
             f"No content can be guessed; name columns with --text, --image or --audio. The columns are {listed}."
         )
-    chosen = set(text)
-    rest = [
-        name
-        for name in plain
-        if name not in chosen and not name.startswith("__") and not _is_nested_bytes(reader.types[name])
-    ]
+    others = (name for name in plain if name not in set(text) and not name.startswith("__"))
+    rest = [name for name in others if not _is_nested_bytes(reader.types[name])]
     image = tuple(name for name, modality in media.items() if modality is Modality.IMAGE)
     audio = tuple(name for name, modality in media.items() if modality is Modality.AUDIO)
     return ColumnSpec(item_id, tuple(text), image, audio, tuple(rest))

@@ -14,7 +14,7 @@ from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import Event
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
-from mmrec.events.log import LogRatings
+from mmrec.events.popularity import LogRatings
 from mmrec.events.ratings import FAIR, read_ratings, strengths_of, strengths_of_user
 from mmrec.events.splits import leave_one_out, time_split
 from mmrec.events.stats import rating_stats

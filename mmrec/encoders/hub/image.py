@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.hub.loading import load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, patches, image_side
+from mmrec.encoders.hub.preprocessing import checked_picture, image_side, load_processor, patches
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
 from mmrec.encoders.protocol import Sample, Vectors, fingerprint
 from mmrec.encoders.vectors import CPU, arrays, unit_rows

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.hub.loading import check_items, features_of, load_config, load_network, once, shared_space
-from mmrec.encoders.hub.preprocessing import checked_picture, load_processor, padded_patches, patches, image_side
+from mmrec.encoders.hub.preprocessing import checked_picture, image_side, load_processor, padded_patches, patches
 from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample, Vectors, fingerprint
