@@ -72,6 +72,12 @@ def test_csv_delimiters(tmp_path, name, delimiter):
         (["nan", "1"], pa.float64(), [None, 1.0]),
         (["2024-01-02T03:04+01:00"], pa.timestamp("us", "UTC"), [datetime(2024, 1, 2, 2, 4, tzinfo=UTC)]),
         (["2024-01-02 03:04"], pa.timestamp("us"), [datetime(2024, 1, 2, 3, 4)]),  # noqa: DTZ001
+        (
+            ["2024-01-02", "2024-01-02 03:04"],
+            pa.timestamp("us"),
+            [datetime(2024, 1, 2), datetime(2024, 1, 2, 3, 4)],  # noqa: DTZ001
+        ),
+        (["2024-01-02", "2024-01-02T03:04Z"], pa.string(), ["2024-01-02", "2024-01-02T03:04Z"]),
         (["0001-01-01T00:00:00+09:00"], pa.string(), ["0001-01-01T00:00:00+09:00"]),
     ],
 )

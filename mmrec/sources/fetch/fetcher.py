@@ -215,8 +215,8 @@ class Fetcher:
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
 
     def _ask(self, method: str, url: httpx.URL) -> httpx.Response:
-        # The transport itself: a client would keep cookies, and look where redirects lead. The host as it is sent: httpx
-        # would decode it, and fail where that cannot be.
+        # The transport itself: a client would keep cookies, and look where redirects lead. The host is given as it is
+        # sent: httpx would decode it, and fail where that cannot be.
         headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}
         return self._transport.handle_request(httpx.Request(method, url, headers=headers, extensions=self._timeouts))
 
