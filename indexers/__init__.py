@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         IndexersError,
         IndexFileError,
         IndexSpec,
-        Matches,
         Metric,
         Neighbours,
     )
@@ -28,7 +27,6 @@ __all__ = [
     "IndexSpec",
     "IndexersError",
     "LiveIndex",
-    "Matches",
     "Metric",
     "Neighbours",
     "build",
@@ -36,18 +34,10 @@ __all__ = [
     "load",
 ]
 
-_HOMES = {
-    "BadVectorsError": "protocol",
+_MODULES = {
     "ExactIndex": "exact",
     "FaissIndex": "faiss_index",
-    "Index": "protocol",
-    "IndexFileError": "protocol",
-    "IndexSpec": "protocol",
-    "IndexersError": "protocol",
     "LiveIndex": "live",
-    "Matches": "protocol",
-    "Metric": "protocol",
-    "Neighbours": "protocol",
     "build": "recipes",
     "default_spec": "recipes",
     "load": "recipes",
@@ -55,9 +45,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"indexers.{_HOMES[name]}"), name)
+    return getattr(import_module(f"indexers.{_MODULES.get(name, 'protocol')}"), name)
 
 
 def __dir__() -> list[str]:

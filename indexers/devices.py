@@ -92,7 +92,7 @@ class GpuCopy:
         absent = [device for device in devices if not 0 <= device < gpu_count()]
         if absent or not devices:
             raise IndexersError(
-                f"GPUs {list(devices)} were asked for; FAISS sees {gpu_count()}. Use some of those, or the CPU."
+                f"GPUs {list(devices)} were given; FAISS sees {gpu_count()}. Use some of those, or the CPU."
             )
         self._resources = [faiss.StandardGpuResources() for _ in devices]
         if shards and len(devices) > 1:
@@ -102,34 +102,17 @@ class GpuCopy:
         else:
             placed = zip(self._resources, devices, strict=True)
             copies = [faiss.index_cpu_to_gpu(resources, device, index) for resources, device in placed]
-        self._copies = Copies(copies)
-
-    def takes(self, k: int) -> bool:
-        """Tell whether the GPU can select k neighbours."""
-        return k <= LARGEST_GPU_K
+        # A GPU's scratch memory serves one search at a time.
+        self._copies = [(copy, threading.Lock()) for copy in copies]
+        self._threads = ThreadPoolExecutor(len(copies))
 
     def search(
         self, queries: Float32[np.ndarray, "q dim"], k: int, params: Native = None
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-        """Return FAISS's distances and positions."""
-        return self._copies.search(queries, k, params)
-
-
-class Copies:
-    """Equal indexes that share batches of queries, each used by one thread at a time."""
-
-    def __init__(self, indexes: Sequence[Native]) -> None:
-        # A GPU's scratch memory serves one search at a time.
-        self._indexes = [(index, threading.Lock()) for index in indexes]
-        self._threads = ThreadPoolExecutor(len(indexes))
-
-    def search(
-        self, queries: Float32[np.ndarray, "q dim"], k: int, params: Native
-    ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
         """Return FAISS's distances and positions: of a single query from a copy that is free, if one is."""
         # FAISS's own replicas refuse search parameters.
-        parts = np.array_split(queries, min(len(self._indexes), max(1, len(queries) // QUERIES_A_THREAD)))
-        order = sorted(self._indexes, key=lambda copy: copy[1].locked())
+        parts = np.array_split(queries, min(len(self._copies), max(1, len(queries) // QUERIES_A_THREAD)))
+        order = sorted(self._copies, key=lambda copy: copy[1].locked())
         work = [(*copy, part, k, params) for copy, part in zip(order, parts, strict=False)]
         found = (
             [_locked_search(*work[0])]

@@ -20,7 +20,6 @@ from indexers.vectors import (
     check_k,
     chunk_rows,
     contains,
-    places_of,
     positions_of,
     ranked,
     sorted_rows,
@@ -35,7 +34,7 @@ MARGIN = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExactIndex:
-    """Row numbers and vectors, searched without approximation (see `indexers.protocol.Index`).
+    """An index that is searched without approximation (see `indexers.protocol.Index`).
 
     Attributes:
         spec: The recipe, ``Exact`` and a metric.
@@ -135,10 +134,6 @@ class ExactIndex:
             return self
         return type(self)(self.spec, self.rows[kept], self.vectors[torch.from_numpy(kept)])
 
-    def vectors_of(self, rows: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "n dim"]:
-        """Return vectors by row number, prepared. Raises BadVectorsError for a row number that it does not hold."""
-        return self.vectors[torch.from_numpy(places_of(self.rows, rows))].cpu().numpy()
-
     def search(
         self,
         queries: Shaped[np.ndarray, "..."],
@@ -147,17 +142,9 @@ class ExactIndex:
         allowed: Shaped[np.ndarray, "..."] | None = None,
         search: Mapping[str, int] | None = None,
     ) -> Neighbours:
-        """Return the k best rows of each query, equal scores by lower row number.
+        """Return the k best rows of each query, equal scores by lower row number. `search` is ignored.
 
-        Args:
-            queries: (q, dim) finite real numbers.
-            k: Neighbours per query; where fewer rows exist, row -1 and score -inf fill up.
-            allowed: Row numbers to search among; unknown ones are ignored.
-            search: Ignored: nothing can be tuned.
-
-        Raises:
-            BadVectorsError: Queries of another length, kind or not finite; k below 1.
-
+        See `Index.search`.
         """
         check_k(k)
         prepared = torch.tensor(as_vectors(queries, self.dim, self.spec.metric, "queries"))

@@ -1,18 +1,19 @@
-"""An immutable segment searched by FAISS. Knows positions and row numbers; nothing of what they stand for."""
+"""An immutable index that FAISS searches: maps FAISS positions to row numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from indexers.devices import GpuCopy, Native, build_threads, check_installation, faiss, search_threads, using_threads
-from indexers.faiss_recipe import Among, Found, Search, effort_of, family_for, new_index
+from indexers.faiss_recipe import Among, Family, Found, Search, effort_of, family_for, new_index
 from indexers.faiss_search import completed, find, find_on_gpu, stored_vectors
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
 from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, places_of, positions_of, ranked, sorted_rows
+from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, ranked, sorted_rows
 
 TRAINING_VECTORS = 65_536
 TRAINING_A_CENTROID = 64
@@ -25,27 +26,30 @@ BLAS_QUERIES = 20
 KEPT_SEARCHES = 64
 
 
+@dataclass(frozen=True, eq=False)
 class FaissIndex:
-    """Row numbers and vectors in a FAISS index (see `indexers.protocol.Index`)."""
+    """Row numbers and vectors in a FAISS index (see `indexers.protocol.Index`).
 
-    def __init__(
-        self,
-        spec: IndexSpec,
-        rows: Int64[np.ndarray, " n"],
-        index: Native,
-        *,
-        file: IndexFile | None = None,
-        gpu: GpuCopy | None = None,
-    ) -> None:
-        """Take over a FAISS index whose positions stand for ascending row numbers; `build` and `load` call this."""
-        self._spec = spec
-        self._rows = rows
-        self._index = index
-        # A loaded index reads its vectors out of the mapped file for as long as it lives.
-        self._file = file
-        self._gpu = gpu
-        self._family = family_for(index)
-        self._searches: dict[str, Search] = {}
+    Attributes:
+        spec: The recipe it was built from.
+        rows: Row numbers, ascending; the FAISS index holds their vectors in this order.
+        native: The FAISS index.
+        file: Where it was loaded from; its vectors are read from the mapped file for as long as it lives.
+        gpu: A copy for unfiltered searches.
+
+    """
+
+    spec: IndexSpec
+    rows: Int64[np.ndarray, " n"]
+    native: Native
+    file: IndexFile | None = None
+    gpu: GpuCopy | None = None
+    _searches: dict[str, Search] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of its recipe."""
+        return family_for(self.native)
 
     @classmethod
     def build(
@@ -98,37 +102,27 @@ class FaissIndex:
             raise IndexFileError(f"{file.path} holds no index that FAISS can read. Build the index again.") from error
         if (index.d, index.ntotal) != (file.header.dim, file.header.count):
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")
+        family_for(index)
         return cls(file.header.spec, file.rows, index, file=file)
-
-    @property
-    def spec(self) -> IndexSpec:
-        """The recipe it was built from."""
-        return self._spec
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self._index.d)
-
-    @property
-    def rows(self) -> Int64[np.ndarray, " n"]:
-        """Row numbers held, ascending."""
-        return self._rows
+        return int(self.native.d)
 
     @property
     def effort(self) -> Mapping[str, int]:
         """Search parameters in use: those of the recipe, or the family's defaults."""
-        return effort_of(self._family, self._index, self._spec.search)
+        return effort_of(self.family, self.native, self.spec.search)
 
     def __len__(self) -> int:
         """Return the number of vectors."""
-        return len(self._rows)
+        return len(self.rows)
 
     def with_effort(self, search: Mapping[str, int]) -> "FaissIndex":
         """Return the same index with a recipe of other search parameters. Raises IndexersError for unknown ones."""
-        effort_of(self._family, self._index, search)
-        spec = replace(self._spec, search=dict(search))
-        return type(self)(spec, self._rows, self._index, file=self._file, gpu=self._gpu)
+        effort_of(self.family, self.native, search)
+        return replace(self, spec=replace(self.spec, search=dict(search)))
 
     def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
         """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
@@ -141,14 +135,13 @@ class FaissIndex:
             IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
 
         """
-        part = self._family.gpu_part(self._index)
+        part = self.family.gpu_part(self.native)
         if part is None:
             raise IndexersError(
                 f"{self.spec.factory!r} stays on the CPU; allowed on a GPU are Flat, IVF1024,Flat and IVF1024,PQ64 "
                 "with a refinement (other numbers too)."
             )
-        gpu = GpuCopy(part, devices, shards=shards)
-        return type(self)(self._spec, self._rows, self._index, file=self._file, gpu=gpu)
+        return replace(self, gpu=GpuCopy(part, devices, shards=shards))
 
     def search(
         self,
@@ -158,67 +151,46 @@ class FaissIndex:
         allowed: Shaped[np.ndarray, "..."] | None = None,
         search: Mapping[str, int] | None = None,
     ) -> Neighbours:
-        """Return the k best rows of each query.
-
-        Args:
-            queries: (q, dim) finite real numbers.
-            k: Neighbours per query; where fewer rows exist, row -1 and score -inf fill up.
-            allowed: Row numbers to search among; unknown ones are ignored. Few are searched exactly.
-            search: Search parameters for this call alone, over those of the recipe.
-
-        Raises:
-            BadVectorsError: Queries of another length, kind or not finite; k below 1.
-            IndexersError: A search parameter that the recipe does not have.
-
-        """
+        """Return the k best rows of each query (see `Index.search`)."""
         check_k(k)
-        prepared = as_vectors(queries, self.dim, self._spec.metric, "queries")
-        positions = None if allowed is None else positions_of(self._rows, allowed)
+        prepared = as_vectors(queries, self.dim, self.spec.metric, "queries")
+        positions = None if allowed is None else positions_of(self.rows, allowed)
         if positions is not None and len(positions) == len(self):
             positions = None
         reachable = min(k, len(self) if positions is None else len(positions))
-        asked = self._asked(reachable, search or {})
+        wanted = self._search_for(reachable, search or {})
         if reachable == 0 or len(prepared) == 0:
             nothing = np.empty((len(prepared), 0))
             return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
         if positions is not None:
-            asked = Search(reachable, asked.effort, Among(positions, len(self)))
+            wanted = Search(reachable, wanted.effort, Among(positions, len(self)))
         with using_threads(search_threads(len(prepared))):
-            distances, found = self._find(prepared, asked)
-            expanded = self._gpu is not None or len(prepared) >= BLAS_QUERIES
-            if self._spec.metric == "l2" and expanded:
+            distances, found = self._find(prepared, wanted)
+            expanded = self.gpu is not None or len(prepared) >= BLAS_QUERIES
+            if self.spec.metric == "l2" and expanded:
                 distances = self._exact_distances(prepared, distances, found)
         return self._answer(distances, found, k)
 
-    def vectors_of(self, rows: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "n dim"]:
-        """Return vectors by row number as this index holds them: prepared, and decoded where it holds codes.
-
-        Raises:
-            BadVectorsError: A row number that it does not hold.
-
-        """
-        return stored_vectors(self._family.holder(self._index), places_of(self._rows, rows))
-
-    def _asked(self, k: int, search: Mapping[str, int]) -> Search:
-        """Return an unfiltered search, kept for the next: making FAISS's parameters costs a query some of its time."""
+    def _search_for(self, k: int, search: Mapping[str, int]) -> Search:
+        """Return an unfiltered search, cached: making FAISS's parameters takes a noticeable part of a query's time."""
         key = f"{k} {search}"
-        asked = self._searches.get(key)
-        if asked is None:
-            effort = effort_of(self._family, self._index, {**self._spec.search, **search})
-            asked = Search(k, effort)
+        wanted = self._searches.get(key)
+        if wanted is None:
+            effort = effort_of(self.family, self.native, {**self.spec.search, **search})
+            wanted = Search(k, effort)
             if k:
-                asked = replace(asked, native=self._family.native(self._index, asked))
+                wanted = replace(wanted, native=self.family.native(self.native, wanted))
             if len(self._searches) >= KEPT_SEARCHES:
-                self._searches = {}
-            self._searches[key] = asked
-        return asked
+                self._searches.clear()
+            self._searches[key] = wanted
+        return wanted
 
-    def _find(self, queries: Float32[np.ndarray, "q dim"], asked: Search) -> Found:
-        if asked.among is None and self._gpu is not None:
-            found = find_on_gpu(self._family, self._index, self._gpu, queries, asked)
+    def _find(self, queries: Float32[np.ndarray, "q dim"], wanted: Search) -> Found:
+        if wanted.among is None and self.gpu is not None:
+            found = find_on_gpu(self.family, self.native, self.gpu, queries, wanted)
             if found is not None:
-                return completed(self._family, self._index, queries, asked, found)
-        return find(self._family, self._index, queries, asked)
+                return completed(self.family, self.native, queries, wanted, found)
+        return find(self.family, self.native, queries, wanted)
 
     def _exact_distances(
         self,
@@ -226,7 +198,7 @@ class FaissIndex:
         distances: Float32[np.ndarray, "q k"],
         found: Int64[np.ndarray, "q k"],
     ) -> Float32[np.ndarray, "q k"]:
-        holder = self._family.holder(self._index)
+        holder = self.family.holder(self.native)
         step = max(1, chunk_rows(self.dim) // found.shape[1])
         for start in range(0, len(queries), step):
             part = found[start : start + step]
@@ -235,16 +207,16 @@ class FaissIndex:
         return distances
 
     def _answer(self, distances: Float32[np.ndarray, "q m"], found: Int64[np.ndarray, "q m"], k: int) -> Neighbours:
-        scores = -np.sqrt(np.maximum(distances, 0)) if self._spec.metric == "l2" else distances
-        return ranked(self._rows.take(found), scores, k)
+        scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
+        return ranked(self.rows.take(found), scores, k)
 
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""
 
         def payload(write: Write) -> None:
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(write))
+            faiss.write_index(self.native, faiss.PyCallbackIOWriter(write))
 
-        return write_index_file(path, Header(FAISS_KIND, self._spec, self.dim, len(self)), self._rows, payload)
+        return write_index_file(path, Header(FAISS_KIND, self.spec, self.dim, len(self)), self.rows, payload)
 
 
 def _training_vectors(index: Native) -> int:

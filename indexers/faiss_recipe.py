@@ -47,13 +47,13 @@ class Among:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What is asked of one search, the queries aside.
+    """The parameters of one search.
 
     Attributes:
         k: Neighbours wanted.
         effort: Every search parameter of the family by name, each 1 or more.
-        among: What a filter lets through; None without a filter.
-        native: The family's `native` of all this, where it is at hand.
+        among: The rows that a filter lets through; None without a filter.
+        native: FAISS's form of these parameters, where it was made before.
 
     """
 
@@ -65,14 +65,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """A family of FAISS recipes: how its indexes are recognised, searched, read and weighed.
+    """A family of FAISS recipes: how its indexes are recognised, searched and read, and how large they are.
 
     Attributes:
         name: What messages call it.
         examples: Factory strings, with search parameters that make each find what exact search finds among 300 vectors
-            of 24 dimensions; the contract suite builds them all. None: it stands only below another family.
+            of 24 dimensions; the contract suite builds them all. None: it is used only inside another family.
         takes: Whether a FAISS index is of this family.
-        native: The parameters that travel with one search. A filter's selector goes into them, and effort is raised.
+        native: FAISS's parameters of one search. A filter's selector goes into them, and effort is raised.
         bytes_for: The bytes an index like this empty one takes in memory with so many vectors.
         parameters: Search parameters with their defaults.
         selects: Whether a search takes a selector; where not, more is fetched and what is not allowed is dropped.
@@ -100,9 +100,10 @@ class Family:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """Return all families, by the names of their files."""
+    """Return all families that the files of `indexers/families` define, in the order of the files' names."""
     names = sorted(module.name for module in pkgutil.iter_modules(indexers.families.__path__))
-    return tuple(import_module(f"indexers.families.{name}").FAMILY for name in names)
+    modules = [import_module(f"indexers.families.{name}") for name in names]
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Family))
 
 
 def family_of(index: Native) -> Family | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from indexers.devices import GpuCopy, Native, faiss
+from indexers.devices import LARGEST_GPU_K, GpuCopy, Native, faiss
 from indexers.faiss_recipe import Among, Family, Found, Search
 from indexers.vectors import chunk_rows
 
@@ -104,11 +104,11 @@ def find_on_gpu(
     params = family.native(index, search) if search.native is None else search.native
     if isinstance(params, faiss.IndexRefineSearchParameters):
         wanted = search.k * int(params.k_factor)
-        if not gpu.takes(wanted):
+        if wanted > LARGEST_GPU_K:
             return None
         proposed = gpu.search(queries, wanted, params.base_index_params)[1]
         return decided(family.holder(index), queries, search.k, proposed)
-    return gpu.search(queries, search.k, params if search.effort else None) if gpu.takes(search.k) else None
+    return gpu.search(queries, search.k, params if search.effort else None) if search.k <= LARGEST_GPU_K else None
 
 
 def _searched(family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], search: Search) -> Found:

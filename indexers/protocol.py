@@ -41,27 +41,6 @@ class Neighbours:
     scores: Float32[np.ndarray, "q k"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Matches:
-    """All rows of each query that score high enough, best first, equal scores by lower row number.
-
-    Attributes:
-        starts: Query i has the places from ``starts[i]`` up to ``starts[i + 1]``.
-        rows: Row numbers, of one query after the other.
-        scores: Their scores.
-
-    """
-
-    starts: Int64[np.ndarray, " bounds"]
-    rows: Int64[np.ndarray, " m"]
-    scores: Float32[np.ndarray, " m"]
-
-    def of(self, query: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """Return row numbers and scores of one query, by its place."""
-        some = slice(self.starts[query], self.starts[query + 1])
-        return self.rows[some], self.scores[some]
-
-
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """A recipe: which index to build and how hard it searches.
@@ -119,11 +98,19 @@ class Index(Protocol):
         allowed: Int64[np.ndarray, " a"] | None = None,
         search: Mapping[str, int] | None = None,
     ) -> Neighbours:
-        """Return the k best rows of each query, among `allowed` row numbers if given. Raises BadVectorsError."""
-        ...
+        """Return the k best rows of each query.
 
-    def vectors_of(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n dim"]:
-        """Return vectors by row number as it holds them, decoded where it holds codes. Raises BadVectorsError."""
+        Args:
+            queries: Finite real numbers.
+            k: Neighbours per query; where fewer rows exist, the rest is row -1 and score -inf.
+            allowed: Row numbers to search among; unknown ones are ignored. Few are searched exactly.
+            search: Search parameters for this call alone, over those of the recipe.
+
+        Raises:
+            BadVectorsError: Queries of another length, kind or not finite; k below 1.
+            IndexersError: A search parameter that the recipe does not have.
+
+        """
         ...
 
     def save(self, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Vectors in files and arrays, and the ranking of scores with stable ties."""
+"""Validate vectors and row numbers, look up row numbers, and rank scores with stable ties."""
 
 from collections.abc import Sequence
 from operator import gt
@@ -12,6 +12,7 @@ LARGEST = 1e16
 """Largest magnitude under inner product and Euclidean distance: beyond it float32 sums of squares overflow."""
 
 CHUNK_BYTES = 64 << 20
+NO_ROW = -1
 
 
 def as_vectors(
@@ -91,18 +92,23 @@ def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.n
     return ascending, order
 
 
-def contains(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " a"]) -> Bool[np.ndarray, " a"]:
-    """Tell which of `rows` occur in an ascending array."""
+def find_rows(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, "*a"]) -> Int64[np.ndarray, "*a"]:
+    """Return the position of each row number in an ascending array, -1 where it is not there."""
     if not ascending.size:
-        return np.zeros(len(rows), dtype=np.bool_)
-    places = np.searchsorted(ascending, rows)
-    return np.asarray(ascending[np.minimum(places, len(ascending) - 1)] == rows)
+        return np.full(rows.shape, NO_ROW)
+    places = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
+    return np.where(ascending[places] == rows, places, NO_ROW)
+
+
+def contains(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " a"]) -> Bool[np.ndarray, " a"]:
+    """Return which row numbers occur in an ascending array."""
+    return find_rows(ascending, rows) >= 0
 
 
 def positions_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " p"]:
-    """Return where `rows` stand in an ascending array: ascending, each once, unknown rows left out."""
-    wanted = as_rows(rows)
-    found = np.searchsorted(ascending, wanted[contains(ascending, wanted)])
+    """Return the positions of `rows` in an ascending array: ascending, each once, without unknown rows."""
+    found = find_rows(ascending, as_rows(rows))
+    found = found[found >= 0]
     if len(found) < len(ascending) // 16:
         return np.unique(found)
     # A mask costs one pass over the index, which is less than sorting that many.
@@ -111,17 +117,8 @@ def positions_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, ".
     return np.flatnonzero(mask)
 
 
-def places_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " a"]:
-    """Return where each of `rows` stands in an ascending array. Raises BadVectorsError for a row that is not in it."""
-    wanted = as_rows(rows)
-    known = contains(ascending, wanted)
-    if not known.all():
-        raise BadVectorsError(f"row {wanted[~known][0]} is not held here; ask for rows that are.")
-    return np.searchsorted(ascending, wanted)
-
-
 def check_k(k: int) -> None:
-    """Raise BadVectorsError unless at least one neighbour is asked for."""
+    """Raise BadVectorsError where k is below 1."""
     if k < 1:
         raise BadVectorsError(f"k is {k}; it must be at least 1.")
 
@@ -129,9 +126,6 @@ def check_k(k: int) -> None:
 def chunk_rows(dim: int) -> int:
     """Vectors per chunk where many are converted, so that memory stays bounded."""
     return max(1, CHUNK_BYTES // (4 * max(1, dim)))
-
-
-NO_ROW = -1
 
 
 def ranked(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:

@@ -98,12 +98,7 @@ def snapshot_of(layout: Layout, generation: Generation, items: ItemTable) -> Sna
     fused = fuse_batch(generation.fusion, tables, [stored[row].fields for row in fresh.tolist()])
     bits = np.array([modality_bits(frozenset({block.modality})) for block in generation.fusion.blocks], dtype=np.uint8)
     has = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
-    live = LiveIndex(
-        generation.fusion.dim,
-        "ip",
-        [generation.index],
-        stored=lambda some: generation.vectors_at(generation.find(some)),
-    )
+    live = LiveIndex(generation.fusion.dim, "ip", [generation.index])
     # An item without any vector is in the store, but no query can mean it.
     live.remove(np.concatenate([gone, generation.rows[generation.modalities == 0], fresh[has == 0]]))
     if has.any():

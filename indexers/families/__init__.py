@@ -1,1 +1,1 @@
-"""Families of FAISS recipes, a file each. A file put here is found: it defines FAMILY."""
+"""Families of FAISS recipes. All `Family` values in these files are used."""

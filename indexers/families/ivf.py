@@ -1,9 +1,11 @@
 """``IVF1024,Flat`` and ``IVF1024,SQ8``, or ``IVF,...`` for as many lists as suit: vectors in lists by nearest centroid.
 
-A search reads the lists nearest to the query.
+A search reads the lists nearest to the query. Lists of product-quantised codes (``IVF1024,PQ64``, and ``PQ96x4fs``,
+which is compared in registers) are too coarse to answer alone: see `refine`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search
 
 PROBED_SHARE = 32
-"""Unless told otherwise, one list in so many is read, and no fewer than LEAST_PROBED."""
+"""By default one list in so many is read, and no fewer than LEAST_PROBED."""
 
 LEAST_PROBED = 8
 
@@ -51,7 +53,7 @@ def _bytes_for(index: Native, count: int) -> int:
     return count * (int(index.code_size) + POSITION_BYTES) + 4 * int(index.nlist * index.d)
 
 
-FAMILY = Family(
+IVF = Family(
     name="IVF",
     examples={"IVF4,Flat": {"nprobe": 4}, "IVF,Flat": {"nprobe": 4}, "IVF4,SQ8": {"nprobe": 4}},
     takes=lambda index: isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer),
@@ -61,4 +63,27 @@ FAMILY = Family(
     least=lambda index: int(index.nlist),
     finish=lambda index: index.make_direct_map(),
     gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFFlat) else None,
+)
+
+
+GPU_BITS = 8
+
+BLOCK = 32
+"""Vectors that fast scan packs together; the last block of a list is half empty on average."""
+
+
+def _code_bytes(index: Native, count: int) -> int:
+    codebook = 4 * int(index.pq.ksub * index.d)
+    padding = int(index.nlist * index.code_size) * BLOCK // 2 if isinstance(index, faiss.IndexIVFPQFastScan) else 0
+    return _bytes_for(index, count) + codebook + padding
+
+
+IVF_PQ = replace(
+    IVF,
+    name="IVF-PQ",
+    examples={},
+    takes=lambda index: isinstance(index, faiss.IndexIVFPQ | faiss.IndexIVFPQFastScan),
+    bytes_for=_code_bytes,
+    least=lambda index: max(int(index.nlist), int(index.pq.ksub)),
+    gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == GPU_BITS else None,
 )

@@ -1,10 +1,12 @@
 """``IVF1024,PQ96x4fs,RFlat`` and the like: coarse codes propose, finer copies of the vectors decide.
 
-``RFlat`` keeps the vectors as they are beside the codes, ``Refine(SQ8)`` a byte a dimension.
+``RFlat`` keeps the vectors as they are beside the codes, ``Refine(SQ8)`` a byte a dimension. The codes are those of an
+IVF index (see `ivf`) or, in ``PQ96x4fs``, all vectors as four-bit codes that are compared in registers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from indexers.devices import Native, faiss
 from indexers.faiss_recipe import Family, Search, family_of
@@ -39,24 +41,14 @@ def _parameters(index: Native) -> Mapping[str, int]:
     return {**family.parameters(coarse), "k_factor": DEFAULT_K_FACTOR}
 
 
-def _selects(index: Native) -> bool:
-    family, coarse = _below(index)
-    return family.selects(coarse)
+def _of_coarse(name: str) -> Callable[[Native], Any]:
+    """Apply a function of the coarse index's family to the coarse index."""
 
+    def apply(index: Native) -> Any:  # noqa: ANN401 - whatever the function returns
+        family, coarse = _below(index)
+        return getattr(family, name)(coarse)
 
-def _least(index: Native) -> int:
-    family, coarse = _below(index)
-    return family.least(coarse)
-
-
-def _finish(index: Native) -> None:
-    family, coarse = _below(index)
-    family.finish(coarse)
-
-
-def _gpu_part(index: Native) -> Native:
-    family, coarse = _below(index)
-    return family.gpu_part(coarse)
+    return apply
 
 
 def _bytes_for(index: Native, count: int) -> int:
@@ -68,7 +60,7 @@ def _below(index: Native) -> tuple[Family, Native]:
     coarse = _coarse(index)
     family = family_of(coarse)
     if family is None:
-        raise TypeError(f"a refinement of {type(coarse).__name__} was never taken")
+        raise TypeError(f"no family here is the coarse index {type(coarse).__name__} of a refinement")
     return family, coarse
 
 
@@ -80,7 +72,18 @@ def _fine(index: Native) -> Native:
     return faiss.downcast_index(index.refine_index)
 
 
-FAMILY = Family(
+FAST_SCAN = Family(
+    name="PQ fast scan",
+    examples={},
+    takes=lambda index: isinstance(index, faiss.IndexPQFastScan),
+    # FAISS takes no parameters here, and so no selector.
+    native=lambda index, search: None,
+    bytes_for=lambda index, count: count * int(index.code_size) + 4 * int(index.pq.ksub * index.d),
+    selects=lambda _: False,
+    least=lambda index: int(index.pq.ksub),
+)
+
+REFINE = Family(
     name="refinement",
     examples={
         "IVF4,PQ6,RFlat": {"nprobe": 4, "k_factor": 300},
@@ -94,9 +97,9 @@ FAMILY = Family(
     native=_native,
     bytes_for=_bytes_for,
     parameters=_parameters,
-    selects=_selects,
+    selects=_of_coarse("selects"),
     holder=_fine,
-    least=_least,
-    finish=_finish,
-    gpu_part=_gpu_part,
+    least=_of_coarse("least"),
+    finish=_of_coarse("finish"),
+    gpu_part=_of_coarse("gpu_part"),
 )

@@ -32,7 +32,7 @@ OWN_FACTORIES: Final = frozenset(
         TUNED,
     }
 )
-"""The encoders of this package. Every other factory is someone's code, imported only where a person says so."""
+"""The encoders of this package. Every other factory is someone's code, imported only where the user says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class EncoderSpec:
     """One encoder to build.
 
     Attributes:
-        factory: Dotted path of a class or function: one of `OWN_FACTORIES`, or from a person's own configuration.
+        factory: Dotted path of a class or function: one of `OWN_FACTORIES`, or from the user's own configuration.
         settings: Its keywords beside `device` and `dtype`.
 
     """

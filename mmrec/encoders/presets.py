@@ -51,7 +51,7 @@ PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
         EncoderSpec("mmrec.encoders.packaged.efficientnet_lite.EfficientNetLite0"),
         EncoderSpec("mmrec.encoders.packaged.yamnet.YamNet"),
     ),
-    # Texts in a hundred languages; texts of as many find pictures, English ones sounds. Items' texts are read by the
+    # Texts in a hundred languages; texts of as many find images, English ones audio. Items' texts are read by the
     # first alone: beside it the others' text towers would cost three times the work and blur text with text.
     "hub": (
         EncoderSpec(
@@ -103,7 +103,7 @@ def load_encoders(
         dtype: As for `pick_dtype`.
         trust_code: Import factories that are not this package's own also where a folder names them, or the folder of
             an encoder that was fine-tuned.
-        own_file: Whether it was the person who named a TOML file, and not another file: such a one is trusted.
+        own_file: Whether the user named the TOML file, not another file; then it is trusted.
 
     Raises:
         UsageError: No such preset or file, a file that is not as described above, code that is not trusted, or a

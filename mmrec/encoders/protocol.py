@@ -26,7 +26,7 @@ class Sample:
 
     Attributes:
         tensor: Model input without the batch dimension, on the CPU.
-        cost: Work it makes, in the encoder's own unit (tokens, pictures, patches); batches are filled by it.
+        cost: Work it makes, in the encoder's own unit (tokens, images, patches); batches are filled by it.
         truncated: Whether content beyond the model's limit was cut off.
 
     """
@@ -74,6 +74,6 @@ def fingerprint(**parts: object) -> str:
 
 
 def limits_for(encoders: Iterable[Encoder], limits: Limits) -> Limits:
-    """Return the limits with the size of pictures that these encoders want; those that do not say take the default."""
+    """Return the limits with the size of images that these encoders want; those that do not say take the default."""
     wanted = [getattr(one, "image_side", limits.image_side) for one in encoders if Modality.IMAGE in one.spaces]
     return replace(limits, image_side=max(wanted, default=limits.image_side))

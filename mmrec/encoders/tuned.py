@@ -24,10 +24,10 @@ from mmrec.encoders.factories import build_encoder
 from mmrec.encoders.head import Head, HeadConfig, load_head, read_head_config
 from mmrec.encoders.hub.loading import once
 from mmrec.encoders.hub.source import file_digest
-from mmrec.encoders.protocol import Encoder, Sample, Vectors, fingerprint
+from mmrec.encoders.protocol import Encoder, Sample, fingerprint
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.encoders.tuned_config import Derivation, TunedConfig, TunedHead, read_tuned_config
-from mmrec.encoders.vectors import CPU, arrays, load_changed
+from mmrec.encoders.vectors import CPU, TrainableEncoder, arrays, load_changed
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
@@ -47,7 +47,7 @@ class TunedNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
+class Tuned(TrainableEncoder):
     """What `mmrec.finetuning.saving` wrote into a folder. Weights are read at first use.
 
     Attributes:
@@ -126,11 +126,6 @@ class Tuned:
             made |= self._parent_vectors(self._plain_parent, modality, samples)
         wanted = (self.query_spaces if asked else self.spaces)[modality]
         return {space.name: made[space.name] for space in wanted}
-
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of one modality into unit vectors of all its spaces."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
 
     def _derive(self, file: str, inputs: Mapping[str, Float32[np.ndarray, "n _"]]) -> Float32[np.ndarray, "n dim"]:
         head = load_head(Path(self.folder) / file).to(self.device)  # without the network, which is larger

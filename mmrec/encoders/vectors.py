@@ -1,7 +1,9 @@
-"""Vectors of encoders: unit length, and tensors in safetensors files."""
+"""Vectors of encoders: unit length, tensors in safetensors files, and the base class of trainable encoders."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,9 +12,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmrec.encoders.protocol import Vectors
+from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.errors import EncoderError
 from mmrec.files import write_atomically
+from mmrec.types import Modality
 
 CPU = torch.device("cpu")
 
@@ -25,6 +28,27 @@ def unit_rows(rows: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
 def arrays(tensors: Mapping[str, Float[Tensor, "n dim"]]) -> Vectors:
     """Return the vectors of each space as numpy arrays on the host."""
     return {space: rows.cpu().numpy() for space, rows in tensors.items()}
+
+
+class TrainableEncoder(ABC):
+    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them."""
+
+    device: torch.device
+    _batch_costs: ClassVar[tuple[int, int]] = (2_048, 65_536)  # on a CPU, on a GPU
+
+    @property
+    def batch_cost(self) -> int:
+        """The batch size, in units of `Sample.cost`, that is fastest on the encoder's device."""
+        return self._batch_costs[self.device.type != "cpu"]
+
+    @abstractmethod
+    def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
+        """Return unit vectors through which gradients flow. Same arguments as `encode`."""
+
+    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
+        """Encode a batch of one modality into unit vectors of all its spaces."""
+        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
+            return arrays(self.embed(modality, samples))
 
 
 def changed_tensors(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def test_vectors_are_those_of_timm():
 
 
 def test_poolings_that_a_network_lacks_are_explained():
-    with pytest.raises(UsageError, match=r"no pooling 'max' of pictures. Allowed: cls, mean, pooler"):
+    with pytest.raises(UsageError, match=r"no pooling 'max' of images. Allowed: cls, mean, pooler"):
         HubImage(str(small_models.dinov2()), pooling="max")
     with pytest.raises(EncoderError, match=r"no class token. Set pooling to mean"):
         _ = HubImage(str(small_models.convnext()), pooling="cls").module

@@ -1,7 +1,5 @@
 """One model for texts, pictures and sounds, against sentence-transformers itself."""
 
-import sys
-
 import numpy as np
 import pytest
 from encoders import small_models
@@ -56,12 +54,6 @@ def test_a_model_of_two_modalities_says_which():
         _ = HubMultimodal(str(small_models.clip()), items=["audio"]).spaces
     with pytest.raises(MediaError, match="blank"):
         ours.prepare(Modality.TEXT, " \n")
-
-
-def test_without_the_extra_its_name_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(EncoderError, match=r"pip install 'mmrec\[multimodal\]'"):
-        _ = HubMultimodal(str(small_models.clip())).module
 
 
 def test_modules_of_a_models_own_are_never_run(tmp_path):

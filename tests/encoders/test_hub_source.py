@@ -170,7 +170,7 @@ def test_models_that_cannot_be_read_are_explained(own: Path, tmp_path: Path):
     (own / "config.json").write_text("{")
     with pytest.raises(EncoderError, match="cannot be read"):
         _ = HubText(str(own)).spaces
-    with pytest.raises(EncoderError, match="does not join pictures and texts"):
+    with pytest.raises(EncoderError, match="does not join images and text"):
         _ = HubImageText(str(small_models.plain_bert())).module
 
 

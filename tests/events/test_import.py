@@ -24,9 +24,9 @@ from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
 from mmrec.events.times import TimeRule
+from mmrec.examples import ml_100k_folder
 from mmrec.sources import text_tables
 from mmrec.sources.places import Place
-from pipelines.example_catalogs import ml_100k_folder
 
 NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())

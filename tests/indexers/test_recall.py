@@ -46,7 +46,7 @@ def test_filtered(pair, share, kind, scale, monkeypatch):
     """By the measured rule, and with exact search held back so that the index itself answers from 10% on."""
     index, exact, rows, queries, labels = pair
     if scale is not None:
-        monkeypatch.setattr(index, "_family", replace(index._family, exact_scale=scale))
+        monkeypatch.setitem(index.__dict__, "family", replace(index.family, exact_scale=scale))
     count = int(share * len(rows))
     chosen = np.random.default_rng(4).permutation(len(rows)) if kind == "random" else np.argsort(labels, kind="stable")
     allowed = rows[chosen[:count]]
@@ -67,7 +67,7 @@ def test_inner_product_of_vectors_whose_norms_differ(clustered, spread):
 def test_effort_travels_with_the_call(pair):
     index, exact, _, queries, _ = pair
     truth = exact.search(queries, 100)
-    effort = index._family.parameters(index._index)
+    effort = index.family.parameters(index.native)
     low, high = (recall(index.search(queries, 100, search=dict.fromkeys(effort, level)), truth) for level in (1, 400))
     assert low < high
     again = index.search(queries, K)

@@ -1,6 +1,6 @@
 """CLAP models of audio and text as encoders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,35 +10,34 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
+from mmrec.encoders.contents import checked_audio, checked_text
+from mmrec.encoders.hub.base import JointEncoder
 from mmrec.encoders.hub.loading import (
-    check_items,
     features_of,
     load_config,
     load_network,
     load_part,
     once,
-    shared_space,
 )
-from mmrec.encoders.hub.preprocessing import checked_sound, resampled, windows
-from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
+from mmrec.encoders.hub.preprocessing import resampled, windows
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
+from mmrec.encoders.protocol import Sample
+from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError
-from mmrec.types import Content, Modality, Space, Waveform
+from mmrec.types import Content, Modality, Waveform
 
 MOST_WINDOWS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class ClapMels:
-    """Turns sounds into what the network hears; `extractor` is transformers' own, and is never changed."""
+    """Turns audio into mel spectrograms; `extractor` is transformers' own, and is never changed."""
 
     extractor: Any
 
-    def __call__(self, sound: Waveform) -> tuple[Float32[Tensor, "windows layers frames mels"], bool]:
-        """Return a sound's mel spectrograms, one or several windows, and whether parts of it were left out."""
-        samples = resampled(sound, self.extractor.sampling_rate)
+    def __call__(self, audio: Waveform) -> tuple[Float32[Tensor, "windows layers frames mels"], bool]:
+        """Return a clip's mel spectrograms, one or several windows, and whether parts of it were left out."""
+        samples = resampled(audio, self.extractor.sampling_rate)
         length = int(self.extractor.nb_max_samples)
         if self.extractor.truncation == "fusion":
             return (self._fused(samples)[None] if len(samples) > length else self._short(samples)), False
@@ -48,8 +47,8 @@ class ClapMels:
     def with_length(
         self, mels: Float[Tensor, "n layers frames mels"]
     ) -> tuple[Float[Tensor, "n layers frames mels"], Bool[Tensor, "n 1"]]:
-        """Return the spectrograms and which of them are of a sound longer than one window."""
-        # The four layers of a short sound are copies of one.
+        """Return the spectrograms and which of them are of a clip longer than one window."""
+        # The four layers of a short clip are copies of one.
         longer = torch.tensor([[len(mel) > 1 and not torch.equal(mel[0], mel[1])] for mel in mels])
         return mels, longer
 
@@ -59,7 +58,7 @@ class ClapMels:
         return mels.to(torch.float32)
 
     def _fused(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "4 frames mels"]:
-        """The whole sound, scaled down in time, and the middle of each of three thirds of where a window can begin."""
+        """The whole clip, scaled down in time, and the middle of each of three thirds of where a window can begin."""
         from transformers.audio_utils import spectrogram, window_function  # noqa: PLC0415
 
         own = self.extractor
@@ -93,52 +92,21 @@ def load_mels(folder: Path) -> ClapMels:
     return ClapMels(extractor)
 
 
-_ABLE = (Modality.TEXT, Modality.AUDIO)
-_WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of sound do
+_WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of audio do
 
 
 @dataclass(frozen=True, eq=False)
-class HubAudioText:
-    """Sound or text -> one space for both, so that texts find sounds. Weights are read at first use.
+class HubAudioText(JointEncoder):
+    """Audio or text -> one space for both, so that text finds audio. Weights are read at first use.
 
-    A sound longer than the network hears at once (ten seconds) is heard as the checkpoint was trained: by one that
+    A clip longer than the network hears at once (ten seconds) is heard as the checkpoint was trained: by one that
     fuses, whole at a coarse scale and at three places at the fine one; by another in windows over all of it, at most
     twelve, whose vectors are averaged.
 
-    Attributes:
-        model: A model's directory, or its id on the hub.
-        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
-        name: Name of the space; made of the model's own where None.
-        items: Which modalities of items are read, as in ``["audio"]``; both where None. Queries may be either.
-        device: Where the network runs.
-        dtype: Its number format.
-
     """
 
-    model: str
-    revision: str | None = None
-    name: str | None = None
-    items: Sequence[str] | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        check_items(self.items, _ABLE)
-
-    @property
-    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space. Raises EncoderError where the model's files are not to be had."""
-        return shared_space(self._space, _ABLE, self.items)
-
-    @property
-    def query_spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for texts and sounds alike."""
-        return shared_space(self._space, _ABLE)
-
-    @property
-    def batch_cost(self) -> int:
-        """Tokens of texts a batch; a window of sound counts as 256."""
-        return 1_024 if self.device.type == "cpu" else 32_768
+    _reads = (Modality.TEXT, Modality.AUDIO)
+    _batch_costs = (1_024, 32_768)  # tokens of texts a batch; a window of audio counts as 256
 
     @once
     def module(self) -> nn.Module:
@@ -147,37 +115,30 @@ class HubAudioText:
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
         if not (hasattr(network, "get_text_features") and hasattr(network, "get_audio_features")):
-            raise EncoderError(f"{self.model} is a {type(network).__name__}, which does not join sounds and texts.")
+            raise EncoderError(f"{self.model} is a {type(network).__name__}, which does not join audio and text.")
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
         if modality is not Modality.TEXT:
-            mels, truncated = self._mels(checked_sound(self.model, modality, content))
+            mels, truncated = self._mels(checked_audio(self.model, modality, content))
             return Sample(mels, cost=_WINDOW_COST * len(mels), truncated=truncated)
-        if not isinstance(content, str):
-            raise EncoderError(f"{self.model} reads texts as str, and was given {type(content).__name__}.")
-        numbers, truncated = self._tokens(content)
+        numbers, truncated = self._tokens(checked_text(self.model, modality, content))
         return Sample(torch.tensor(numbers, dtype=torch.int32), cost=len(numbers), truncated=truncated)
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         if modality is Modality.AUDIO:
-            return {self._space.name: self._sounds(samples)}
+            return {self._space.name: self._audio(samples)}
         network: Any = self.module
         tokens, real = token_batch(samples, self._tokens)
         found = network.get_text_features(input_ids=tokens.to(self.device), attention_mask=real.long().to(self.device))
         return {self._space.name: unit_rows(features_of(found))}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of one modality into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
-    def _sounds(self, samples: Sequence[Sample]) -> Float[Tensor, "n dim"]:
+    def _audio(self, samples: Sequence[Sample]) -> Float[Tensor, "n dim"]:
         network: Any = self.module
         counts = [len(sample.tensor) for sample in samples]
-        # A long sound alone can be many batches.
+        # A long clip alone can be many batches.
         chunks = torch.split(torch.cat([sample.tensor for sample in samples]), max(1, self.batch_cost // _WINDOW_COST))
         made = []
         for chunk in chunks:
@@ -188,19 +149,17 @@ class HubAudioText:
             made.append(unit_rows(features_of(found)))
         return unit_rows(torch.stack([part.mean(dim=0) for part in torch.split(torch.cat(made), counts)]))
 
-    @once
-    def _files(self) -> ModelFiles:
-        return find_model(self.model, self.revision)
+    def _dim(self) -> int:
+        return self._cached_dim("dimension of an audio model", self._joint_dim)
 
-    @once
-    def _space(self) -> Space:
-        pin = self._files.pin
-        dim = noted(lambda: {"dim": self._joint_dim()}, pin=pin, of="width of a sound model", version=1)["dim"]
-        return Space(space_name(self.model, self.name), int(dim), fingerprint(pin=pin, kind="audio-text", version=1))
+    def _settings(self) -> dict[str, object]:
+        return {"kind": "audio-text", "version": 1}
 
     def _joint_dim(self) -> int:
         if not hasattr(self._config, "audio_config") or not isinstance(self._config.projection_dim, int):
-            raise EncoderError(f"{self.model} is a {self._config.model_type} model, which joins no sounds and texts.")
+            raise EncoderError(
+                f"{self.model} is a {self._config.model_type} model, which does not join audio and text."
+            )
         return int(self._config.projection_dim)
 
     @once

@@ -1,7 +1,7 @@
 """Load networks of hub models: once, without remote code, with a library's errors explained."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from mmrec.encoders.hub.source import read_json
-from mmrec.errors import EncoderError, MmrecError, UsageError
-from mmrec.types import Modality, Space
+from mmrec.errors import EncoderError, MmrecError
 
 T = TypeVar("T")
 
@@ -45,19 +44,6 @@ def _first_line(error: Exception) -> str:
         return "the file holds more than tensors, or is damaged; code in it is never run."
     said = (str(error).strip().splitlines() or [""])[0][:300].strip()
     return f"{said or type(error).__name__}{'' if said.endswith(('.', '!', ':')) else '.'}"
-
-
-def check_items(items: Sequence[str] | None, able: Sequence[Modality]) -> None:
-    """Raise UsageError unless `items` names some of the modalities that a model is able to read."""
-    if items is not None and (isinstance(items, str) or not items or not set(items) <= set(able)):
-        raise UsageError(f"items = {items!r} was given; it must be a list of some of {', '.join(able)}.")
-
-
-def shared_space(
-    space: Space, able: Sequence[Modality], items: Sequence[str] | None = None
-) -> Mapping[Modality, tuple[Space, ...]]:
-    """Return one space for each of the modalities, or only for those in `items`."""
-    return {modality: (space,) for modality in able if items is None or modality in items}
 
 
 # Heads that are never asked: what pools them here is chosen by `pooling`.

@@ -13,14 +13,16 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.hub.loading import check_items, explained, once, quiet, shared_space
-from mmrec.encoders.hub.preprocessing import checked_picture, checked_sound, resampled
+from mmrec.encoders.contents import checked_audio, checked_image, checked_text
+from mmrec.encoders.hub.base import JointEncoder
+from mmrec.encoders.hub.loading import explained, once, quiet
+from mmrec.encoders.hub.preprocessing import resampled
 from mmrec.encoders.hub.sentence_config import read_modules
-from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError, MediaError
-from mmrec.types import Content, Modality, Space
+from mmrec.encoders.hub.source import noted, read_json
+from mmrec.encoders.protocol import Sample
+from mmrec.encoders.vectors import unit_rows
+from mmrec.errors import EncoderError
+from mmrec.types import Content, Modality
 
 # Modules that load nothing but their own folder's tensors, tokenizer and processor.
 _KNOWN: Final = (
@@ -42,15 +44,11 @@ def load_sentence_transformer(
 ) -> torch.nn.Module:
     """Return the model in a folder, whose modules are of the given kinds; none of its own code is run.
 
-    Raises EncoderError where the extra is not installed, or the model cannot be loaded.
+    Raises EncoderError where the model cannot be loaded.
     """
     _check_kinds(folder, kinds)
-    try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (an extra, and slow)
-    except ImportError as error:
-        raise EncoderError(
-            "Models of sentence-transformers need an extra. Install it: pip install 'mmrec[multimodal]'"
-        ) from error
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
+
     with quiet(), explained(f"The model in {folder}", "See that it is whole, and that sentence-transformers knows it."):
         model = SentenceTransformer(
             str(folder),
@@ -89,56 +87,28 @@ def to_device(features: Mapping[str, Any], device: torch.device, dtype: torch.dt
 
 
 _CHARACTERS = 65_536
-_SECONDS = 30  # what is heard of a sound
-# Costs in tokens: four letters of a text, 28 x 28 pixels of a picture, 40 ms of a sound.
+_SECONDS = 30  # what is heard of a clip
+# Costs in tokens: four letters of a text, 28 x 28 pixels of an image, 40 ms of audio.
 _LETTERS, _PIXELS, _PER_SECOND = 4, 28 * 28, 25
 _QUERY, _DOCUMENT = 1, 0
 
 
 @dataclass(frozen=True, eq=False)
-class HubMultimodal:
-    """Text, picture or sound, whichever the model reads -> one space for all of them.
+class HubMultimodal(JointEncoder):
+    """Text, image or audio, whichever the model reads -> one space for all of them.
 
     What a model reads is in none of its files: the first time it is loaded to be asked, and that is kept on disk.
 
     Attributes:
-        model: A model's directory, or its id on the hub.
-        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
-        name: Name of the space; made of the model's own where None.
-        items: Which modalities of items are read, as in ``["image"]``; all where None. Queries may be any.
         dim: How many numbers of a vector are kept, for models trained to be cut; all where None.
-        device: Where the network runs.
-        dtype: Its number format.
 
     """
 
-    model: str
-    revision: str | None = None
-    name: str | None = None
-    items: Sequence[str] | None = None
     dim: int | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space. Raises EncoderError where the model cannot be had, or `items` names what it does not read."""
-        check_items(self.items, self._able)
-        return shared_space(self._space, self._able, self.items)
-
-    @property
-    def query_spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for all that the model reads."""
-        return shared_space(self._space, self._able)
-
-    @property
-    def batch_cost(self) -> int:
-        """Tokens a batch."""
-        return 2_048 if self.device.type == "cpu" else 65_536
 
     @once
     def module(self) -> nn.Module:
-        """The model, loaded at first use. Raises EncoderError where it cannot be, or the extra is not installed."""
+        """The model, loaded at first use. Raises EncoderError where it cannot be."""
         folder = self._files.with_weights()
         kinds = [kind for kind, _ in read_modules(folder)]
         return load_sentence_transformer(folder, kinds, self.device, self.dtype)
@@ -164,24 +134,19 @@ class HubMultimodal:
         vectors = torch.stack([row for row in rows if row is not None])
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of one modality into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
     def _prepare(self, modality: Modality, content: Content, kind: int) -> Sample:
         if modality not in self._able:
             raise EncoderError(f"{self.model} reads {', '.join(self._able)}, and was given {modality}.")
         if modality is Modality.IMAGE:
-            picture = checked_picture(self.model, modality, content)
-            packed = torch.from_numpy(np.array(picture))
-            return Sample(packed, cost=max(1, picture.width * picture.height // _PIXELS))
+            image = checked_image(self.model, modality, content)
+            packed = torch.from_numpy(np.array(image))
+            return Sample(packed, cost=max(1, image.width * image.height // _PIXELS))
         if modality is Modality.AUDIO:
             rate = int(self._about["rate"])
-            samples = resampled(checked_sound(self.model, modality, content), rate)
+            samples = resampled(checked_audio(self.model, modality, content), rate)
             heard = torch.from_numpy(samples[: _SECONDS * rate].copy())
             return Sample(heard, max(1, _PER_SECOND * len(heard) // rate), truncated=len(samples) > len(heard))
-        return _packed_text(self.model, content, kind)
+        return _packed_text(checked_text(self.model, modality, content), kind)
 
     def _forward(self, modality: Modality, samples: Sequence[Sample], kind: int) -> Tensor:
         model: Any = self.module
@@ -200,10 +165,6 @@ class HubMultimodal:
         if modality is Modality.IMAGE:
             return Image.fromarray(packed.numpy())
         return {"array": packed.numpy(), "sampling_rate": int(self._about["rate"])}
-
-    @once
-    def _files(self) -> ModelFiles:
-        return find_model(self.model, self.revision)
 
     @once
     def _about(self) -> Mapping[str, int | str]:
@@ -227,31 +188,24 @@ class HubMultimodal:
     def _able(self) -> tuple[Modality, ...]:
         return tuple(Modality(name) for name in json.loads(str(self._about["reads"])))
 
-    @once
-    def _space(self) -> Space:
+    def _dim(self) -> int:
         full = int(self._about["dim"])
-        kept = min(self.dim or full, full)
-        decided = fingerprint(pin=self._files.pin, kind="multimodal", dim=kept, seconds=_SECONDS, version=1)
-        return Space(space_name(self.model, self.name), kept, decided)
+        return min(self.dim or full, full)
+
+    def _settings(self) -> dict[str, object]:
+        return {"kind": "multimodal", "dim": self._dim(), "seconds": _SECONDS, "version": 1}
 
 
-def _packed_text(who: str, content: Content, kind: int) -> Sample:
-    if not isinstance(content, str):
-        raise EncoderError(f"{who} reads texts as str, and was given {type(content).__name__}.")
-    if not content.strip():
-        raise MediaError(f"The text is empty or blank ({len(content)} characters).")
-    try:
-        letters = content[:_CHARACTERS].encode()
-    except UnicodeEncodeError as error:
-        raise MediaError(f"The text is not valid Unicode: a lone surrogate at character {error.start}.") from error
+def _packed_text(content: str, kind: int) -> Sample:
+    letters = content[:_CHARACTERS].encode()
     packed = torch.frombuffer(bytearray([kind, *letters]), dtype=torch.uint8)
     return Sample(packed, cost=1 + len(letters) // _LETTERS, truncated=len(content) > _CHARACTERS)
 
 
 def _likeness(modality: Modality, sample: Sample) -> tuple[int, int]:
-    """What samples must share to be encoded together: texts the prompt, sounds the length.
+    """What samples must share to be encoded together: texts the prompt, audio clips the length.
 
-    Networks of sounds mask what is padded in their attention, but neither in their first layers nor in the pooling.
+    Audio networks mask what is padded in their attention, but neither in their first layers nor in the pooling.
     """
     if modality is Modality.TEXT:
         return int(sample.tensor[0]), 0

@@ -12,14 +12,16 @@ from jaxtyping import Float, Int32
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.hub.loading import check_items, explained, load_config, once, quiet, shared_space
-from mmrec.encoders.hub.preprocessing import checked_picture, with_crop
-from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json, space_name
+from mmrec.encoders.contents import checked_image, checked_text
+from mmrec.encoders.hub.base import JointEncoder
+from mmrec.encoders.hub.loading import explained, load_config, once, quiet
+from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json
 from mmrec.encoders.hub.vetting import check_keywords
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError, MediaError, UsageError
-from mmrec.types import Content, Modality, Space
+from mmrec.encoders.protocol import Sample, fingerprint
+from mmrec.encoders.vectors import unit_rows
+from mmrec.errors import EncoderError, UsageError
+from mmrec.types import Content, Modality
 
 # In the order in which open_clip itself chooses.
 _WEIGHTS = (
@@ -78,13 +80,13 @@ class Architecture:
 
     @property
     def side(self) -> int:
-        """Pixels of the longest side of a preprocessed picture."""
+        """Pixels of the longest side of a preprocessed image."""
         size = self._size
         return max(size) if isinstance(size, list | tuple) else int(size)
 
     @property
     def patches(self) -> int:
-        """Patches of a picture."""
+        """Patches of an image."""
         patch = self.model["vision_cfg"].get("patch_size") or 16
         return max(1, (self.side // int(patch)) ** 2)
 
@@ -107,14 +109,14 @@ class Architecture:
         return cast("nn.Module", made)
 
     def transform(self) -> Any:  # noqa: ANN401
-        """Return the preprocessing of a picture that the model was evaluated with."""
+        """Return the preprocessing of an image that the model was evaluated with."""
         from open_clip.transform import PreprocessCfg, image_transform_v2  # noqa: PLC0415
 
         known = {key: value for key, value in self.preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
         return image_transform_v2(PreprocessCfg(**{**known, "size": self._size}), is_train=False)
 
     def tokenizer(self) -> Any:  # noqa: ANN401
-        """Return the model's own tokenizer. Raises EncoderError where its files are not to be had."""
+        """Return the model's own tokenizer. Raises EncoderError where its files are not available."""
         import open_clip  # noqa: PLC0415
 
         text = self.model["text_cfg"]
@@ -161,7 +163,7 @@ def find_architecture(model: str, checkpoint: str | None, revision: str | None) 
     config, preprocess = found.get("model_cfg"), found.get("preprocess_cfg", {})
     if not _is_whole(config) or not isinstance(preprocess, dict):
         raise EncoderError(
-            f"{files.folder} has no open_clip_config.json that describes a model of pictures and texts. Read models of "
+            f"{files.folder} has no open_clip_config.json that describes a model of images and text. Read models of "
             "transformers with mmrec.encoders.hub.image_text.HubImageText."
         )
     _check_config(files.folder / _FILE, cast("Mapping[str, Any]", config))
@@ -217,13 +219,7 @@ class ClipTexts:
     _alone: Lock = field(default_factory=Lock)
 
     def __call__(self, text: str) -> tuple[Int32[Tensor, " tokens"], bool]:
-        """Return a text's tokens and whether it was cut. Raises MediaError for a blank text, or one of no Unicode."""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise MediaError(f"The text is not valid Unicode: a lone surrogate at character {error.start}.") from error
-        if not text.strip():
-            raise MediaError(f"The text is empty or blank ({len(text)} characters).")
+        """Return a text's tokens and whether it was cut."""
         with self._alone:  # the tokenizers of transformers change at each call
             tokens = self.tokenizer([text[:CHARACTERS]])[0]
             cut = len(text) > CHARACTERS or self._is_cut(text, tokens)
@@ -238,53 +234,23 @@ class ClipTexts:
         return full and len(inner(self.tokenizer.clean_fn(text))["input_ids"]) > len(tokens)
 
 
-_ABLE = (Modality.TEXT, Modality.IMAGE)
-
-
 @dataclass(frozen=True, eq=False)
-class OpenClip:
-    """Picture or text -> one space for both, so that texts find pictures. Weights are read at first use.
+class OpenClip(JointEncoder):
+    """Image or text -> one space for both, so that text finds images. Weights are read at first use.
 
     Attributes:
         model: A directory with ``open_clip_config.json`` and weights, a hub's id, or one of open_clip's architectures.
         checkpoint: File of an architecture's weights; only beside one of those.
-        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
-        name: Name of the space; made of the model's own where None.
-        items: Which modalities of items are read, as in ``["image"]``; both where None. Queries may be either.
-        device: Where the network runs.
-        dtype: Its number format.
 
     """
 
-    model: str
+    _reads = (Modality.TEXT, Modality.IMAGE)
+
     checkpoint: str | None = None
-    revision: str | None = None
-    name: str | None = None
-    items: Sequence[str] | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        check_items(self.items, _ABLE)
-
-    @property
-    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space. Raises EncoderError where the model's files are not to be had."""
-        return shared_space(self._space, _ABLE, self.items)
-
-    @property
-    def query_spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for texts and pictures alike."""
-        return shared_space(self._space, _ABLE)
-
-    @property
-    def batch_cost(self) -> int:
-        """Tokens of texts and patches of pictures a batch."""
-        return 2_048 if self.device.type == "cpu" else 65_536
 
     @property
     def image_side(self) -> int:
-        """Longer side of a picture, in pixels, beyond which nothing is gained."""
+        """Longer side of an image, in pixels, beyond which nothing is gained."""
         return with_crop(self._architecture.side)
 
     @once
@@ -295,11 +261,9 @@ class OpenClip:
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Preprocess one content as the model's own transform and tokenizer do. Raises MediaError."""
         if modality is not Modality.TEXT:
-            pixels = self._transform(checked_picture(self.model, modality, content))
+            pixels = self._transform(checked_image(self.model, modality, content))
             return Sample(pixels, cost=self._architecture.patches)
-        if not isinstance(content, str):
-            raise EncoderError(f"{self.model} reads texts as str, and was given {type(content).__name__}.")
-        tokens, truncated = self._texts(content)
+        tokens, truncated = self._texts(checked_text(self.model, modality, content))
         return Sample(tokens, cost=len(tokens), truncated=truncated)
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
@@ -310,20 +274,19 @@ class OpenClip:
             return {self._space.name: unit_rows(network.encode_text(batch.long()))}
         return {self._space.name: unit_rows(network.encode_image(batch.to(self.dtype)))}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of one modality into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
     @once
     def _architecture(self) -> Architecture:
         return find_architecture(self.model, self.checkpoint, self.revision)
 
-    @once
-    def _space(self) -> Space:
-        architecture = self._architecture
-        decided = fingerprint(pin=architecture.pin, kind="open_clip", version=1)
-        return Space(space_name(self.model, self.name), architecture.dim, decided)
+    @property
+    def _pin(self) -> str:
+        return self._architecture.pin
+
+    def _dim(self) -> int:
+        return self._architecture.dim
+
+    def _settings(self) -> dict[str, object]:
+        return {"kind": "open_clip", "version": 1}
 
     @once
     def _transform(self) -> Callable[[Image.Image], Float[Tensor, "3 height width"]]:

@@ -13,33 +13,23 @@ from torch import Tensor
 
 from mmrec.encoders.hub.loading import load_part
 from mmrec.encoders.hub.source import read_json
-from mmrec.errors import EncoderError, MediaError
-from mmrec.types import Content, Modality, Waveform
+from mmrec.types import Waveform
 
 _PATCH = 16
 
 
-def checked_picture(who: str, modality: Modality, content: Content) -> Image.Image:
-    """Return an RGB picture. Raises EncoderError for another kind of content, MediaError for one without a pixel."""
-    if modality is not Modality.IMAGE or not isinstance(content, Image.Image):
-        raise EncoderError(f"{who} reads pictures, and was given {modality} ({type(content).__name__}).")
-    if 0 in content.size:
-        raise MediaError(f"The picture has no pixels ({content.width} x {content.height}).")
-    return content.convert("RGB")
-
-
 def load_processor(folder: Path) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-    """Return the model's own preprocessing, of one picture: channels first, or rows, columns and numbers of patches."""
+    """Return the model's own preprocessing, of one image: channels first, or rows, columns and numbers of patches."""
     from transformers import AutoImageProcessor  # noqa: PLC0415 (takes seconds)
 
     processor = load_part(AutoImageProcessor, folder)
 
-    def prepared(picture: Image.Image) -> Float[Tensor, "_ _ _"]:
-        made = processor(images=picture, return_tensors="pt")
+    def prepared(image: Image.Image) -> Float[Tensor, "_ _ _"]:
+        made = processor(images=image, return_tensors="pt")
         pixels: Tensor = made["pixel_values"][0]
         if "spatial_shapes" not in made:
             return pixels
-        # Patches of a picture that keeps its shape, without those that pad it.
+        # Patches of an image that keeps its shape, without those that pad it.
         rows, columns = made["spatial_shapes"][0].tolist()
         return pixels[: rows * columns].reshape(rows, columns, -1).clone()
 
@@ -47,7 +37,7 @@ def load_processor(folder: Path) -> Callable[[Image.Image], Float[Tensor, "_ _ _
 
 
 def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:  # noqa: ANN401
-    """Return how many patches a network makes of a picture: what encoding it costs, in tokens of a text."""
+    """Return how many patches a network makes of an image: what encoding it costs, in tokens of a text."""
     vision = getattr(config, "vision_config", config)
     side = getattr(vision, "patch_size", _PATCH)
     side = side if isinstance(side, int) and side > 0 else _PATCH
@@ -55,7 +45,7 @@ def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:
 
 
 def image_side(folder: Path) -> int:
-    """Return the longer side, in pixels, of a picture that a model makes the most of; see `with_crop`."""
+    """Return the longer side, in pixels, of an image that a model makes the most of; see `with_crop`."""
     own = read_json(folder / "preprocessor_config.json") or read_json(folder / "processor_config.json")
     inside = own.get("image_processor")
     settings = inside if isinstance(inside, dict) else own
@@ -64,14 +54,14 @@ def image_side(folder: Path) -> int:
 
 
 def with_crop(side: int) -> int:
-    """Return the longer side of a picture of 3:2 whose shorter side a model brings to `side`, and crops the rest."""
+    """Return the longer side of an image of 3:2 whose shorter side a model brings to `side`, and crops the rest."""
     return side * 3 // 2
 
 
 def padded_patches(
     samples: list[Float[Tensor, "_ _ numbers"]],
 ) -> tuple[Float[Tensor, "batch patches numbers"], Tensor, Tensor]:
-    """Return pictures of several shapes as one batch: patches, which of them are real, and each picture's shape."""
+    """Return images of several shapes as one batch: patches, which of them are real, and each image's shape."""
     most = max(sample.shape[0] * sample.shape[1] for sample in samples)
     pixels = samples[0].new_zeros(len(samples), most, samples[0].shape[2])
     real = torch.zeros(len(samples), most, dtype=torch.int32)
@@ -86,40 +76,22 @@ def _numbers(value: object) -> list[int]:
     return [number for number in found if isinstance(number, int) and not isinstance(number, bool)]
 
 
-SILENT = 1e-4  # peak below -80 dB of full scale
-
-
-def checked_sound(who: str, modality: Modality, content: Content) -> Waveform:
-    """Return a sound. Raises EncoderError for another kind of content, MediaError for silence or no finite numbers."""
-    if modality is not Modality.AUDIO or not isinstance(content, Waveform):
-        raise EncoderError(f"{who} reads sound, and was given {modality} ({type(content).__name__}).")
-    samples = content.samples
-    if len(samples) == 0 or content.rate <= 0:
-        raise MediaError(f"The sound is empty ({len(samples)} samples at {content.rate} Hz).")
-    low, high = float(samples.min()), float(samples.max())
-    if not np.isfinite(high - low):
-        raise MediaError("The sound has samples that are not finite numbers (NaN or infinity).")
-    if high - low < 2 * SILENT:  # a constant offset is silence too
-        raise MediaError(f"The sound is silent (peak {(high - low) / 2:.1e} of full scale, {SILENT:.0e} is needed).")
-    return content
-
-
-def resampled(sound: Waveform, rate: int) -> Float32[np.ndarray, " n"]:
+def resampled(audio: Waveform, rate: int) -> Float32[np.ndarray, " n"]:
     """Return the samples at another rate; the kernel is torchaudio's, a windowed sinc."""
     # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
-    ratio = Fraction(sound.rate, rate).limit_denominator(441)
+    ratio = Fraction(audio.rate, rate).limit_denominator(441)
     if ratio == 1:
-        return sound.samples
+        return audio.samples
     import torch  # noqa: PLC0415
     from torchaudio.functional import resample  # noqa: PLC0415
 
-    return resample(torch.from_numpy(sound.samples), ratio.numerator, ratio.denominator).numpy()
+    return resample(torch.from_numpy(audio.samples), ratio.numerator, ratio.denominator).numpy()
 
 
 def windows(samples: Float32[np.ndarray, " n"], length: int, most: int) -> tuple[list[Float32[np.ndarray, " _"]], bool]:
-    """Return what is heard of a sound, in windows of at most `length` samples, and whether parts are left out.
+    """Return what is heard of a clip, in windows of at most `length` samples, and whether parts are left out.
 
-    A sound of up to `most` windows is cut into as many of one length, which overlap as little as they can; of a longer
+    A clip of up to `most` windows is cut into as many of one length, which overlap as little as they can; of a longer
     one that many are heard, evenly spread. Nothing is drawn at random.
     """
     if len(samples) <= length:

@@ -1,4 +1,4 @@
-"""Sounds alone: wav2vec 2.0, HuBERT and WavLM, by the name of a torchaudio bundle.
+"""Speech models of torchaudio (wav2vec 2.0, HuBERT, WavLM) as encoders, by the name of a bundle.
 
 [[encoders]]
 factory = "mmrec.encoders.hub.speech.SpeechBundle"
@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmrec.encoders.contents import checked_audio
 from mmrec.encoders.hub.loading import explained, once
-from mmrec.encoders.hub.preprocessing import checked_sound, resampled, windows
+from mmrec.encoders.hub.preprocessing import resampled, windows
 from mmrec.encoders.hub.source import file_digest, space_name
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
+from mmrec.encoders.protocol import Sample, fingerprint
+from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
@@ -34,10 +35,10 @@ _PLACE = "https://download.pytorch.org/torchaudio/models/"
 
 
 @dataclass(frozen=True, eq=False)
-class SpeechBundle:
-    """Sound -> the mean of one layer's states over time. Weights are read at first use, and never downloaded.
+class SpeechBundle(TrainableEncoder):
+    """Audio -> the mean of one layer's states over time. Weights are read at first use, and never downloaded.
 
-    A sound longer than ten seconds is heard in windows over all of it, at most twelve.
+    An audio clip longer than ten seconds is heard in windows over all of it, at most twelve.
 
     Attributes:
         bundle: Name of a bundle in `torchaudio.pipelines`, as in ``HUBERT_BASE``.
@@ -58,13 +59,10 @@ class SpeechBundle:
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """One space for sounds. Raises EncoderError where there is no such bundle, or no weights of it."""
+        """One space for audio. Raises EncoderError where there is no such bundle, or no weights of it."""
         return {Modality.AUDIO: (self._space,)}
 
-    @property
-    def batch_cost(self) -> int:
-        """Frames of 20 ms a batch."""
-        return 1_000 if self.device.type == "cpu" else 64_000
+    _batch_costs = (1_000, 64_000)  # frames of 20 ms a batch
 
     @once
     def module(self) -> nn.Module:
@@ -75,14 +73,14 @@ class SpeechBundle:
             f"{self.bundle}, from {file},", "It must be that bundle's own file of weights: download it again."
         ):
             made = self._bundle.get_model(dl_kwargs={**settings, "progress": False})
-        # The wrapper around some of them normalises a whole batch at once; here each sound is, in `prepare`.
+        # The wrapper around some of them normalises a whole batch at once; here each clip is, in `prepare`.
         return cast("nn.Module", getattr(made, "model", made)).to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Resample one sound and cut it into windows. Raises MediaError for silence."""
-        sound = checked_sound(self.bundle, modality, content)
+        """Resample one clip and cut it into windows. Raises MediaError for silence."""
+        audio = checked_audio(self.bundle, modality, content)
         rate = int(self._bundle.sample_rate)
-        heard, truncated = windows(resampled(sound, rate), int(_WINDOW_SECONDS * rate), _MOST_WINDOWS)
+        heard, truncated = windows(resampled(audio, rate), int(_WINDOW_SECONDS * rate), _MOST_WINDOWS)
         waves = torch.stack([torch.from_numpy(window.copy()) for window in heard])
         if waves.shape[1] < _SHORTEST:
             waves = nn.functional.pad(waves, (0, _SHORTEST - waves.shape[1]))
@@ -94,7 +92,7 @@ class SpeechBundle:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
         rows: list[Tensor | None] = [None] * len(samples)
-        # Only sounds of one length together: the first layers normalise over time, so that padding would be heard.
+        # Only clips of one length together: the first layers normalise over time, so that padding would be heard.
         by_length = sorted(range(len(samples)), key=lambda number: samples[number].tensor.shape[1])
         lengths = [samples[number].tensor.shape[1] for number in by_length]
         edges = [0, *(place for place in range(1, len(lengths)) if lengths[place] != lengths[place - 1]), len(lengths)]
@@ -104,15 +102,10 @@ class SpeechBundle:
                 rows[number] = row
         return {self._space.name: unit_rows(torch.stack([row for row in rows if row is not None]))}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of sounds into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
     def _means(self, waves: list[Float[Tensor, "windows n"]]) -> list[Tensor]:
         network: Any = self.module
         joined = torch.cat(waves)
-        most = max(1, self.batch_cost * _FRAME // joined.shape[1])  # a long sound alone can be many batches
+        most = max(1, self.batch_cost * _FRAME // joined.shape[1])  # a long clip alone can be many batches
         made = []
         for chunk in torch.split(joined, most):
             states, _ = network.extract_features(chunk.to(self.device, self.dtype), num_layers=self._layer)
@@ -129,7 +122,7 @@ class SpeechBundle:
         found = getattr(pipelines, self.bundle, None)
         if not isinstance(found, kinds):
             known = sorted(name for name, value in vars(pipelines).items() if isinstance(value, kinds))
-            raise UsageError(f"torchaudio has no bundle {self.bundle!r} of sounds. Allowed: {', '.join(known)}.")
+            raise UsageError(f"torchaudio has no audio bundle {self.bundle!r}. Allowed: {', '.join(known)}.")
         return found
 
     @property

@@ -1,7 +1,7 @@
 """Text embedding models of transformers and sentence-transformers as encoders."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmrec.encoders.contents import checked_text
+from mmrec.encoders.hub.base import HubEncoder
 from mmrec.encoders.hub.loading import explained, load_config, load_network, once
 from mmrec.encoders.hub.sentence_config import POOLINGS, HeadStep, SentenceConfig, pool, read_sentence_config
-from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
+from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.hub.tokens import Tokens, load_tokens
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
+from mmrec.encoders.protocol import Sample
+from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError, UsageError
-from mmrec.types import Content, Modality, Space
+from mmrec.types import Content, Modality
 
 # Networks whose encoder alone makes the vectors.
 _ENCODERS = {
@@ -142,33 +144,25 @@ def _activation(dotted: str, folder: Path) -> nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class HubText:
+class HubText(HubEncoder):
     """Text -> the vectors of a text embedding model. Files are looked up at once, weights read at first use.
 
     Attributes:
-        model: A model's directory, or its id on the hub.
-        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
-        name: Name of the space; made of the model's own where None.
         pooling: One of `POOLINGS`, or several joined by ``+``; the model's own where None.
         document_prompt: What is put before the texts of items; the model's own where None.
         query_prompt: What is put before the texts of queries; the model's own where None.
         max_tokens: Where texts are cut; the model's own limit where None.
         dim: How many numbers of a vector are kept, for models trained to be cut; the model's own where None.
-        device: Where the network runs.
-        dtype: Its number format.
 
     """
 
-    model: str
-    revision: str | None = None
-    name: str | None = None
+    _reads = (Modality.TEXT,)
+
     pooling: str | None = None
     document_prompt: str | None = None
     query_prompt: str | None = None
     max_tokens: int | None = None
     dim: int | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if self.pooling is not None and (bad := [name for name in self.pooling.split("+") if name not in POOLINGS]):
@@ -176,16 +170,6 @@ class HubText:
         for setting, value in (("max_tokens", self.max_tokens), ("dim", self.dim)):
             if value is not None and value < 1:
                 raise UsageError(f"{setting} = {value} was given; it must be at least 1, or be left out.")
-
-    @once
-    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """One space for text. Raises EncoderError where the model's files are not to be had."""
-        return {Modality.TEXT: (self._space,)}
-
-    @property
-    def batch_cost(self) -> int:
-        """Tokens a batch."""
-        return 2_048 if self.device.type == "cpu" else 65_536
 
     @once
     def module(self) -> TextNetwork:
@@ -218,24 +202,13 @@ class HubText:
         vectors = network(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of texts into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
     def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:
-        if modality is not Modality.TEXT or not isinstance(content, str):
-            raise EncoderError(f"{self.model} reads text, and was given {modality} ({type(content).__name__}).")
-        numbers, truncated = tokens(content, prompt)
+        numbers, truncated = tokens(checked_text(self.model, modality, content), prompt)
         packed = torch.ones(2, len(numbers), dtype=torch.int32)  # second row: whether a token counts in the pooling
         packed[0] = torch.tensor(numbers)
         if prompt and not self._own.pools_prompt:
             packed[1, : min(tokens.prompt_length(prompt), len(numbers) - 1)] = 0
         return Sample(packed, cost=len(numbers), truncated=truncated)
-
-    @once
-    def _files(self) -> ModelFiles:
-        return find_model(self.model, self.revision)
 
     @once
     def _own(self) -> SentenceConfig:
@@ -258,30 +231,25 @@ class HubText:
             query if self.query_prompt is None else self.query_prompt,
         )
 
-    @once
-    def _space(self) -> Space:
+    def _dim(self) -> int:
         full = self._full_dim
         kept = self.dim or self._own.dim or full
         if kept > full:
             raise UsageError(f"dim = {kept} was asked for; the vectors of {self.model} have {full} numbers.")
+        return kept
+
+    def _settings(self) -> dict[str, object]:
         # Not the query's prompt and length: they change no vector of an item.
-        return Space(
-            name=space_name(self.model, self.name),
-            dim=kept,
-            fingerprint=fingerprint(
-                pin=self._files.pin, pooling=self._pooling, prompt=self._prompts[0], limit=self._limit(0), dim=kept,
-                version=1,
-            ),
-        )  # fmt: skip
+        document, limit = self._prompts[0], self._limit(0)
+        return {"pooling": self._pooling, "prompt": document, "limit": limit, "dim": self._dim(), "version": 1}
 
     @property
     def _full_dim(self) -> int:
         for step in reversed(self._own.steps):
             if step.kind == "Dense":
                 return int(str(read_json(step.folder / "config.json").get("out_features")))
-        pin, transformer = self._files.pin, self._own.transformer
-        width = noted(lambda: {"width": _width(transformer)}, pin=pin, of="width of a text model", version=1)["width"]
-        return int(width) * len(self._pooling)
+        width = self._cached_dim("dimension of a text model", lambda: _width(self._own.transformer))
+        return width * len(self._pooling)
 
     def _limit(self, kind: int) -> int | None:
         return self.max_tokens or self._own.limits[kind]
@@ -298,7 +266,7 @@ class HubText:
         folder = self._own.transformer
         most = _positions(load_config(folder))
         given = self._own.limits[kind]
-        # A model's own limit may lie beyond its positions; a person's must not.
+        # A model's own limit may lie beyond its positions; one that the user sets must not.
         limit = self.max_tokens or (min(given, most) if given and most else given)
         return load_tokens(folder, limit, most, lower=self._own.lower)
 

@@ -1,4 +1,4 @@
-"""Pictures alone: any network of timm, with the weights and the preprocessing of its own directory or repository.
+"""Image models of timm as encoders, with the weights and the preprocessing of their own directory or repository.
 
 [[encoders]]
 factory = "mmrec.encoders.hub.timm_image.TimmImage"
@@ -15,47 +15,26 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from mmrec.encoders.contents import checked_image
+from mmrec.encoders.hub.base import HubEncoder
 from mmrec.encoders.hub.loading import explained, once
-from mmrec.encoders.hub.preprocessing import checked_picture, with_crop
-from mmrec.encoders.hub.source import ModelFiles, find_model, noted, read_json, space_name
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
+from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.source import read_json
+from mmrec.encoders.protocol import Sample
+from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError
-from mmrec.types import Content, Modality, Space
+from mmrec.types import Content, Modality
 
 
 @dataclass(frozen=True, eq=False)
-class TimmImage:
-    """Picture -> the features before a timm network's classifier. Weights are read at first use.
+class TimmImage(HubEncoder):
+    """Image -> the features before a timm network's classifier. Weights are read at first use."""
 
-    Attributes:
-        model: A model's directory, or its id on the hub.
-        revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
-        name: Name of the space; made of the model's own where None.
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
-
-    model: str
-    revision: str | None = None
-    name: str | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """One space for pictures. Raises EncoderError where the model's files are not to be had."""
-        return {Modality.IMAGE: (self._space,)}
-
-    @property
-    def batch_cost(self) -> int:
-        """Patches of 16 x 16 pixels a batch."""
-        return 2_048 if self.device.type == "cpu" else 65_536
+    _reads = (Modality.IMAGE,)
 
     @property
     def image_side(self) -> int:
-        """Longer side of a picture, in pixels, beyond which nothing is gained."""
+        """Longer side of an image, in pixels, beyond which nothing is gained."""
         return with_crop(max(self._data["input_size"][1:]))
 
     @once
@@ -65,8 +44,8 @@ class TimmImage:
         return network.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one picture as the network was evaluated. Raises MediaError where it cannot be encoded."""
-        pixels = self._transform(checked_picture(self.model, modality, content))
+        """Preprocess one image as the network was evaluated. Raises MediaError where it cannot be encoded."""
+        pixels = self._transform(checked_image(self.model, modality, content))
         return Sample(pixels, cost=max(1, pixels.shape[1] * pixels.shape[2] // 256))
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
@@ -75,20 +54,11 @@ class TimmImage:
         pixels = torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)
         return {self._space.name: unit_rows(self.module(pixels))}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of pictures into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
+    def _dim(self) -> int:
+        return self._cached_dim("dimension of a timm model", lambda: _width(self._files.folder))
 
-    @once
-    def _files(self) -> ModelFiles:
-        return find_model(self.model, self.revision)
-
-    @once
-    def _space(self) -> Space:
-        files = self._files
-        dim = noted(lambda: {"dim": _width(files.folder)}, pin=files.pin, of="width of a timm model", version=1)["dim"]
-        return Space(space_name(self.model, self.name), int(dim), fingerprint(pin=files.pin, kind="timm", version=1))
+    def _settings(self) -> dict[str, object]:
+        return {"kind": "timm", "version": 1}
 
     @once
     def _data(self) -> Mapping[str, Any]:

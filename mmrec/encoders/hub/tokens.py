@@ -38,16 +38,7 @@ class Tokens:
     _alone: Lock = field(default_factory=Lock)
 
     def __call__(self, text: str, prompt: str = "") -> tuple[list[int], bool]:
-        """Return a text's tokens, `prompt` before it, and whether it was cut.
-
-        Raises MediaError for a blank text, or one that is not valid Unicode.
-        """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise MediaError(f"The text is not valid Unicode: a lone surrogate at character {error.start}.") from error
-        if not text.strip():
-            raise MediaError(f"The text is empty or blank ({len(text)} characters).")
+        """Return a text's tokens, `prompt` before it, and whether it was cut. Raises MediaError where it has none."""
         most = max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * self.limit)
         tokens, cut = self._tokenise(prompt + text[:most])
         if not tokens:

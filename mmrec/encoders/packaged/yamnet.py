@@ -14,11 +14,12 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from mmrec.encoders.contents import checked_audio
 from mmrec.encoders.packaged.label_bridge import AUDIOSET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
-from mmrec.encoders.protocol import Sample, Vectors, fingerprint
-from mmrec.encoders.vectors import CPU, arrays, unit_rows
-from mmrec.errors import EncoderError, MediaError
+from mmrec.encoders.protocol import Sample, fingerprint
+from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space, Waveform
 
 if TYPE_CHECKING:
@@ -33,44 +34,32 @@ PATCH, HOP = 96, 48  # frames; a patch overlaps the next by half
 WINDOW = (PATCH - 1) * STEP + FRAME
 PEAK = 0.9
 SILENT = 1e-4  # peak below -80 dB of full scale
-EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # how a sound longer than all of them is heard; 249 patches at most
+EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # how a clip longer than all of them is heard; 249 patches at most
 SETTINGS = (
     RATE, FRAME, STEP, FFT, BANDS, LOWEST, HIGHEST, FLOOR, PATCH, HOP, PEAK, EXCERPTS, EXCERPT_SECONDS,
 )  # fmt: skip
 """Everything that decides a patch, for a fingerprint."""
 
 
-def log_mel_patches(sound: Waveform) -> tuple[Float32[np.ndarray, "patches 96 64"], bool]:
-    """Return the patches of a sound of any rate and length, and whether parts of it were left out.
+def log_mel_patches(audio: Waveform) -> tuple[Float32[np.ndarray, "patches 96 64"], bool]:
+    """Return the patches of a clip of any rate and length, and whether parts of it were left out.
 
     Shorter than one patch: padded with silence. Longer than two minutes: twelve evenly spread excerpts of ten seconds.
-    Raises MediaError for a sound that is empty, silent, or not made of finite numbers.
+    Raises MediaError for a clip that is empty, silent, or not made of finite numbers.
     Source: the AudioSet YAMNet feature definition (Hann 25 ms / 10 ms, 64 HTK mels, log(mel + 0.001)).
     """
-    gain = PEAK / _loudest(sound)
-    excerpts = _excerpts(sound)
-    patches = [_patches(_resampled(part, sound.rate) * gain) for part in excerpts]
+    gain = PEAK / max(float(audio.samples.max()), -float(audio.samples.min()))
+    excerpts = _excerpts(audio)
+    patches = [_patches(_resampled(part, audio.rate) * gain) for part in excerpts]
     return np.concatenate(patches), len(excerpts) > 1
 
 
-def _loudest(sound: Waveform) -> float:
-    samples = sound.samples
-    if len(samples) == 0 or sound.rate <= 0:
-        raise MediaError(f"The sound is empty ({len(samples)} samples at {sound.rate} Hz).")
-    low, high = float(samples.min()), float(samples.max())
-    if not np.isfinite(high - low):
-        raise MediaError("The sound has samples that are not finite numbers (NaN or infinity).")
-    if high - low < 2 * SILENT:  # a constant offset is silence too
-        raise MediaError(f"The sound is silent (peak {(high - low) / 2:.1e} of full scale, {SILENT:.0e} is needed).")
-    return max(high, -low)
-
-
-def _excerpts(sound: Waveform) -> list[Float32[np.ndarray, " n"]]:
-    length = round(EXCERPT_SECONDS * sound.rate)
-    if len(sound.samples) <= EXCERPTS * length:
-        return [sound.samples]
-    starts = np.linspace(0, len(sound.samples) - length, EXCERPTS).astype(int)
-    return [sound.samples[start : start + length] for start in starts]
+def _excerpts(audio: Waveform) -> list[Float32[np.ndarray, " n"]]:
+    length = round(EXCERPT_SECONDS * audio.rate)
+    if len(audio.samples) <= EXCERPTS * length:
+        return [audio.samples]
+    starts = np.linspace(0, len(audio.samples) - length, EXCERPTS).astype(int)
+    return [audio.samples[start : start + length] for start in starts]
 
 
 def _resampled(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndarray, " m"]:
@@ -85,7 +74,7 @@ def _resampled(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndar
 
 @lru_cache(maxsize=16)
 def _resampler(ratio: Fraction) -> "Resample":
-    """Return a resampler with its kernel, which takes as long to make as two seconds of sound to resample."""
+    """Return a resampler with its kernel, which takes as long to make as two seconds of audio to resample."""
     from torchaudio.transforms import Resample  # noqa: PLC0415
 
     return Resample(ratio.numerator, ratio.denominator)
@@ -239,8 +228,8 @@ BRIDGE_SPACE = BRIDGE.space("yamnet-bridge", SPACE.fingerprint)
 
 
 @dataclass(frozen=True, eq=False)
-class YamNet:
-    """Sound -> 1024 features and, through its AudioSet classes, 384 dimensions beside the texts.
+class YamNet(TrainableEncoder):
+    """Audio -> 1024 features and, through its AudioSet classes, 384 dimensions beside the texts.
 
     Attributes:
         device: Where the network runs.
@@ -253,13 +242,10 @@ class YamNet:
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """Two spaces for sounds."""
+        """Two spaces for audio."""
         return {Modality.AUDIO: (SPACE, BRIDGE_SPACE)}
 
-    @property
-    def batch_cost(self) -> int:
-        """Patches of 0.96 s a batch; they overlap by half."""
-        return 16 if self.device.type == "cpu" else 1_024
+    _batch_costs = (16, 1_024)  # patches of 0.96 s a batch; they overlap by half
 
     @cached_property
     def module(self) -> YamNetwork:
@@ -269,34 +255,27 @@ class YamNet:
         return cast("YamNetwork", network)
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Turn one sound into log-mel patches. Raises MediaError for silence and for samples that are no numbers."""
-        if modality is not Modality.AUDIO or not isinstance(content, Waveform):
-            raise EncoderError(f"YAMNet reads sound, and was given {modality} ({type(content).__name__}).")
-        patches, truncated = log_mel_patches(content)
+        """Turn one clip into log-mel patches. Raises MediaError for silence and for samples that are no numbers."""
+        patches, truncated = log_mel_patches(checked_audio("YAMNet", modality, content))
         return Sample(torch.from_numpy(patches), cost=len(patches), truncated=truncated)
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
         counts = [len(sample.tensor) for sample in samples]
-        # A long sound alone can be many batches.
+        # A long clip alone can be many batches.
         chunks = torch.split(torch.cat([sample.tensor for sample in samples]), self.batch_cost)
         passes = [self.module(chunk.to(self.device, self.dtype)) for chunk in chunks]
         features = torch.split(torch.cat([part for part, _ in passes]).float(), counts)
         logits = torch.split(torch.cat([part for _, part in passes]), counts)
         pooled = torch.stack([_pool(part, sample.tensor) for part, sample in zip(features, samples, strict=True)])
-        # What is heard once is in the sound: the mean would mostly say silence.
+        # What is heard once is in the clip: the mean would mostly say silence.
         loudest = torch.stack([part.amax(dim=0) for part in logits])
         return {SPACE.name: unit_rows(pooled), BRIDGE_SPACE.name: BRIDGE(logsigmoid(loudest.float()))}
 
-    def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
-        """Encode a batch of sounds into unit vectors of both spaces."""
-        with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
-
 
 def _pool(features: Float[Tensor, "patches dim"], patches: Float[Tensor, " patches *mels"]) -> Float[Tensor, " dim"]:
-    """Root of the mean of a sound's patches, each weighted by how loud it is.
+    """Root of the mean of a clip's patches, each weighted by how loud it is.
 
     Loudness keeps pauses out; the root, as in the Hellinger kernel, keeps a few strong features from deciding alone.
     Measured on the stamps' effects, share of the five nearest that are of the same folder: mean .519, weighted .530,

@@ -1,6 +1,7 @@
-"""``HNSW32,Flat`` and ``HNSW32,SQ8``: graphs over vectors as they are, or over a byte a dimension.
+"""``Flat``, ``HNSW32,Flat`` and ``HNSW32,SQ8``: vectors compared one by one, or graphs over them.
 
-Fast and easy to tune, slow to build, and 32 links a vector beside the vector.
+``Flat`` is exact and has nothing to tune. Graphs (HNSW) over vectors, or over a byte a dimension, are fast and easy to
+tune, slow to build, and take 32 links a vector beside the vector.
 """
 
 from indexers.devices import Native, faiss
@@ -24,7 +25,23 @@ EXACT_SCALE = 200
 of efSearch; with efSearch = 64 * FILTERED_EFFORT * n / allowed the two meet there (n = 20,000 to 200,000)."""
 
 
-def _native(index: Native, search: Search) -> Native:
+def _flat_parameters(index: Native, search: Search) -> Native:
+    del index
+    return faiss.SearchParameters(sel=None if search.among is None else search.among.selector)
+
+
+FLAT = Family(
+    name="Flat",
+    examples={"Flat": {}},
+    takes=lambda index: isinstance(index, faiss.IndexFlat),
+    native=_flat_parameters,
+    bytes_for=lambda index, count: count * 4 * int(index.d),
+    gpu_part=lambda index: index,
+    exact_scale=float("inf"),
+)
+
+
+def _graph_parameters(index: Native, search: Search) -> Native:
     del index
     candidates = search.effort["efSearch"]
     if search.among is None:
@@ -42,11 +59,11 @@ def _bytes_for(index: Native, count: int) -> int:
     return count * (int(_codes(index).code_size) + links + UPPER_LINKS)
 
 
-FAMILY = Family(
+HNSW = Family(
     name="HNSW",
     examples={"HNSW32,Flat": {"efSearch": 400}, "HNSW32,SQ8": {"efSearch": 400}},
     takes=lambda index: isinstance(index, faiss.IndexHNSW),
-    native=_native,
+    native=_graph_parameters,
     bytes_for=_bytes_for,
     parameters=lambda _: {"efSearch": DEFAULT_EF_SEARCH},
     holder=_codes,
