@@ -24,7 +24,7 @@ def test_stats_are_what_can_be_counted(place, given_events):
     rows = [row for batch in log.scan() for row in batch.to_pylist()]
     found = event_stats(log, KnownItems.numbered(["i0", "i1"]))
     assert found.events == len(rows)
-    assert found.user_ids == len({row["user"] for row in rows})
+    assert found.users == len({row["user"] for row in rows})
     assert found.items == len({row["item"] for row in rows})
     assert dict(found.by_kind) == dict(Counter(row["kind"] for row in rows))
     assert list(found.by_kind.values()) == sorted(found.by_kind.values(), reverse=True)
@@ -33,7 +33,7 @@ def test_stats_are_what_can_be_counted(place, given_events):
     if rows:
         assert (found.first, found.last) == (min(r["time"] for r in rows), max(r["time"] for r in rows))
         assert found.unknown_share == len(unknown) / len(rows)
-        assert found.density == pytest.approx(len(rows) / (found.user_ids * found.items))
+        assert found.density == pytest.approx(len(rows) / (found.users * found.items))
         lengths = sorted(Counter(row["user"] for row in rows).values())
         assert found.history_lengths["100%"] == lengths[-1]
         assert found.history_lengths["50%"] == np.quantile(lengths, 0.5, method="inverted_cdf")
