@@ -21,9 +21,9 @@ from mmrec.evaluation.baselines import (
     RecentPopularity,
     fit_popularity_blend_scorer,
 )
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
-from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
-from mmrec.evaluation.questions import Candidates, Questions
+from mmrec.evaluation.evaluating import Evaluation, EvaluationProtocol, evaluate, fit
 from mmrec.evaluation.report import EvaluationPage
 from mmrec.evaluation.scorer import UNTIMED, Scorer, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
@@ -142,12 +142,14 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     if towers is not None:
         models |= towers(split, candidates)
     with progress("evaluating", len(models)) as advance:
-        protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
+        protocol = EvaluationProtocol(
+            allow_seen=asked.allow_seen, most_users=asked.people, seed=asked.seed, kinds=kinds
+        )
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:
         name = "interests" if towers is None else TOWER
-        questions = Questions.of(split, kinds).answerable(candidates)
+        questions = EvaluationCases.of(split, kinds).answerable(candidates)
         turned = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
         facts[f"variety for 2% of the NDCG@10 of {name}"] = afforded(turned)
         losses = {} if towers is None else towers.losses
@@ -210,7 +212,7 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     if split.cold_rows is not None:
         facts["items held out"] = f"{len(split.cold_rows):,}"
     if split.cold_people is not None:
-        facts["people held out"] = f"{len(split.cold_people):,}"
+        facts["users held out"] = f"{len(split.cold_people):,}"
     return facts
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: how well people are served, measured on events that nothing was fitted on."""
+"""Evaluation: how well users are served, measured on events that nothing was fitted on."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.evaluating import Evaluation
-from mmrec.evaluation.measured import Measured
+from mmrec.evaluation.model_metrics import ModelMetrics
 
 SERIES: Final = 10
 """Number of colours; the page defines ``--s0`` and on."""
@@ -159,9 +159,9 @@ _MINUS: Final = "\N{MINUS SIGN}"
 
 
 def verdict(comparison: Comparison) -> str:
-    """What a comparison allows to be said: ``above``, ``not below``, ``below``, or that too few people asked."""
+    """What a comparison allows to be said: ``above``, ``not below``, ``below``, or that too few users asked."""
     if math.isnan(comparison.difference.low):
-        return "too few people"
+        return "too few users"
     return "above" if comparison.above else "not below" if comparison.not_below else "below"
 
 
@@ -255,17 +255,17 @@ def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
     name = chosen.upper()
     means = {model.name: model.metrics[chosen] for model in found.models}
     ordered = dict(sorted(means.items(), key=lambda pair: -pair[1].mean))
-    told = "Dots are means over all events asked, bars 95% intervals over people."
+    told = "Dots are means over all events asked, bars 95% intervals over users."
     drawn = [_chart(f"{name} of each model", told, dots(ordered, colours, name))]
     if found.comparisons:
         differences = {one.one: one.difference for one in found.comparisons}
-        told = "Paired over people. A bar wholly right of the line is above; one that reaches it is not below."
+        told = "Paired over users. A bar wholly right of the line is above; one that reaches it is not below."
         svg = dots(differences, colours, f"{name}, difference", zero=True)
         drawn.append(_chart(f"Difference from {found.protocol.reference}", told, svg))
     if found.cold is not None:
         curves = {model: {str(at): one for at, one in curve.items()} for model, curve in found.cold.values.items()}
-        svg = lines(curves, colours, "events known of the person", name)
-        drawn.append(_chart("New people", found.cold.how, svg))
+        svg = lines(curves, colours, "events known of the user", name)
+        drawn.append(_chart("New users", found.cold.how, svg))
     drawn += _by_slices(found.models, colours, name)
     if all("diversity" in model.lists for model in found.models):
         points = {model.name: (model.lists["diversity"], model.metrics[chosen].mean) for model in found.models}
@@ -280,13 +280,13 @@ def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
     return drawn
 
 
-def _by_slices(models: Sequence[Measured], colours: Mapping[str, int], name: str) -> list[_Chart]:
-    past = {model.name: model.by_past for model in models}
+def _by_slices(models: Sequence[ModelMetrics], colours: Mapping[str, int], name: str) -> list[_Chart]:
+    past = {model.name: model.by_history for model in models}
     item = {model.name: model.by_item for model in models}
     return [
-        _chart("By what is known of the person", "Questions by the number of events before them.",
+        _chart("By what is known of the user", "EvaluationCases by the number of events before them.",
                lines(past, colours, "events in the history", name)),
-        _chart("By how well the target is known", "Questions by the training events of the item that came next.",
+        _chart("By how well the target is known", "EvaluationCases by the training events of the item that came next.",
                lines(item, colours, "training events of the target", name)),
     ]  # fmt: skip
 
