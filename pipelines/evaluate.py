@@ -43,7 +43,7 @@ from mmrec.training.trainer import Epoch
 from mmrec.users.interests import ContentInterests
 from mmrec.users.tower import TowerModel
 from pipelines import console
-from pipelines.evaluated import afforded, dial, write_page
+from pipelines.evaluated import afforded, curve_of, write_page
 from pipelines.progress import progress
 
 
@@ -150,11 +150,11 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     if asked.report is not None:
         name = "interests" if towers is None else TOWER
         questions = EvaluationCases.of(split, kinds).answerable(candidates)
-        turned = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
-        facts[f"variety for 2% of the NDCG@10 of {name}"] = afforded(turned)
+        points = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
+        facts[f"diversity for 2% of the NDCG@10 of {name}"] = afforded(points)
         losses = {} if towers is None else towers.losses
-        title = f"How well {asked.store.resolve().name} serves people"
-        write_page(asked.report, EvaluationPage(title, found, facts, losses, dial(name, turned)))
+        title = f"Evaluation of {asked.store.resolve().name}"
+        write_page(asked.report, EvaluationPage(title, found, facts, losses, curve_of(name, points)))
     return found, facts
 
 

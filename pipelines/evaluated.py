@@ -90,7 +90,7 @@ def _accuracy(found: Evaluation) -> Table:
 
 
 def _against(found: Evaluation) -> Table:
-    headers = [f"minus {found.protocol.reference}", found.protocol.chosen.upper(), "95%", "p, Holm", "so it is"]
+    headers = [f"minus {found.protocol.reference}", found.protocol.chosen.upper(), "95%", "p, Holm", "conclusion"]
     rows = [
         [
             one.one,
@@ -161,16 +161,16 @@ def _counted(found: Evaluation, facts: Mapping[str, str]) -> str:
 _AFFORDED = 0.02
 
 
-def afforded(turned: Sequence[CurvePoint]) -> str:
-    """Say how much diversity no more than 2% of accuracy buys."""
-    plain = turned[0]
-    best = max((one for one in turned if one.ndcg >= (1 - _AFFORDED) * plain.ndcg), key=lambda one: one.diversity)
-    return f"{best.diversity / plain.diversity - 1:+.0%}, dial at {best.setting:g}"
+def afforded(points: Sequence[CurvePoint]) -> str:
+    """Say how much diversity can be had for no more than 2% of accuracy."""
+    plain = points[0]
+    best = max((one for one in points if one.ndcg >= (1 - _AFFORDED) * plain.ndcg), key=lambda one: one.diversity)
+    return f"{best.diversity / plain.diversity - 1:+.0%}, diversity {best.setting:g}"
 
 
-def dial(name: str, turned: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
-    """Return the curve of a model's dial, by its name on the page."""
-    return {f"{name}, its dial turned": [(one.diversity, one.ndcg) for one in turned]}
+def curve_of(name: str, points: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
+    """Return the accuracy-diversity curve of a model, by its name on the page."""
+    return {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in points]}
 
 
 def write_page(out: Path, told: EvaluationPage) -> None:

@@ -72,8 +72,8 @@ def rank_targets(
             scores[:, ~among] = np.nan
         if not allow_seen:
             for line, place in enumerate(some):
-                met = candidates.places(cases.seen(place))
-                scores[line, met[met >= 0]] = np.nan
+                seen = candidates.places(cases.seen(place))
+                scores[line, seen[seen >= 0]] = np.nan
         own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
         counts.append(rank_counts(scores, own))
         lists.append(top_items(scores, depth))

@@ -191,8 +191,8 @@ def test_the_page_stands_alone_and_tells_all(split):
     models = fit(LEARNERS, split, items)
     models["<b>Tower</b> $x$ & co"] = models.pop("content mean")
     found = evaluate(split, items, models, FEW)
-    dials = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
-    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, dials, ["Mind this."])
+    curves = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
+    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, curves, ["Mind this."])
     page = render(report)
     assert page == render(report)
     assert ">MMR<" in page
