@@ -1,9 +1,9 @@
 """Baseline recommenders: random, popularity, recent popularity, item k-nearest neighbours, mean content."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,21 @@ from mmrec.recommend.popularity_blend import (
 )
 from mmrec.users.model import History
 
+Function: TypeAlias = Callable[..., Float32[np.ndarray, "q items"]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedScorer:
+    """A scorer that calls a function with histories, times, and all that was fitted."""
+
+    name: str
+    function: Function
+    fitted: tuple[Any, ...]
+
+    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+        """Score all candidates; see `Scorer`."""
+        return self.function(histories, now, *self.fitted)
+
 
 @dataclass(frozen=True, slots=True)
 class ContentMean:
@@ -32,25 +47,23 @@ class ContentMean:
     name: str = "content mean"
 
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
-        """Take the contents; nothing is learned of behaviour. Raises UsageError where there are none."""
+        """Take the contents; nothing is learned from events. Raises UsageError where there are none."""
         del train
         if candidates.vectors is None:
             raise UsageError("The content mean needs content vectors: give candidates that have them.")
-        return _FittedContentMean(self.name, candidates, candidates.vectors, self.half_life)
+        return FittedScorer(self.name, _content_mean, (candidates, candidates.vectors, self.half_life))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _FittedContentMean:
-    name: str
-    candidates: Candidates
-    vectors: Float32[np.ndarray, "items dim"]
-    half_life: float
-
-    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        del now
-        means = history_matrix(histories, self.candidates, self.half_life) @ self.vectors
-        lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        return (means / np.maximum(lengths, 1e-12)).astype(np.float32) @ self.vectors.T
+def _content_mean(
+    histories: Sequence[History],
+    _: Int64[np.ndarray, " q"],
+    candidates: Candidates,
+    vectors: Float32[np.ndarray, "items dim"],
+    half_life: float,
+) -> Float32[np.ndarray, "q items"]:
+    means = history_matrix(histories, candidates, half_life) @ vectors
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return (means / np.maximum(lengths, 1e-12)).astype(np.float32) @ vectors.T
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +101,21 @@ class ItemKNN:
         values[first == second] = 0
         similar = sp.coo_array((values.astype(np.float32), (first, second)), shape=together.shape).tocsr()
         similar.eliminate_zeros()
-        return _FittedItemKNN(self.name, candidates, _nearest(similar, self.neighbours), self.half_life)
+        return FittedScorer(self.name, _item_knn, (candidates, _nearest(similar, self.neighbours), self.half_life))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _FittedItemKNN:
-    name: str
-    candidates: Candidates
-    similar: sp.csr_array
-    half_life: float
-
-    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        del now
-        return (history_matrix(histories, self.candidates, self.half_life) @ self.similar).toarray().astype(np.float32)
+def _item_knn(
+    histories: Sequence[History],
+    _: Int64[np.ndarray, " q"],
+    candidates: Candidates,
+    similar: sp.csr_array,
+    half_life: float,
+) -> Float32[np.ndarray, "q items"]:
+    return (history_matrix(histories, candidates, half_life) @ similar).toarray().astype(np.float32)
 
 
 def _nearest(similar: sp.csr_array, most: int) -> sp.csr_array:
-    """The largest values of each row; of those level the first columns."""
+    """The largest values of each row; of equal ones the first columns."""
     similar.sort_indices()
     lines = np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
     order = np.lexsort((similar.indices, -similar.data, lines))
@@ -126,17 +137,8 @@ class Popularity:
 
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Count events."""
-        return _FittedPopularity(self.name, positive_counts(train, candidates, self.kinds))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _FittedPopularity:
-    name: str
-    counts: Int64[np.ndarray, " items"]
-
-    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        del now
-        return np.tile(self.counts.astype(np.float32), (len(histories), 1))
+        counts = positive_counts(train, candidates, self.kinds).astype(np.float32)
+        return FittedScorer(self.name, lambda histories, _, counts: np.tile(counts, (len(histories), 1)), (counts,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +151,18 @@ class RandomOrder:
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Take the number of candidates; nothing is learned."""
         del train
-        return _FittedRandomOrder(self.name, self.seed, len(candidates))
+        return FittedScorer(self.name, _random_order, (self.seed, len(candidates)))
 
 
-@dataclass(frozen=True, slots=True)
-class _FittedRandomOrder:
-    name: str
-    seed: int
-    items: int
-
-    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        drawn = np.empty((len(histories), self.items), dtype=np.float32)
-        for line, (past, moment) in enumerate(zip(histories, now.tolist(), strict=True)):
-            last = int(past.rows[-1]) if len(past) else -1
-            seed = [self.seed, abs(moment), len(past), last + 1]
-            drawn[line] = np.random.default_rng(seed).random(self.items, dtype=np.float32)
-        return drawn
+def _random_order(
+    histories: Sequence[History], now: Int64[np.ndarray, " q"], seed: int, items: int
+) -> Float32[np.ndarray, "q items"]:
+    drawn = np.empty((len(histories), items), dtype=np.float32)
+    for line, (history, moment) in enumerate(zip(histories, now.tolist(), strict=True)):
+        last = int(history.rows[-1]) if len(history) else -1
+        random = np.random.default_rng([seed, abs(moment), len(history), last + 1])
+        drawn[line] = random.random(items, dtype=np.float32)
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,39 +190,32 @@ class RecentPopularity:
         window = self.window // timedelta(microseconds=1)
         columns = columns[which][order]
         total = np.bincount(columns, minlength=len(candidates))
-        behind = (total / (total.max(initial=0) + 1)).astype(np.float32)
-        return _FittedRecentPopularity(self.name, columns, train.times[which][order], behind, window)
+        overall = (total / (total.max(initial=0) + 1)).astype(np.float32)
+        return FittedScorer(self.name, _recent_popularity, (columns, train.times[which][order], overall, window))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _FittedRecentPopularity:
-    name: str
-    columns: Int64[np.ndarray, " n"]
-    times: Int64[np.ndarray, " n"]
-    behind: Float32[np.ndarray, "items"]
-    window: int
-
-    @property
-    def items(self) -> int:
-        return len(self.behind)
-
-    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        end = np.minimum(now, self.times[-1] + 1 if len(self.times) else now)
-        first = np.searchsorted(self.times, end - self.window, side="left")
-        last = np.searchsorted(self.times, end, side="left")
-        scored = np.empty((len(histories), self.items), dtype=np.float32)
-        counted = np.zeros(self.items, dtype=np.float32)
-        low = high = 0
-        # In the order of time, so that each event enters and leaves the window once.
-        for line in np.argsort(end, kind="stable").tolist():
-            counted += self._counts(high, int(last[line]))
-            counted -= self._counts(low, int(first[line]))
-            low, high = int(first[line]), int(last[line])
-            scored[line] = counted + self.behind
-        return scored
-
-    def _counts(self, start: int, stop: int) -> Int64[np.ndarray, "items"]:
-        return np.bincount(self.columns[start:stop], minlength=self.items)
+def _recent_popularity(
+    histories: Sequence[History],
+    now: Int64[np.ndarray, " q"],
+    columns: Int64[np.ndarray, " n"],
+    times: Int64[np.ndarray, " n"],
+    overall: Float32[np.ndarray, " items"],
+    window: int,
+) -> Float32[np.ndarray, "q items"]:
+    end = np.minimum(now, times[-1] + 1 if len(times) else now)
+    first = np.searchsorted(times, end - window, side="left")
+    last = np.searchsorted(times, end, side="left")
+    items = len(overall)
+    scored = np.empty((len(histories), items), dtype=np.float32)
+    counted = np.zeros(items, dtype=np.float32)
+    low = high = 0
+    # In the order of time, so that each event enters and leaves the window once.
+    for line in np.argsort(end, kind="stable").tolist():
+        counted += np.bincount(columns[high : int(last[line])], minlength=items)
+        counted -= np.bincount(columns[low : int(first[line])], minlength=items)
+        low, high = int(first[line]), int(last[line])
+        scored[line] = counted + overall
+    return scored
 
 
 _USERS: Final = 100

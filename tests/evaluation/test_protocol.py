@@ -89,9 +89,11 @@ before_cutoff, after_cutoff = (
 def fitted(one):
     """All that was fitted, as values that compare."""
     if is_dataclass(one):
-        return [fitted(getattr(one, each.name)) for each in fields(one)]
+        return [fitted(getattr(one, each.name)) for each in fields(one) if each.name != "function"]
     if isinstance(one, sp.csr_array):
         return [fitted(part) for part in (one.data, one.indices, one.indptr)]
+    if isinstance(one, tuple):
+        return [fitted(part) for part in one]
     return (one.dtype.str, one.shape, one.tobytes()) if isinstance(one, np.ndarray) else one
 
 
