@@ -39,7 +39,7 @@ def run(
     answers.warn_of(learned.manifest)
     report = learned.report
     return {
-        "people": report.people,
+        "users": report.users,
         "events": report.events,
         "items": report.items,
         "epochs": len(report.curve),

@@ -172,8 +172,8 @@ class EvaluationCases:
 
     def first_equal(self) -> Int64[np.ndarray, " q"]:
         """Place of the first case with the same history and time."""
-        asked = np.stack([self.starts, self.stops, self.users, self.now])
-        _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
+        keys = np.stack([self.starts, self.stops, self.users, self.now])
+        _, first, inverse = np.unique(keys, axis=1, return_index=True, return_inverse=True)
         return first[inverse.ravel()]
 
     def histories(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[History]:

@@ -101,11 +101,11 @@ def top_items(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.nd
 
 def _scores(scorer: Scorer, cases: EvaluationCases, items: int) -> Float32[np.ndarray, "q items"]:
     """A copy of the scores; equal cases are scored once."""
-    asked, lines = np.unique(cases.first_equal(), return_inverse=True)
-    scores = scorer.scores(cases.histories(asked), cases.now[asked])
-    if scores.shape != (len(asked), items):
+    places, lines = np.unique(cases.first_equal(), return_inverse=True)
+    scores = scorer.scores(cases.histories(places), cases.now[places])
+    if scores.shape != (len(places), items):
         raise UsageError(
-            f"{scorer.name} gave scores of shape {scores.shape} where {(len(asked), items)} was asked: one for each "
+            f"{scorer.name} gave scores of shape {scores.shape} where {(len(places), items)} was expected: one for each "
             "candidate."
         )
     if np.isnan(scores).any():

@@ -152,7 +152,7 @@ def test_some_people_can_be_asked_for_all(split):
 def test_the_wait_is_told_by_percentiles(split):
     scorer = fit([ItemKNN()], split, candidates())["item-kNN"][0]
     cases = EvaluationCases.of(split)
-    took = latency(scorer, cases, asked=30)
+    took = latency(scorer, cases, count=30)
     assert 0 < took.p50 <= took.p95 <= took.p99
     assert math.isnan(latency(scorer, cases.take(np.zeros(len(cases), dtype=bool))).p50)
 
