@@ -105,7 +105,7 @@ def _scores(scorer: Scorer, cases: EvaluationCases, items: int) -> Float32[np.nd
     scores = scorer.scores(cases.histories(places), cases.now[places])
     if scores.shape != (len(places), items):
         raise UsageError(
-            f"{scorer.name} gave scores of shape {scores.shape} where {(len(places), items)} was expected: one for each "
+            f"{scorer.name} gave scores of shape {scores.shape} where {(len(places), items)} was expected: one a "
             "candidate."
         )
     if np.isnan(scores).any():
