@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
+from mmrec.examples import write_stamps
 from pipelines.cli import app
-from pipelines.example_catalogs import write_stamps
 from pipelines.outcome import ExitCode, run_app
 
 SHELVES = ("animals/birds/", "food/fruit/", "vehicles/ship/", "animals/mammals/p")

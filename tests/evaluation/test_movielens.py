@@ -23,8 +23,8 @@ from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import leave_one_out, time_cutoff, time_split
+from mmrec.examples import ml_100k_folder
 from mmrec.users.interests import ContentInterests
-from pipelines.example_catalogs import ml_100k_folder
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
 from mmrec.events.times import TimeRule
-from pipelines.example_catalogs import ml_100k_folder
+from mmrec.examples import ml_100k_folder
 
 NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())

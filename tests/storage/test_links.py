@@ -114,10 +114,10 @@ def commands(place: Path) -> dict[str, list[str]]:
         "gc unused": ["gc", store, "--unused-vectors", "--grace", "0"],
         "index": ["index", str(place / "1.jsonl"), store, *columns],
         "index --add": ["index", str(place / "2.jsonl"), store, *columns, "--add"],
-        "index without source": ["index", store],
+        "reindex": ["reindex", store],
         "delete": ["delete", store, "i1"],
         "rollback": ["rollback", store],
-        "mend": ["mend", store],
+        "mend": ["repair", store],
         "search": ["search", store, "--text", "i1"],
         "similar": ["similar", store, "i1"],
         "show": ["show", store, "i1"],
@@ -142,7 +142,7 @@ def commands(place: Path) -> dict[str, list[str]]:
     }
 
 
-FEW = ("verify", "gc", "rollback", "mend", "index", "events forget", "list")
+FEW = ("verify", "gc", "rollback", "repair", "index", "events forget", "list")
 
 
 def digest(folder: Path) -> dict[str, str]:

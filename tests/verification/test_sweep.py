@@ -23,6 +23,7 @@ import mmrec
 from mmrec.errors import MmrecError
 from mmrec.event_log import note_events, open_event_log
 from mmrec.events.event import Event
+from mmrec.jobs.events import run_stats
 from mmrec.learning import learn
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
@@ -30,7 +31,6 @@ from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.mend import mend_store
 from mmrec.verification.verify import verify_store
-from pipelines.events import run_stats
 
 TOWER = TrainingConfig(tower=TowerConfig(dim=16, width=16, inner=32, layers=1, window=12), epochs=2, device="cpu")
 FOREIGN = re.compile(r"\.rs\b|/home/runner|/rustc/|site-packages|Traceback|panicked")
