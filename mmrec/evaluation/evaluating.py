@@ -201,7 +201,8 @@ class _Evaluator:
         """Rank the targets by each run of a model."""
         allow_seen = self.protocol.allow_seen
         return [
-            rank_targets(run, cases, self.candidates, allow_seen=allow_seen, among=among) for run in self.models[name]
+            replace(rank_targets(run, cases, self.candidates, allow_seen=allow_seen, among=among), name=name)
+            for run in self.models[name]
         ]
 
     def interval(self, values: Float64[np.ndarray, "seeds q"], users: Int64[np.ndarray, " q"]) -> Interval:
