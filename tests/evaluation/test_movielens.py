@@ -63,6 +63,7 @@ def test_leave_one_out(ratings):
     assert first.mean() == pytest.approx(0.0453, abs=5e-5)
 
 
+@pytest.mark.slow
 def test_later_events(ratings):
     events, known = ratings
     items = Candidates(np.sort(known.rows))

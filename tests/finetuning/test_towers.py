@@ -83,6 +83,7 @@ def loaded(folder: Path, modality: Modality) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "lora"])
 @pytest.mark.parametrize("name", CASES)
 def test_what_should_train_is_trained_and_saved_as_it_is(name: str, how: str, tmp_path: Path):
