@@ -271,6 +271,7 @@ def test_csv_reads_alike_whatever_the_chunks(tmp_path_factory, rows, chunk, data
     assert [row.number for row in read] == list(range(1, len(whole) + 1))
 
 
+@pytest.mark.slow
 def test_a_killed_import_loses_no_acknowledged_batch_and_doubles_none(place, tmp_path, root):
     """The process is killed, with no chance to clean up, after a few commits, at no chosen moment."""
     rows = [f"u{n % 97},i{n % 31},{1_700_000_000 + n // 3}" for n in range(12_000)]

@@ -71,6 +71,7 @@ def taught(shop):
     return shop / "taught", tuned(shop, "coengage", shop / "taught")
 
 
+@pytest.mark.slow
 def test_taste_is_learned_told_and_written(shop, taught):
     out, told = taught
     assert told["verdict"] == "helped"
@@ -173,6 +174,7 @@ def test_behaviour_by_chance_teaches_nothing(shop):
     assert told["verdict"] in {"no difference", "hurt"}
 
 
+@pytest.mark.slow
 def test_labels_are_learned_and_those_by_chance_are_not(shop):
     told = tuned(shop, "label", shop / "colours", "--column", "colour")
     assert (told["verdict"], told["labels"]) == ("helped", 10)

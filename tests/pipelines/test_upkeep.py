@@ -32,6 +32,7 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
+@pytest.mark.slow
 def test_verify_mend_and_collect(store, tmp_path):
     sound = mmrec("verify", store, "--json")
     assert json.loads(sound.stdout)["sound"] is True
@@ -54,6 +55,7 @@ def test_verify_mend_and_collect(store, tmp_path):
     mmrec("verify", store)
 
 
+@pytest.mark.slow
 def test_what_is_no_store_is_refused(tmp_path):
     for verb in ("verify", "repair", "gc"):
         assert "is not a mmrec store" in mmrec(verb, tmp_path / "none", code=2).stderr

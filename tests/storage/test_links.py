@@ -238,6 +238,7 @@ def test_every_command_refuses_each_kind_of_link_at_some_names(place, said, reco
     record_property("combinations", count)
 
 
+@pytest.mark.slow
 def test_every_file_and_folder_as_a_link_is_refused(place, said, record_property):
     rest = itertools.cycle([command for command in commands(place) if command not in FEW])
     few = itertools.cycle(FEW)

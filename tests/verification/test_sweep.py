@@ -245,6 +245,7 @@ def told(count: Counter[str], capfd) -> None:
         print(f"\n{dict(count)}")  # noqa: T201 - what a sweep is read for
 
 
+@pytest.mark.slow
 def test_damage_that_answers_depend_on_is_told(store, tmp_path, capfd):
     """The files that every question reads, each in one of the ways that once went unseen or ended in a traceback."""
     whole = store[0]
