@@ -48,7 +48,7 @@ def render_svg(data: bytes, limits: Limits) -> bytes:
     except ValueError as error:
         raise MediaError("The SVG cannot be drawn: it has no size, or is too complex.") from error
     except BaseException as error:
-        # The renderer's own crash is no Exception, and its class can be told by name alone.
+        # The renderer's own crash is no Exception, and its class is known by name alone.
         if type(error).__name__ != "PanicException":
             raise
         raise MediaError("The SVG cannot be drawn.") from error

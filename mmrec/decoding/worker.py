@@ -42,7 +42,7 @@ _GRACE_SECONDS: Final = 5.0
 _BYTES_A_PIXEL, _BYTES_A_SAMPLE, _HIGHEST_RATE = 4, 4, 768_000
 
 
-class Died(Exception):  # noqa: N818 -- an outcome, not an error
+class WorkerDied(Exception):  # noqa: N818 -- an outcome, not an error
     """The process has ended without an answer.
 
     Attributes:
@@ -92,7 +92,7 @@ class Worker:
         return self._process.poll() is None
 
     def decode(self, modality: Modality, data: bytes, limits: Limits) -> Content:
-        """Have one content decoded. Raises MediaError where it is refused, Died where the process ends of it."""
+        """Have one content decoded. Raises MediaError where it is refused, WorkerDied where the process ends of it."""
         try:
             self._link.settimeout(standstill(limits.max_decoding_seconds) + _GRACE_SECONDS)
             send(self._link, {"modality": modality, "limits": asdict(limits)}, data)
@@ -102,7 +102,7 @@ class Worker:
         except OSError:
             answer = None
         if answer is None:
-            raise Died(self.end(_GRACE_SECONDS))
+            raise WorkerDied(self.end(_GRACE_SECONDS))
         raise MediaError(str(answer[0].get("reason")))
 
     def end(self, patience: float = 0.0) -> int:
@@ -121,7 +121,7 @@ class Worker:
     def _await_start(self) -> str | None:
         """Wait until it says that it is ready. Returns the name of the signal where one ended it before.
 
-        Raises DecodingError, in its own words, where it ended by itself or said nothing for a minute.
+        Raises DecodingError, with what it printed, where it ended by itself or said nothing for a minute.
         """
         said = self._process.stderr
         assert said is not None  # noqa: S101

@@ -1,4 +1,4 @@
-"""What is left out of the log before anything is learned from it. The log itself keeps everything."""
+"""Clean events before anything is learned from them: robots, duplicates, impossible times. The log keeps them."""
 
 import time
 from collections.abc import Callable
@@ -110,8 +110,8 @@ def clean(
     robots = _robots(events, rules)
     events = step("robots", lambda some: ~robots[some.users])
     rows = None if known is None else known.rows_of(events.item_ids)
-    met = np.unique(events.items)
-    unknown = 0 if rows is None else int((rows[met] < 0).sum())
+    present = np.unique(events.items)
+    unknown = 0 if rows is None else int((rows[present] < 0).sum())
     events = step("unknown items, set aside", lambda some: some.kinds >= 0 if rows is None else rows[some.items] >= 0)
     events = step("repeated", lambda some: _are_fresh(some, rules))
     events = step("too few events of a user or an item", lambda some: _have_enough(some, rules))

@@ -194,7 +194,7 @@ class Opening:
         user: Place of the user in the histories.
         known: Number of events.
         past: Where they lie in the histories.
-        targets: Row numbers of the items that the user met in the next ten events and liked.
+        targets: Row numbers of the items that the user took and liked in the next ten events.
         moment: When the first of these was, microseconds since 1970.
 
     """

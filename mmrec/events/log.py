@@ -17,7 +17,7 @@ from mmrec.events.database import EVENTS, FORGOTTEN, REFUSED, insert_anywhere, o
 from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
 from mmrec.events.event import SCHEMA, Event, RefusedRow
 from mmrec.events.kinds import Kinds
-from mmrec.events.prepare import Prepared, prepare_events
+from mmrec.events.prepare import PreparedEvents, prepare_events
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
 _IDS_PER_QUERY: Final = 500
@@ -47,7 +47,7 @@ class LogWriter:
         """Take a connection whose transaction has begun."""
         self._connection = connection
 
-    def add(self, prepared: Prepared) -> Stored:
+    def add(self, prepared: PreparedEvents) -> Stored:
         """Add events whose id is new, in their order."""
         ids = prepared.events["id"].to_pylist()
         clashing = self._clashing(prepared, ids)
@@ -77,7 +77,7 @@ class LogWriter:
         """Drop what an earlier import refused of the same source."""
         self._connection.execute(delete(REFUSED).where(REFUSED.c.source == source))
 
-    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+    def _clashing(self, prepared: PreparedEvents, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which events have an id of their own that belongs to another event, in the log or before them here."""
         clashing = np.zeros(len(ids), dtype=bool)
         places = np.flatnonzero(prepared.named).tolist()

@@ -101,7 +101,7 @@ class LogRatings(LogSums[Ratings]):
         return {name: RatingScale.of(totals, of[name]) for name, totals in self._totals.items()}
 
 
-class RecentPopularity(LogSums[Popular]):
+class LogPopularity(LogSums[Popular]):
     """Decayed sums of the weights of events by item.
 
     On one day a user counts once for a kind and an item, however often they come back to it, as far as what arrives

@@ -70,7 +70,7 @@ _LONGEST_CONTEXT: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedEvents:
     """Events ready for the log.
 
     Attributes:
@@ -97,11 +97,11 @@ class _Faults:
         return lambda place, reason: self.first.setdefault(place, (column, reason)) and None
 
 
-def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule) -> Prepared:
-    """Check a chunk of rows and bring it into the log's columns; the first fault of a row is the one that is told."""
+def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule) -> PreparedEvents:
+    """Check a chunk of rows and bring it into the log's columns; of a row with several faults the first is kept."""
     count = len(raw.rows)
     if not count:
-        return Prepared(SCHEMA.empty_table(), raw.rows, np.zeros(0, dtype=bool), raw.refused)
+        return PreparedEvents(SCHEMA.empty_table(), raw.rows, np.zeros(0, dtype=bool), raw.refused)
     faults = _Faults()
     users = _ids(raw.columns[columns.user], "user", faults.of(columns.user))
     items = _ids(raw.columns[columns.item], "item", faults.of(columns.item))
@@ -124,10 +124,10 @@ def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule
     ]
     kept = table.filter(pa.array(good))
     own = pa.nulls(kept.num_rows, pa.string()) if named is None else named.filter(pa.array(good))
-    return Prepared(_with_ids(kept, own), raw.rows[good], ~np.asarray(own.is_null()), (*raw.refused, *refused))
+    return PreparedEvents(_with_ids(kept, own), raw.rows[good], ~np.asarray(own.is_null()), (*raw.refused, *refused))
 
 
-def prepare_events(events: Sequence[Event], kinds: Kinds) -> Prepared:
+def prepare_events(events: Sequence[Event], kinds: Kinds) -> PreparedEvents:
     """Bring events into the log's columns. Raises UsageError, and names the event, where one cannot be taken."""
     parts = ("user", "item", "time", "kind", "value", "context", "id")
     columns: dict[str, Column] = {name: [getattr(event, name) for event in events] for name in parts}
@@ -150,7 +150,7 @@ def _with_ids(table: pa.Table, own: pa.Array) -> pa.Table:
 
 
 def _texts(column: Column, part: str, fault: Callable[[int, str], None]) -> pa.Array:
-    """Ids as texts, numbers as they are written; null where there is none, or where it is none and that is told."""
+    """Ids as texts, numbers as they are written; null where there is none, or none that is valid."""
     plain = _plain_texts(column)
     if plain is None:
         plain = pa.array([_text(value, place, part, fault) for place, value in enumerate(_listed(column))], pa.string())
@@ -218,7 +218,7 @@ def _read(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except ValueError:
-        return "\udcff"  # told as broken text
+        return "\udcff"  # becomes a fault: broken text
 
 
 def _kinds(raw: RawEvents, columns: EventColumns, kinds: Kinds, faults: _Faults) -> pa.Array:

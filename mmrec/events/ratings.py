@@ -76,7 +76,7 @@ class RatingScale:
 
     Attributes:
         mean: Mean of all ratings, shrunken towards the middle of the scale.
-        step: A quarter of the scale; 0 where all ratings are equal and the scale cannot be told.
+        step: A quarter of the scale; 0 where all ratings are equal and the scale is unknown.
         items: Number and sum of the ratings of each item, by id.
         threshold: Value from which a rating counts as a like, and below which as a dislike; None where ratings are read
             relative to the means.
@@ -139,9 +139,9 @@ def read_ratings(events: EventArrays, kinds: Kinds) -> Ratings:
             continue
         items, values = events.items[which], events.values[which].astype(np.float64)
         counts, sums = np.bincount(items), np.bincount(items, values)
-        met = np.flatnonzero(counts)
-        ids = events.item_ids.take(met).to_pylist()
-        each = dict(zip(ids, zip(counts[met].tolist(), sums[met].tolist(), strict=True), strict=True))
+        present = np.flatnonzero(counts)
+        ids = events.item_ids.take(present).to_pylist()
+        each = dict(zip(ids, zip(counts[present].tolist(), sums[present].tolist(), strict=True), strict=True))
         ends = float(values.min()), float(values.max())
         totals = RatingTotals(each, len(values), float(values.sum()), float((values**2).sum()), *ends)
         scales[name] = RatingScale.of(totals, kinds.ratings[name])
@@ -156,8 +156,8 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
             continue
         which = np.flatnonzero((events.kinds == code) & ~np.isnan(events.values))
         scale, items = ratings[name], events.items[which]
-        met, places = np.unique(items, return_inverse=True)
-        shifts = np.array([scale.shift(one) for one in events.item_ids.take(met).to_pylist()])[places]
+        present, places = np.unique(items, return_inverse=True)
+        shifts = np.array([scale.shift(one) for one in events.item_ids.take(present).to_pylist()])[places]
         found[which] = scale.strengths(
             events.values[which].astype(np.float64), shifts, events.users[which].astype(np.int64)
         )

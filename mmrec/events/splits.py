@@ -1,4 +1,4 @@
-"""What is trained on and what is tested on: by time, by the last event, by items and by users held out.
+"""Split events into training, validation and test: by time, leave-one-out, items or users held out.
 
 Nothing that comes after the cutoff reaches the training part: it is cut off before anything else is done, and cleaned
 on its own, so that not even a robot that shows itself later changes it.

@@ -1,4 +1,4 @@
-"""What a log holds, in numbers."""
+"""Statistics of an event log and of its ratings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""When an event was: numbers and texts to microseconds since 1970 in UTC."""
+"""Parse event times: numbers, texts and timestamps to microseconds since 1970 in UTC."""
 
 import math
 import re

@@ -13,7 +13,7 @@ from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventColumns, load_events
 from mmrec.events.files import open_events
 from mmrec.events.histories import KnownItems
-from mmrec.events.import_export import ImportTally, export_events, formula_cells, import_events, lacking
+from mmrec.events.import_export import EventTally, export_events, formula_cells, import_events, lacking
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
@@ -84,7 +84,7 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
-def _ask_about_lacking(asked: ImportOptions, seen: ImportTally, known: KnownItems, reporter: Reporter) -> None:
+def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
     """At a terminal, ask before events are added most of which are of items that there are not.
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
@@ -185,10 +185,10 @@ def _shown(columns: EventColumns) -> str:
     return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
 
 
-def _rows_reported(advance: Advance) -> Callable[[ImportTally], None]:
+def _rows_reported(advance: Advance) -> Callable[[EventTally], None]:
     seen = 0
 
-    def report(tally: ImportTally) -> None:
+    def report(tally: EventTally) -> None:
         nonlocal seen
         advance(tally.read - seen)
         seen = tally.read

@@ -14,7 +14,7 @@ from mmrec.event_log import Noter, has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog
-from mmrec.events.popularity import LogRatings, Popular, RecentPopularity
+from mmrec.events.popularity import LogPopularity, LogRatings, Popular
 from mmrec.events.ratings import Ratings, strengths_of_user
 from mmrec.recommend.popular_list import PopularityBlendCache
 from mmrec.recommend.popularity_blend import PopularityBlend
@@ -94,7 +94,7 @@ class StoreEvents:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
         self._noter = Noter(layout)
-        self._popularity = RecentPopularity(self.kinds)
+        self._popularity = LogPopularity(self.kinds)
         self._ratings = LogRatings(self.kinds)
         self._blends = PopularityBlendCache(self.kinds)
 

@@ -1,4 +1,4 @@
-"""A guess at what a source's columns are, from their names, types and first values."""
+"""Guess the columns of a source: id, text, images, audio and metadata, from names, types and first values."""
 
 import re
 from collections.abc import Sequence

@@ -145,7 +145,7 @@ def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None
 def _take(read: _Read, archive: Place, member: Member, names: frozenset[str] | None) -> None:
     column = _split(member.name)[1]
     if not column:
-        read.unread.append((column, f"The member {member.name} has no suffix, so what it is cannot be told."))
+        read.unread.append((column, f"The member {member.name} has no suffix, so its type is unknown."))
     elif not member.is_file:
         read.unread.append((column, f"The member {member.name} is not a file."))
     elif column.rpartition(".")[2] in _JSON:

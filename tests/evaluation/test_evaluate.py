@@ -78,7 +78,7 @@ def test_new_people_are_asked_with_what_is_known_of_them(split):
     held = hold_out_users(split, 0.3, seed=1)
     found = evaluate(held, items, fit(LEARNERS, held, items), FEW)
     assert "held out of training" in found.cold.how
-    assert found.users == held.people < split.users
+    assert found.users == held.users < split.users
 
 
 def test_items_held_out_are_told_apart(split):

@@ -21,11 +21,11 @@ from mmrec.sources.fetch.guard import (
     PublicBackend,
     Resolver,
     checked_url,
-    held_to,
-    in_own_words,
-    in_seconds,
+    deadline_in,
     redirected_url,
     resolve,
+    with_deadline,
+    wrap_http_errors,
 )
 from mmrec.sources.fetch.hosts import CircuitOpenError, FetchRules, Hosts
 from mmrec.sources.storage import Reading, Stamp, stamp_of
@@ -62,7 +62,7 @@ def read_body(response: httpx.Response, max_bytes: int) -> bytes:
 
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MAY_PASS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WORDS: Final = {401: "wants a password", 403: "forbids it", 404: "has no such content", 410: "has it no more"}
 
 
@@ -79,12 +79,12 @@ def check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status == 200:
         return
-    if status in _MAY_PASS:
-        raise BusyError(f"The web server cannot answer now (status {status}).", _patience(response))
+    if status in _RETRYABLE_STATUS:
+        raise BusyError(f"The web server cannot answer now (status {status}).", _retry_after(response))
     raise MediaError(f"The web server {_WORDS.get(status, 'does not give it')} (status {status}).")
 
 
-def _patience(response: httpx.Response) -> float:
+def _retry_after(response: httpx.Response) -> float:
     """Seconds that a server asks to be left alone: given as they are, or as a date."""
     asked = response.headers.get("retry-after", "").strip()
     if asked.isdecimal():
@@ -145,14 +145,14 @@ class Fetcher:
         """
         most = min(max_bytes, self.rules.max_bytes)
         start = self._checked(url)
-        deadline = in_seconds(self.rules.total_seconds)
+        deadline = deadline_in(self.rules.total_seconds)
 
         def take(response: httpx.Response) -> Reading:
             data = read_body(response, most)
             return Reading(data, _stamp(response, len(data)))
 
         try:
-            reading = self._patiently(deadline)(self._once, "GET", start, take, deadline)
+            reading = self._retrying(deadline)(self._once, "GET", start, take, deadline)
         except CircuitOpenError:
             raise
         except UnreachableError:
@@ -163,7 +163,7 @@ class Fetcher:
 
     def stamp(self, url: str) -> Stamp | None:
         """Return the stamp of what is at a web address without fetching it, or None where it cannot be had."""
-        deadline = in_seconds(self.rules.connect_seconds + self.rules.silent_seconds)
+        deadline = deadline_in(self.rules.connect_seconds + self.rules.silent_seconds)
         try:
             return self._once("HEAD", self._checked(url), lambda answer: _stamp(answer, _announced(answer)), deadline)
         except MediaError:
@@ -183,7 +183,7 @@ class Fetcher:
     def _checked(self, url: str) -> httpx.URL:
         return checked_url(url, self._ports)
 
-    def _patiently(self, deadline: Deadline) -> Retrying:
+    def _retrying(self, deadline: Deadline) -> Retrying:
         """Try again where the trouble may pass: later each time, not before a server says, and not too late."""
         rules = self.rules
         pause = rules.backoff_seconds
@@ -196,15 +196,15 @@ class Fetcher:
             too_long = _asked_for(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
             return state.attempt_number >= rules.attempts or too_long
 
-        return Retrying(retry=retry_if_exception(_may_pass), stop=stop, wait=wait, reraise=True)
+        return Retrying(retry=retry_if_exception(_is_retryable), stop=stop, wait=wait, reraise=True)
 
     def _once(self, method: str, url: httpx.URL, take: Callable[[httpx.Response], Taken], deadline: Deadline) -> Taken:
         """Ask once, and wherever the answers redirect to."""
         for _ in range(self.rules.redirects + 1):
             with (
-                self._hosts.turn(_host(url), deadline),
-                held_to(deadline),
-                in_own_words(),
+                self._hosts.slot(_host(url), deadline),
+                with_deadline(deadline),
+                wrap_http_errors(),
                 closing(self._ask(method, url)) as response,
             ):
                 location = response.headers.get("location") if response.status_code in _REDIRECTS else None
@@ -243,7 +243,7 @@ def _stamp(response: httpx.Response, size: int | None) -> Stamp:
     return stamp_of(size, *(response.headers.get(name, "").strip() for name in ("etag", "last-modified")))
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
 
 

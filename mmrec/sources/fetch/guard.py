@@ -119,13 +119,13 @@ class Deadline:
 _current: ContextVar[Deadline | None] = ContextVar("mmrec_deadline", default=None)
 
 
-def in_seconds(seconds: float) -> Deadline:
+def deadline_in(seconds: float) -> Deadline:
     """The moment so many seconds from now."""
     return Deadline(time.monotonic() + seconds)
 
 
 @contextmanager
-def held_to(deadline: Deadline) -> Iterator[None]:
+def with_deadline(deadline: Deadline) -> Iterator[None]:
     """Hold all that this thread does on connections to a deadline, whichever connection it is given."""
     token = _current.set(deadline)
     try:
@@ -271,7 +271,7 @@ _CUT_SHORT: Final = "peer closed connection"
 
 
 @contextmanager
-def in_own_words() -> Iterator[None]:
+def wrap_http_errors() -> Iterator[None]:
     """Raise UnreachableError for troubles of a connection that may pass, MediaError for those that will not."""
     try:
         yield
