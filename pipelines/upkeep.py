@@ -22,7 +22,7 @@ from mmrec.storage.quarantine import count_quarantined, quarantined, read_quaran
 from mmrec.trust import check_encoders, remember
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 from pipelines import answers, console
 from pipelines.index import encoders_of
@@ -53,7 +53,7 @@ def verify(store: Path, *, full: bool, as_json: bool) -> bool:
 
 def mend(store: Path, *, encoders: str | None, trust_code: bool, as_json: bool) -> None:
     """Put right what needs no source, and print what was done. Raises StoreError."""
-    mended = mend_store(Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code))
+    mended = repair_store(Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code))
     if as_json:
         console.emit_json(asdict(mended))
     for action in mended.actions or ["found nothing that can be mended without the source"]:

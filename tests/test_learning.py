@@ -19,7 +19,7 @@ from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
 from pipelines.outcome import run_app
@@ -96,7 +96,7 @@ def test_mending_keeps_the_tower(taught, tmp_path, name):
     shutil.copytree(layout.root, copy.root)
     (copy.generations / str(learned.manifest.number) / name).write_bytes(b"damaged")
     assert not verify_store(copy).sound
-    mend_store(copy, spaces)
+    repair_store(copy, spaces)
     assert verify_store(copy).sound
     assert current(copy) > learned.manifest.number
     assert opened(copy).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]

@@ -42,7 +42,7 @@ from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
 from mmrec.types import Modality, Space, Value
 
 SAME = 0.999
-"""Cosine from which two vectors of one content are taken for the same, stored in half precision or not."""
+"""Cosine from which two vectors of one content count as the same, stored in half precision or not."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class ImportTally:
     """What an import has done.
 
     Attributes:
-        seen: Rows taken.
+        seen: Rows read.
         vectors: Vectors that are new.
         added: Items made of rows.
         changed: Items that got a vector, or another one.
@@ -94,7 +94,7 @@ class VectorImport:
         self._keys, self._new = SeenIds(), SeenIds()
 
     def run(self, file: VectorFile) -> ImportTally:
-        """Take in a file. Whatever stops it, items are as they were; vectors written until then do no harm.
+        """Import a file. Whatever stops it, items are as they were; vectors written until then do no harm.
 
         Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
         """
@@ -111,7 +111,8 @@ class VectorImport:
                 if file.columns.content is None:
                     self._take_by_id(good, items, refused)
                 else:
-                    written += self._take_by_content(good, refused)
+                    pairs = [(row.key, row) for row in good if isinstance(row.key, bytes)]
+                    written += sorted(self._write(pairs, refused)[0])
                 self.tally.seen += len(rows)
             self._writer.flush()
             self._touch(written, items)
@@ -168,9 +169,6 @@ class VectorImport:
                 items.add(replace(changed, metadata=fitting))
                 self.tally.added += item is None
                 self.tally.changed += item is not None
-
-    def _take_by_content(self, rows: Sequence[VectorRow], refused: StagedQuarantine) -> list[bytes]:
-        return sorted(self._write([(row.key, row) for row in rows if isinstance(row.key, bytes)], refused)[0])
 
     def _is_content(self, one: StoredField) -> bool:
         return one.modality == self.declared.modality and one.hash is not None and not is_imported(one.column)
@@ -242,22 +240,22 @@ def _digest(name: str, metadata: Mapping[str, Value]) -> bytes:
 
 
 NO_ENCODERS = "none"
-"""What stands for the encoders of a store of which all vectors were made elsewhere."""
+"""Name of the encoders of a store of which all vectors were made elsewhere."""
 
 UNFINISHED = "import.unfinished"
-"""A file that is there while an import is under way: one that died may have left vectors that no item vector has."""
+"""A file that is there while an import runs: one that was killed may have left vectors that no item vector has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """How vectors are taken in.
+    """How vectors are imported.
 
     Attributes:
         columns: Which columns of the file are what.
-        said: What the person says of the vectors.
+        said: What the user declares of the vectors.
         add_items: Make items of rows whose id the store does not have; always so where it has no item.
         dim: Most dimensions of an item vector.
-        index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
+        index: Index recipe; None keeps what the user chose for the store before, else it is chosen by size and memory.
 
     """
 
@@ -269,10 +267,10 @@ class Import:
 
 
 def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
-    """Take in a file of vectors. Returns what was done, the space, and the generation that is now current.
+    """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
     Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
-    space than was said, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
+    space than was declared, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
     """
     file = open_vectors(path, how.columns)
     layout.create()
@@ -295,7 +293,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
 
 
 def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: bool) -> Manifest:
-    """Build the generation of what the store had before and has now; all anew after an import that was cut off."""
+    """Build the generation of what the store had before and has now; all anew after an interrupted import."""
     number = current(layout)
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
