@@ -19,7 +19,7 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined
 from mmrec.storage.stored_item import StoredItem
-from mmrec.storage.vectors import KeyIndex, as_words
+from mmrec.storage.vectors import KeyIndex, key_array
 from mmrec.types import Modality, modality_bits
 
 
@@ -109,7 +109,7 @@ def count_contents(items: ItemTable, blocks: Sequence[Block], left_out: Sequence
     """Number of contents the items have, by block, without those left out."""
     counts = {}
     for modality in {block.modality for block in blocks}:
-        bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
+        bad = KeyIndex(key_array([one.hash for one in left_out if one.hash and one.modality == modality]))
         counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in items.content_keys(modality))
     return {block.name: counts[block.modality] for block in blocks}
 

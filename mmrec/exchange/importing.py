@@ -38,7 +38,7 @@ from mmrec.storage.stored_item import (
     is_imported,
     item_schema,
 )
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
 from mmrec.types import Modality, Space, Value
 
 SAME = 0.999
@@ -55,7 +55,7 @@ class ImportTally:
         added: Items made of rows.
         changed: Items that got a vector, or another one.
         known: Rows whose contents had their vector before.
-        shared: Rows whose contents are equal to those of an earlier row, whose vector stands for both.
+        shared: Rows whose contents are equal to those of an earlier row, whose vector is used for both.
         quarantined: Rows left out.
 
     """
@@ -212,18 +212,18 @@ class VectorImport:
             self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))
         self.tally.vectors += len(fresh)
         self.tally.known += len(had - taken - bad)
-        asked = {row.row for _, row in pairs if row.vector is not None}
-        self.tally.shared += len(asked - taken - had - bad)
+        usable = {row.row for _, row in pairs if row.vector is not None}
+        self.tally.shared += len(usable - taken - had - bad)
         return set(fresh), bad
 
     def _touch(self, written: Sequence[bytes], items: StagedItems) -> None:
         """Stage the items that have one of these contents, so that their vectors are made anew."""
         if not written:
             return
-        keys = KeyIndex(as_words(written))
+        keys = KeyIndex(key_array(written))
         for rows, batch in self._items.batches():
             hashes = [(n, one.hash) for n, some in enumerate(batch) for one in some if self._is_content(one)]
-            found = keys.find(as_words([key or b"" for _, key in hashes])) >= 0
+            found = keys.find(key_array([key or b"" for _, key in hashes])) >= 0
             hit = sorted({n for (n, _), there in zip(hashes, found.tolist(), strict=True) if there})
             for item in self._items.by_row(rows[hit].tolist()).values():
                 items.add(item)
@@ -278,7 +278,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         space = decide(layout, how.said, file)
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
-        died = unfinished.exists()
+        interrupted = unfinished.exists()
         with commit_lock(layout.lock):
             write_atomically(unfinished, space.name.encode())
         add_items = how.add_items or not len(ItemTable(layout.items))
@@ -287,7 +287,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         if not any(block.space.name == space.name and block.modality == space.modality for block in blocks):
             with commit_lock(layout.lock):
                 declare(layout, space)
-        made = _publish(layout, blocks, how, refit=died)
+        made = _publish(layout, blocks, how, refit=interrupted)
         unfinished.unlink()
     return tally, space, made
 
@@ -311,7 +311,7 @@ def _index_choice(how: Import, made: Manifest | None) -> tuple[IndexSpec | None,
 
 
 def _check_index(layout: Layout, how: Import, new: Declared) -> None:
-    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is taken in."""
+    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
     number = current(layout)
     index, _ = _index_choice(how, None if number is None else manifest(layout, number))
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}

@@ -32,7 +32,7 @@ FEWEST = 50
 """Items with different texts that a measurement needs; with fewer a modality is trusted wholly."""
 
 LEAST = 0.02
-"""Confidence of what is at chance: not zero, so that such a block can still be asked alone."""
+"""Confidence of what is at chance: not zero, so that such a block can still be searched alone."""
 
 WHOLE_NEIGHBOURS, WHOLE_TEXTS = 1.5, 0.9
 """Distances from which on neighbours and texts are trusted wholly: below those of the stamps, 1.86 and .98."""

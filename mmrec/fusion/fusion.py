@@ -26,7 +26,7 @@ text queries .819 without, .817 at .5, .785 at 1; image queries .812 without, .8
 """
 
 STAND_IN_ROOM = 2.0
-"""How much more a stand-in block's energy counts in the competition for dimensions: texts meet it from outside."""
+"""How much more a stand-in block's energy counts in the allocation of dimensions: it is searched by texts."""
 
 
 LEAST_ROOM = 0.05
@@ -44,7 +44,7 @@ class Fusion:
 
     Attributes:
         blocks: The parts of an item vector, in order.
-        weights: One weight a block, as asked for; they sum to one.
+        weights: One weight a block, as requested; they sum to one.
         means: What each block's vectors are centred by.
         rotations: Each block's kept directions.
         fitted_on: Number of contents each block was fitted on.
@@ -61,7 +61,7 @@ class Fusion:
 
     @cached_property
     def strengths(self) -> Float32[np.ndarray, " blocks"]:
-        """The weights that act: those asked for, times the confidence in their modality; they sum to one."""
+        """Effective weights: the requested ones times the confidence in their modality; they sum to one."""
         if not self.agreements:
             return self.weights
         scaled = self.weights * confidences(self.blocks, self.agreements)[0]

@@ -93,7 +93,7 @@ def build_generation(
         index = _build_index(recipe, rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         digests = {INDEX: index.save(folder / INDEX)}
-        tower = tower or (before.taste.model if before is not None and before.taste is not None else None)
+        tower = tower or (before.tower_index.model if before is not None and before.tower_index is not None else None)
         tower = tower if kept else None
         if tower is not None:
             digests[TOWER_INDEX] = write_tower_index(folder, tower, rows, vectors)
@@ -240,7 +240,7 @@ def _check(
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
-    taste = generation.taste
+    taste = generation.tower_index
     measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
     warnings = [shortfall(measured, f"the index {generation.manifest.index_factory}")]
     if taste is not None:

@@ -152,7 +152,7 @@ FIT_SAMPLE = 20_000
 def fit_fusion(
     items: ItemTable, tables: Mapping[Block, VectorTable], weights: Float32[np.ndarray, " blocks"], recipe: Recipe
 ) -> Fusion:
-    """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids and taken in the order of content hashes.
+    """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids, in the order of content hashes.
 
     Where the user did not choose the weights, each modality's agreement with the texts is measured on these items.
 

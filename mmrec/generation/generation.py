@@ -54,8 +54,8 @@ class Generation:
     index: Index
 
     @cached_property
-    def taste(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
-        """Items as a trained tower places them, opened when first asked for; None where there is no tower.
+    def tower_index(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
+        """Items as a trained user tower maps them, opened at first use; None where there is no tower.
 
         Raises StoreError where it is damaged.
         """
@@ -103,7 +103,7 @@ def open_generation(layout: Layout, number: int) -> Generation:
 def open_folder(folder: Path, made: Manifest) -> Generation:
     """Open the files of a generation, published or not; each is checked against the manifest before it is used.
 
-    Those of a tower are checked when it is asked for.
+    Those of a tower are checked when it is opened.
 
     Raises StoreError where a file is missing, damaged or not the one the manifest names.
     """

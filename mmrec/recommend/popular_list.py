@@ -150,7 +150,7 @@ class Fadings:
 
     def read(self, snapshot: Snapshot, space: TasteSpace, log: EventLog) -> Fading | None:
         """Return the shares; None where held-out events are too few, or the space was trained on all of them."""
-        if snapshot.generation.taste is not None:
+        if snapshot.generation.tower_index is not None:
             return None
         number = snapshot.generation.manifest.number
         newest, before = log.newest(), self._fitted

@@ -52,7 +52,7 @@ def space_of(snapshot: Snapshot) -> TasteSpace:
     Items that are new or edited since the generation was built are placed by the tower at once, from their contents.
     Raises StoreError where the tower's files are damaged.
     """
-    taste = snapshot.generation.taste
+    taste = snapshot.generation.tower_index
     if taste is None:
         return content_space(snapshot)
     vectors = _Vectors(snapshot, taste)

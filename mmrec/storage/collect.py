@@ -21,7 +21,7 @@ from mmrec.storage.layout import SET_ASIDE, Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.storage.scratch import dead_folders, running_since, sweep
 from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
-from mmrec.storage.vectors import KeyIndex, words_of
+from mmrec.storage.vectors import KeyIndex, key_column
 from mmrec.types import Modality
 
 KEEP: Final = ".keep"
@@ -207,13 +207,13 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
         if _utc(following) < horizon and int(one["version"]) not in pinned
     ]
     done.versions += len(old)
-    asked: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
+    options: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
     # Every writer holds the commit lock, as this one does: files of no version were left by a writer that was killed.
-    asked |= {"delete_unverified": True, "error_if_tagged_old_versions": False}
+    options |= {"delete_unverified": True, "error_if_tagged_old_versions": False}
     if policy.dry_run:
-        done.freed_bytes += table.explain_cleanup_old_versions(**asked).stats.bytes_removed
+        done.freed_bytes += table.explain_cleanup_old_versions(**options).stats.bytes_removed
     else:
-        done.freed_bytes += table.cleanup_old_versions(**asked).bytes_removed
+        done.freed_bytes += table.cleanup_old_versions(**options).bytes_removed
 
 
 def _utc(version: Mapping[str, Any]) -> datetime:
@@ -243,7 +243,7 @@ def _drop_unused(layout: Layout, paths: list[Path], policy: Policy, done: Collec
 def _unused(table: lance.LanceDataset, used: KeyIndex) -> list[int]:
     rows: list[int] = []
     for batch in table.scanner(columns=["hash"], with_row_id=True).to_batches():
-        unused = used.find(words_of(batch.column("hash"))) < 0
+        unused = used.find(key_column(batch.column("hash"))) < 0
         rows += batch.column("_rowid").filter(pa.array(unused)).to_pylist()
     return rows
 

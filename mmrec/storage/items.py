@@ -15,7 +15,7 @@ from mmrec.errors import DamagedError, UsageError
 from mmrec.storage.damage import reason_of
 from mmrec.storage.stored_item import RESERVED, StoredField, StoredItem, as_fields, as_item
 from mmrec.storage.tables import open_table, quoted, value_filters
-from mmrec.storage.vectors import words_of
+from mmrec.storage.vectors import key_column
 from mmrec.types import Modality
 
 _TOKEN: Final = re.compile(
@@ -200,7 +200,7 @@ class ItemTable:
             hashes = fields.field("hash")
             wanted = pc.and_(hashes.is_valid(), pc.equal(fields.field("modality"), str(modality)))
             owners = pc.list_parent_indices(column).filter(wanted).to_numpy()
-            yield _row_numbers(batch)[owners], words_of(hashes.filter(wanted))
+            yield _row_numbers(batch)[owners], key_column(hashes.filter(wanted))
 
     def fields_of_ids(
         self, wanted: Callable[[list[str]], Bool[np.ndarray, " n"]], size: int = 4096

@@ -121,7 +121,7 @@ class Layout:
             )
 
     def _is_unborn(self) -> bool:
-        """Whether there is nothing here, or what a process left that died while making the store."""
+        """Whether there is nothing here, or what a process left that was killed while making the store."""
         return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
 
 

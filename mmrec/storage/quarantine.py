@@ -18,7 +18,7 @@ from lance.dataset import ColumnOrdering
 from mmrec.sources.rows import SeenIds
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
 from mmrec.storage.tables import append, open_table, quoted, value_filters, writing
-from mmrec.storage.vectors import words_of
+from mmrec.storage.vectors import key_column
 from mmrec.types import Value
 
 SCHEMA = pa.schema(
@@ -196,7 +196,7 @@ def _as_row(entry: Quarantined, now: datetime) -> dict[str, Any]:
 
 
 class QuarantineSnapshot:
-    """A snapshot of the quarantine; only digests are in memory, entries are read as they are asked for."""
+    """A snapshot of the quarantine; only digests are in memory, entries are read when needed."""
 
     def __init__(self, path: Path) -> None:
         self._table = open_table(path)
@@ -211,7 +211,7 @@ class QuarantineSnapshot:
                     ids.append(_digest(name))
                     places.append(place)
             has = batch.column("hash").is_valid()
-            words.append(words_of(batch.column("hash").drop_null())[:, 0])
+            words.append(key_column(batch.column("hash").drop_null())[:, 0])
             hash_places.append(np.flatnonzero(has.to_numpy(zero_copy_only=False)) + start)
             start += len(batch)
         self._by_id = _Places(np.array(ids, dtype=np.uint64), np.array(places, dtype=np.int64))

@@ -16,7 +16,7 @@ from mmrec.storage.damage import sha256_of
 from mmrec.storage.generations import Manifest, current, folders, manifest, numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 
@@ -94,7 +94,7 @@ def _check_fusion(report: VerificationReport, layout: Layout, generation: Genera
 
 def _check_search(report: VerificationReport, generation: Generation, seed: int) -> None:
     """The index finds what exact search finds, and so does that of the tower, which places the items where they are."""
-    rows, taste = generation.rows, generation.taste
+    rows, taste = generation.rows, generation.tower_index
     measured = measure_search(generation.index, rows, generation.vectors, seed)
     report.checked |= {"self_query": measured.self_query, "recall": measured.recall}
     _report_recall(report, measured, generation.folder / INDEX)
@@ -191,7 +191,7 @@ def lacking_vectors(
     items: ItemTable, table: VectorTable, modality: Modality, bad: set[tuple[str, bytes]]
 ) -> Iterator[tuple[Int64[np.ndarray, " c"], Bool[np.ndarray, " c"], Bool[np.ndarray, " c"]]]:
     """Items of contents; which contents lack a vector; and which of these are not among the `bad` in quarantine."""
-    known = KeyIndex(as_words([key for of, key in bad if of == modality]))
+    known = KeyIndex(key_array([key for of, key in bad if of == modality]))
     for owners, keys in items.content_keys(modality):
         missing = ~table.has_keys(keys)
         yield owners, missing, missing & (known.find(keys) < 0)

@@ -25,7 +25,7 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
 from mmrec.storage.tables import open_table, opens
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words, words_of
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array, key_column
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_generation_files, check_pairing, lacking_vectors
@@ -300,14 +300,14 @@ def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarra
     items = [item.fields for item in ItemTable(layout.items).by_row(rows.tolist()).values()]
     for block in generation.fusion.blocks:
         table = open_table(layout.vectors(block.space))
-        contents = KeyIndex(as_words(block_contents(block, items)[1]))
+        contents = KeyIndex(key_array(block_contents(block, items)[1]))
         if table is not None and len(contents):
             drop_bad(table, ["hash"], partial(_not_among, contents))
     done.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
 
 
 def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    return contents.find(words_of(batch.column("hash"))) < 0
+    return contents.find(key_column(batch.column("hash"))) < 0
 
 
 def _rebuild(layout: Layout, recovered: RecoveredRecipe, done: RepairReport) -> None:

@@ -24,7 +24,7 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
 from mmrec.storage.stored_item import OWN_COLUMNS
 from mmrec.storage.tables import altered, open_table
-from mmrec.storage.vectors import as_words, words_of
+from mmrec.storage.vectors import key_array, key_column
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 
@@ -54,7 +54,7 @@ def check_items(report: VerificationReport, path: Path) -> None:
         unnamed, unknown = 0, set[str]()
         for batch in table.scanner(batch_size=BATCH).to_batches():
             names = batch.column("id").to_pylist()
-            digests.append(as_words(_digest(name) for name in names))
+            digests.append(key_array(_digest(name) for name in names))
             unnamed += sum(not name for name in names)
             unknown |= _unknown_modalities(batch)
         words = np.concatenate(digests)
@@ -96,7 +96,7 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
         for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
             good = _good_vectors(batch)
             bad += int((~good).sum())
-            keys.append(words_of(batch.column("hash").filter(pa.array(good))))
+            keys.append(key_column(batch.column("hash").filter(pa.array(good))))
         words = np.concatenate(keys)
         report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
         if bad:
@@ -111,7 +111,7 @@ def first_good_vectors(path: Path) -> Chooser:
     """Choose the whole vectors of a table, of each content the first."""
     table = open_table(path)
     batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
-    words = [words_of(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
+    words = [key_column(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
     first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
     return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
 
@@ -120,7 +120,7 @@ def first_good_items(path: Path) -> Chooser:
     """Choose the items that have an id and known contents, of each id the first."""
     table = open_table(path)
     ids = _all_ids(table) if table else ()
-    first = _FirstOnly(_repeated(as_words(_digest(name) for name in ids)))
+    first = _FirstOnly(_repeated(key_array(_digest(name) for name in ids)))
 
     def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
         names = batch.column("id").to_pylist()

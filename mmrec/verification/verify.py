@@ -109,7 +109,7 @@ def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
     left = sum(path.is_dir() for path in layout.staging.iterdir()) if layout.staging.is_dir() else 0
     if left:
         report.notes.append(
-            f"staging holds {left} folders of jobs that died or still run; `mmrec gc {layout.root}` clears it"
+            f"staging holds {left} folders of jobs that were killed or still run; `mmrec gc {layout.root}` clears it"
         )
     spare, kept = len(disposable(layout)), len(kept_aside(layout))
     if spare:
