@@ -19,8 +19,8 @@ from mmrec.compute import keep_freed_memory
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
-from mmrec.training.train import Ranking, Trained, train
-from mmrec.training.windows import Events
+from mmrec.training.train import TrainingResult, ValidationRanking, train
+from mmrec.training.windows import TowerEvents
 
 __all__ = ["Run", "reduced"]
 
@@ -57,7 +57,7 @@ def main() -> None:
     films = MovieLens()
     split = reduced(films.split(run.split, run.seed))
     folder = run.path.with_suffix("")
-    trained = train(split, films.contents, films.rows, config_of(run.model, run.seed), folder, said=print)
+    trained = train(split, films.contents, films.rows, config_of(run.model, run.seed), folder, on_epoch=print)
     report = trained.report
     result = {
         "ranks": _ranks(trained, split, films),
@@ -89,19 +89,19 @@ def reduced(split: Split) -> Split:
     return Split(split.train, live, places[split.targets], places[validation], cold_rows=split.cold_rows)
 
 
-def _ranks(trained: Trained, split: Split, films: MovieLens) -> dict[str, list[float | None]]:
+def _ranks(trained: TrainingResult, split: Split, films: MovieLens) -> dict[str, list[float | None]]:
     """Ranks of all targets in the full catalog; where films are cold, also among the cold or the warm ones alone."""
     tower = trained.model.tower
-    events = Events.of(split.live, films.rows, tower.config.kinds, DEFAULT_WEIGHTS)
+    events = TowerEvents.of(split.live, films.rows, tower.config.kinds, DEFAULT_WEIGHTS)
     contents = torch.from_numpy(films.contents) if tower.config.content else None
-    found = {"full": Ranking(events, split.targets, films.rows, contents).ranks(tower)}
+    found = {"full": ValidationRanking(events, split.targets, films.rows, contents).ranks(tower)}
     if split.cold_rows is not None:
         cold = np.isin(films.rows, split.cold_rows)
         asked = cold[events.items[split.targets]]
         among = np.empty(len(asked))
         for side in (True, False):
             targets = split.targets[asked == side]
-            among[asked == side] = Ranking(events, targets, films.rows, contents, cold == side).ranks(tower)
+            among[asked == side] = ValidationRanking(events, targets, films.rows, contents, cold == side).ranks(tower)
         found["alike"] = among
     return {name: [None if np.isinf(rank) else rank for rank in ranks] for name, ranks in found.items()}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 import mmrec
 from benchmarks import million
@@ -23,12 +24,12 @@ from mmrec.events.event import Event
 from mmrec.events.log import EventLog, open_log
 from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import Recipe
-from mmrec.ranking.diversify import greedy_dpp, mmr
 from mmrec.recommend.answer import ListOptions
-from mmrec.recommend.list_for import hits_for, place, ranked
-from mmrec.recommend.person import StoreEvents, as_person
+from mmrec.recommend.diversify import greedy_dpp
 from mmrec.recommend.popular_list import PopularList
-from mmrec.recommend.taste_space import content_space
+from mmrec.recommend.user_events import StoreEvents, user_context
+from mmrec.recommend.user_item_space import content_space
+from mmrec.recommend.user_list import make_hits, place_user, rank_candidates
 from mmrec.snapshot import open_snapshot
 from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
@@ -92,7 +93,7 @@ def steps(root: Path) -> dict[str, list[float]]:
     """Measure each step of a call on its own."""
     layout = Layout(root)
     snapshot, events = open_snapshot(layout), StoreEvents(layout)
-    space, wishes, nothing = content_space(snapshot), ListOptions(diversity=DIAL), PopularList.empty()
+    space, options, nothing = content_space(snapshot), ListOptions(diversity=DIAL), PopularList.empty()
     spent: dict[str, list[float]] = {}
 
     def timed(name: str, job: Callable[[], Any]) -> Any:  # noqa: ANN401 whatever the job gives
@@ -106,12 +107,12 @@ def steps(root: Path) -> dict[str, list[float]]:
         done = timed("history", lambda user=user: events.history(user))
         ids = list({one.item for one in done})
         rows = timed("row_numbers", lambda ids=ids: snapshot.items.rows_of(ids))
-        person = as_person(done, rows, events.kinds)
-        placed = timed("placing", lambda person=person: place(space, person, None, time.time_ns() // 1000))
+        person = user_context(done, rows, events.kinds)
+        placed = timed("placing", lambda person=person: place_user(space, person, None, time.time_ns() // 1000))
         timed("search", lambda placed=placed: space.index.search(placed.vectors, 260))
-        chosen = timed("ranked", lambda p=person, q=placed: ranked(space, p, q, nothing, None, wishes))
-        timed("looking_up", lambda p=person, q=placed, c=chosen: hits_for(snapshot, space, p, q, c, explain=False))
-        timed("explained", lambda p=person, q=placed, c=chosen: hits_for(snapshot, space, p, q, c, explain=True))
+        chosen = timed("ranked", lambda p=person, q=placed: rank_candidates(space, p, q, nothing, None, options))
+        timed("looking_up", lambda p=person, q=placed, c=chosen: make_hits(snapshot, space, p, q, c, explain=False))
+        timed("explained", lambda p=person, q=placed, c=chosen: make_hits(snapshot, space, p, q, c, explain=True))
         relevance, vectors = chosen[0].relevance, unit(snapshot.vectors(chosen[0].rows.tolist()))
         timed("dpp_200_20", lambda r=relevance, v=vectors: greedy_dpp(r, v, 20, DIAL))
         timed("mmr_200_20", lambda r=relevance, v=vectors: mmr(r, v, 20, DIAL))
@@ -136,6 +137,44 @@ def whole(root: Path, log: EventLog, rows: int) -> dict[str, list[float]]:
         assert len(engine.recommend("nobody").hits) == 10  # noqa: S101 as above
         spent["stranger"].append(time.perf_counter() - started)
     return {name: some[10:] for name, some in spent.items()}
+
+
+def mmr(
+    relevance: Float32[np.ndarray, " n"],
+    vectors: Float32[np.ndarray, "n dim"],
+    k: int,
+    diversity: float,
+    window: int | None = None,
+) -> Int64[np.ndarray, " k"]:
+    """Maximal marginal relevance: each time the greatest ``(1 - diversity) relevance - diversity similarity``.
+
+    The similarity is the cosine with the nearest of those chosen before. Ties go to the earlier place.
+
+    Args:
+        relevance: From 0 to 1, higher is better.
+        vectors: Unit vectors.
+        k: How many are chosen; all of n where it is fewer.
+        diversity: 0 orders by relevance alone, 1 by similarity alone.
+        window: Only so many of the last choices repel; all if None.
+
+    """
+    count = min(k, len(relevance))
+    wanted = (1 - diversity) * relevance
+    free = np.ones(len(relevance), dtype=bool)
+    chosen: list[int] = []
+    similarity: list[np.ndarray] = []
+    nearest = np.zeros(len(relevance), dtype=np.float32)
+    for _ in range(count):
+        best = int(np.where(free, wanted - diversity * nearest, -np.inf).argmax())
+        chosen.append(best)
+        free[best] = False
+        latest = vectors @ vectors[best]
+        if window is None:
+            nearest = latest if len(chosen) == 1 else np.maximum(nearest, latest)
+        elif window:
+            similarity = [*similarity[-window + 1 :], latest] if window > 1 else [latest]
+            nearest = np.max(similarity, axis=0)
+    return np.array(chosen, dtype=np.int64)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
 from mmrec.training.config import TrainingConfig
-from mmrec.training.train import Ranking, train
+from mmrec.training.train import ValidationRanking, train
 from mmrec.training.trainer import Epoch
-from mmrec.training.windows import Events
+from mmrec.training.windows import TowerEvents
 from mmrec.users.tower_config import TowerConfig
 
 FOLDER = WORK / "sasrec-rival"
@@ -95,8 +95,10 @@ def ours(films: MovieLens, split: Split, epochs: int, match: Match) -> tuple[np.
     )
     # A training that goes on where it was interrupted would have had no rival.
     (FOLDER / "checkpoint.safetensors").unlink(missing_ok=True)
-    trained = train(split, films.contents, films.rows, config, FOLDER, said=match.heard)
-    asked = Ranking(Events.of(split.live, films.rows, ("rate",), DEFAULT_WEIGHTS), split.targets, films.rows, None)
+    trained = train(split, films.contents, films.rows, config, FOLDER, on_epoch=match.heard)
+    asked = ValidationRanking(
+        TowerEvents.of(split.live, films.rows, ("rate",), DEFAULT_WEIGHTS), split.targets, films.rows, None
+    )
     return ndcgs(asked.ranks(trained.model.tower)), trained.report.best_epoch
 
 

@@ -22,9 +22,9 @@ from mmrec.generation.agreement import advice_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
 from mmrec.recommend.answer import ListOptions, Recommendations
-from mmrec.recommend.person import StoreEvents
 from mmrec.recommend.recommender import Recommender
-from mmrec.recommend.taste_space import space_of
+from mmrec.recommend.user_events import StoreEvents
+from mmrec.recommend.user_item_space import user_item_space
 from mmrec.snapshot import Snapshot, count_contents, found_hits, hit_of, open_snapshot
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.generations import Manifest, current, manifest, numbers, roll_back
@@ -61,7 +61,7 @@ class Engine:
         self._snapshot: Snapshot | None = None
         self._queries = QueryMaker(self._encoders, media)
         self._events = events
-        self._recommender = Recommender(self._fresh_snapshot, self._queries, events, space_of)
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, events, user_item_space)
 
     def search(
         self,

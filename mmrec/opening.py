@@ -9,7 +9,7 @@ from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
 from mmrec.engine import Engine
 from mmrec.events.kinds import Kinds
-from mmrec.recommend.person import StoreEvents
+from mmrec.recommend.user_events import StoreEvents
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
 from mmrec.trust import Confirm, check_encoders, check_named, remember

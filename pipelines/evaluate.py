@@ -13,7 +13,14 @@ from jaxtyping import Float32, Int64
 
 from mmrec.compute import own_threads
 from mmrec.errors import UsageError
-from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity, fit_faded
+from mmrec.evaluation.baselines import (
+    ContentMean,
+    ItemKNN,
+    Popularity,
+    RandomOrder,
+    RecentPopularity,
+    fit_popularity_blend_scorer,
+)
 from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
 from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
 from mmrec.evaluation.questions import Candidates, Questions
@@ -154,7 +161,7 @@ def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scor
     assert candidates.vectors is not None  # noqa: S101 - a store has some
     model = ContentInterests(candidates.vectors.shape[1])
     interests = UserModelScorer(model, candidates, cold=popular, name="interests")
-    return fit_faded(split.train_and_validation(), candidates, kinds, interests, popular)
+    return fit_popularity_blend_scorer(split.train_and_validation(), candidates, kinds, interests, popular)
 
 
 def _towers(asked: EvaluateOptions, kinds: Kinds) -> "Towers | None":

@@ -9,12 +9,12 @@ from rich.table import Table
 
 import mmrec
 from mmrec.events.kinds import load_kinds
-from mmrec.recommend.answer import Because, Recommendations, Recommended
+from mmrec.recommend.answer import Reason, Recommendations, Recommended
 from pipelines import answers, console
 
 _SHOWN = 5
-_LIKENESS = (
-    "Because of: what was done with which item of the past, and how like it is by its contents (cosine: 1 is the same, "
+_SIMILARITY = (
+    "Reason of: what was done with which item of the past, and how similar its contents are (cosine: 1 is the same, "
     "0 has nothing in common), by modality."
 )
 
@@ -103,7 +103,7 @@ def print_recommendations(found: Recommendations, asked: RecommendOptions, *, as
     elif not as_json:
         console.note(_rests_on(found))
         if asked.explain and any(hit.because for hit in found.hits):
-            console.note(_LIKENESS)
+            console.note(_SIMILARITY)
 
 
 def _rests_on(found: Recommendations) -> str:
@@ -152,13 +152,13 @@ def _brought_by(hit: Recommended) -> str:
 
 
 def _reasons(hit: Recommended) -> str:
-    return "; ".join(f"{one.kind} {_named(one)} {one.likeness:.2f}{_parts(one)}" for one in hit.because)
+    return "; ".join(f"{one.kind} {_named(one)} {one.similarity:.2f}{_parts(one)}" for one in hit.because)
 
 
-def _named(one: Because) -> str:
+def _named(one: Reason) -> str:
     return f"{one.title} [{one.id}]" if one.title not in {"", one.id} else one.id
 
 
-def _parts(one: Because) -> str:
-    """What each modality gives of a likeness, where there are several."""
+def _parts(one: Reason) -> str:
+    """What each modality gives of a similarity, where there are several."""
     return f" ({', '.join(f'{name} {share:.2f}' for name, share in one.shares.items())})" if len(one.shares) > 1 else ""

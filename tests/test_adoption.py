@@ -14,7 +14,7 @@ from mmrec.encoders.presets import read_encoder_specs
 from mmrec.engine import Engine
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.indexing import adopt
-from mmrec.recommend.person import StoreEvents
+from mmrec.recommend.user_events import StoreEvents
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space

@@ -13,8 +13,14 @@ from mmrec.evaluation.questions import Candidates, counts, past_matrix, speaking
 from mmrec.evaluation.scorer import Scorer, UserModelScorer
 from mmrec.events.histories import DecayedPopularity, Histories, Opening, openings
 from mmrec.events.kinds import Kinds
-from mmrec.ranking.fading import COUNTS, Asked, Fading, fit_fading, mixed
-from mmrec.users.model import Past
+from mmrec.recommend.popularity_blend import (
+    KNOWN_EVENTS,
+    HeldOutEvents,
+    PopularityBlend,
+    blended_scores,
+    fit_popularity_blend,
+)
+from mmrec.users.model import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class _FittedContentMean:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"rows": self.candidates.rows, "vectors": self.vectors}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         means = past_matrix(pasts, self.candidates, self.half_life) @ self.vectors
         lengths = np.linalg.norm(means, axis=1, keepdims=True)
@@ -99,7 +105,7 @@ class _FittedItemKNN:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"data": self.similar.data, "indices": self.similar.indices, "indptr": self.similar.indptr}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         return (past_matrix(pasts, self.candidates, self.half_life) @ self.similar).toarray().astype(np.float32)
 
@@ -139,7 +145,7 @@ class _FittedPopularity:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"counts": self.counts}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         del now
         return np.tile(self.counts.astype(np.float32), (len(pasts), 1))
 
@@ -167,7 +173,7 @@ class _FittedRandomOrder:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"seed": np.array([self.seed]), "items": np.array([self.items])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         drawn = np.empty((len(pasts), self.items), dtype=np.float32)
         for line, (past, moment) in enumerate(zip(pasts, now.tolist(), strict=True)):
             last = int(past.rows[-1]) if len(past) else -1
@@ -222,7 +228,7 @@ class _FittedRecentPopularity:
     def state(self) -> Mapping[str, np.ndarray]:
         return {"columns": self.columns, "times": self.times, "behind": self.behind, "window": np.array([self.window])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         end = np.minimum(now, self.times[-1] + 1 if len(self.times) else now)
         first = np.searchsorted(self.times, end - self.window, side="left")
         last = np.searchsorted(self.times, end, side="left")
@@ -245,7 +251,7 @@ _PEOPLE = 100
 
 
 @dataclass(frozen=True, eq=False)
-class FadedScorer:
+class PopularityBlendScorer:
     """Mixes what is popular and what is like the past, by the shares that held-out events of training call for.
 
     Attributes:
@@ -258,7 +264,7 @@ class FadedScorer:
 
     interests: UserModelScorer
     popular: Scorer
-    fading: Fading
+    fading: PopularityBlend
     name: str
 
     @property
@@ -266,30 +272,30 @@ class FadedScorer:
         """Where the items lie, the shares, and what is popular."""
         return {**self.popular.state, **self.interests.state, "fading": np.array([self.fading.limit, self.fading.half])}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = self.popular.scores(pasts, now)
         shares = [self.fading.share(len(past)) for past in pasts]
         some = np.flatnonzero(shares)
         likeness = self.interests.scores([pasts[line] for line in some.tolist()], now[some])
         for line, alike in zip(some.tolist(), likeness, strict=True):
-            scored[line] = mixed(scored[line], alike, shares[line])
+            scored[line] = blended_scores(scored[line], alike, shares[line])
         return scored
 
 
-def fit_faded(
+def fit_popularity_blend_scorer(
     train: Histories, candidates: Candidates, kinds: Kinds, interests: UserModelScorer, popular: Scorer
 ) -> Scorer:
     """Fit the shares to the openings of users of the training part; the interests alone where there are too few."""
     weights = train.weights(kinds.weights)
     popularity = DecayedPopularity(train, weights, candidates.rows)
     asked = []
-    for one in openings(train, weights, COUNTS, _PEOPLE):
+    for one in openings(train, weights, KNOWN_EVENTS, _PEOPLE):
         question = _asked(one, train, weights, interests, popularity)
         if question is not None:
             asked.append(question)
-    fading = fit_fading(asked)
-    return interests if fading is None else FadedScorer(interests, popular, fading, interests.name)
+    fading = fit_popularity_blend(asked)
+    return interests if fading is None else PopularityBlendScorer(interests, popular, fading, interests.name)
 
 
 def _asked(
@@ -298,17 +304,17 @@ def _asked(
     weights: Float32[np.ndarray, " n"],
     interests: UserModelScorer,
     popularity: DecayedPopularity,
-) -> Asked | None:
+) -> HeldOutEvents | None:
     candidates, at = interests.candidates, one.past
     kinds = tuple(train.kind_names[kind] for kind in train.kinds[at].tolist())
     strengths = None if train.strengths is None else train.strengths[at]
-    past = Past(train.items[at], kinds, weights[at], train.times[at], strengths)
+    past = History(train.items[at], kinds, weights[at], train.times[at], strengths)
     places = candidates.places(one.targets)
     left = np.setdiff1d(np.arange(len(candidates)), candidates.places(past.rows))
     targets = np.searchsorted(left, places[places >= 0])
     if not len(targets):
         return None
     likeness = interests.scores([past], np.array([one.moment]))[0]
-    return Asked(
+    return HeldOutEvents(
         one.person, one.known, popularity.at(one.moment)[left], likeness[left], targets, int((places < 0).sum())
     )

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.metrics import discounted_gain
 from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
-from mmrec.ranking.diversify import diversify
+from mmrec.recommend.diversify import diversify
 from mmrec.unit import unit
 
 Lists = Int64[np.ndarray, "q k"]
@@ -154,5 +155,5 @@ def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray
 
 
 def _ndcg(lists: Int64[np.ndarray, "q k"], targets: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, ""] | np.floating:
-    gains = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
+    gains = discounted_gain(np.arange(1, lists.shape[1] + 1), lists.shape[1])
     return ((lists == targets[:, None]) * gains).sum(axis=1).mean()

@@ -1,7 +1,7 @@
 """Ranking metrics from rank counts: hit rate, recall, NDCG, MRR, with ties averaged."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -9,20 +9,38 @@ from jaxtyping import Float64, Int64
 from mmrec.errors import UsageError
 
 
-def _discounts(k: int) -> Float64[np.ndarray, " k"]:
-    return 1 / np.log2(np.arange(2, k + 2))
+def rank_counts(scores: Any, own: Any) -> tuple[Any, Any]:  # noqa: ANN401 - NumPy arrays and torch tensors alike
+    """Count in each row the scores above that of the target, and those equal to it, the target's included.
+
+    Args:
+        scores: Of all items, (n, items); what is NaN does not count.
+        own: Of the targets, (n, 1).
+
+    Raises:
+        UsageError: A target's score is NaN.
+
+    """
+    if (own != own).any():  # noqa: PLR0124 - NaN alone differs from itself, in both libraries
+        raise UsageError("A target is left out of its own ranking: its score is no number.")
+    return (scores > own).sum(1), (scores == own).sum(1)
 
 
-def _reciprocals(k: int) -> Float64[np.ndarray, " k"]:
-    return 1 / np.arange(1, k + 1)
+def mean_rank(above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+    """Rank of each target from 1, ties at the mean of the ranks that they share."""
+    return above + (tied + 1) / 2
+
+
+def discounted_gain(ranks: np.ndarray, k: int) -> Float64[np.ndarray, " r"]:
+    """Gain of a target at each rank, ``1 / log2(1 + rank)`` down to rank k: the NDCG@k of a single target."""
+    return np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
 
 
 _GAINS: Final[Mapping[str, Callable[[int], Float64[np.ndarray, " k"]]]] = {
     "hr": np.ones,
     "recall": np.ones,
-    "ndcg": _discounts,
-    "mrr": _reciprocals,
-    "map": _reciprocals,
+    "ndcg": lambda k: discounted_gain(np.arange(1, k + 1), k),
+    "mrr": lambda k: 1 / np.arange(1, k + 1),
+    "map": lambda k: 1 / np.arange(1, k + 1),
 }
 METRICS: Final = tuple(_GAINS)
 """Names of the metrics. With one target a question, recall is the hit rate and MAP is MRR."""
@@ -47,11 +65,6 @@ def accuracy(
     return (total[np.minimum(above + tied, k)] - total[np.minimum(above, k)]) / tied
 
 
-def mean_rank(above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
-    """Rank of each target from 1, what is tied at the mean of the ranks that it shares."""
-    return above + (tied + 1) / 2
-
-
 def of_several(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
     """A metric of one question that has several targets, from their ranks.
 
@@ -71,7 +84,7 @@ def of_several(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
             return float(1 / found[0]) if len(found) else 0.0
         case "map":
             return float((np.arange(1, len(found) + 1) / found).sum() / len(ranks))
-    return float((1 / np.log2(found + 1)).sum() / gains[: len(ranks)].sum())
+    return float(discounted_gain(found, k).sum() / gains[: len(ranks)].sum())
 
 
 def at_once(

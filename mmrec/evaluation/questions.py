@@ -12,7 +12,7 @@ from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split
-from mmrec.users.model import Past
+from mmrec.users.model import History
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ def counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[
     return np.bincount(places[places >= 0], minlength=len(candidates)).astype(np.int64)
 
 
-def past_matrix(pasts: Sequence[Past], candidates: Candidates, half_life: float = np.inf) -> sp.csr_array:
+def past_matrix(pasts: Sequence[History], candidates: Candidates, half_life: float = np.inf) -> sp.csr_array:
     """What each person did, as a row of weights over the candidates; what is no candidate is left out.
 
     An event's weight is that of its kind, halved with every `half_life` events that came after it.
@@ -180,7 +180,7 @@ class Questions:
         _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
         return first[inverse.ravel()]
 
-    def pasts(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[Past]:
+    def pasts(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[History]:
         """What a model is told of some of the questions' people."""
         return [self._past(slice(int(self.starts[place]), int(self.stops[place]))) for place in places]
 
@@ -190,8 +190,8 @@ class Questions:
         start = self.live.offsets[np.searchsorted(self.live.offsets, target, side="right") - 1]
         return self.live.items[int(start) : int(self.stops[place])]
 
-    def _past(self, span: slice) -> Past:
+    def _past(self, span: slice) -> History:
         names = self.live.kind_names
         kinds = tuple(names[kind] for kind in self.live.kinds[span].tolist())
         strengths = None if self.live.strengths is None else self.live.strengths[span]
-        return Past(self.live.items[span], kinds, self.weights[span], self.live.times[span], strengths)
+        return History(self.live.items[span], kinds, self.weights[span], self.live.times[span], strengths)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.metrics import rank_counts
 from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 
@@ -62,7 +63,8 @@ def rank(
     if (columns < 0).any() or (not allow_seen and questions.repeats.any()):
         raise UsageError("Some targets are no candidates: ask only those that `Questions.answerable` gives.")
     size = max(1, budget // (_BYTES * max(1, len(candidates))))
-    above, tied, lists = [], [], [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
+    counts = [(np.empty(0, dtype=np.int64),) * 2]
+    lists = [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
     for start in range(0, len(questions), size):
         some = range(start, min(start + size, len(questions)))
         scores = _scores(scorer, questions.take(np.arange(some.start, some.stop)), len(candidates))
@@ -72,25 +74,11 @@ def rank(
             for line, place in enumerate(some):
                 met = candidates.places(questions.met(place))
                 scores[line, met[met >= 0]] = np.nan
-        found = rank_counts(scores, columns[some.start : some.stop])
-        above.append(found[0])
-        tied.append(found[1])
+        own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
+        counts.append(rank_counts(scores, own))
         lists.append(best(scores, depth))
-    none = np.empty(0, dtype=np.int64)
-    return Ranked(scorer.name, np.concatenate([none, *above]), np.concatenate([none, *tied]), np.concatenate(lists))
-
-
-def rank_counts(
-    scores: Float32[np.ndarray, "q items"], columns: Int64[np.ndarray, " q"]
-) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
-    """Count for each question the items above its target, and those level with it, itself included.
-
-    Items whose score is NaN are left out. Raises UsageError where a target is.
-    """
-    own = scores[np.arange(len(scores)), columns][:, None]
-    if np.isnan(own).any():
-        raise UsageError("A target is left out of its own ranking: its score is no number.")
-    return (scores > own).sum(axis=1, dtype=np.int64), (scores == own).sum(axis=1, dtype=np.int64)
+    above, tied = (np.concatenate(some) for some in zip(*counts, strict=True))
+    return Ranked(scorer.name, above, tied, np.concatenate(lists))
 
 
 def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from mmrec.errors import UsageError
 from mmrec.evaluation.questions import Candidates
 from mmrec.events.histories import Histories
-from mmrec.users.model import Interests, Past, UserModel
+from mmrec.users.model import History, Interests, UserModel
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Scorer(Protocol):
         """All that was fitted and decides its scores, by name."""
         ...
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates, higher is better; equal scores say that it cannot tell them apart.
 
         Args:
@@ -107,7 +107,7 @@ class UserModelScorer:
         """Where the items lie; what the model makes of people is not seen here."""
         return {"vectors": self.vectors}
 
-    def scores(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = np.zeros((len(pasts), len(self.candidates)), dtype=np.float32)
         placed = self._people(pasts, now)
@@ -124,15 +124,15 @@ class UserModelScorer:
         near = interests.vectors @ self.vectors.T
         return near.max(axis=0) if self.merge == "max" else interests.weights @ near
 
-    def _people(self, pasts: Sequence[Past], now: Int64[np.ndarray, " q"]) -> list[Interests]:
+    def _people(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
         known = [self._of_candidates(past) for past in pasts]
         vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
-        return self.model.people(known, vectors, now if self.timed else None)
+        return self.model.users(known, vectors, now if self.timed else None)
 
-    def _of_candidates(self, past: Past) -> Past:
+    def _of_candidates(self, past: History) -> History:
         there = self.candidates.places(past.rows) >= 0
         if there.all():
             return past
         kinds = tuple(kind for kind, keep in zip(past.kinds, there.tolist(), strict=True) if keep)
         strengths = None if past.strengths is None else past.strengths[there]
-        return Past(past.rows[there], kinds, past.weights[there], past.times[there], strengths)
+        return History(past.rows[there], kinds, past.weights[there], past.times[there], strengths)

@@ -12,7 +12,6 @@ call; all return the same, and one writes.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.finetuning.verdict import Verdict, judge, write_verdict
 from mmrec.storage.layout import Layout
-from mmrec.training.trainer import Board, Epoch, draw_curves
+from mmrec.training.trainer import Epoch, draw_curves, tensorboard_log
 
 CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
@@ -97,7 +96,7 @@ def finetune(
         after = [*ready.stay, centred(ready.loop.embedder.all(ready.material.corpus))]
     test = ready.task.test
     verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
-    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.course.at.best_epoch, verdict)
+    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.trainer.progress.best_epoch, verdict)
     if ready.accelerator.is_main_process:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
@@ -110,15 +109,8 @@ def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) ->
     if not ready.trains:
         return []
     is_main = ready.accelerator.is_main_process
-    with Board(folder / "tensorboard", ready.task.metric.upper()) if is_main else nullcontext() as board:
-
-        def heard(epoch: Epoch) -> None:
-            if board is not None:
-                board.add(epoch)
-            if said is not None:
-                said(epoch)
-
-        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, heard)
+    with tensorboard_log(folder / "tensorboard", said, ready.task.metric.upper(), enabled=is_main) as log:
+        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, log)
 
 
 def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:

@@ -20,7 +20,7 @@ from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step
 from mmrec.finetuning.samples import Samples
 from mmrec.finetuning.towers import ContentTower
-from mmrec.training.checkpoint import Average, seed_torch, trained
+from mmrec.training.checkpoint import WeightAverage, seed_torch, trained
 from mmrec.training.trainer import Epoch, Trainer
 from mmrec.types import Modality
 
@@ -222,8 +222,8 @@ class Loop:
         fused = self.accelerator.device.type in {"cpu", "cuda"}
         groups = _groups(embedder.networks, objective.module, config)
         self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
-        average = Average(self.module, config.average) if config.average else None
-        self.course = Trainer(
+        average = WeightAverage(self.module, config.average) if config.average else None
+        self.trainer = Trainer(
             self.module, self.optimizer.optimizer, self.accelerator, config, average, _Mined(objective)
         )
 
@@ -231,11 +231,11 @@ class Loop:
         """Train until validation stops getting better, and leave the best weights in the towers.
 
         The weights that were there before the first epoch may be the best ones. Arguments and errors are those of
-        `Course.run`.
+        `Trainer.run`.
         """
         if not path.exists():
-            self.course.begin_with(self._judged())
-        return self.course.run(path, fingerprint, self._epoch, self._judged, said)
+            self.trainer.begin_with(self._judged())
+        return self.trainer.run(path, fingerprint, self._epoch, self._judged, said)
 
     def step(self, step: Step, progress: float) -> float:
         """Take one step; returns its mean loss.
@@ -245,23 +245,23 @@ class Loop:
             progress: Share of all epochs that is behind.
 
         """
-        at = self.course.at
+        at = self.trainer.progress
         at.step += 1
         pace = min(1.0, at.step / max(1, self.config.warmup))
         pace *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
-        for group in self.course.optimizer.param_groups:
+        for group in self.trainer.optimizer.param_groups:
             group["lr"] = pace * group["full_rate"]
         seeds = (self.config.seed, at.step)
         loss = backward(step, self.embedder, self.objective.module, seeds, cached=self.config.cached)
         nn.utils.clip_grad_norm_(trained(self.module).values(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.course.average is not None:
-            self.course.average.update(at.step)
+        if self.trainer.average is not None:
+            self.trainer.average.update()
         return loss
 
     def _epoch(self) -> Epoch:
-        epoch = self.course.at.epoch
+        epoch = self.trainer.progress.epoch
         began = perf_counter()
         self._mine(epoch)
         self.embedder.learning()

@@ -11,61 +11,61 @@ import numpy as np
 from mmrec.errors import UsageError
 from mmrec.query import Hit
 
-CandidateSource: TypeAlias = Literal["taste", "text", "popular"]
-"""What brought an item: what the person did, the text they gave, or what all others do."""
+CandidateSource: TypeAlias = Literal["history", "text", "popular"]
+"""What an item was found by: the user's history, the text of the request, or its popularity."""
 
 
 @dataclass(frozen=True, slots=True)
-class Because:
-    """A part of the past that speaks for an item.
+class Reason:
+    """An item of the history that a recommended item is similar to.
 
     Attributes:
-        id: The item of the past.
-        kind: What was done with it.
-        likeness: Cosine of the two items' contents: 1 for equal ones, 0 where they have nothing in common.
-        shares: Name of a modality -> its part of the likeness.
-        title: What the item is called; empty where nothing says.
+        id: The item of the history.
+        kind: Kind of its event.
+        similarity: Cosine of the contents of the two items.
+        shares: Name of a modality -> its part of the similarity.
+        title: Title of the item of the history; empty without one.
 
     """
 
     id: str
     kind: str
-    likeness: float
+    similarity: float
     shares: Mapping[str, float] = field(default_factory=dict)
     title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Recommended(Hit):
-    """One item that is recommended; its score says how well it matches what brought it, and is no order of the list.
+    """A recommended item; its score says how well it matches what it was found by, and lists are not sorted by it.
 
     Attributes:
-        source: What brought it.
-        interest: Which of the person's interests, the strongest being 0; None where none did.
-        because: What in the past speaks for it, the strongest first; empty unless an explanation was asked for.
+        source: What it was found by.
+        interest: Which of the user's interests, the strongest being 0; None where it was none.
+        because: The items of the history that it is most similar to; empty unless an explanation was asked for.
 
     """
 
-    source: CandidateSource = "taste"
+    source: CandidateSource = "history"
     interest: int | None = None
-    because: tuple[Because, ...] = ()
+    because: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
-    """A list for one person.
+    """A list for one user.
 
     Attributes:
         hits: The items, best first.
-        interests: Share of each interest that was found in the past, the strongest first.
-        short_share: How much of these is owed to what was done last, 0 to 1.
-        popular_share: How much of the list is owed to what is popular, 0 to 1: much where little is known.
-        events: Number of events that are known of the person, those given in the call included.
-        unknown: Ids of the past that no item has; they were left aside.
-        model: Name of the model that placed the person.
+        interests: Share of each interest that was found in the history, the strongest first.
+        short_share: Share of the short term in these, 0 to 1.
+        popular_share: Share of popularity in the list, 0 to 1.
+        events: Number of events that are known of the user, those given in the call included.
+        unknown: Ids in the history that no item has; they do not count.
+        model: Name of the model that placed the user.
         generation: Number of the generation that answered.
         seconds: Time from the call to the answer.
-        unknown_user: Whether a user was named of whom there is no event; the list then owes nothing to them.
+        unknown_user: Whether a user without any event was named.
 
     """
 
@@ -83,14 +83,14 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What a list should be like.
+    """Options of a list.
 
     Attributes:
         k: How many items at most.
         where: SQL condition on ``id`` and metadata that items must meet.
-        exclude_seen: Leave out what the person has met already; what they turned down is always left out.
+        exclude_seen: Exclude the items of all the user's events; disliked items are always excluded.
         diversity: 0 for the best matches, 1 for items as unlike each other as can be.
-        explain: Say which items of the past speak for each.
+        explain: Give the items of the history that each is most similar to.
 
     """
 
@@ -101,9 +101,9 @@ class ListOptions:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for numbers that cannot be meant."""
+        """Raise UsageError for numbers that are not allowed."""
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise UsageError(f"k must be a whole number, at least 1; got {self.k!r}")
-        dial = self.diversity
-        if isinstance(dial, bool) or not isinstance(dial, Real) or not math.isfinite(dial) or not 0 <= dial <= 1:
-            raise UsageError(f"diversity must be a number from 0 to 1; got {dial!r}")
+        given = self.diversity
+        if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given) or not 0 <= given <= 1:
+            raise UsageError(f"diversity must be a number from 0 to 1; got {given!r}")

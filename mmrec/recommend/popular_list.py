@@ -1,6 +1,6 @@
-"""Popular items for users of whom little is known, and how fast they give way to personal ones."""
+"""Popular items for users of whom little is known, and the fitted blend of popularity and similarity, both cached."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -18,16 +18,16 @@ from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.popularity import Popular
 from mmrec.events.ratings import read_ratings
-from mmrec.ranking.diversify import blend
-from mmrec.ranking.fading import COUNTS, Asked, Fading, fit_fading
-from mmrec.recommend.taste_space import TasteSpace
+from mmrec.recommend.diversify import blend
+from mmrec.recommend.popularity_blend import KNOWN_EVENTS, HeldOutEvents, PopularityBlend, fit_popularity_blend
+from mmrec.recommend.user_item_space import UserItemSpace
 from mmrec.snapshot import Snapshot
 from mmrec.unit import unit
-from mmrec.users.model import Past
+from mmrec.users.model import History
 
 CANDIDATES: Final = 300
-"""Items that are spread: many lists long, and grouped in some milliseconds."""
-_CLUSTERS: Final = 12
+"""Items that are clustered, in some milliseconds: many lists long."""
+_MOST_CLUSTERS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +43,8 @@ class PopularList:
     rows: Int64[np.ndarray, " n"]
     scores: Float32[np.ndarray, " n"]
 
-    def met(self) -> "PopularList":
-        """Return the items that anyone has met: the others only fill up the list of someone who is not known at all."""
+    def known(self) -> "PopularList":
+        """Return the items with events: the others only fill up the list of users without any."""
         return PopularList(self.rows[self.scores > 0], self.scores[self.scores > 0])
 
     @classmethod
@@ -56,10 +56,10 @@ class PopularList:
 def popular_list(
     popular: Mapping[int, float], others: Int64[np.ndarray, " n"], vectors: Mapping[int, Float32[np.ndarray, " dim"]]
 ) -> PopularList:
-    """Group items by content, and give each group seats by the root of its popularity, its most popular item first.
+    """Cluster items by content, and give each cluster seats by the root of its popularity, most popular items first.
 
-    Without the root one popular subject would have all the seats, and a person who does not care for it no choice.
-    Where nothing is popular, groups count by their size, and the most central item of each comes first.
+    Without the root one popular subject would have all the seats. Where nothing is popular, clusters count by their
+    size, and the most central item of each comes first.
 
     Args:
         popular: Popularity by row number, above 0.
@@ -73,30 +73,27 @@ def popular_list(
     units = unit(np.stack([vectors[row] for row in rows]))
     best = max(popular.values(), default=1.0)
     scores = np.array([popular.get(row, 0.0) / best for row in rows], dtype=np.float32)
-    groups = _groups(units)
+    clusters = _clusters(units)
     lists, weights = [], []
-    for group in range(int(groups.max()) + 1):
-        members = np.flatnonzero(groups == group)
+    for cluster in range(int(clusters.max()) + 1):
+        members = np.flatnonzero(clusters == cluster)
         central = units[members] @ units[members].sum(axis=0)
         order = np.lexsort((members, -central, -scores[members]))
         lists.append(np.array(rows, dtype=np.int64)[members[order]])
-        # What nobody met yet follows by size, far behind.
+        # Items without events follow by size, far behind.
         weights.append(float(np.sqrt(scores[members].sum())) + 1e-6 * len(members))
     score_of = dict(zip(rows, scores.tolist(), strict=True))
     blended = blend(lists, weights, len(rows))
     return PopularList(blended.rows, np.array([score_of[row] for row in blended.rows.tolist()], dtype=np.float32))
 
 
-def _groups(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
-    """Number of each item's group, from 0; Ward's criterion makes groups of like extent."""
+def _clusters(units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
+    """Number of each item's cluster, from 0; Ward's criterion makes clusters of similar extent."""
     if len(units) <= 2:
         return np.arange(len(units), dtype=np.int64)
     from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - every command would load it
 
-    return fcluster(linkage(units, "ward"), min(_CLUSTERS, len(units)), "maxclust").astype(np.int64) - 1
-
-
-_KEPT = 16
+    return fcluster(linkage(units, "ward"), min(_MOST_CLUSTERS, len(units)), "maxclust").astype(np.int64) - 1
 
 
 class PopularLists:
@@ -105,13 +102,10 @@ class PopularLists:
     def __init__(self, snapshot: Snapshot) -> None:
         """Take the snapshot whose items are listed."""
         self._snapshot = snapshot
-        self._made = lru_cache(maxsize=_KEPT)(self._make)
-
-    def read(self, popular: Popular, where: str | None) -> PopularList:
-        """Return the list for what is popular now, among the items that a filter lets pass."""
-        return self._made(popular, where)
+        self.read = lru_cache(maxsize=16)(self._make)
 
     def _make(self, popular: Popular, where: str | None) -> PopularList:
+        """Return the list for what is popular now, among the items that a filter lets pass."""
         snapshot = self._snapshot
         there = snapshot.live.rows
         allowed = np.sort(there) if where is None else np.intersect1d(there, snapshot.items.rows(where))
@@ -119,42 +113,38 @@ class PopularLists:
         known = [(rows[name], score) for name, score in zip(popular.ids, popular.scores, strict=True) if name in rows]
         fit = np.isin([row for row, _ in known], allowed)
         chosen = dict([pair for pair, good in zip(known, fit, strict=True) if good][:CANDIDATES])
-        wanted = [*chosen, *_sample(allowed).tolist()]
-        vectors = dict(zip(wanted, snapshot.vectors(wanted), strict=True))
-        return popular_list(chosen, _sample(allowed), vectors)
+        # As many more as a list is made of, from all over the catalog.
+        places = np.linspace(0, len(allowed) - 1, min(CANDIDATES, len(allowed)))
+        others = allowed[places.astype(np.int64)]
+        wanted = [*chosen, *others.tolist()]
+        return popular_list(chosen, others, dict(zip(wanted, snapshot.vectors(wanted), strict=True)))
 
 
-def _sample(rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
-    """As many rows as a list is made of, from all over the catalog."""
-    places = np.linspace(0, len(rows) - 1, min(CANDIDATES, len(rows)))
-    return rows[places.astype(np.int64)]
-
-
-_PEOPLE: Final = 100
+_USERS: Final = 100
 _EVENTS: Final = 80_000
-_GROWN: Final = 1.2
-_DEEP: Final = 200
+_GROWTH: Final = 1.2
+_DEPTH: Final = 200
 
 
-class Fadings:
-    """Fits `mmrec.ranking.fading` to the newest events of a log; safe to use from several threads.
+class PopularityBlendCache:
+    """Fits `mmrec.recommend.popularity_blend` to the newest events of a log; safe to use from several threads.
 
-    It takes a second or two, at the first list and whenever the log has grown by a fifth or another generation serves.
+    It takes a second or two, at the first list and whenever the log has grown by a fifth or the generation changes.
     """
 
     def __init__(self, kinds: Kinds) -> None:
         """Take the weights of the kinds."""
         self._kinds = kinds
         self._lock = Lock()
-        self._fitted: tuple[int, int, Fading | None] | None = None
+        self._fitted: tuple[int, int, PopularityBlend | None] | None = None
 
-    def read(self, snapshot: Snapshot, space: TasteSpace, log: EventLog) -> Fading | None:
+    def read(self, snapshot: Snapshot, space: UserItemSpace, log: EventLog) -> PopularityBlend | None:
         """Return the shares; None where held-out events are too few, or the space was trained on all of them."""
         if snapshot.generation.tower_index is not None:
             return None
         number = snapshot.generation.manifest.number
         newest, before = log.newest(), self._fitted
-        if before is not None and before[0] == number and before[1] <= newest <= max(100, _GROWN * before[1]):
+        if before is not None and before[0] == number and before[1] <= newest <= max(100, _GROWTH * before[1]):
             return before[2]
         # While one request fits anew, others go on with the shares of before.
         if self._lock.acquire(blocking=before is None or before[0] != number):
@@ -165,7 +155,7 @@ class Fadings:
                 self._lock.release()
         return None if self._fitted is None else self._fitted[2]
 
-    def _fit(self, snapshot: Snapshot, space: TasteSpace, log: EventLog, newest: int) -> Fading | None:
+    def _fit(self, snapshot: Snapshot, space: UserItemSpace, log: EventLog, newest: int) -> PopularityBlend | None:
         events = load_events(log.scan(max(0, newest - _EVENTS)))
         rows = snapshot.items.rows_of(events.item_ids.to_pylist())
         ids = sorted(rows, key=str.encode)
@@ -173,65 +163,33 @@ class Fadings:
         cleaned = clean(events, Cleaning(kinds=self._kinds), known)[0]
         histories = Histories.of(cleaned, known, read_ratings(cleaned, self._kinds))
         weights = histories.weights(self._kinds.weights)
-        questions = openings(histories, weights, COUNTS, _PEOPLE)
-        if not questions:
-            return None
-        return fit_fading(_Asking(space, histories, weights).asked(questions))
+        first = openings(histories, weights, KNOWN_EVENTS, _USERS)
+        return fit_popularity_blend(list(_held_out(space, histories, weights, first))) if first else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asking:
-    """Makes lists of candidates as recommending does, for users of the past."""
-
-    space: TasteSpace
-    histories: Histories
-    weights: Float32[np.ndarray, " n"]
-
-    def asked(self, questions: Sequence[Opening]) -> list[Asked]:
-        rows = np.unique(self.histories.items)
-        popularity = DecayedPopularity(self.histories, self.weights, rows)
-        vectors = self.space.vectors(rows)
-        found = []
-        for one in questions:
-            popular = popularity.at(one.moment)
-            some = np.sort(np.argsort(-popular, kind="stable")[:CANDIDATES])
-            some = some[popular[some] > 0]
-            asked = self._asked(one, rows[some], popular[some], vectors[some])
-            if asked is not None:
-                found.append(asked)
-        return found
-
-    def _asked(
-        self,
-        one: Opening,
-        rows: Int64[np.ndarray, " p"],
-        popular: Float32[np.ndarray, " p"],
-        vectors: Float32[np.ndarray, "p dim"],
-    ) -> Asked | None:
-        past = self._past(one.past)
-        people = self.space.model.people([past], [self.space.vectors(past.rows)], one.moment)[0].vectors
-        if not len(people):
-            return None
-        near = self.space.index.search(people, _DEEP + len(past))
-        there = near.rows != NO_ROW
-        every = np.unique(np.concatenate([rows, near.rows[there]]))
-        likeness = np.full(len(every), -1, dtype=np.float32)
-        np.maximum.at(likeness, np.searchsorted(every, near.rows[there]), near.scores[there])
-        places = np.searchsorted(every, rows)
-        likeness[places] = np.maximum(likeness[places], (vectors @ people.T).max(axis=1))
-        popularity = np.zeros(len(every), dtype=np.float32)
-        popularity[places] = popular
-        left = ~np.isin(every, past.rows)
-        targets = np.flatnonzero(np.isin(every[left], one.targets))
-        return Asked(one.person, one.known, popularity[left], likeness[left], targets, len(one.targets) - len(targets))
-
-    def _past(self, at: slice) -> Past:
-        told = self.histories
-        kinds = tuple(told.kind_names[kind] for kind in told.kinds[at].tolist())
-        return Past(
-            told.items[at],
-            kinds,
-            self.weights[at],
-            told.times[at],
-            None if told.strengths is None else told.strengths[at],
-        )
+def _held_out(
+    space: UserItemSpace, histories: Histories, weights: Float32[np.ndarray, " n"], first: Sequence[Opening]
+) -> Iterator[HeldOutEvents]:
+    """Score candidates for users of the past, found as recommending does."""
+    rows = np.unique(histories.items)
+    popularity, vectors = DecayedPopularity(histories, weights, rows), space.vectors(rows)
+    for one in first:
+        history = History.of(histories, weights, one.past)
+        users = space.model.users([history], [space.vectors(history.rows)], one.moment)[0].vectors
+        if len(users):
+            scores = popularity.at(one.moment)
+            some = np.sort(np.argsort(-scores, kind="stable")[:CANDIDATES])
+            some = some[scores[some] > 0]
+            near = space.index.search(users, _DEPTH + len(history))
+            there = near.rows != NO_ROW
+            every = np.unique(np.concatenate([rows[some], near.rows[there]]))
+            similarity = np.full(len(every), -1, dtype=np.float32)
+            np.maximum.at(similarity, np.searchsorted(every, near.rows[there]), near.scores[there])
+            places = np.searchsorted(every, rows[some])
+            similarity[places] = np.maximum(similarity[places], (vectors[some] @ users.T).max(axis=1))
+            popular = np.zeros(len(every), dtype=np.float32)
+            popular[places] = scores[some]
+            left = ~np.isin(every, history.rows)
+            targets = np.flatnonzero(np.isin(every[left], one.targets))
+            missed = len(one.targets) - len(targets)
+            yield HeldOutEvents(one.person, one.known, popular[left], similarity[left], targets, missed)

@@ -1,4 +1,4 @@
-"""Checkpoints and distributed processes of a training: running average, seeds by step, time per step."""
+"""Checkpoints and processes of a training: average of the weights, accelerator, seeds by step, time per step."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,13 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from indexers.atomic import atomic_path
 from mmrec.compute import pick_device
 from mmrec.errors import UsageError
 
-_SETTLING = 10
+_SETTLING: Final = 10
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -28,59 +29,61 @@ def trained(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
 
 
-class Average:
-    """Exponential moving average of a module's trained parameters (Polyak and Juditsky, 1992)."""
+class WeightAverage:
+    """Exponential moving average of a module's trained weights (Polyak and Juditsky, 1992)."""
 
-    def __init__(self, module: nn.Module, keep: float) -> None:
-        self.keep = keep
-        self.own = trained(module)
-        self.mean = {name: weight.detach().clone() for name, weight in self.own.items()}
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Begin with the weights as they are; the first steps, which are far off, are forgotten faster."""
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take the weights of a step in; the first steps, which are far off, are forgotten faster."""
-        keep = min(self.keep, step / (step + _SETTLING))
-        torch._foreach_lerp_(list(self.mean.values()), list(self.own.values()), 1 - keep)
+        @torch.no_grad()
+        def lerp(means: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+            torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, int(steps) / (int(steps) + _SETTLING)))
+
+        self._names, self._weights = list(trained(module)), nn.ParameterList(trained(module).values())
+        self._model = AveragedModel(self._weights, multi_avg_fn=lerp)
+        self.resume(0)
+
+    @property
+    def means(self) -> dict[str, Tensor]:
+        """The averages, by name."""
+        return dict(zip(self._names, self._model.module.parameters(), strict=True))
+
+    def resume(self, steps: int) -> None:
+        """Go on after so many steps."""
+        self._model.n_averaged.fill_(1 + steps)
+
+    def update(self) -> None:
+        """Add the weights of a step."""
+        self._model.update_parameters(self._weights)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Have the mean in place of the weights for a while."""
+        """Have the averages in place of the weights for a while."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
-    @torch.no_grad()
     def _swap(self) -> None:
-        held: dict[str, Tensor] = {name: weight.clone() for name, weight in self.own.items()}
-        for name, weight in self.own.items():
-            weight.copy_(self.mean[name])
-            self.mean[name] = held[name]
+        for weight, mean in zip(self._weights, self._model.module.parameters(), strict=True):
+            weight.data, mean.data = mean.data, weight.data
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file held.
-
-    Attributes:
-        tensors: Weights, their mean, the best so far, and AdamW's moments, by name.
-        state: Everything else, as JSON holds it.
-
-    """
+    """What a file held: weights, their averages, the best so far and AdamW's moments by name, and JSON."""
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
-    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> None:
+    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
         """Put all tensors back where they came from."""
-        own = trained(module)
         with torch.no_grad():
-            for name, weight in own.items():
-                weight.copy_(self.tensors[f"weight.{name}"])
-                if average is not None:
-                    average.mean[name].copy_(self.tensors[f"mean.{name}"])
-        for name, weight in own.items():
+            for part, into in (("weight", trained(module)), ("mean", average.means if average is not None else {})):
+                for name, tensor in into.items():
+                    tensor.copy_(self.tensors[f"{part}.{name}"])
+        for name, weight in trained(module).items():
             if f"moment.{name}" in self.tensors:
                 # Where one kernel does all, it counts on the device too.
                 counted = weight.device if optimizer.defaults.get("fused") else torch.device("cpu")
@@ -100,7 +103,7 @@ def write_checkpoint(
     path: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Average | None,
+    average: WeightAverage | None,
     more: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
@@ -108,13 +111,13 @@ def write_checkpoint(
     tensors = dict(more)
     for name, weight in trained(module).items():
         tensors[f"weight.{name}"] = weight.detach()
-        if average is not None:
-            tensors[f"mean.{name}"] = average.mean[name]
         moments = optimizer.state.get(weight)
         if moments:
             tensors[f"steps.{name}"] = moments["step"]
             tensors[f"moment.{name}"] = moments["exp_avg"]
             tensors[f"square.{name}"] = moments["exp_avg_sq"]
+    if average is not None:
+        tensors |= {f"mean.{name}": mean.detach() for name, mean in average.means.items()}
     held = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(path) as beside:
         save_file(held, beside, {"state": json.dumps(state)})
@@ -135,10 +138,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Make it for a kind of device, ``no`` or ``bf16``.
-
-    Raises UsageError where there is no such device, or this process has trained in the other precision.
-    """
+    """Make it; raises UsageError where there is no such device, or this process has trained in the other precision."""
     is_cpu = pick_device(device).type == "cpu"
     try:
         return Accelerator(
@@ -163,22 +163,17 @@ def seed_torch(words: Sequence[int]) -> None:
 
 
 FEW: Final = 4
-"""Steps that are taken: one that is not timed, since it finds nothing warm, and three that are."""
+"""Steps that are run for an estimate: one to warm up, and three that are timed."""
 
-Taken = TypeVar("Taken")
+Step = TypeVar("Step")
 
 
 def seconds_for(
-    total: float, steps: Sequence[Taken], size: Callable[[Taken], float], take: Callable[[Taken], object]
+    total: float, steps: Sequence[Step], size: Callable[[Step], float], take: Callable[[Step], object]
 ) -> float:
-    """Return the seconds that steps of a total size take.
+    """Estimate the seconds of all steps, of a total size, by running the first `FEW`; a single one is run twice.
 
-    Args:
-        total: Size of all steps together.
-        steps: Some of them, of which the first `FEW` are taken; where there is but one, it is taken twice.
-        size: Of a step; time is shared out by it.
-        take: Takes a step to its end, also on a device that works by itself.
-
+    `take` runs a step to its end, also on a device that works asynchronously.
     """
     if not steps:
         return 0.0

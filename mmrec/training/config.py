@@ -21,24 +21,23 @@ class TrainingConfig(BaseModel):
         negatives: Items drawn a step by the losses that sample.
         smoothing: Label smoothing of the full softmax.
         calibration: How much gBCE makes up for sampling, 0 to 1 (t in its paper).
-        delta_drop: Share of the items whose delta is left out, drawn anew each step.
+        delta_drop: Share of the items whose delta is dropped, drawn anew each step.
         batch: Windows a step, over all processes.
         shards: Parts that a step's windows are computed in, each with its own random numbers. Any number of processes
             that divides it computes the same; more than one on one process saves memory.
-        every_event: Whether histories longer than a window are cut into several; if not, only the newest is learned.
+        every_event: Whether histories longer than a window are cut into several; if not, only the newest is used.
         rate: Learning rate of AdamW.
         warmup: Steps over which it grows from 0.
         decay: Weight decay of the matrices of the Transformer and the adaptor.
         delta_decay: Weight decay of the deltas.
         clip: Norm that gradients are cut to.
-        average: How much of the running mean of the weights is kept a step, which is what is validated and kept; 0 for
-            none.
+        average: Decay of the moving average of the weights, which is what is validated and saved; 0 for none.
         epochs: Most epochs.
         evaluate_every: Epochs between two validations.
         patience: Validations without a better NDCG@10 after which training ends.
-        validation_people: Most people that validation asks about.
+        validation_users: Most users in the validation.
         seed: Decides all that is random.
-        device: Kind of device; which of several GPUs is for the launcher to say, or for CUDA_VISIBLE_DEVICES.
+        device: Kind of device; the launcher or CUDA_VISIBLE_DEVICES chooses one of several GPUs.
         precision: ``no`` is float32; ``bf16`` is mixed.
 
     """
@@ -63,7 +62,7 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(default=150, ge=1)
     evaluate_every: int = Field(default=2, ge=1)
     patience: int = Field(default=15, ge=1)
-    validation_people: int = Field(default=10_000, ge=1)
+    validation_users: int = Field(default=10_000, ge=1)
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["no", "bf16"] = "no"

@@ -1,4 +1,4 @@
-"""What a training will cost, before it is begun."""
+"""Estimate the memory and time of a training by a few steps."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mmrec.training.checkpoint import seconds_for
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import loss_name
 from mmrec.training.train import prepare, task_of
-from mmrec.training.trainer import Loop, accelerator_for
+from mmrec.training.trainer import accelerator_for
 from mmrec.training.windows import Windows
 
 # Weights, gradients, the optimiser's two moments, the running mean and the best so far.
@@ -27,20 +27,20 @@ _KEPT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class TrainingEstimate:
     """Sizes, memory and time of a training.
 
     Attributes:
-        items: Items that training knows.
-        people: People it learns from.
-        events: Their events.
-        validation: Events that validation asks about.
-        parameters: Numbers that are trained.
-        loss: The loss that is used for so many items.
+        items: Items of the training events.
+        people: Users of these.
+        events: Number of these.
+        validation: Validation events.
+        parameters: Trained parameters.
+        loss: Name of the loss.
         steps: Steps an epoch.
-        memory: Bytes for the weights with all that goes with them, the contents, and the largest step.
-        epoch_seconds: One epoch without validation, from a few steps taken here and now.
-        most_seconds: All epochs, if validation never ends them early.
+        memory: Bytes for the weights with gradients, moments and copies, the contents, and the largest step.
+        epoch_seconds: One epoch without validation, by the duration of a few steps.
+        most_seconds: All epochs, without early stopping.
 
     """
 
@@ -62,19 +62,24 @@ def estimate(
     rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
-) -> Estimate:
-    """Take a few steps and throw them away. Arguments and errors are those of `mmrec.training.train.train`."""
-    task = task_of(data, weights, config.validation_people, config.seed)
+) -> TrainingEstimate:
+    """Run a few steps and discard them. Arguments and errors are those of `mmrec.training.train.train`."""
+    task = task_of(data, weights, config.validation_users, config.seed)
     with torch.random.fork_rng():
-        loop = prepare(task, contents, rows, config, accelerator_for(config), weights)
-        windows, taken = loop.steps(1)
-        seconds = _epoch_seconds(loop, windows, taken)
-    objective, known = loop.objective, len(loop.objective.tower.items.rows)
+        trainer = prepare(task, contents, rows, config, accelerator_for(config), weights)
+        windows, taken = trainer.steps(1)
+        sizes = [_padded(windows, which) for which in taken]
+        seconds = seconds_for(
+            sum(map(math.prod, sizes)),
+            taken,
+            lambda which: math.prod(_padded(windows, which)),
+            lambda which: trainer.step(windows, which).item(),
+        )
+    objective, known = trainer.objective, len(trainer.objective.tower.items.rows)
     parameters = sum(weight.numel() for weight in objective.parameters())
-    sizes = [_padded(windows, which) for which in taken]
     memory = 4 * _COPIES * parameters + contents.nbytes
     memory += 0 if objective.white is None else 4 * objective.white.numel()
-    return Estimate(
+    return TrainingEstimate(
         items=known,
         people=len(task.train),
         events=len(task.train.items),
@@ -85,17 +90,6 @@ def estimate(
         memory=memory + max(_step_bytes(config, known, size) for size in sizes),
         epoch_seconds=seconds,
         most_seconds=seconds * config.epochs,
-    )
-
-
-def _epoch_seconds(loop: Loop, windows: Windows, taken: list[Int64[np.ndarray, " _"]]) -> float:
-    """Time some steps, and share it out by padded events."""
-    sizes = [math.prod(_padded(windows, which)) for which in taken]
-    return seconds_for(
-        sum(sizes),
-        taken,
-        lambda which: math.prod(_padded(windows, which)),
-        lambda which: loop.step(windows, which).item(),
     )
 
 

@@ -1,6 +1,6 @@
 """Losses of the user tower (full softmax, sampled softmax with logQ correction, gBCE) and its objective."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,29 +8,28 @@ from torch import Tensor, nn
 
 from mmrec.training.config import TrainingConfig
 from mmrec.training.windows import Batch
-from mmrec.users.networks import Read, Sequences
+from mmrec.users.networks import Read
 from mmrec.users.tower import Tower
 
 
 def full_softmax(
-    people: Float[Tensor, "n dim"],
+    users: Float[Tensor, "n dim"],
     items: Float[Tensor, "m dim"],
     targets: Int64[Tensor, " n"],
     scale: Float[Tensor, ""],
     smoothing: float = 0.0,
 ) -> Float[Tensor, " n"]:
-    """Cross entropy of each target: ``-log softmax(scale * people @ items.T)[target]``.
+    """Cross entropy of each target: ``-log softmax(scale * users @ items.T)[target]``.
 
     Args:
-        people: Unit vectors.
-        items: Unit vectors of the items that may be met: none that training has not seen, or it would learn to push
-            away what is merely new.
-        targets: Place of the item that was met, in `items`.
+        users: Unit vectors.
+        items: Unit vectors of the items seen in training: with others, training would learn to push new items away.
+        targets: Place of each target in `items`.
         scale: The inverse temperature.
         smoothing: Share of the target that is spread over all items (label smoothing).
 
     """
-    logits = (scale * people) @ items.T
+    logits = (scale * users) @ items.T
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
 
 
@@ -51,8 +50,8 @@ def gbce(
 
     Args:
         positive: Score of each target.
-        negative: Its person's score of each item drawn, all items being equally likely.
-        same: Where the item drawn is the target itself; it counts for nothing.
+        negative: Its user's score of each sampled item, all items being equally likely.
+        same: Where the sampled item is the target itself; it does not count.
         exponent: As `gbce_exponent` gives it.
 
     """
@@ -73,9 +72,9 @@ def sampled_softmax(
 
     Args:
         positive: Score of each target.
-        negative: Its person's score of each item drawn.
+        negative: Its user's score of each sampled item.
         log_expected: Logarithm of how often each of them is expected in the sample.
-        same: Where the item drawn is the target itself; it is counted once, as the target.
+        same: Where the sampled item is the target itself; it counts once, as the target.
 
     """
     corrected = (negative - log_expected).masked_fill(same, -torch.inf)
@@ -86,7 +85,7 @@ _LARGEST_FULL = 50_000
 
 
 def loss_name(config: TrainingConfig, items: int) -> str:
-    """The loss that is used for so many items: what the configuration says, or by their number."""
+    """The configured loss, or that for the number of items."""
     if config.loss != "auto":
         return config.loss
     return "full" if items <= _LARGEST_FULL else "sampled"
@@ -94,7 +93,7 @@ def loss_name(config: TrainingConfig, items: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Catalog:
-    """The items of one step: all of them, or those that it meets or draws."""
+    """The items of one step: all of them, or those of its batch and sample."""
 
     places: Int64[Tensor, " m"]
     vectors: Float[Tensor, "m dim"]
@@ -105,10 +104,7 @@ class _Catalog:
 
 
 class TowerObjective(nn.Module):
-    """A tower, the whitened contents of the items that training knows, and the loss.
-
-    No other item is part of any loss: one that training has not seen would be pushed away merely for being new.
-    """
+    """A tower, the whitened contents of the items seen in training, and the loss; no other item is part of it."""
 
     white: Float[Tensor, "m white"] | None
     odds: Float[Tensor, " m"]
@@ -125,7 +121,7 @@ class TowerObjective(nn.Module):
         self.tower, self.config = tower, config
         self.loss = loss_name(config, len(counts))
         self.register_buffer("white", white, persistent=False)
-        # gBCE is made for even odds; the softmax learns most from what is popular, and corrects for it.
+        # gBCE wants uniform sampling; the softmax learns most from popular items, and corrects for it.
         odds = torch.ones(len(counts)) if self.loss == "gbce" else counts.clamp(min=1) ** 0.75
         self.register_buffer("odds", odds / odds.sum(), persistent=False)
         self.register_buffer("cumulated", (odds / odds.sum()).double().cumsum(0), persistent=False)
@@ -133,8 +129,7 @@ class TowerObjective(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Sum of the losses of all targets."""
         catalog = self._catalog(batch)
-        vectors = nn.functional.embedding(catalog.find(batch.items), catalog.vectors)
-        read = self.tower.people(Sequences(vectors, batch.kinds, batch.liked, batch.times, batch.asked, batch.ratings))
+        read = self.tower.people(replace(batch, items=catalog.find(batch.items)).sequences(catalog.vectors))
         return self._losses(read, catalog, batch.targets, batch.targets >= 0).sum()
 
     def _catalog(self, batch: Batch) -> _Catalog:
@@ -144,8 +139,8 @@ class TowerObjective(nn.Module):
         else:
             draws = torch.rand(self.config.negatives, device=device, dtype=torch.float64)
             drawn = torch.searchsorted(self.cumulated, draws).clamp(max=count - 1)
-            met = batch.targets[batch.targets >= 0]
-            places = torch.unique(torch.cat([batch.items.reshape(-1), met, drawn]))
+            targets = batch.targets[batch.targets >= 0]
+            places = torch.unique(torch.cat([batch.items.reshape(-1), targets, drawn]))
         dropped = torch.rand(len(places), device=device) < self.config.delta_drop
         white = None if self.white is None else self.white if drawn is None else self.white[places]
         return _Catalog(places, self.tower.items(white, places, dropped), drawn)
@@ -153,21 +148,23 @@ class TowerObjective(nn.Module):
     def _losses(
         self, read: Read, catalog: _Catalog, targets: Int64[Tensor, "b l"], real: Bool[Tensor, "b l"]
     ) -> Float[Tensor, " n"]:
-        people, shares, met = read.vectors[real], read.log_shares[real], targets[real]
-        each = [self._loss(people[:, interest], catalog, met) for interest in range(people.shape[1])]
+        users, shares, wanted = read.vectors[real], read.log_shares[real], targets[real]
+        each = [self._loss(users[:, interest], catalog, wanted) for interest in range(users.shape[1])]
         if len(each) == 1:
             return each[0]
         # The odds of the item as a mixture of what each interest says.
         return -torch.logsumexp(shares - torch.stack(each, dim=1), dim=1)
 
-    def _loss(self, people: Float[Tensor, "n dim"], catalog: _Catalog, met: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def _loss(
+        self, users: Float[Tensor, "n dim"], catalog: _Catalog, targets: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
         scale = self.tower.scale
         if catalog.drawn is None:
-            return full_softmax(people, catalog.vectors, met, scale, self.config.smoothing)
-        scaled = scale * people
-        positive = (scaled * catalog.vectors[catalog.find(met)]).sum(dim=1)
+            return full_softmax(users, catalog.vectors, targets, scale, self.config.smoothing)
+        scaled = scale * users
+        positive = (scaled * catalog.vectors[catalog.find(targets)]).sum(dim=1)
         negative = scaled @ catalog.vectors[catalog.find(catalog.drawn)].T
-        same = catalog.drawn.unsqueeze(0) == met.unsqueeze(1)
+        same = catalog.drawn.unsqueeze(0) == targets.unsqueeze(1)
         if self.loss == "gbce":
             others = len(self.cumulated) - 1
             return gbce(positive, negative, same, gbce_exponent(len(catalog.drawn), others, self.config.calibration))

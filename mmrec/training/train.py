@@ -1,64 +1,46 @@
 """Train a user tower on histories and item contents, validated by full ranking of the catalog."""
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Bool, Float, Float32, Float64, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.metrics import discounted_gain, mean_rank, rank_counts
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import TowerObjective
-from mmrec.training.trainer import Board, Epoch, Loop, accelerator_for, draw_curves
-from mmrec.training.windows import Events, Windows, batch_of
-from mmrec.users.networks import Sequences, fit_whitening
+from mmrec.training.trainer import Epoch, TowerTrainer, accelerator_for, draw_curves, tensorboard_log
+from mmrec.training.windows import TowerEvents, Windows, batch_of
+from mmrec.users.networks import fit_whitening
 from mmrec.users.tower import Tower, TowerModel, save_tower
 
-
-def mid_ranks(
-    scores: Float[Tensor, "n m"], targets: Int64[Tensor, " n"], left_out: Bool[Tensor, "n m"]
-) -> Float64[np.ndarray, " n"]:
-    """Rank of each target from 1, ties at their mean rank, among the items that are not left out."""
-    own = scores.gather(1, targets.unsqueeze(1))
-    competing = ~left_out
-    competing.scatter_(1, targets.unsqueeze(1), False)
-    above = ((scores > own) & competing).sum(dim=1)
-    equal = ((scores == own) & competing).sum(dim=1)
-    return (1 + above + equal / 2).double().cpu().numpy()
-
-
-def mean_ndcg(ranks: Float64[np.ndarray, " n"], k: int = 10) -> float:
-    """Mean of ``1 / log2(1 + rank)`` where the rank is k or better, with one relevant item each; 0 of none."""
-    gains = np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
-    return float(gains.mean()) if len(gains) else 0.0
-
-
-_AT_ONCE = 128
+_TARGETS_PER_BATCH: Final = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranking:
-    """Events to predict, each among all items that its person had not met by then.
+class ValidationRanking:
+    """Held-out events, each target ranked among all items without those that the user has seen before.
 
     Attributes:
-        events: Everything that people did, items as places in the catalog.
-        targets: Places in `events` of the events to predict.
+        events: All events, items as places in the catalog.
+        targets: Places in `events` of the held-out ones.
         rows: Row numbers of the catalog.
         contents: Their contents; None for a tower without content.
-        among: Which of the catalog compete; all if None.
+        among: Which of the catalog are ranked; all if None.
 
     """
 
-    events: Events
+    events: TowerEvents
     targets: Int64[np.ndarray, " n"]
     rows: Int64[np.ndarray, " items"]
     contents: Float[Tensor, "items content"] | None
@@ -66,7 +48,7 @@ class Ranking:
 
     @torch.no_grad()
     def ranks(self, tower: Tower) -> Float64[np.ndarray, " n"]:
-        """Mid-rank of each target from 1; infinite where the tower cannot place its item."""
+        """Rank of each target from 1, ties at their mean rank; infinite where the tower cannot place its item."""
         was_training = tower.training
         tower.eval()
         device = tower.log_scale.device
@@ -75,8 +57,8 @@ class Ranking:
         vectors = tower.items(white, places)
         placed = torch.ones_like(places, dtype=torch.bool) if white is not None else places >= 0
         found = [
-            self._ranks(tower, vectors, placed, self.targets[start : start + _AT_ONCE])
-            for start in range(0, len(self.targets), _AT_ONCE)
+            self._ranks(tower, vectors, placed, self.targets[start : start + _TARGETS_PER_BATCH])
+            for start in range(0, len(self.targets), _TARGETS_PER_BATCH)
         ]
         tower.train(was_training)
         return np.concatenate(found) if found else np.empty(0)
@@ -87,34 +69,35 @@ class Ranking:
         device = vectors.device
         firsts = self.events.offsets[np.searchsorted(self.events.offsets, targets, side="right") - 1]
         windows = Windows(np.maximum(firsts, targets - tower.config.window), targets)
-        batch = batch_of(self.events, windows, np.arange(len(targets))).to(device)
-        given = nn.functional.embedding(batch.items, vectors)
-        read = tower.people(Sequences(given, batch.kinds, batch.liked, batch.times, batch.asked, batch.ratings))
+        read = tower.people(batch_of(self.events, windows, np.arange(len(targets))).to(device).sequences(vectors))
         at = torch.arange(len(targets), device=device)
         newest = torch.from_numpy(np.maximum(windows.stops - windows.starts - 1, 0)).to(device)
         scores = tower.scale * torch.einsum("nmd,id->nmi", read.vectors[at, newest], vectors)
         scores = torch.logsumexp(scores + read.log_shares[at, newest].unsqueeze(2), dim=1)
-        # Nothing is known of who has done nothing: all items are alike to them.
+        # Nothing is known of a user without events: all items are alike.
         scores[torch.from_numpy(windows.stops == windows.starts)] = 0
-        met = np.concatenate([self.events.items[first:target] for first, target in zip(firsts, targets, strict=True)])
-        out = (~placed).repeat(len(targets), 1)
+        wanted = torch.from_numpy(self.events.items[targets]).to(device).unsqueeze(1)
+        own = scores.gather(1, wanted)
+        seen = np.concatenate([self.events.items[first:target] for first, target in zip(firsts, targets, strict=True)])
+        scores[:, ~placed] = torch.nan
         if self.among is not None:
-            out |= torch.from_numpy(~self.among).to(device)
-        out[torch.from_numpy(np.repeat(np.arange(len(targets)), targets - firsts)), torch.from_numpy(met)] = True
-        wanted = torch.from_numpy(self.events.items[targets]).to(device)
-        ranks = mid_ranks(scores, wanted, out)
-        ranks[~placed[wanted].cpu().numpy()] = np.inf
+            scores[:, torch.from_numpy(~self.among).to(device)] = torch.nan
+        lines = np.repeat(np.arange(len(targets)), targets - firsts)
+        scores[torch.from_numpy(lines), torch.from_numpy(seen)] = torch.nan
+        above, tied = rank_counts(scores.scatter(1, wanted, own), own)
+        ranks = mean_rank(above.cpu().numpy(), tied.cpu().numpy())
+        ranks[~placed[wanted[:, 0]].cpu().numpy()] = np.inf
         return ranks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingTask:
-    """Histories to learn from, and events to predict.
+    """Histories to train on, and held-out events.
 
     Attributes:
-        train: What is learned from.
-        live: Histories with the events to predict in them.
-        validation: Places of these in `live`, ascending; what a person did before may be looked at.
+        train: The histories to train on.
+        live: Histories with the held-out events in them.
+        validation: Places of these in `live`, ascending; the events before may be used to predict them.
 
     """
 
@@ -124,10 +107,10 @@ class TrainingTask:
 
 
 def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
-    """Make a task of a split with validation events, or hold out each person's last event that speaks for its item.
+    """Make a task of a split with validation events, or else hold out each user's last positive event.
 
-    At most `most` people are asked about, drawn by the seed. Of a split, only what may be learned from is held out: the
-    time split has no validation events of its own. Raises UsageError where there is nothing to learn from.
+    At most `most` users, drawn by the seed, are in the validation. Of a split, only training events are held out: the
+    time split has no validation events of its own. Raises UsageError where there is nothing to train on.
     """
     if isinstance(data, Split) and len(data.validation):
         task = TrainingTask(data.train, data.live, data.validation)
@@ -159,15 +142,15 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """How a training went.
+    """Result of a training in numbers.
 
     Attributes:
         curve: Each epoch.
-        best_epoch: The one whose weights are kept.
+        best_epoch: The one whose weights are saved.
         ndcg: Its NDCG@10 on validation.
-        items: Items that training knew.
-        people: People it learned from.
-        events: Their events.
+        items: Items of the training events.
+        people: Users of these.
+        events: Number of these.
 
     """
 
@@ -180,8 +163,8 @@ class TrainingReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What came of it."""
+class TrainingResult:
+    """The trained model, and the report."""
 
     model: TowerModel
     report: TrainingReport
@@ -194,44 +177,38 @@ def train(
     config: TrainingConfig,
     folder: Path,
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
-    said: Callable[[Epoch], None] | None = None,
-) -> Trained:
-    """Train a tower, or go on with a training that was interrupted.
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainingResult:
+    """Train a tower, or resume an interrupted training.
 
     Args:
-        data: What may be learned from. Validation events are those of the split, or else each person's last one.
+        data: Training events. Validation events are those of the split, or else each user's last one.
         contents: Fused content vectors.
         rows: Row number of each.
         config: Sizes and settings.
-        folder: Where results are kept; made if it is not there.
-        weights: Weight of each kind of event; those at 0 or below are looked at, but are not to be predicted.
-        said: Called with each epoch that is done.
+        folder: Where results are saved; made if it is not there.
+        weights: Weight of each kind of event; those at 0 or below are inputs, but never targets.
+        on_epoch: Called after each epoch.
 
     Raises:
-        UsageError: There is nothing to learn from, an item has no content, or the folder holds another training.
+        UsageError: There is nothing to train on, an item has no content, or the folder holds another training.
 
     """
-    task = task_of(data, weights, config.validation_people, config.seed)
+    task = task_of(data, weights, config.validation_users, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator_for(config)
     with torch.random.fork_rng(enabled=True):
-        loop = prepare(task, contents, rows, config, accelerator, weights)
-        with Board(folder / "tensorboard") if accelerator.is_main_process else nullcontext() as board:
-
-            def heard(epoch: Epoch) -> None:
-                if board is not None:
-                    board.add(epoch)
-                if said is not None:
-                    said(epoch)
-
-            curve = loop.run(folder / CHECKPOINT, _fingerprint(task, contents, rows, config), heard)
-    model = TowerModel(loop.objective.tower.eval().cpu())
+        trainer = prepare(task, contents, rows, config, accelerator, weights)
+        with tensorboard_log(folder / "tensorboard", on_epoch, enabled=accelerator.is_main_process) as log:
+            curve = trainer.run(folder / CHECKPOINT, _fingerprint(task, contents, rows, config), log)
+    model = TowerModel(trainer.objective.tower.eval().cpu())
     if accelerator.is_main_process:
         save_tower(model, folder)
         draw_curves(curve, folder / "curves.png")
     accelerator.wait_for_everyone()
-    known, lengths, at = len(model.tower.items.rows), task.train.lengths, loop.at
-    return Trained(model, TrainingReport(tuple(curve), at.best_epoch, at.best, known, len(lengths), int(lengths.sum())))
+    known, lengths, at = len(model.tower.items.rows), task.train.lengths, trainer.progress
+    report = TrainingReport(tuple(curve), at.best_epoch, at.best, known, len(lengths), int(lengths.sum()))
+    return TrainingResult(model, report)
 
 
 def prepare(
@@ -241,8 +218,8 @@ def prepare(
     config: TrainingConfig,
     accelerator: Accelerator,
     weights: Mapping[str, float],
-) -> Loop:
-    """Make everything that a training needs, at its beginning. Raises UsageError."""
+) -> TowerTrainer:
+    """Make the network and the trainer of a task. Raises UsageError."""
     order = np.argsort(rows, kind="stable")
     rows, contents = rows[order], contents[order]
     _check_items(task, rows)
@@ -255,14 +232,15 @@ def prepare(
     tower = Tower(sizes, torch.from_numpy(known), fit_whitening(own, sizes.white) if sizes.content else None)
     white = tower.items.whiten(torch.from_numpy(own)) if sizes.content else None
     objective = TowerObjective(tower, white, torch.from_numpy(counts), config)
-    asked = Ranking(
-        Events.of(task.live, rows, kinds, weights),
-        task.validation,
-        rows,
-        torch.from_numpy(contents) if sizes.content else None,
-    )
-    learned = Events.of(task.train, known, kinds, weights)
-    return Loop(objective, learned, lambda: mean_ndcg(asked.ranks(tower)), config, accelerator)
+    inputs = torch.from_numpy(contents) if sizes.content else None
+    ranking = ValidationRanking(TowerEvents.of(task.live, rows, kinds, weights), task.validation, rows, inputs)
+
+    def validate() -> float:
+        ranks = ranking.ranks(tower)
+        return float(discounted_gain(ranks, 10).mean()) if len(ranks) else 0.0
+
+    events = TowerEvents.of(task.train, known, kinds, weights)
+    return TowerTrainer(objective, events, validate, config, accelerator)
 
 
 def _check_items(task: TrainingTask, rows: Int64[np.ndarray, " items"]) -> None:
@@ -282,7 +260,7 @@ def _fingerprint(
     rows: Int64[np.ndarray, " items"],
     config: TrainingConfig,
 ) -> str:
-    """Everything that decides each step; how long to go on does not."""
+    """Of everything that decides each step; the number of epochs does not."""
     seen = sha256(config.model_dump_json(exclude={"epochs", "patience", "device"}).encode())
     seen.update((task.train.digest() + task.live.digest()).encode())
     for array in (task.validation, rows, contents):

@@ -1,12 +1,12 @@
 """Train by epochs: batches, schedule, validation, early stopping, best weights, checkpoints and progress curves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,26 +15,34 @@ from accelerate.utils import broadcast
 from jaxtyping import Int64
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from indexers.atomic import atomic_file
 from mmrec.errors import UsageError
-from mmrec.training.checkpoint import Average, make_accelerator, read_checkpoint, seed_torch, trained, write_checkpoint
+from mmrec.training.checkpoint import (
+    WeightAverage,
+    make_accelerator,
+    read_checkpoint,
+    seed_torch,
+    trained,
+    write_checkpoint,
+)
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import TowerObjective
-from mmrec.training.windows import Events, Windows, batch_of, batches, cut
+from mmrec.training.windows import TowerEvents, Windows, batch_of, batches, cut_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One point of the curves.
+    """Metrics of one epoch.
 
     Attributes:
         epoch: From 1; 0 is before the first.
         loss: Mean loss.
-        score: What validation measured; None where it was not asked for.
+        score: The validation metric; None without a validation.
         scale: The inverse temperature.
-        seconds: What the epoch took, without validation.
+        seconds: Duration without validation.
 
     """
 
@@ -47,7 +55,7 @@ class Epoch:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """How long a training goes on; `TrainingConfig` says what these mean."""
+    """When a training validates and ends; see `TrainingConfig`."""
 
     @property
     def epochs(self) -> int:
@@ -67,20 +75,20 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What a training has to remember beside weights."""
+    """State that is saved in checkpoints beside the weights."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """All of it, by name."""
+        """Return it, by name."""
         ...
 
     def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        """Take it back."""
+        """Restore it."""
         ...
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training is."""
+    """Counters, best score and curve of a training."""
 
     epoch: int = 0
     step: int = 0
@@ -90,90 +98,78 @@ class Progress:
 
 
 class Trainer:
-    """Leads a training; see `run`."""
+    """Runs epochs with validation, early stopping, best weights and checkpoints; see `run`."""
 
     def __init__(
         self,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
-        pace: Schedule,
-        average: Average | None,
-        memory: Stateful | None = None,
+        schedule: Schedule,
+        average: WeightAverage | None,
+        extra: Stateful | None = None,
     ) -> None:
         self.module, self.optimizer, self.accelerator = module, optimizer, accelerator
-        self.pace, self.average, self.memory = pace, average, memory
+        self.schedule, self.average, self.extra = schedule, average, extra
         self.best: dict[str, Tensor] = {}
-        self.at = Progress()
+        self.progress = Progress()
 
     def run(
         self,
         path: Path,
         fingerprint: str,
         epoch: Callable[[], Epoch],
-        judge: Callable[[], float],
-        said: Callable[[Epoch], None],
+        validate: Callable[[], float],
+        on_epoch: Callable[[Epoch], None],
     ) -> list[Epoch]:
-        """Train until validation stops getting better; leave the best weights in the module.
+        """Train until validation stops improving; leave the best weights in the module. Returns the curve.
 
         Args:
-            path: Where the state is kept after each epoch with a validation. If it is there, training goes on from it.
-            fingerprint: Of the data and the configuration; a state with another one is not gone on from.
-            epoch: Trains for one, number ``at.epoch``, and returns its point of the curves without a score.
-            judge: Validates the weights as they are; higher is better, 0 is the worst.
-            said: Called with each epoch that is done, once ever.
+            path: Checkpoint after each epoch with a validation. Where it exists, training resumes from it.
+            fingerprint: Of the data and the configuration; a checkpoint with another one is refused.
+            epoch: Trains for one, number ``progress.epoch``, and returns its metrics without a score.
+            validate: Scores the weights as they are; higher is better, 0 is the worst.
+            on_epoch: Called after each epoch; never twice for one, even after resuming.
 
-        Raises UsageError where the state is of something else.
+        Raises UsageError where the checkpoint is of another training.
 
         """
         self._resume(path, fingerprint)
-        while self.at.epoch < self.pace.epochs and not self._stale():
-            self.at.epoch += 1
+        at, schedule = self.progress, self.schedule
+        while at.epoch < schedule.epochs and at.epoch - at.best_epoch < schedule.patience * schedule.evaluate_every:
+            at.epoch += 1
             done = epoch()
-            if self.at.epoch % self.pace.evaluate_every == 0 or self.at.epoch == self.pace.epochs:
-                done = Epoch(done.epoch, done.loss, self._validated(judge), done.scale, done.seconds)
-            self.at.curve.append(done)
+            if at.epoch % schedule.evaluate_every == 0 or at.epoch == schedule.epochs:
+                with nullcontext() if self.average is None else self.average.applied():
+                    done = replace(done, score=self._validated(validate))
+            at.curve.append(done)
             if done.score is not None and self.accelerator.is_main_process:
-                state = {"fingerprint": fingerprint, **asdict(self.at)}
-                more = {} if self.memory is None else self.memory.state_dict()
-                write_checkpoint(
-                    path,
-                    self.module,
-                    self.optimizer,
-                    self.average,
-                    {**_named(self.best, "best"), **_named(more, "memory")},
-                    state,
-                )
-            said(done)
+                more = {f"best.{name}": tensor for name, tensor in self.best.items()}
+                if self.extra is not None:
+                    more |= {f"extra.{name}": tensor for name, tensor in self.extra.state_dict().items()}
+                state = {"fingerprint": fingerprint, **asdict(at)}
+                write_checkpoint(path, self.module, self.optimizer, self.average, more, state)
+            on_epoch(done)
         with torch.no_grad():
             for name, weight in trained(self.module).items():
                 weight.copy_(self.best[name])
-        return self.at.curve
+        return at.curve
 
     def begin_with(self, score: float) -> None:
-        """Hold the weights as they are for the best so far, unless a training is gone on with later."""
-        self.at.best, self.best = score, self._weights()
+        """Count the weights as they are as the best so far, unless a training is resumed later."""
+        self.progress.best, self.best = score, self._weights()
 
-    def _validated(self, judge: Callable[[], float]) -> float:
-        if self.average is None:
-            return self._judged(judge)
-        with self.average.applied():
-            return self._judged(judge)
-
-    def _judged(self, judge: Callable[[], float]) -> float:
-        # All processes stop at the same epoch only if they hear the same number.
-        heard = torch.tensor(judge(), device=self.accelerator.device)
-        score = float(broadcast(heard).item())
-        # While nothing is found, or nobody can be asked, the newest weights are the best there are.
-        if score > self.at.best or score == 0 == self.at.best:
-            self.at.best, self.at.best_epoch, self.best = score, self.at.epoch, self._weights()
+    def _validated(self, validate: Callable[[], float]) -> float:
+        # All processes stop at the same epoch only if they have the same number.
+        score = float(broadcast(torch.tensor(validate(), device=self.accelerator.device)).item())
+        at = self.progress
+        # While nothing is found, or there are no validation events, the newest weights are the best there are.
+        if score > at.best or score == 0 == at.best:
+            at.best, at.best_epoch, self.best = score, at.epoch, self._weights()
         return score
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.detach().clone() for name, weight in trained(self.module).items()}
-
-    def _stale(self) -> bool:
-        return self.at.epoch - self.at.best_epoch >= self.pace.patience * self.pace.evaluate_every
 
     def _resume(self, path: Path, fingerprint: str) -> None:
         found = read_checkpoint(path)
@@ -187,41 +183,37 @@ class Trainer:
             )
         found.restore(self.module, self.optimizer, self.average)
         self.best = {name: tensor.to(self.accelerator.device) for name, tensor in found.part("best").items()}
-        if self.memory is not None:
-            self.memory.load_state_dict(found.part("memory"))
-        self.at = Progress(**{**state, "curve": [Epoch(**epoch) for epoch in state["curve"]]})
+        if self.extra is not None:
+            self.extra.load_state_dict(found.part("extra"))
+        self.progress = Progress(**{**state, "curve": [Epoch(**epoch) for epoch in state["curve"]]})
+        if self.average is not None:
+            self.average.resume(self.progress.step)
 
 
-def _named(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
+_NDCG: Final = "NDCG@10"
 
 
-_NDCG = "NDCG@10"
+@contextmanager
+def tensorboard_log(
+    folder: Path, on_epoch: Callable[[Epoch], None] | None, score: str = _NDCG, *, enabled: bool = True
+) -> Iterator[Callable[[Epoch], None]]:
+    """Give a callback that writes each epoch for TensorBoard, where enabled, and passes it on to another callback."""
+    with closing(SummaryWriter(str(folder))) if enabled else nullcontext() as writer:
 
+        def write(epoch: Epoch) -> None:
+            values = {"loss": epoch.loss, "scale": epoch.scale, "seconds": epoch.seconds}
+            values |= {} if epoch.score is None else {f"validation/{score.lower()}": epoch.score}
+            if writer is not None:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, epoch.epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
 
-class Board:
-    """Writes each epoch for TensorBoard; a context that closes its file."""
-
-    def __init__(self, folder: Path, score: str = _NDCG) -> None:
-        """Take the folder of its files, and the name of what validation measures."""
-        self._writer, self._score = SummaryWriter(str(folder)), score
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._writer.close()
-
-    def add(self, epoch: Epoch) -> None:
-        """Write one epoch."""
-        values = {"loss": epoch.loss, "scale": epoch.scale, "seconds": epoch.seconds}
-        values |= {} if epoch.score is None else {f"validation/{self._score.lower()}": epoch.score}
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch.epoch)
+        yield write
 
 
 def draw_curves(curve: Sequence[Epoch], path: Path, score: str = _NDCG) -> None:
-    """Draw the loss, and what validation measures, over epochs into a PNG."""
+    """Draw the loss and the validation metric over epochs into a PNG."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     left = figure.add_subplot()
     left.plot([point.epoch for point in curve], [point.loss for point in curve], color="tab:blue")
@@ -236,7 +228,7 @@ def draw_curves(curve: Sequence[Epoch], path: Path, score: str = _NDCG) -> None:
 
 
 def accelerator_for(config: TrainingConfig) -> Accelerator:
-    """Make what places tensors and joins processes. Raises UsageError where shards and processes do not fit."""
+    """Make the accelerator of a training. Raises UsageError where shards and processes do not fit."""
     accelerator = make_accelerator(config.device, config.precision)
     if config.shards % accelerator.num_processes:
         raise UsageError(
@@ -245,13 +237,13 @@ def accelerator_for(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
-class Loop:
-    """Trains an objective; see `run`."""
+class TowerTrainer:
+    """Trains a user tower: batches of windows, shards over processes, warm-up of the learning rate; see `run`."""
 
     def __init__(
         self,
         objective: TowerObjective,
-        events: Events,
+        events: TowerEvents,
         validate: Callable[[], float],
         config: TrainingConfig,
         accelerator: Accelerator,
@@ -261,82 +253,74 @@ class Loop:
         fused = accelerator.device.type in {"cpu", "cuda"}
         optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate, fused=fused)
         self.prepared, self.optimizer = accelerator.prepare(objective, optimizer)
-        self.average = Average(objective, config.average) if config.average else None
-        inner: torch.optim.Optimizer = self.optimizer.optimizer
-        self.course = Trainer(objective, inner, accelerator, config, self.average)
+        average = WeightAverage(objective, config.average) if config.average else None
+        self.trainer = Trainer(objective, self.optimizer.optimizer, accelerator, config, average)
         self._liked = np.concatenate([[0], np.cumsum(events.liked)])
 
     @property
-    def at(self) -> Progress:
-        """How far it is."""
-        return self.course.at
+    def progress(self) -> Progress:
+        """Epochs and steps so far."""
+        return self.trainer.progress
 
-    def run(self, path: Path, fingerprint: str, said: Callable[[Epoch], None]) -> list[Epoch]:
-        """Train until validation stops getting better; see `Course.run`."""
-        return self.course.run(path, fingerprint, self._epoch, self.validate, said)
+    @cached_property
+    def warmup(self) -> LambdaLR:
+        """Linear warm-up of the learning rate; made at the first step, when a checkpoint was restored."""
+        steps = max(1, self.config.warmup)
+        return LambdaLR(self.trainer.optimizer, lambda step: min(1.0, (step + 1) / steps), self.progress.step - 1)
+
+    def run(self, path: Path, fingerprint: str, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
+        """Train until validation stops improving; see `Trainer.run`."""
+        return self.trainer.run(path, fingerprint, self._epoch, self.validate, on_epoch)
 
     def steps(self, epoch: int) -> tuple[Windows, list[Int64[np.ndarray, " _"]]]:
-        """The windows of an epoch, and which of them each step takes."""
+        """The windows of an epoch, and which of them are the batch of each step."""
         random = np.random.default_rng([self.config.seed, epoch])
-        windows = cut(self.events.offsets, self.config.tower.window, self.config.every_event, random)
+        windows = cut_windows(self.events.offsets, self.config.tower.window, self.config.every_event, random)
         return windows, batches(windows, self.config.batch, random)
 
     def step(self, windows: Windows, which: Int64[np.ndarray, " _"]) -> Tensor:
         """Take one step; returns this process's part of the summed loss."""
-        self.at.step += 1
-        for group in self.course.optimizer.param_groups:
-            group["lr"] = self.config.rate * min(1.0, self.at.step / max(1, self.config.warmup))
+        warmup, config = self.warmup, self.config
+        self.progress.step += 1
         targets = int((self._liked[windows.stops[which] + 1] - self._liked[windows.starts[which] + 1]).sum())
         summed = torch.zeros((), device=self.accelerator.device)
-        for shard, last in self._own_shards():
-            seed_torch([self.config.seed, self.at.step, shard])
-            batch = batch_of(self.events, windows, which[shard :: self.config.shards]).to(self.accelerator.device)
-            with self._joined(last), self.accelerator.autocast():
+        own = range(self.accelerator.process_index, config.shards, self.accelerator.num_processes)
+        for shard in own:
+            seed_torch([config.seed, self.progress.step, shard])
+            batch = batch_of(self.events, windows, which[shard :: config.shards]).to(self.accelerator.device)
+            # Gradients are exchanged between processes with the last shard only.
+            alone = nullcontext() if shard == own[-1] else self.accelerator.no_sync(self.prepared)
+            with alone, self.accelerator.autocast():
                 loss = self.prepared(batch)
                 # Gradients are averaged over the processes, and each target is to count alike.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / max(1, targets)))
             summed += loss.detach()
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(self.at.step)
+        warmup.step()
+        if self.trainer.average is not None:
+            self.trainer.average.update()
         return summed
 
     def _epoch(self) -> Epoch:
-        began = perf_counter()
+        began, number = perf_counter(), self.progress.epoch
         self.prepared.train()
-        windows, taken = self.steps(self.at.epoch)
+        windows, taken = self.steps(number)
         summed = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
         for which in taken:
             summed += self.step(windows, which)
         total = float(self.accelerator.reduce(summed).item())
         targets = int((self._liked[windows.stops + 1] - self._liked[windows.starts + 1]).sum())
-        seconds = perf_counter() - began
-        return Epoch(self.at.epoch, total / max(1, targets), None, float(self.objective.tower.scale.item()), seconds)
-
-    def _own_shards(self) -> Iterator[tuple[int, bool]]:
-        """The shards of this process, and whether each is its last."""
-        own = range(self.accelerator.process_index, self.config.shards, self.accelerator.num_processes)
-        return ((shard, shard == own[-1]) for shard in own)
-
-    @contextmanager
-    def _joined(self, last: bool) -> Iterator[None]:
-        """Gradients meet those of other processes with the last shard only."""
-        if last:
-            yield
-        else:
-            with self.accelerator.no_sync(self.prepared):
-                yield
+        scale = float(self.objective.tower.scale.item())
+        return Epoch(number, total / max(1, targets), None, scale, perf_counter() - began)
 
 
 def _groups(objective: TowerObjective, config: TrainingConfig) -> list[dict[str, object]]:
+    """Groups of weights with their weight decay; the first learning rate is what `LambdaLR` multiplies."""
     named = list(objective.named_parameters())
     deltas = [weight for name, weight in named if name.endswith("items.delta")]
     matrices = [weight for name, weight in named if weight.ndim == 2 and not name.endswith("items.delta")]
     others = [weight for _, weight in named if weight.ndim != 2]
-    return [
-        {"params": matrices, "weight_decay": config.decay},
-        {"params": deltas, "weight_decay": config.delta_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = ((matrices, config.decay), (deltas, config.delta_decay), (others, 0.0))
+    return [{"params": some, "weight_decay": decay, "initial_lr": config.rate} for some, decay in groups]

@@ -5,27 +5,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
 
 from mmrec.events.histories import Histories
+from mmrec.users.networks import Sequences
 from mmrec.users.tower_config import rating_levels
 
 _POOL = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Events:
-    """The events of some histories, one after the other, as a tower reads them.
+class TowerEvents:
+    """The events of all users, one after the other, as a tower reads them.
 
     Attributes:
         items: Place of each event's item in the array of rows they were made with.
-        kinds: Code of each event's kind, 0 for one that the tower does not tell apart.
-        liked: Whether its kind speaks for its item. To a tower low ratings are choices as well: it learns from them
-            what is met next, and `ratings` tells it how they were liked.
+        kinds: Code of each event's kind, 0 for one that the tower does not distinguish.
+        liked: Whether its kind is positive. To a tower items with low ratings are choices as well, and targets;
+            `ratings` is how it knows of these.
         times: Microseconds since 1970 in UTC.
-        offsets: Where each person's events begin, and at last where all end.
-        ratings: Level of each event's rating, 0 where it is none.
+        offsets: Where each user's events begin, and at last where all end.
+        ratings: Level of each event's rating, 0 where it has none.
 
     """
 
@@ -33,7 +34,7 @@ class Events:
     kinds: Int64[np.ndarray, " n"]
     liked: Bool[np.ndarray, " n"]
     times: Int64[np.ndarray, " n"]
-    offsets: Int64[np.ndarray, " people_and_one"]
+    offsets: Int64[np.ndarray, " users_and_one"]
     ratings: Int64[np.ndarray, " n"]
 
     @classmethod
@@ -43,7 +44,7 @@ class Events:
         rows: Int64[np.ndarray, " items"],
         kinds: tuple[str, ...],
         weights: Mapping[str, float],
-    ) -> "Events":
+    ) -> "TowerEvents":
         """Take histories; `rows` are ascending and hold the items of all events."""
         codes = np.array([kinds.index(name) + 1 if name in kinds else 0 for name in histories.kind_names])
         return cls(
@@ -58,7 +59,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """Where windows lie in the events: from a start to a stop, without the event at the stop, which is a target."""
+    """Spans of events from a start to a stop; the event at the stop is the target of the last one in the window."""
 
     starts: Int64[np.ndarray, " w"]
     stops: Int64[np.ndarray, " w"]
@@ -74,9 +75,9 @@ class Batch:
 
     Attributes:
         items: Place of each event's item; 0 in the padding.
-        targets: Place of the item that was met next; -1 where there is nothing to learn.
+        targets: Place of the next event's item; -1 where it is no target.
         kinds: Codes of kinds.
-        liked: Whether the event speaks for its item.
+        liked: Whether the event's kind is positive.
         times: Microseconds since 1970.
         asked: Time of the next event.
         ratings: Levels of ratings.
@@ -95,11 +96,16 @@ class Batch:
         """The same batch on a device."""
         return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
 
+    def sequences(self, items: Float[Tensor, "m dim"]) -> Sequences:
+        """The input of a tower, from the vectors of all items."""
+        vectors = nn.functional.embedding(self.items, items)
+        return Sequences(vectors, self.kinds, self.liked, self.times, self.asked, self.ratings)
 
-def cut(
-    offsets: Int64[np.ndarray, " people_and_one"], length: int, every_event: bool, random: np.random.Generator
+
+def cut_windows(
+    offsets: Int64[np.ndarray, " users_and_one"], length: int, every_event: bool, random: np.random.Generator
 ) -> Windows:
-    """Cut each person's history into windows that end at their newest event.
+    """Cut each user's history into windows that end at their newest event.
 
     With `every_event`, a history that does not fit one window is cut into several, at places that differ from epoch to
     epoch, so that each event is a target once an epoch, with contexts of all lengths.
@@ -120,7 +126,7 @@ def cut(
 
 
 def batches(windows: Windows, size: int, random: np.random.Generator) -> list[Int64[np.ndarray, " _"]]:
-    """Share windows out among batches: at random, but with others of about their length, which saves padding."""
+    """Batches of windows: random, but of similar length, which saves padding."""
     lengths = windows.stops - windows.starts
     order = random.permutation(len(windows))
     pools = [order[start : start + size * _POOL] for start in range(0, len(order), size * _POOL)]
@@ -129,8 +135,8 @@ def batches(windows: Windows, size: int, random: np.random.Generator) -> list[In
     return [found[place] for place in random.permutation(len(found))]
 
 
-def batch_of(events: Events, windows: Windows, which: Int64[np.ndarray, " b"]) -> Batch:
-    """Read some windows out of the events, padded at the end to the longest of them."""
+def batch_of(events: TowerEvents, windows: Windows, which: Int64[np.ndarray, " b"]) -> Batch:
+    """Read some windows, padded at the end to the longest of them."""
     starts, lengths = windows.starts[which], windows.stops[which] - windows.starts[which]
     steps = np.arange(max(1, int(lengths.max(initial=0))))
     real = steps < lengths[:, None]

@@ -1,60 +1,79 @@
-"""People from the content of what they did, without any training: a few interests, in the space of the items itself.
+"""Untrained user model: a few interest vectors, clustered from the content vectors of the items in a user's history.
 
-What was liked together is grouped by average linkage, each group becomes one vector, as in Pal et al., "PinnerSage",
-KDD 2020. A group weighs what its events weigh: by kind, by how long ago they were, and by how many came since.
+Events are clustered by average linkage and each cluster gives one vector, as in Pal et al., "PinnerSage", KDD 2020. An
+event's weight is that of its kind, decayed by its age and by the number of events since.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from mmrec.unit import unit
-from mmrec.users.model import Interests, Moments, Past, moments_of
+from mmrec.users.model import History, Interests, RequestTimes, request_times
 
-DAY = 86_400_000_000
+DAY: Final = 86_400_000_000
 """Microseconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NegativeFeedback:
+    """Items that a user disliked: unit vectors, and the strength of each from 0 to 1."""
+
+    vectors: Float32[np.ndarray, "h dim"]
+    strengths: Float32[np.ndarray, " h"]
+
+
+def negative_feedback(history: History, vectors: Float32[np.ndarray, "n dim"]) -> NegativeFeedback:
+    """Return the items whose events add up to a negative weight; `vectors` are those of the events' items."""
+    rows, first, groups = np.unique(history.rows, return_index=True, return_inverse=True)
+    net = np.bincount(groups, history.weights, len(rows))
+    disliked = (net < 0) & vectors[first].any(axis=1)
+    strengths = np.minimum(1, -net[disliked] / max(1e-9, float(np.abs(history.weights).max(initial=0))))
+    return NegativeFeedback(unit(vectors[first[disliked]]), strengths.astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class ContentInterests:
-    """Interests found in the vectors of the items, which stay as they are.
+    """Interests as weighted means of content vectors; items keep their content vectors.
 
     Attributes:
         dim: Length of the items' vectors.
-        most: Interests at most; smaller ones are counted with the one that they are nearest to.
-        joined: Mean cosine from which events are of one interest. Between centred vectors of different subjects it is
-            about 0, between those of one subject .1 to .5.
-        least: What an interest counts at least, so that it has a seat in a list of twenty.
-        drawn: How far an interest is drawn to the sum of all: one event alone is a noisy witness of a subject. On four
-            small catalogs the share of the right subject in the top five, after three events, was .73 at 0, .75 at .5.
-        recent: Events that the short term is made of.
-        short_share: What the short term counts while it goes on with what the long term knows already.
-        switched_share: What it counts where it is of another subject altogether.
-        half_events: Events after which an older one counts half, in the long term.
-        half_days: Days after which it does; and after which the short term, if nothing followed, is half forgotten.
-        against: How far an interest turns away from what was turned down, for a copy of it.
-        events: Newest events that are looked at.
+        most: Interests at most; the weight of smaller ones goes to the nearest of these.
+        min_cosine: Mean cosine from which events are of one interest. Between centred vectors of different subjects it
+            is about 0, between those of one subject .1 to .5.
+        min_share: Least share of an interest, so that it has a place in a list of twenty.
+        shrinkage: Weight of the sum of all events in each interest: one event alone is a noisy sign of a subject. On
+            four small catalogs the share of the right subject in the top five, after three events, was .73 at 0, .75 at
+            .5.
+        recent: Number of events of the short term.
+        short_share: Share of the short term where it continues interests of the long term.
+        switched_share: Its share where it is of another subject altogether.
+        half_events: Events after which the weight of an older one is halved, in the long term.
+        half_days: Days after which it is halved; and after which the share of the short term is, without new events.
+        negative_weight: How much of a disliked item's vector, for a copy of it, is subtracted from an interest.
+        events: Newest events that are used.
 
     """
 
     dim: int
     most: int = 4
-    joined: float = 0.1
-    least: float = 0.06
-    drawn: float = 0.5
+    min_cosine: float = 0.1
+    min_share: float = 0.06
+    shrinkage: float = 0.5
     recent: int = 3
     short_share: float = 0.5
     switched_share: float = 0.9
     half_events: float = 30.0
     half_days: float = 90.0
-    against: float = 0.5
+    negative_weight: float = 0.5
     events: int = 200
 
     @property
     def name(self) -> str:
-        """What it is called in tables and manifests."""
+        """Its name in tables and manifests."""
         return "content interests"
 
     def items(
@@ -64,37 +83,35 @@ class ContentInterests:
         del rows
         return contents
 
-    def people(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Moments = None
+    def users(
+        self, histories: Sequence[History], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: RequestTimes = None
     ) -> list[Interests]:
-        """Place people by what they did; see `mmrec.users.model.UserModel`."""
-        return [
-            self._person(past, some, moment)
-            for past, some, moment in zip(pasts, vectors, moments_of(pasts, now), strict=True)
-        ]
+        """Return the interests of users; see `mmrec.users.model.UserModel`."""
+        times = request_times(histories, now)
+        return [self._interests(*one) for one in zip(histories, vectors, times, strict=True)]
 
-    def _person(self, past: Past, vectors: Float32[np.ndarray, "n dim"], moment: int) -> Interests:
-        liked = _liked(past) & vectors.any(axis=1)
+    def _interests(self, history: History, vectors: Float32[np.ndarray, "n dim"], now: int) -> Interests:
+        _, groups = np.unique(history.rows, return_inverse=True)
+        liked = (history.weights > 0) & (np.bincount(groups, history.weights)[groups] > 0) & vectors.any(axis=1)
         places = np.flatnonzero(liked)[-self.events :]
         if not len(places):
-            return no_interests(self.dim)
+            return Interests.none(self.dim)
         some = vectors[places]
-        groups = self._groups(unit(some))
-        long = self._long_term(past, places, moment)
-        short = np.where(np.arange(len(places)) >= len(places) - self.recent, past.weights[places], 0)
-        short_share = self._short_share(groups, long, short) * _half(moment - past.times[places[-1]], self.half_days)
+        clusters = self._clusters(unit(some))
+        long = self._long_term(history, places, now)
+        short = np.where(np.arange(len(places)) >= len(places) - self.recent, history.weights[places], 0)
+        short_share = self._short_share(clusters, long, short) * _half(now - history.times[places[-1]], self.half_days)
         weights = (1 - short_share) * long / long.sum() + short_share * short / short.sum()
-        centres, shares = self._centres(some, groups, weights)
-        turned, strengths = turned_down(past, vectors)
-        centres = self._turned_away(centres, turned, strengths)
+        centres, shares = self._centres(some, clusters, weights)
+        centres = self._subtract(centres, negative_feedback(history, vectors))
         kept = centres.any(axis=1)
         if not kept.any():
-            return no_interests(self.dim)
+            return Interests.none(self.dim)
         shares = (shares[kept] / shares[kept].sum()).astype(np.float32)
         return Interests(centres[kept], shares, float(short_share))
 
-    def _groups(self, units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
-        """Number of the interest that each event is of, from 0."""
+    def _clusters(self, units: Float32[np.ndarray, "n dim"]) -> Int64[np.ndarray, " n"]:
+        """Number of each event's interest, from 0."""
         if len(units) == 1:
             return np.zeros(1, dtype=np.int64)
         from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - opening a store needs no SciPy
@@ -103,85 +120,57 @@ class ContentInterests:
         distances = np.maximum(0, 1 - units @ units.T)
         np.fill_diagonal(distances, 0)
         tree = linkage(squareform(distances, checks=False), method="average")
-        return fcluster(tree, 1 - self.joined, criterion="distance").astype(np.int64) - 1
+        return fcluster(tree, 1 - self.min_cosine, criterion="distance").astype(np.int64) - 1
 
-    def _long_term(self, past: Past, places: Int64[np.ndarray, " m"], moment: int) -> Float32[np.ndarray, " m"]:
+    def _long_term(self, history: History, places: Int64[np.ndarray, " m"], now: int) -> Float32[np.ndarray, " m"]:
         since = np.arange(len(places) - 1, -1, -1)
-        ages = moment - past.times[places]
+        ages = now - history.times[places]
         # The newest event counts in full: where all are old, they are still all there is.
         by_time = _half(ages - ages.min(), self.half_days)
-        return (past.weights[places] * by_time * 0.5 ** (since / self.half_events)).astype(np.float32)
+        return (history.weights[places] * by_time * 0.5 ** (since / self.half_events)).astype(np.float32)
 
     def _short_share(
-        self, groups: Int64[np.ndarray, " m"], long: Float32[np.ndarray, " m"], short: Float32[np.ndarray, " m"]
+        self, clusters: Int64[np.ndarray, " m"], long: Float32[np.ndarray, " m"], short: Float32[np.ndarray, " m"]
     ) -> float:
-        """Between the two shares, by how much of the short term is of interests that the time before did not know."""
+        """Between the two shares, by the part of the short term that is of interests unknown to the events before."""
         before = np.where(short > 0, 0, long)
         if not before.any():
             return self.short_share
-        count = int(groups.max()) + 1
-        known = np.bincount(groups, before, count) / before.sum()
-        lately = np.bincount(groups, short, count) / short.sum()
+        count = int(clusters.max()) + 1
+        known = np.bincount(clusters, before, count) / before.sum()
+        lately = np.bincount(clusters, short, count) / short.sum()
         unknown = float((lately * np.maximum(0, 1 - known * np.count_nonzero(known))).sum())
         return self.short_share + (self.switched_share - self.short_share) * unknown
 
     def _centres(
-        self, vectors: Float32[np.ndarray, "m dim"], groups: Int64[np.ndarray, " m"], weights: np.ndarray
+        self, vectors: Float32[np.ndarray, "m dim"], clusters: Int64[np.ndarray, " m"], weights: np.ndarray
     ) -> tuple[Float32[np.ndarray, "g dim"], Float32[np.ndarray, " g"]]:
-        """Unit vectors of the heaviest groups, heaviest first, and what each counts with those nearest to it."""
-        count = int(groups.max()) + 1
+        """Unit vectors of the heaviest clusters, heaviest first, and their shares with those nearest to them."""
+        count = int(clusters.max()) + 1
         sums = np.zeros((count, vectors.shape[1]), dtype=np.float32)
-        np.add.at(sums, groups, (vectors * weights[:, None]).astype(np.float32))
-        shares = np.bincount(groups, weights, count)
+        np.add.at(sums, clusters, (vectors * weights[:, None]).astype(np.float32))
+        shares = np.bincount(clusters, weights, count)
         order = np.argsort(-shares, kind="stable")
-        centres = unit(sums[order] + self.drawn * shares[order][:, None].astype(np.float32) * sums.sum(axis=0))
+        centres = unit(sums[order] + self.shrinkage * shares[order][:, None].astype(np.float32) * sums.sum(axis=0))
         kept, rest = centres[: self.most], centres[self.most :]
         counted = shares[order][: self.most].copy()
         np.add.at(counted, (rest @ kept.T).argmax(axis=1), shares[order][self.most :])
-        counted = np.maximum(counted, self.least)
+        counted = np.maximum(counted, self.min_share)
         again = np.argsort(-counted, kind="stable")
         return kept[again], counted[again].astype(np.float32)
 
-    def _turned_away(
-        self,
-        centres: Float32[np.ndarray, "g dim"],
-        turned: Float32[np.ndarray, "h dim"],
-        strengths: Float32[np.ndarray, " h"],
+    def _subtract(
+        self, centres: Float32[np.ndarray, "g dim"], disliked: NegativeFeedback
     ) -> Float32[np.ndarray, "g dim"]:
-        """Subtract each thing that was turned down from the interest it is nearest to, as far as that points there."""
-        if not len(turned) or not len(centres):
+        """Subtract each disliked item from the interest that it is nearest to, in proportion to their cosine."""
+        if not len(disliked.vectors):
             return centres
-        likeness = centres @ turned.T
-        nearest = np.arange(len(centres))[:, None] == likeness.argmax(axis=0)
-        pulls = np.where(nearest, np.maximum(0, likeness) * strengths, 0).astype(np.float32)
-        # Many things turned down alike must not turn an interest into its opposite.
+        cosines = centres @ disliked.vectors.T
+        nearest = np.arange(len(centres))[:, None] == cosines.argmax(axis=0)
+        pulls = np.where(nearest, np.maximum(0, cosines) * disliked.strengths, 0).astype(np.float32)
+        # Many similar disliked items must not turn an interest into its opposite.
         pulls /= np.maximum(1, pulls.sum(axis=1, keepdims=True))
-        return unit(centres - np.float32(self.against) * (pulls @ turned))
-
-
-def no_interests(dim: int) -> Interests:
-    """Return what is known of someone of whom nothing is known."""
-    return Interests(np.zeros((0, dim), dtype=np.float32), np.zeros(0, dtype=np.float32), 0.0)
-
-
-def turned_down(
-    past: Past, vectors: Float32[np.ndarray, "n dim"]
-) -> tuple[Float32[np.ndarray, "h dim"], Float32[np.ndarray, " h"]]:
-    """Unit vectors of what a person is against, each item once, and how much: 1 for the strongest there is."""
-    rows, first, groups = np.unique(past.rows, return_index=True, return_inverse=True)
-    net = np.bincount(groups, past.weights, len(rows))
-    against = (net < 0) & vectors[first].any(axis=1)
-    if not against.any():
-        return np.zeros((0, vectors.shape[1]), dtype=np.float32), np.zeros(0, dtype=np.float32)
-    strengths = np.minimum(1, -net[against] / max(1e-9, float(np.abs(past.weights).max())))
-    return unit(vectors[first[against]]), strengths.astype(np.float32)
-
-
-def _liked(past: Past) -> Bool[np.ndarray, " n"]:
-    """Which events speak for an item that, all in all, the person is for."""
-    rows, groups = np.unique(past.rows, return_inverse=True)
-    net = np.bincount(groups, past.weights, len(rows))
-    return (past.weights > 0) & (net[groups] > 0)
+        return unit(centres - np.float32(self.negative_weight) * (pulls @ disliked.vectors))
 
 
 def _half(ages: np.ndarray | np.int64 | int, half_days: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from indexers.atomic import write_atomically
 from mmrec.errors import StoreError
-from mmrec.users.model import Interests, Moments, Past, moments_of
+from mmrec.users.model import History, Interests, RequestTimes, request_times
 from mmrec.users.networks import ItemTower, Read, Sequences, SequenceTower, Whitening
 from mmrec.users.tower_config import TowerConfig, rating_levels
 
@@ -27,7 +27,7 @@ _GREATEST_SCALE = 100.0
 
 
 class Tower(nn.Module):
-    """Both halves, and the temperature that turns inner products of their vectors into odds."""
+    """Item tower, user tower (`people` in the names of saved weights), and the temperature of their inner products."""
 
     def __init__(self, config: TowerConfig, rows: Int64[Tensor, " known"], whitening: Whitening | None) -> None:
         super().__init__()
@@ -42,19 +42,13 @@ class Tower(nn.Module):
         return self.log_scale.exp().clamp(max=_GREATEST_SCALE)
 
 
-_AT_ONCE = 256
-_ITEMS_AT_ONCE = 65_536
+_USERS_PER_BATCH: Final = 256
+_ITEMS_PER_BATCH: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TowerModel:
-    """Places items and people by a trained tower; a `mmrec.users.model.UserModel`.
-
-    Attributes:
-        tower: What was trained, ready to run.
-        name: What it is called in tables and manifests.
-
-    """
+    """A trained tower as a `mmrec.users.model.UserModel`; `name` is its name in tables and manifests."""
 
     tower: Tower
     name: str = "tower"
@@ -68,28 +62,24 @@ class TowerModel:
     def items(
         self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
-        """Return unit vectors; those of rows that training did not know owe nothing but their content.
-
-        A tower without content gives zeros for such rows.
-        """
+        """Return unit vectors; rows unknown to training are placed by content alone, or are zero without content."""
         found = [
-            self._items(rows[start : start + _ITEMS_AT_ONCE], contents[start : start + _ITEMS_AT_ONCE])
-            for start in range(0, len(rows), _ITEMS_AT_ONCE)
+            self._items(rows[start : start + _ITEMS_PER_BATCH], contents[start : start + _ITEMS_PER_BATCH])
+            for start in range(0, len(rows), _ITEMS_PER_BATCH)
         ]
         return np.concatenate(found) if found else np.empty((0, self.dim), dtype=np.float32)
 
     @torch.no_grad()
-    def people(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Moments = None
+    def users(
+        self, histories: Sequence[History], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: RequestTimes = None
     ) -> list[Interests]:
-        """Place people by their newest events; who has none gets no vector. See `UserModel.people`."""
+        """Return interests from the newest events; users without events have none. See `UserModel.users`."""
         found: list[Interests] = []
-        moments = moments_of(pasts, now)
-        for start in range(0, len(pasts), _AT_ONCE):
-            some = pasts[start : start + _AT_ONCE]
-            asked = moments[start : start + _AT_ONCE]
-            read = self.tower.people(self._batch(some, vectors[start : start + _AT_ONCE], asked))
-            found += [self._interests(read, row, len(past)) for row, past in enumerate(some)]
+        times = request_times(histories, now)
+        for start in range(0, len(histories), _USERS_PER_BATCH):
+            part = slice(start, start + _USERS_PER_BATCH)
+            read = self.tower.people(self._batch(histories[part], vectors[part], times[part]))
+            found += [self._interests(read, row, len(history)) for row, history in enumerate(histories[part])]
         return found
 
     def _items(
@@ -101,32 +91,32 @@ class TowerModel:
         return placed.cpu().numpy()
 
     def _batch(
-        self, pasts: Sequence[Past], vectors: Sequence[Float32[np.ndarray, "_ dim"]], moments: Sequence[int]
+        self, histories: Sequence[History], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Sequence[int]
     ) -> Sequences:
         config = self.tower.config
-        length = max(1, min(config.window, max(len(past) for past in pasts)))
-        shape = (len(pasts), length)
+        length = max(1, min(config.window, max(len(history) for history in histories)))
+        shape = (len(histories), length)
         given = np.zeros((*shape, config.dim), dtype=np.float32)
         kinds, times, asked, ratings = (np.zeros(shape, dtype=np.int64) for _ in range(4))
         liked = np.zeros(shape, dtype=bool)
         codes = {name: code for code, name in enumerate(config.kinds, start=1)}
-        for row, (past, own) in enumerate(zip(pasts, vectors, strict=True)):
-            if not len(past):
+        for row, (history, own) in enumerate(zip(histories, vectors, strict=True)):
+            count = min(length, len(history))
+            if not count:
                 continue
-            count = min(length, len(past))
             given[row, :count] = own[-count:]
-            kinds[row, :count] = [codes.get(kind, 0) for kind in past.kinds[-count:]]
-            # A tower that is not told ratings has no other way to know of the low ones.
-            liked[row, :count] = (past.chosen if config.ratings else past.weights > 0)[-count:]
-            times[row, :count] = past.times[-count:]
-            asked[row, :count] = np.append(past.times[-count:][1:], moments[row])
-            ratings[row, :count] = rating_levels(past.strengths, len(past))[-count:]
+            kinds[row, :count] = [codes.get(kind, 0) for kind in history.kinds[-count:]]
+            # Without rating inputs a tower has no other way to know of low ratings.
+            liked[row, :count] = (history.positive_kinds if config.ratings else history.weights > 0)[-count:]
+            times[row, :count] = history.times[-count:]
+            asked[row, :count] = np.append(history.times[-count:][1:], now[row])
+            ratings[row, :count] = rating_levels(history.strengths, len(history))[-count:]
         arrays = (given, kinds, liked, times, asked, ratings)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
     def _interests(self, read: Read, row: int, events: int) -> Interests:
         if not events:
-            return Interests(np.empty((0, self.dim), np.float32), np.empty(0, np.float32), 0.0)
+            return Interests.none(self.dim)
         at = min(events, read.vectors.shape[1]) - 1
         shares = read.log_shares[row, at].exp()
         order = torch.argsort(shares, descending=True, stable=True)
@@ -179,7 +169,7 @@ def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
 
 
 def _shaped(tensors: dict[str, torch.Tensor]) -> Whitening | None:
-    """A whitening of the right sizes, to be filled."""
+    """A whitening of the right sizes, to be filled by `load_state_dict`."""
     if "items.matrix" not in tensors:
         return None
     mean, matrix = tensors["items.mean"], tensors["items.matrix"]

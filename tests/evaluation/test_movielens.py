@@ -6,7 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmrec.evaluation.baselines import FadedScorer, ItemKNN, Popularity, RecentPopularity, fit_faded
+from mmrec.evaluation.baselines import (
+    ItemKNN,
+    Popularity,
+    PopularityBlendScorer,
+    RecentPopularity,
+    fit_popularity_blend_scorer,
+)
 from mmrec.evaluation.measured import values_of
 from mmrec.evaluation.metrics import accuracy
 from mmrec.evaluation.questions import Candidates, Questions
@@ -95,8 +101,8 @@ def test_one_event_does_not_ruin_an_untrained_list(ratings):
     split = time_split(events, known, time_cutoff(clean(events, Cleaning(), known)[0], 0.9))
     popular = RecentPopularity().fit(split.train, items)
     interests = UserModelScorer(ContentInterests(items.vectors.shape[1]), items, cold=popular)
-    faded = fit_faded(split.train, items, Kinds(), interests, popular)
-    assert isinstance(faded, FadedScorer)
+    faded = fit_popularity_blend_scorer(split.train, items, Kinds(), interests, popular)
+    assert isinstance(faded, PopularityBlendScorer)
     assert 0 <= faded.fading.share(1) <= faded.fading.share(10) < 1
     for known_events in (0, 1, 3, 5, 10):
         asked = Questions.of(split).opening(known_events).answerable(items)

@@ -18,7 +18,7 @@ from mmrec.evaluation.scorer import Learner, Scorer, UserModelScorer, state_dige
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import Event
 from mmrec.events.histories import Histories
-from mmrec.users.model import Interests, Past
+from mmrec.users.model import History, Interests
 
 LEARNERS = [RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean()]
 names = pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: learner.name)
@@ -191,7 +191,7 @@ def test_recent_popularity_counts_the_window_before_the_moment():
     day = 24 * 60
     now = np.array([micro(day * d + 1) for d in (40, 10, 0, 16)])
     none = np.empty(0, dtype=np.int64)
-    scored = scorer.scores([Past(none, (), none.astype(np.float32), none)] * 4, now)
+    scored = scorer.scores([History(none, (), none.astype(np.float32), none)] * 4, now)
     total = np.bincount(train.items, minlength=len(ITEMS))
     for line, moment in enumerate(now.tolist()):
         end = min(moment, int(train.times.max()) + 1)

@@ -68,7 +68,7 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path, settings):
     corpus, vectors = paired(16, noise=0.5)
     loop = loop_of(corpus, vectors, small_config(epochs=150, batch=16, **settings), dropout=0.0)
     curve = run(loop, tmp_path)
-    assert loop.course.at.best == 1
+    assert loop.trainer.progress.best == 1
     assert loop.judge(loop.embedder.all(corpus)) == 1
     assert curve[-1].loss < curve[0].loss
 
@@ -120,7 +120,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_weights_that_were_there(t
     before = weights_of(loop)
     curve = run(loop, tmp_path / "bad")
     assert len(curve) == 3
-    assert loop.course.at.best_epoch == 0
+    assert loop.trainer.progress.best_epoch == 0
     for name, weight in weights_of(loop).items():
         assert torch.equal(weight, before[name]), name
 

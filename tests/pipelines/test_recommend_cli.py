@@ -85,7 +85,7 @@ def test_options_act(store):
     assert [row["id"] for row in plain] != [row["id"] for row in spread]
     because = answer(store, "--user", "ada", "--explain")["results"][0]["because"]
     assert because[0]["id"] in {"tent", "bag"}
-    assert because[0]["shares"]["text"] == pytest.approx(because[0]["likeness"])
+    assert because[0]["shares"]["text"] == pytest.approx(because[0]["similarity"])
     assert because[0]["title"] == TEXTS[because[0]["id"]]
 
 

@@ -117,8 +117,8 @@ def test_popular_items_lead_for_strangers_and_fade_as_events_come(shop) -> None:
     assert {hit.source for hit in stranger.hits} == {"popular"}
     one, three = engine.recommend("one"), engine.recommend("three")
     assert stranger.popular_share == 1 > one.popular_share > three.popular_share == 0
-    assert {hit.source for hit in one.hits} == {"popular", "taste"}
-    assert {hit.source for hit in three.hits} == {"taste"}
+    assert {hit.source for hit in one.hits} == {"popular", "history"}
+    assert {hit.source for hit in three.hits} == {"history"}
 
 
 def test_what_was_popular_long_ago_gives_way(shop) -> None:
@@ -141,12 +141,12 @@ def test_an_explanation_names_the_past_and_the_modality(shop) -> None:
     for hit in found.hits:
         assert hit.because
         assert {one.id for one in hit.because} <= {"ph1", "gd1"}
-        likeness = [one.likeness for one in hit.because]
-        assert likeness == sorted(likeness, reverse=True)
+        cosines = [one.similarity for one in hit.because]
+        assert cosines == sorted(cosines, reverse=True)
         for one in hit.because:
             assert one.kind == "like"
             assert set(one.shares) == {"text"}
-            assert sum(one.shares.values()) == pytest.approx(one.likeness)
+            assert sum(one.shares.values()) == pytest.approx(one.similarity)
         assert sum(hit.shares.values()) == pytest.approx(hit.score, abs=1e-3)
     phone = next(hit for hit in found.hits if shop.topics[hit.id] == "phones")
     assert phone.because[0].id == "ph1"

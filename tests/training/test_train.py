@@ -12,7 +12,7 @@ from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import leave_one_out
 from mmrec.training.train import prepare, task_of, train
 from mmrec.training.trainer import accelerator_for
-from mmrec.users.model import Past
+from mmrec.users.model import History
 from mmrec.users.tower import TowerModel, load_tower
 
 
@@ -40,8 +40,8 @@ def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
 
     def leaning(strength, place):
         """How much nearer a person is to the item after than to the one before."""
-        past = Past(ROWS[[place]], ("rate",), np.ones(1, np.float32), times, np.array([strength], np.float32))
-        (found,) = model.people([past], [vectors[[place]]], int(times[0]) + 10**6)
+        past = History(ROWS[[place]], ("rate",), np.ones(1, np.float32), times, np.array([strength], np.float32))
+        (found,) = model.users([past], [vectors[[place]]], int(times[0]) + 10**6)
         return float(found.vectors[0] @ (vectors[place + 1] - vectors[place - 1]))
 
     # Of a tower that is not told, both are the same.
@@ -70,8 +70,8 @@ def test_an_order_that_everybody_follows_is_learned(tmp_path, settings):
     assert trained.report.curve[-1].loss < trained.report.curve[0].loss
     model = load_tower(tmp_path)
     vectors = model.items(ROWS, contents())
-    mine = Past(ROWS[[2, 3, 4]], ("view",) * 3, np.ones(3, np.float32), 1_600_000_000_000_000 + np.arange(3) * 10**6)
-    (found,) = model.people([mine], [vectors[[2, 3, 4]]], int(mine.times[-1]) + 10**6)
+    mine = History(ROWS[[2, 3, 4]], ("view",) * 3, np.ones(3, np.float32), 1_600_000_000_000_000 + np.arange(3) * 10**6)
+    (found,) = model.users([mine], [vectors[[2, 3, 4]]], int(mine.times[-1]) + 10**6)
     odds = np.exp(float(model.tower.scale.detach()) * (found.vectors @ vectors.T))
     scores = found.weights @ (odds / odds.sum(axis=1, keepdims=True))
     scores[[2, 3, 4]] = -1
@@ -98,7 +98,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, stops):
     for stop in stops:
         train(data, contents(), ROWS, config.model_copy(update={"epochs": stop}), tmp_path / "parts")
     heard = []
-    parts = train(data, contents(), ROWS, config, tmp_path / "parts", said=heard.append)
+    parts = train(data, contents(), ROWS, config, tmp_path / "parts", on_epoch=heard.append)
     assert [epoch.epoch for epoch in heard] == list(range(stops[-1] + 1, 6))
     for name, weight in weights_of(whole).items():
         assert torch.equal(weight, weights_of(parts)[name]), name
@@ -185,14 +185,14 @@ def test_validation_is_full_ranking_without_what_was_met():
     live = data.live
     for target in data.validation:
         seen = data.history(int(target))
-        mine = Past(
+        mine = History(
             live.items[seen],
             ("view",) * (seen.stop - seen.start),
             np.ones(seen.stop - seen.start, np.float32),
             live.times[seen],
         )
         places = np.searchsorted(ROWS, mine.rows)
-        (found,) = model.people([mine], [vectors[places]], int(live.times[target]))
+        (found,) = model.users([mine], [vectors[places]], int(live.times[target]))
         scores = vectors.astype(np.float64) @ found.vectors[0].astype(np.float64)
         wanted = np.searchsorted(ROWS, live.items[target])
         left = np.setdiff1d(np.arange(len(ROWS)), np.setdiff1d(places, [wanted]))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from users.towers import CONTENT, NEW, ROWS, START, contents, past, sequences, small_model, small_tower
 
-from mmrec.users.model import Past, UserModel
+from mmrec.users.model import History, UserModel
 from mmrec.users.networks import TIME_BUCKETS, fit_whitening, time_buckets
 from mmrec.users.tower_config import TowerConfig
 
@@ -43,9 +43,9 @@ def test_people_in_a_batch_are_placed_as_they_are_alone(seed, lengths, interests
     random = np.random.default_rng(seed)
     pasts = [past(random.choice(ROWS, length), seed + place) for place, length in enumerate(lengths)]
     given_vectors = [model.items(one.rows, contents(len(one), seed)) for one in pasts]
-    together = model.people(pasts, given_vectors, START * 2)
+    together = model.users(pasts, given_vectors, START * 2)
     for one, vectors, found in zip(pasts, given_vectors, together, strict=True):
-        (alone,) = model.people([one], [vectors], START * 2)
+        (alone,) = model.users([one], [vectors], START * 2)
         np.testing.assert_allclose(found.vectors, alone.vectors, atol=1e-5)
         np.testing.assert_allclose(found.weights, alone.weights, atol=1e-5)
         assert len(found.vectors) == (interests if len(one) else 0)
@@ -59,9 +59,9 @@ def test_people_in_a_batch_are_placed_as_they_are_alone(seed, lengths, interests
 def test_only_the_newest_events_of_the_window_count():
     model = small_model()
     long = past(np.tile(ROWS, 4))
-    newest = Past(long.rows[-6:], long.kinds[-6:], long.weights[-6:], long.times[-6:])
+    newest = History(long.rows[-6:], long.kinds[-6:], long.weights[-6:], long.times[-6:])
     vectors = model.items(long.rows, contents(len(long)))
-    (one,), (other,) = model.people([long], [vectors]), model.people([newest], [vectors[-6:]])
+    (one,), (other,) = model.users([long], [vectors]), model.users([newest], [vectors[-6:]])
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_the_moment_of_asking_counts_only_where_it_is_to():
         model = small_model(ask_time=ask_time)
         mine = past(ROWS)
         vectors = model.items(mine.rows, contents(len(mine)))
-        soon, late = model.people([mine], [vectors])[0], model.people([mine], [vectors], later)[0]
+        soon, late = model.users([mine], [vectors])[0], model.users([mine], [vectors], later)[0]
         assert np.allclose(soon.vectors, late.vectors, atol=1e-6) == (not ask_time)
 
 
@@ -156,11 +156,11 @@ def test_a_tower_that_is_told_ratings_starts_as_one_that_is_not_and_counts_low_o
     torch.testing.assert_close(before.vectors, after.vectors, rtol=0, atol=0)
     strengths = np.array([2.0, -2.0, 0.0, np.nan, np.nan, -1.0], dtype=np.float32)
     weights = np.array([4.0, -4.0, 0.0, 1.0, -8.0, 4.0], dtype=np.float32)
-    mine = Past(
+    mine = History(
         ROWS[[0, 1, 2, 3, 4, 0]], ("rate",) * 3 + ("view", "hide", "dislike"), weights, START + np.arange(6), strengths
     )
-    assert mine.chosen.tolist() == [True, True, True, True, False, False]
-    assert replace(mine, strengths=None).chosen.tolist() == [True, False, False, True, False, True]
+    assert mine.positive_kinds.tolist() == [True, True, True, True, False, False]
+    assert replace(mine, strengths=None).positive_kinds.tolist() == [True, False, False, True, False, True]
 
 
 def test_whitened_contents_do_not_correlate():

@@ -19,7 +19,7 @@ def test_a_loaded_tower_does_what_the_saved_one_did(tmp_path, sizes):
     placed = model.items(rows, contents(len(rows)))
     assert (loaded.items(rows, contents(len(rows))) == placed).all()
     mine = past(ROWS)
-    (one,), (other,) = model.people([mine], [placed[:5]]), loaded.people([mine], [placed[:5]])
+    (one,), (other,) = model.users([mine], [placed[:5]]), loaded.users([mine], [placed[:5]])
     assert (one.vectors == other.vectors).all()
     assert (one.weights == other.weights).all()
     assert one.short_share == other.short_share

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmrec.users.model import Past
+from mmrec.users.model import History
 from mmrec.users.networks import Sequences, fit_whitening
 from mmrec.users.tower import Tower, TowerModel
 from mmrec.users.tower_config import TowerConfig
@@ -43,7 +43,7 @@ def past(items, seed=0, kinds=None):
     gaps = (10 ** random.uniform(0, 6, len(items)) * 1e6).astype(np.int64)
     names = tuple(kinds or random.choice(["view", "hide", "like"], len(items)).tolist())
     weights = np.array([-8.0 if name == "hide" else 1.0 for name in names], dtype=np.float32)
-    return Past(np.asarray(items, dtype=np.int64), names, weights, START + np.cumsum(gaps))
+    return History(np.asarray(items, dtype=np.int64), names, weights, START + np.cumsum(gaps))
 
 
 def sequences(length, seed=0, people=1, dim=8):

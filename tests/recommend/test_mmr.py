@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.ranking.diversify import mmr
+from benchmarks.recommend import mmr
 
 
 def by_definition(relevance, vectors, k, diversity, window):

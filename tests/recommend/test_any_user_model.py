@@ -8,7 +8,7 @@ import pytest
 from indexers.live import LiveIndex
 from mmrec.recommend.answer import ListOptions
 from mmrec.recommend.recommender import Recommender
-from mmrec.recommend.taste_space import TasteSpace
+from mmrec.recommend.user_item_space import UserItemSpace
 from mmrec.users.interests import ContentInterests
 from mmrec.users.model import UserModel
 
@@ -30,11 +30,11 @@ class Turned:
     def items(self, rows, contents):
         return (contents @ self.turn).astype(np.float32)
 
-    def people(self, pasts, vectors, now=None):
-        return ContentInterests(self.dim).people(pasts, vectors, now)
+    def users(self, histories, vectors, now=None):
+        return ContentInterests(self.dim).users(histories, vectors, now)
 
 
-def turned_space(snapshot) -> TasteSpace:
+def turned_space(snapshot) -> UserItemSpace:
     content = snapshot.generation.fusion.dim
     turn = np.linalg.qr(np.random.default_rng(5).normal(size=(content + 2, content + 2)))[0][:content].astype(
         np.float32
@@ -50,7 +50,7 @@ def turned_space(snapshot) -> TasteSpace:
     def vectors(wanted):
         return model.items(wanted, contents(wanted))
 
-    return TasteSpace(model, index, vectors, contents, lambda person, item: {"taste": float(person @ item)})
+    return UserItemSpace(model, index, vectors, contents, lambda person, item: {"taste": float(person @ item)})
 
 
 @pytest.mark.parametrize(

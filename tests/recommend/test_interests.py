@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from mmrec.query import Part
 from mmrec.recommend.answer import ListOptions
 from mmrec.recommend.recommender import Recommender
-from mmrec.recommend.taste_space import TasteSpace, content_space
+from mmrec.recommend.user_item_space import UserItemSpace, content_space
 from mmrec.users.interests import ContentInterests
 
 PEOPLE = 100
@@ -18,8 +18,8 @@ PEOPLE = 100
 def one_vector(engine) -> Recommender:
     """Recommend with all interests of a person drawn into one vector."""
 
-    def space(snapshot) -> TasteSpace:
-        return replace(content_space(snapshot), model=ContentInterests(snapshot.live.dim, most=1, joined=-1.0))
+    def space(snapshot) -> UserItemSpace:
+        return replace(content_space(snapshot), model=ContentInterests(snapshot.live.dim, most=1, min_cosine=-1.0))
 
     return Recommender(engine._fresh_snapshot, engine._queries, engine._events, space)
 

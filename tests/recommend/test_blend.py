@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.ranking.diversify import blend
+from mmrec.recommend.diversify import blend
 
 ROWS = st.lists(st.integers(0, 30), unique=True, max_size=20).map(lambda some: np.array(some, dtype=np.int64))
 
@@ -15,7 +15,7 @@ ROWS = st.lists(st.integers(0, 30), unique=True, max_size=20).map(lambda some: n
 def test_each_row_once_and_each_list_in_its_order(lists, weights, most) -> None:
     blended = blend(lists, weights[: len(lists)], most)
     everything = {row for one in lists for row in one.tolist()}
-    assert len(set(blended.rows.tolist())) == len(blended) == min(most, len(everything))
+    assert len(set(blended.rows.tolist())) == len(blended.rows) == min(most, len(everything))
     for which, rows in enumerate(lists):
         places = blended.places[blended.lists == which]
         assert all(early < late for early, late in pairwise(places.tolist()))

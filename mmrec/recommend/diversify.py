@@ -1,4 +1,4 @@
-"""Blend several ranked lists, and diversify a list: greedy MAP of a determinantal point process, or MMR."""
+"""Re-rank: blend ranked lists, diversify by a determinantal point process, lower scores by negative feedback."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,75 +98,38 @@ def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray
     return np.column_stack([units, np.ones(len(units), dtype=np.float32)]) / np.float32(np.sqrt(2))
 
 
-def mmr(
-    relevance: Float32[np.ndarray, " n"],
-    vectors: Float32[np.ndarray, "n dim"],
-    k: int,
-    diversity: float,
-    window: int | None = None,
-) -> Int64[np.ndarray, " k"]:
-    """Choose places one by one, each time the greatest ``(1 - diversity) relevance - diversity likeness``.
-
-    The likeness is the cosine with the nearest of those chosen before. Ties go to the earlier place.
-
-    Args:
-        relevance: From 0 to 1, higher is better.
-        vectors: Unit vectors.
-        k: How many are chosen; all of n where it is fewer.
-        diversity: 0 orders by relevance alone, 1 by likeness alone.
-        window: Only so many of the last choices repel; all if None.
-
-    """
-    count = min(k, len(relevance))
-    wanted = (1 - diversity) * relevance
-    free = np.ones(len(relevance), dtype=bool)
-    chosen: list[int] = []
-    likeness: list[np.ndarray] = []
-    nearest = np.zeros(len(relevance), dtype=np.float32)
-    for _ in range(count):
-        best = int(np.where(free, wanted - diversity * nearest, -np.inf).argmax())
-        chosen.append(best)
-        free[best] = False
-        latest = vectors @ vectors[best]
-        if window is None:
-            nearest = latest if len(chosen) == 1 else np.maximum(nearest, latest)
-        elif window:
-            likeness = [*likeness[-window + 1 :], latest] if window > 1 else [latest]
-            nearest = np.max(likeness, axis=0)
-    return np.array(chosen, dtype=np.int64)
-
-
-LIKE: Final = 0.05
-"""Cosine from which an item counts as like one that was turned down: centred vectors of other subjects are about 0."""
+MIN_COSINE: Final = 0.05
+"""Cosine from which an item counts as similar to a disliked one: centred vectors of other subjects are about 0."""
 
 SPARED: Final = 0.5
-"""Share of an item's score that outweighs its likeness to what was turned down.
+"""Share of an item's score that outweighs its similarity to a disliked item.
 
-What an interest is near to does not sink for a chance likeness to something of another subject. On four catalogs of
-fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all others keep their order at Kendall's tau .98.
+Items near an interest are not lowered for a chance similarity to a disliked item of another subject. On four catalogs
+of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all others keep their order at Kendall's tau
+.98.
 """
 
 
-def losses(
-    likeness: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"], scores: Float32[np.ndarray, " n"]
+def feedback_penalties(
+    cosines: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"], scores: Float32[np.ndarray, " n"]
 ) -> Float32[np.ndarray, " n"]:
-    """Return what items lose of their scores for being like things that were turned down.
+    """Return what items lose of their scores for being similar to disliked items.
 
-    An item loses, for the thing that costs it most, the thing's strength times their cosine beyond `LIKE`, or beyond
-    `SPARED` of its score where that is more. Items of other subjects lose nothing at all: their order does not change.
+    An item loses, for the disliked item that costs it most, its strength times their cosine beyond `MIN_COSINE`, or
+    beyond `SPARED` of its score where that is more. Items of other subjects lose nothing: their order does not change.
 
     Args:
-        likeness: Cosine of each item with each thing that was turned down.
-        strengths: How much each thing was turned down, 0 to 1.
+        cosines: Cosine of each item with each disliked one.
+        strengths: Strength of each dislike, 0 to 1.
         scores: Cosine of each item with the interest that it was found by; 0 where it was found otherwise.
 
     """
-    beyond = np.maximum(0, likeness - np.maximum(LIKE, SPARED * scores)[:, None])
+    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, SPARED * scores)[:, None])
     return (beyond * strengths).max(axis=1, initial=0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blended:
+class BlendedList:
     """One list made of several.
 
     Attributes:
@@ -180,14 +143,10 @@ class Blended:
     lists: Int64[np.ndarray, " n"]
     places: Int64[np.ndarray, " n"]
 
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
-
 
 def blend(
     lists: Sequence[Int64[np.ndarray, " _"]], weights: Sequence[float] | Float32[np.ndarray, " m"], most: int
-) -> Blended:
+) -> BlendedList:
     """Fill seats one by one, each from the list with the greatest weight over the seats it would then have.
 
     These are the highest averages of D'Hondt: any beginning of the result is divided by weight as well as whole seats
@@ -221,4 +180,4 @@ def blend(
         seats[best] += 1
         averages[best] = strengths[best] / (seats[best] + 1)
     table = np.array(picked, dtype=np.int64).reshape(-1, 3)
-    return Blended(table[:, 0], table[:, 1], table[:, 2])
+    return BlendedList(table[:, 0], table[:, 1], table[:, 2])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.ranking.diversify import greedy_dpp
+from mmrec.recommend.diversify import greedy_dpp
 
 
 def made(seed: int, count: int, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,0 @@
-"""Candidates and their vectors in, the order of a list out; nothing here knows stores, people or models."""
