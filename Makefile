@@ -8,20 +8,26 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # One thread a process: two test workers already fill two cores, and torch slows down many times over when they contend.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbmake
-EVERYTHING_TESTED := tests $(wildcard notebooks/*.ipynb)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=25
+# Types and array shapes are checked at every call: where arrays are made by default, everywhere in test-all.
+ARRAYS := indexers,mmrec.fusion,mmrec.users,mmrec.training,mmrec.ranking,mmrec.evaluation,mmrec.finetuning
+EVERYWHERE := mmrec,indexers,pipelines
 
-.PHONY: demo test test-all lint docs bench format lock clean
+.PHONY: demo test test-all coverage lint docs bench format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo $(ARGS)
 
 test: $(INSTALLED)
-	$(PYTEST) $(EVERYTHING_TESTED) $(ARGS)
+	$(PYTEST) --dist worksteal --jaxtyping-packages=$(ARRAYS),shape_checks.checker tests $(ARGS)
 
 test-all: $(INSTALLED)
-	$(PYTEST) -m "not bench" $(EVERYTHING_TESTED) $(ARGS)
+	$(PYTEST) --dist loadfile --jaxtyping-packages=$(EVERYWHERE),shape_checks.checker --nbmake -m "not bench" \
+		tests $(wildcard notebooks/*.ipynb) $(ARGS)
+
+coverage: $(INSTALLED)
+	$(PYTEST) --dist worksteal --cov=mmrec --cov=indexers --cov-report=term:skip-covered tests $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

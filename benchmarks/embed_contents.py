@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter
 from benchmarks.embed_job import Contents
 from benchmarks.report import WORK
 from mmrec.decoding.decode import decode
+from mmrec.examples import fetch_stamps, write_stamps
 from mmrec.sources.media_access import content_hash
 from mmrec.types import Modality
-from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 __all__ = ["drawn_stamps", "large_photos", "mixed_texts", "stamps", "stamps_sounds", "without_drawings"]
 

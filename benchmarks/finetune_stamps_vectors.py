@@ -16,8 +16,8 @@ from mmrec.decoding.limits import Limits
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder, Sample, limits_for
 from mmrec.errors import MediaError
+from mmrec.examples import fetch_stamps, write_stamps
 from mmrec.types import Content, Modality
-from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 __all__ = ["Seen", "held_out_by_text", "language", "seen"]
 

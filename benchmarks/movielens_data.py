@@ -16,8 +16,8 @@ from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split, hold_out_items, leave_one_out, time_cutoff, time_split
+from mmrec.examples import ml_100k_folder, write_films
 from mmrec.types import Modality
-from pipelines.example_catalogs import ml_100k_folder, write_films
 
 __all__ = ["MovieLens"]
 

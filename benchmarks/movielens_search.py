@@ -17,13 +17,13 @@ from benchmarks.report import WORK, arguments, show
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.events.log import open_log
+from mmrec.examples import ml_100k_folder, write_films
+from mmrec.jobs.events import ImportOptions, run_import
 from mmrec.learning import learn
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.source import open_source
 from mmrec.storage.layout import Layout
 from mmrec.training.config import load_config
-from pipelines.events import ImportOptions, run_import
-from pipelines.example_catalogs import ml_100k_folder, write_films
 
 DEEP = 10
 CONFIG = Path("pipelines/configs/train-small.toml")

@@ -17,10 +17,10 @@ import mmrec
 from benchmarks.report import WORK, arguments, show
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import load_encoders
+from mmrec.examples import fetch_stamps, write_stamps
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.source import open_source
 from mmrec.storage.layout import Layout
-from pipelines.example_catalogs import fetch_stamps, write_stamps
 
 PHOTO_LIKE = ("animals", "food", "household", "vehicles", "clothes", "plants", "hobbies")
 SPOKEN = ("symbols/alphabets/", "symbols/math/")

@@ -30,11 +30,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/command-line.md": command_line,
         "reference/configuration.md": configuration,
         "reference/python.md": python_reference,
-        "llms.txt": (ROOT / "llms.txt").read_text,
+        "llms.txt": llms,
     }
     for name, made in pages.items():
         files.append(File.generated(config, name, content=made()))
     return files
+
+
+def llms() -> str:
+    """Return llms.txt with its links as they are in the site."""
+    return re.sub(r"\(docs/([\w/-]+)\.md\)", r"(\1.html)", (ROOT / "llms.txt").read_text(encoding="utf-8"))
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -173,7 +178,7 @@ _KINDS = """\
 defaults. It may have the tables `[weights]`, `[ratings]` and `[aliases]`."""
 
 _FILES = (
-    ("Catalog", _CATALOG, "pipelines.spec.CatalogSpec", ()),
+    ("Catalog", _CATALOG, "mmrec.jobs.index_options.CatalogSpec", ()),
     ("Encoders", _ENCODERS, None, ()),
     ("Kinds of events", _KINDS, None, ("events.toml",)),
     (
@@ -200,7 +205,7 @@ def _tables(model: type[BaseModel], path: str) -> Iterator[str]:
         if nested is None:
             rows.append((f"`{name}`", f"`{_spelled(field.annotation)}`", _value(field), about.get(name, "")))
         else:
-            kept = ".MODALITY" if get_origin(field.annotation) is not None else ""
+            kept = ".MODALITY" if get_origin(field.annotation) is Mapping else ""
             inside.append((f"{path}{name}{kept}", nested, about.get(name, "")))
     if rows:
         yield _table(("key", "type", "default", "meaning"), rows)

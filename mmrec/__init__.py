@@ -4,51 +4,86 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmrec.encoders.presets import load_encoders
     from mmrec.engine import Engine
     from mmrec.errors import MmrecError
     from mmrec.events.event import Event
+    from mmrec.examples import fetch_stamps, ml_100k_folder, write_films, write_stamps
+    from mmrec.finetuning.config import FinetuneConfig
     from mmrec.indexing import Indexing, index_items
-    from mmrec.opening import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
+    from mmrec.jobs.index_options import IndexOptions, IndexSummary
     from mmrec.query import Hit, Part, Results
     from mmrec.recommend.answer import Recommendations
+    from mmrec.reporting import Reporter
+    from mmrec.storage.collect import Policy
+    from mmrec.store import Store
+    from mmrec.store import create_store as create
+    from mmrec.store import open_store as open  # noqa: A004 - `mmrec.open` reads well and hides nothing outside
+    from mmrec.training.config import TrainingConfig
     from mmrec.types import Field, Item, Modality, Reject, Space, Waveform
 
 __all__ = [
     "Engine",
     "Event",
     "Field",
+    "FinetuneConfig",
     "Hit",
+    "IndexOptions",
+    "IndexSummary",
     "Indexing",
     "Item",
     "MmrecError",
     "Modality",
     "Part",
+    "Policy",
     "Recommendations",
     "Reject",
+    "Reporter",
     "Results",
     "Space",
+    "Store",
+    "TrainingConfig",
     "Waveform",
+    "create",
+    "fetch_stamps",
     "index_items",
+    "load_encoders",
+    "ml_100k_folder",
     "open",
+    "write_films",
+    "write_stamps",
 ]
 
 _HOMES = {
     "Engine": ("engine", "Engine"),
     "Event": ("events.event", "Event"),
     "Field": ("types", "Field"),
+    "FinetuneConfig": ("finetuning.config", "FinetuneConfig"),
     "Hit": ("query", "Hit"),
+    "IndexOptions": ("jobs.index_options", "IndexOptions"),
+    "IndexSummary": ("jobs.index_options", "IndexSummary"),
     "Indexing": ("indexing", "Indexing"),
     "Item": ("types", "Item"),
     "MmrecError": ("errors", "MmrecError"),
     "Modality": ("types", "Modality"),
     "Part": ("query", "Part"),
+    "Policy": ("storage.collect", "Policy"),
     "Recommendations": ("recommend.answer", "Recommendations"),
     "Reject": ("types", "Reject"),
+    "Reporter": ("reporting", "Reporter"),
     "Results": ("query", "Results"),
     "Space": ("types", "Space"),
+    "Store": ("store", "Store"),
+    "TrainingConfig": ("training.config", "TrainingConfig"),
     "Waveform": ("types", "Waveform"),
+    "create": ("store", "create_store"),
+    "fetch_stamps": ("examples", "fetch_stamps"),
     "index_items": ("indexing", "index_items"),
-    "open": ("opening", "open_store"),
+    "load_encoders": ("encoders.presets", "load_encoders"),
+    "ml_100k_folder": ("examples", "ml_100k_folder"),
+    "open": ("store", "open_store"),
+    "write_films": ("examples", "write_films"),
+    "write_stamps": ("examples", "write_stamps"),
 }
 
 

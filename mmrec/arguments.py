@@ -47,13 +47,17 @@ def as_parts(query: Any) -> Sequence[Part]:  # noqa: ANN401 - as above
     parts = [query] if isinstance(query, Part) else query
     if not isinstance(parts, Sequence) or not all(isinstance(part, Part) for part in parts):
         raise UsageError(
-            f"a query is a text, a Part or a list of Parts; got {_shown(query)}. Write Part('image', 'boat.png') for a "
-            "picture, Part('item', 'an id') for an item"
+            f"a query is a text, a Part or a list of Parts; got {_shown(query)}. Write Part.image('boat.png') for an "
+            "image, Part.item('an id') for an item"
         )
     for part in parts:
-        if not isinstance(part.value, str):
-            due = {"text": "the text itself", "item": "an id"}.get(part.kind, "the path of a file (save it first)")
-            raise UsageError(f"a part of kind {part.kind!r} takes {due}, as a text; got {_shown(part.value)}")
+        allowed = {"image": str | bytes, "audio": str | bytes, "vector": tuple}.get(part.kind, str)
+        if not isinstance(part.value, allowed):
+            due = {"text": "the text itself", "item": "an id, as a text", "vector": "numbers: Part.vector(...)"}
+            other = f"a path, a URL or bytes; Part.{part.kind}(...) also takes what is decoded"
+            raise UsageError(
+                f"a part of kind {part.kind!r} takes {due.get(part.kind, other)}; got {_shown(part.value)}"
+            )
         if isinstance(part.weight, bool) or not isinstance(part.weight, Real):
             raise UsageError(f"the weight of a part is a number; got {_shown(part.weight)}")
     return parts

@@ -344,7 +344,7 @@ def _row_of(snapshot: Snapshot, query: JudgedQuery) -> int | None:
     """The item that a query is, which does not answer itself."""
     if query.part.kind != "item":
         return None
-    return snapshot.items.rows_of([query.part.value])[query.part.value]
+    return snapshot.items.rows_of([str(query.part.value)])[str(query.part.value)]
 
 
 def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
@@ -362,4 +362,6 @@ def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
 def _units(queries: Sequence[JudgedQuery]) -> Int64[np.ndarray, " q"]:
     """A number for each query, the same for equal ones."""
     numbered: dict[tuple[str, str], int] = {}
-    return np.array([numbered.setdefault((q.part.kind, q.part.value), len(numbered)) for q in queries], dtype=np.int64)
+    return np.array(
+        [numbered.setdefault((q.part.kind, str(q.part.value)), len(numbered)) for q in queries], dtype=np.int64
+    )

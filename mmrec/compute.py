@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # The packaged networks are small and their batches smaller: more threads than this would only wait for each other.
 _MOST_THREADS = 16
 _CGROUP = Path("/sys/fs/cgroup")
+
+_DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,3 +214,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_TRIM_THRESHOLD, _KEPT_AT_THE_TOP)) and bool(mallopt(_MMAP_THRESHOLD, _LARGEST_REUSED))
+
+
+def check_device(given: str) -> str:
+    """Check the name of a device. Raises UsageError."""
+    if not _DEVICE.fullmatch(given):
+        raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
+    return given

@@ -90,13 +90,19 @@ class Engine:
         counted = as_modalities(against)
         snapshot = self._fresh_snapshot()
         k = min(k, max(1, len(snapshot.live)))
-        asked = [part.value for part in parts if part.kind == "item"]
+        asked = [str(part.value) for part in parts if part.kind == "item"]
         self._known(snapshot.items, asked)
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
         found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
         hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
+
+    def search_many(
+        self, queries: Iterable[str | Part | Sequence[Part]], *, where: str | None = None, k: int = 10
+    ) -> list[Results]:
+        """Answer several queries, in their order; see `search`."""
+        return [self.search(query, where=where, k=k) for query in queries]
 
     def similar(
         self,

@@ -173,7 +173,7 @@ def _count(least: Noted) -> str:
 
 def _damaged(layout: Layout, what: str) -> DamagedError:
     advice = (
-        f"restore it from a backup, or go on with what can be read of it: `mmrec mend {layout.root}`; see "
+        f"restore it from a backup, or go on with what can be read of it: `mmrec repair {layout.root}`; see "
         f"`mmrec verify {layout.root}`"
     )
     return DamagedError(f"{layout.events} is damaged: {what}", advice)

@@ -16,6 +16,7 @@ __all__ = [
     "sync_file",
     "sync_tree",
     "write_atomically",
+    "write_page",
 ]
 
 
@@ -64,3 +65,13 @@ def check_output(path: Path) -> None:
         raise UsageError(f"{path} is {kind}, and is not replaced; name a regular file, or one that does not exist")
     if path.is_dir():
         raise UsageError(f"{path} is a directory; name a file")
+
+
+def write_page(out: Path, page: str) -> None:
+    """Write a page as a file, whole or not at all. Raises UsageError where it cannot be written."""
+    check_output(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error

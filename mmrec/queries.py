@@ -67,9 +67,11 @@ class QueryMaker:
     def _part(self, part: Part, snapshot: Snapshot, against: frozenset[Modality] | None) -> Float32[np.ndarray, " dim"]:
         fusion = snapshot.generation.fusion
         if part.kind == "item":
-            return _item(part.value, snapshot, fusion, against)
+            return _item(str(part.value), snapshot, fusion, against)
+        if part.kind == "vector":
+            return _vector(part, fusion, against)
         if part.kind not in set(Modality):
-            raise UsageError(f"a part of a query is text, image, audio or item, not {part.kind!r}")
+            raise UsageError(f"a part of a query is text, image, audio, item or vector, not {part.kind!r}")
         modality, made_with = Modality(part.kind), snapshot.generation.manifest.encoders
         encoders = self._load(made_with)
         if not any(modality in query_spaces(encoder) for encoder in encoders):
@@ -82,7 +84,8 @@ class QueryMaker:
         if modality is Modality.TEXT:
             vectors = self._encode_text(part.value, made_with)
         else:
-            vectors = self._encode(modality, self._media.read(part.value), encoders)
+            data = part.value if isinstance(part.value, bytes) else self._media.read(str(part.value))
+            vectors = self._encode(modality, data, encoders)
         _check_spaces(fusion, vectors, made_with)
         return fusion.query(modality, vectors, against)
 
@@ -113,8 +116,29 @@ def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, " 
             raise SpaceMismatchError(
                 f"the query is in the space {space.name} ({space.fingerprint[:12]}), and the items are in the space "
                 f"{there.name} ({there.fingerprint[:12]}), so that the two cannot be compared. The items were encoded "
-                f"with {made_with!r}: name them with --encoders, or move the store to others with mmrec index."
+                f"with {made_with!r}: name them with --encoders, or move the store to others with mmrec reindex."
             )
+
+
+def _vector(part: Part, fusion: Fusion, against: frozenset[Modality] | None) -> Float32[np.ndarray, " dim"]:
+    """A given vector as a query: in the fused space, or in a space of the store by its name."""
+    given = np.array(part.value, dtype=np.float32)
+    if not np.isfinite(given).all() or not given.any():
+        raise UsageError("a vector of a query must be finite and not all zero")
+    if part.space is None:
+        if len(given) != fusion.dim:
+            raise SpaceMismatchError(
+                f"the vector of the query has {len(given)} dimensions, and item vectors have {fusion.dim}; name its "
+                f"space: {', '.join(sorted({block.space.name for block in fusion.blocks}))}"
+            )
+        return fusion.scale_to_unit_max_score(fusion.restricted(given[None], against)[0])
+    block = next((block for block in fusion.blocks if block.space.name == part.space), None)
+    if block is None or len(given) != block.space.dim:
+        there = ", ".join(f"{one.space.name} ({one.space.dim} dimensions)" for one in fusion.blocks)
+        raise SpaceMismatchError(
+            f"the store has no space {part.space!r} of {len(given)} dimensions for the query's vector; it has {there}"
+        )
+    return fusion.query(block.modality, {block.space: given / np.linalg.norm(given)}, against)
 
 
 def _item(

@@ -18,12 +18,6 @@ _SHARES = (
 )
 
 
-def warn_of(made: Manifest) -> None:
-    """Say what a person should know of a generation that was just published, or still serves."""
-    for warning in made.warnings:
-        console.warn(f"generation {made.number}: {warning}.")
-
-
 def results_document(results: Results) -> dict[str, object]:
     """Lay out an answer for JSON, best first."""
     return {
@@ -58,7 +52,7 @@ def deliver(
     if display.sheet is not None:
         from pipelines.contact_sheet import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
 
-        items = {part.value: show(part.value) for part in parts if part.kind == "item"}
+        items = {str(part.value): show(str(part.value)) for part in parts if part.kind == "item"}
         write_sheet(display.sheet, (Section("Search results", tuple(parts), results, items),), media)
         console.note(f"The page is {display.sheet}")
     print_results(results, display)

@@ -136,16 +136,16 @@ def result_cards(results: Results, media: MediaAccess) -> tuple[Card, ...]:
 
 
 def _name(part: Part) -> str:
-    return clean(part.value.rpartition("/")[2] if part.kind in {"image", "audio"} else part.value)
+    return clean(str(part.value).rpartition("/")[2] if part.kind in {"image", "audio"} else str(part.value))
 
 
 def _asked_card(part: Part, items: Mapping[str, Hit], media: MediaAccess) -> Card | None:
     match part.kind:
         case "image" | "audio":
-            return _card(Hit(part.value, 0.0, media={part.kind: (part.value,)}), 1.0, media)
+            return _card(Hit(str(part.value), 0.0, media={part.kind: (str(part.value),)}), 1.0, media)
         case "item":
-            return _card(items[part.value], 1.0, media) if part.value in items else None
-        case "text":
+            return _card(items[str(part.value)], 1.0, media) if str(part.value) in items else None
+        case "text" | "vector":
             return None
 
 

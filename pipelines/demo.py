@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mmrec
+from mmrec import examples
 from mmrec.compute import keep_freed_memory, let_waiting_threads_sleep
+from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary
 from mmrec.query import Part, Results
-from pipelines import answers, console, example_catalogs
+from pipelines import answers, console
 from pipelines.contact_sheet import Section, write_sheet
 from pipelines.options import Display
 from pipelines.outcome import run_with_exit_code
-from pipelines.spec import Columns, IndexOptions, IndexSummary
+from pipelines.progress import ConsoleReporter
 
 WORK = Path(".cache/demo")
 SHEET = Path("demo.html")
@@ -43,8 +45,8 @@ def main() -> int:
 def _demo() -> None:
     started = time.perf_counter()
     try:
-        root = example_catalogs.fetch_stamps()
-    except example_catalogs.StampsUnavailableError as error:
+        root = examples.fetch_stamps()
+    except examples.StampsUnavailableError as error:
         console.warn(f"{error} Showing the films of MovieLens 100K instead.")
         store, summary = _films()
         questions = _film_questions()
@@ -61,23 +63,23 @@ def _demo() -> None:
 
 
 def _stamps(root: Path) -> tuple[Path, IndexSummary]:
-    catalog = example_catalogs.write_stamps(root, WORK / "stamps.jsonl")
+    catalog = examples.write_stamps(root, WORK / "stamps.jsonl")
     columns = Columns("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
     store = WORK / "stamps"
     return store, _index(IndexOptions(catalog, store, columns))
 
 
 def _films() -> tuple[Path, IndexSummary]:
-    catalog = example_catalogs.write_films(WORK / "films.jsonl")
+    catalog = examples.write_films(WORK / "films.jsonl")
     store = WORK / "films"
     columns = Columns("id", ("title", "genres"), metadata=("year", "genres"))
     return store, _index(IndexOptions(catalog, store, columns))
 
 
 def _index(options: IndexOptions) -> IndexSummary:
-    from pipelines.index import run  # noqa: PLC0415 - loads torch, and how threads wait is settled before that
+    from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch, and how threads wait is settled before that
 
-    return run(options)
+    return run(options, ConsoleReporter())
 
 
 def _stamp_questions(root: Path) -> tuple[Question, ...]:
@@ -134,7 +136,7 @@ def _ask(engine: mmrec.Engine, store: Path, question: Question) -> Section:
     results: Results = engine.search(question.parts, against=question.against, where=question.where, k=5)
     console.data.print(f"\n[bold]{question.title}[/bold]\n[dim]mmrec search {store} {question.command} --explain[/dim]")
     answers.print_results(results, Display(as_json=False, explain=True, sheet=None, narrowed=bool(question.where)))
-    items = {part.value: engine.show(part.value) for part in question.parts if part.kind == "item"}
+    items = {str(part.value): engine.show(str(part.value)) for part in question.parts if part.kind == "item"}
     return Section(question.title, question.parts, results, items)
 
 

@@ -1,18 +1,14 @@
-"""Print an evaluation as a table or JSON, and write its HTML report."""
+"""Print an evaluation as a table or JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Final
 
 from rich.table import Table
 
-from mmrec.errors import UsageError
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.evaluation.diversity_curve import CurvePoint
 from mmrec.evaluation.evaluating import Evaluation
-from mmrec.evaluation.report import EvaluationPage, figure, render, signed, verdict
-from mmrec.files import check_output, write_atomically
+from mmrec.evaluation.report import figure, signed, verdict
 from pipelines import console
 
 _SHOWN: Final = {
@@ -156,34 +152,3 @@ def _counted(found: Evaluation, facts: Mapping[str, str]) -> str:
         f"{found.people:,}{drawn} people, {found.questions:,} events predicted among {found.items:,} items, "
         f"{found.training_events:,} events to learn from ({split}){left}{gone}."
     )
-
-
-_AFFORDED = 0.02
-
-
-def afforded(turned: Sequence[CurvePoint]) -> str:
-    """Say how much diversity no more than 2% of accuracy buys."""
-    plain = turned[0]
-    best = max((one for one in turned if one.ndcg >= (1 - _AFFORDED) * plain.ndcg), key=lambda one: one.diversity)
-    return f"{best.diversity / plain.diversity - 1:+.0%}, dial at {best.setting:g}"
-
-
-def dial(name: str, turned: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
-    """Return the curve of a model's dial, by its name on the page."""
-    return {f"{name}, its dial turned": [(one.diversity, one.ndcg) for one in turned]}
-
-
-def write_page(out: Path, told: EvaluationPage) -> None:
-    """Write the page. Raises UsageError where the file cannot be written."""
-    write_file(out, render(told))
-
-
-def write_file(out: Path, page: str) -> None:
-    """Write a page as a file, whole or not at all. Raises UsageError where it cannot be written."""
-    check_output(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, page.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise UsageError(f"the page {out} cannot be written: {error.strerror}; name another file") from error
-    console.note(f"The page is {out}")

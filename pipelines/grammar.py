@@ -13,7 +13,6 @@ from mmrec.types import Modality
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<value>.+)\^(?P<weight>{_NUMBER})", re.DOTALL)
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _MODALITIES = ", ".join(Modality)
 
 
@@ -72,13 +71,6 @@ def parse_columns(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def parse_device(given: str) -> str:
-    """Check the name of a device. Raises UsageError."""
-    if not _DEVICE.fullmatch(given):
-        raise UsageError(f"No device is called {given!r}: choose auto, cpu, cuda, cuda:1 (any number) or mps.")
-    return given
-
-
 def parse_ids(given: Sequence[str]) -> tuple[str, ...]:
     """Read ids, each given alone or in a list ``id1,id2``; one with a comma in it goes in quotes. Raises UsageError."""
     ids = [name.strip() for entry in given for name in next(csv.reader([entry], skipinitialspace=True), [""])]
@@ -133,7 +125,7 @@ def parse_parts(given: Mapping[PartKind, Sequence[str] | None]) -> tuple[Part, .
     if not parts:
         raise UsageError("Nothing to search for: give --text, --image, --audio or --item, each as often as you like.")
     for part in parts:
-        if part.kind in {"image", "audio"} and _missing(part.value):
+        if part.kind in {"image", "audio"} and _missing(str(part.value)):
             raise UsageError(f"--{part.kind}: there is no file {part.value!r}. Give the path of a file.")
     return parts
 

@@ -1,18 +1,16 @@
 """How far a job is: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mmrec.embedding.contents import Tally
+from mmrec.reporting import Advance, Reporter
 from pipelines import console
-
-Advance = Callable[[int], None]
-"""Called with the number of units done since the last call."""
 
 
 class _RateColumn(ProgressColumn):
@@ -77,15 +75,34 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     plain.close()
 
 
-class Reporter:
-    """Turns a running tally into steps of a progress bar."""
+class ConsoleReporter(Reporter):
+    """Prints what a job has to say on stderr, and asks at the terminal."""
 
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._seen = 0
+    @property
+    def asks(self) -> bool:
+        """Whether there is a terminal to ask at."""
+        return sys.stdin.isatty()
 
-    def __call__(self, tally: Tally) -> None:
-        """Advance by the rows taken since the last call."""
-        if tally.seen > self._seen:
-            self._advance(tally.seen - self._seen)
-            self._seen = tally.seen
+    def note(self, message: str) -> None:
+        """Print a line."""
+        console.note(message)
+
+    def warn(self, message: str) -> None:
+        """Print a line marked as a warning."""
+        console.warn(message)
+
+    def values(self, values: Mapping[str, object]) -> None:
+        """Print names and values below each other."""
+        console.notes.print(console.pairs(values))
+
+    def agree(self, question: str, *, yes: bool, instead: str, at_terminal_only: bool = False) -> None:
+        """Ask at the terminal unless the user agreed beforehand. Raises UsageError for another answer."""
+        console.agree(question, yes=yes or (at_terminal_only and not self.asks), instead=instead)
+
+    def confirm(self, question: str) -> bool:
+        """Ask at the terminal; without one the answer is no."""
+        return console.confirmed(question)
+
+    def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a bar on a terminal, lines elsewhere."""
+        return progress(label, total)

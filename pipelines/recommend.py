@@ -1,14 +1,12 @@
 """The job behind ``mmrec recommend``, and how its answer is printed."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
 
 import mmrec
-from mmrec.events.kinds import load_kinds
 from mmrec.recommend.answer import Reason, Recommendations, Recommended
 from pipelines import answers, console
 
@@ -68,12 +66,12 @@ def run_recommend(asked: RecommendOptions) -> Recommendations:
         device=asked.device,
         dtype=asked.dtype,
         events=asked.events,
-        kinds=None if asked.kinds is None else load_kinds(asked.kinds),
+        kinds=asked.kinds,
         confirm=console.confirmed,
         trust_code=asked.trust_code,
     )
-    with closing(opened) as engine:
-        return engine.recommend(
+    with opened as store:
+        return store.recommend(
             asked.user,
             history=[*((item, "like") for item in asked.history), *((item, "hide") for item in asked.hidden)],
             text=asked.text,

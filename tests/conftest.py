@@ -52,7 +52,7 @@ def stamps_root() -> Path:
         return Path(given)
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         pytest.skip("no apt here to fetch tuxpaint-stamps-default with; set MMREC_STAMPS to an unpacked copy")
-    from pipelines.example_catalogs import fetch_stamps
+    from mmrec.examples import fetch_stamps
 
     cache = ROOT / ".cache" / "stamps"
     cache.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def spaces(_: str):
 def follow(layout: Layout, report: VerificationReport) -> None:
     """Do what a report says, and nothing else."""
     for command in report.commands:
-        if command.startswith("mmrec mend "):
+        if command.startswith("mmrec repair "):
             repair_store(layout, spaces)
         elif command.startswith("mmrec index "):
             index(layout)

@@ -137,6 +137,7 @@ def test_items_are_listed_with_what_they_are(layout):
         list(engine.items(where="shlf = 'a'"))
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_and_says_its_version(layout):
     def command(*arguments):
         code = "from pipelines.cli import main; main()"

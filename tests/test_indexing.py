@@ -252,6 +252,7 @@ def test_against_leaves_out_items_without_that_modality(shop):
         assert hit.score == pytest.approx(sum(hit.shares.values()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_readers_are_undisturbed_while_a_job_publishes(shop):
     shop.index()
     engine = shop.open()

@@ -8,7 +8,7 @@ import pytest
 from small_store import NAMES, Cheap, index, spaces
 
 import mmrec
-import pipelines.index
+import mmrec.jobs.index
 from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
@@ -142,16 +142,16 @@ def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monke
     other = Cheap()
     if moves:
         other.spaces = {Modality.TEXT: (Space("cheaper", 16, "d" * 40),)}
-    monkeypatch.setattr(pipelines.index, "load_encoders", lambda *_, **__: [other])
+    monkeypatch.setattr(mmrec.jobs.index, "load_encoders", lambda *_, **__: [other])
     said = []
 
     def instead(*_):
         said.append(capfd.readouterr().err)
         raise UsageError("not in this test")
 
-    monkeypatch.setattr(pipelines.index, "adopt", instead)
+    monkeypatch.setattr(mmrec.jobs.index, "adopt", instead)
     number = current(layout)
-    assert run_app(app, ["index", str(layout.root), "--encoders", "packaged"]) == 2
+    assert run_app(app, ["reindex", str(layout.root), "--encoders", "packaged"]) == 2
     assert ("trained tower" in said[0]) == moves
     assert (f"mmrec train {layout.root}" in said[0]) == moves
     assert current(layout) == number

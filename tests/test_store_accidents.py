@@ -293,6 +293,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_a_reader_in_another_process_sees_each_edition_whole(layout):
     def publish(shelf):
         how = mmrec.Indexing(refit=True)
@@ -324,6 +325,7 @@ def test_a_reader_in_another_process_sees_each_edition_whole(layout):
     assert all(edition >= number - 1 for (number, _, _), edition in zip(seen, editions, strict=True))
 
 
+@pytest.mark.slow
 def test_many_single_upserts_are_compacted_and_take_nothing_from_a_generation(layout):
     _, made = index(layout, numbered(300))
     engine = mmrec.open(layout.root, encoders=[Cheap()])

@@ -151,7 +151,7 @@ def test_verify_names_the_forged_manifest_and_the_way_out(shop: Layout, tmp_path
     (finding,) = verify_store(shop).findings
     assert (finding.check, finding.where) == ("manifest", "generations/1/manifest.json")
     assert "inside the store" in finding.what
-    assert finding.run == (f"mmrec index {shop.root} --encoders packaged",)
+    assert finding.run == (f"mmrec reindex {shop.root} --encoders packaged",)
     for honest in ("packaged", "hub", "none", "mine.toml", "text=owner/name", str(tmp_path / "elsewhere")):
         forge(shop, honest)
         assert verify_store(shop).findings == []

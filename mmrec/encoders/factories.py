@@ -93,7 +93,7 @@ def build_encoder(
     return encoder
 
 
-def placed_settings(settings: Mapping[str, object], folder: Path) -> dict[str, object]:
+def with_absolute_paths(settings: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Return the settings with texts that begin with ``./`` or ``../`` as absolute paths, taken from a folder."""
     return {
         key: str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value

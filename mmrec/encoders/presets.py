@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.compute import pick_device, pick_dtype
-from mmrec.encoders.factories import OWN_FACTORIES, TUNED, EncoderSpec, build_encoder, placed_settings
+from mmrec.encoders.factories import OWN_FACTORIES, TUNED, EncoderSpec, build_encoder, with_absolute_paths
 from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned_config import read_tuned_config
 from mmrec.errors import EncoderError, UsageError
@@ -224,4 +224,4 @@ def _spec(table: object, path: Path) -> EncoderSpec:
     if reserved := sorted(settings.keys() & {"device", "dtype", "trust_code"}):
         flag = reserved[0].replace("_", "-")
         raise UsageError(f"{path}: {reserved[0]} is not set for each encoder but for all, by --{flag}.")
-    return EncoderSpec(factory, placed_settings(settings, path.resolve().parent))
+    return EncoderSpec(factory, with_absolute_paths(settings, path.resolve().parent))

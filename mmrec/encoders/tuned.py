@@ -27,7 +27,7 @@ from mmrec.encoders.hub.source import file_digest
 from mmrec.encoders.protocol import Encoder, Sample, fingerprint
 from mmrec.encoders.queries import prepare_query, query_spaces
 from mmrec.encoders.tuned_config import Derivation, TunedConfig, TunedHead, read_tuned_config
-from mmrec.encoders.vectors import CPU, TrainableEncoder, arrays, load_changed
+from mmrec.encoders.vectors import TrainableEncoder, arrays, load_changed
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space
 
@@ -52,15 +52,11 @@ class Tuned(TrainableEncoder):
 
     Attributes:
         folder: Where it lies.
-        device: Where the networks run.
-        dtype: The parent's number format; heads are of float32.
         trust_code: Whether the parent may be code that is not this package's own. Never read from a file.
 
     """
 
     folder: str
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
     trust_code: bool = False
 
     @once

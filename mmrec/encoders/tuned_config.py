@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mmrec.encoders.factories import EncoderSpec, placed_settings
+from mmrec.encoders.factories import EncoderSpec, with_absolute_paths
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import EncoderError
 from mmrec.files import write_atomically
@@ -108,7 +108,7 @@ def read_tuned_config(folder: Path) -> TunedConfig:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
         raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {said}.") from error
-    settings = placed_settings(found.parent.settings, folder.resolve())
+    settings = with_absolute_paths(found.parent.settings, folder.resolve())
     return found.model_copy(update={"parent": found.parent.model_copy(update={"settings": settings})})
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,10 +31,19 @@ def arrays(tensors: Mapping[str, Float[Tensor, "n dim"]]) -> Vectors:
     return {space: rows.cpu().numpy() for space, rows in tensors.items()}
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrainableEncoder(ABC):
-    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them."""
+    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them.
 
-    device: torch.device
+    Attributes:
+        device: Where the network runs.
+        dtype: Its number format.
+
+    """
+
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+
     _batch_costs: ClassVar[tuple[int, int]] = (2_048, 65_536)  # on a CPU, on a GPU
 
     @property

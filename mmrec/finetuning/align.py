@@ -17,19 +17,19 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from indexers.recipes import build, default_spec
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.losses import Hard, PairLoss, Temperature, beside, supcon
-from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors, draw
+from mmrec.finetuning.losses import HardNegatives, pair_loss, supcon
+from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step, TowerVectors, draw
 from mmrec.types import Modality
 from mmrec.unit import unit
 
 NegativeFilter = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]]
-"""From items that ask, and a candidate for each, to whether it may be held against it."""
+"""From anchors, and a candidate for each, to whether the candidate may be its negative."""
 
 _DEPTH = 8
 """Neighbours looked at for each that is wanted."""
@@ -37,34 +37,34 @@ _AT_ONCE = 1024
 
 
 def mine(
-    asking: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n dim"]],
+    anchors: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n dim"]],
     partners: Float32[np.ndarray, " n"],
-    among: tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m dim"]],
-    strangers: NegativeFilter,
+    candidates: tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m dim"]],
+    may_be_negative: NegativeFilter,
     count: int,
     margin: float,
 ) -> Int64[np.ndarray, "n count"]:
-    """Find the nearest strangers of each item that asks, the nearest first; -1 where there are no more.
+    """Find the hard negatives of each anchor, the nearest first; -1 where there are no more.
 
     Args:
-        asking: Items, and a unit vector of each.
-        partners: Similarity of each with its partner.
-        among: Items to look among, each once, and a unit vector of each.
-        strangers: Which candidates may be taken.
+        anchors: Items, and a unit vector of each.
+        partners: Similarity of each anchor to its partner.
+        candidates: Items to search, each once, and a unit vector of each.
+        may_be_negative: Which candidates may be taken.
         count: How many are wanted.
-        margin: How much less like than the partner a stranger has to be.
+        margin: How far a negative's similarity has to be below the partner's.
 
     """
-    items, vectors = among
+    items, vectors = candidates
     index = build(default_spec(len(items), vectors.shape[1], "ip"), items, vectors)
     depth = min(len(items), _DEPTH * count)
-    found = np.full((len(asking[0]), count), -1, dtype=np.int64)
+    found = np.full((len(anchors[0]), count), -1, dtype=np.int64)
     for start in range(0, len(found), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        near = index.search(asking[1][part], depth)
-        own = np.broadcast_to(asking[0][part, None], near.rows.shape)
+        near = index.search(anchors[1][part], depth)
+        own = np.broadcast_to(anchors[0][part, None], near.rows.shape)
         kept = (near.rows >= 0) & (near.scores <= partners[part, None] - margin)
-        kept[kept] = strangers(own[kept], near.rows[kept])
+        kept[kept] = may_be_negative(own[kept], near.rows[kept])
         found[part] = _first(near.rows, kept, count)
     return found
 
@@ -81,27 +81,21 @@ _KEPT = 4
 """Hard negatives kept for each that a step draws."""
 
 
-class Align:
-    """The objective; see the top of this file."""
+class Align(FinetuneObjective):
+    """Contrastive alignment of the modalities of an item; see the top of this file."""
 
     def __init__(self, corpus: Corpus, items: Int64[np.ndarray, " n"], config: FinetuneConfig) -> None:
-        """Learn from some items of a corpus. Raises UsageError where no two of them have what a pair needs."""
-        self.corpus, self.config = corpus, config
-        self.module = PairLoss(config)
+        """Train on some items of a corpus. Raises UsageError where no two of them have what a pair needs."""
+        super().__init__(corpus, config, bias=config.loss == "siglip")
         self.items: dict[Pair, Int64[np.ndarray, " _"]] = {}
         for pair in config.align.pairs:
             both = items[corpus.have(*pair)[items]]
             if len(both) >= 2:
                 self.items[pair] = both
-        self._mined: dict[tuple[Pair, int], Int64[np.ndarray, "items kept"]] = {}
+        self._mined: dict[str, Int64[np.ndarray, "items kept"]] = {}
         if not self.items:
             named = ", ".join(f"{one}-{other}" for one, other in config.align.pairs)
             raise UsageError(f"There is nothing to align: no two items have both of {named}.")
-
-    @property
-    def scale(self) -> float:
-        """The inverse temperature as it is now."""
-        return self.module.scale
 
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch, those of all pairs mixed."""
@@ -121,7 +115,7 @@ class Align:
         return self.config.mining.count > 0
 
     def mine(self, vectors: ContentVectors) -> None:
-        """Find each item's nearest strangers, in both directions of each pair."""
+        """Find each item's hard negatives, in both directions of each pair."""
         for pair, items in self.items.items():
             placed = [unit((self.corpus.matrix(side) @ vectors[side])[items].astype(np.float32)) for side in pair]
             partners = np.einsum("nd,nd->n", *placed)
@@ -130,68 +124,65 @@ class Align:
                     (items, placed[direction]),
                     partners,
                     (items, placed[1 - direction]),
-                    self._strangers(pair),
+                    self._filter(pair),
                     self.config.mining.count * _KEPT,
                     self.config.mining.margin,
                 )
                 whole = np.full((len(self.corpus), found.shape[1]), -1, dtype=np.int64)
                 whole[items] = found
-                self._mined[pair, direction] = whole
+                self._mined[_name(pair, direction)] = whole
 
-    @property
-    def mined(self) -> Mapping[str, Tensor]:
-        """Items that were mined, by pair and direction."""
-        return {f"{one}-{other}.{way}": torch.from_numpy(found) for ((one, other), way), found in self._mined.items()}
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the hard negatives, by pair and direction."""
+        return {name: torch.from_numpy(found) for name, found in self._mined.items()}
 
-    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
-        """Go on with what was mined before."""
-        for pair in self.items:
-            for way in (0, 1):
-                name = f"{pair[0]}-{pair[1]}.{way}"
-                if name in mined:
-                    self._mined[pair, way] = mined[name].numpy()
+    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on with the hard negatives that were found before."""
+        self._mined = {name: found.numpy() for name, found in kept.items()}
 
-    def _strangers(self, pair: Pair) -> NegativeFilter:
+    def _filter(self, pair: Pair) -> NegativeFilter:
         shared = self._sharing(pair)
         return lambda some, others: ~self.corpus.share_each(some, others, shared)
 
     def _sharing(self, pair: Pair) -> tuple[Modality, ...]:
         return () if self.config.align.alike == "any" else pair
 
-    def _step(self, pair: Pair, items: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, pair: Pair, items: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
         shared = self._sharing(pair)
-        drawn = [self.corpus.contents[side].drawn(items, random) for side in pair]
-        same = self.module.tensor(self.corpus.share(items, items, shared))
-        further = [self._hard(pair, way, items, random) for way in (0, 1)]
-        # What is refused in one direction is of the other side.
-        wanted = [np.concatenate([drawn[0], further[1][1]]), np.concatenate([drawn[1], further[0][1]])]
-        met = [np.unique(side, return_inverse=True) for side in wanted]
-        masks = [self.module.tensor(self.corpus.share(items, hard, shared)) for hard, _ in further]
+        drawn = [self.corpus.contents[side].draw(items, random) for side in pair]
+        same = self.tensor(self.corpus.share(items, items, shared))
+        negatives = [self._negatives(pair, direction, items, random) for direction in (0, 1)]
+        # The negatives of one direction are of the other side.
+        wanted = [np.concatenate([drawn[0], negatives[1][1]]), np.concatenate([drawn[1], negatives[0][1]])]
+        unique = [np.unique(side, return_inverse=True) for side in wanted]
+        masks = [self.tensor(self.corpus.share(items, hard, shared)) for hard, _ in negatives]
         count = len(items)
 
         def loss(vectors: TowerVectors) -> Tensor:
-            left, right = (vectors[side][self.module.tensor(at)] for side, (_, at) in zip(pair, met, strict=True))
-            hard = (Hard(right[count:], masks[0]), Hard(left[count:], masks[1]))
-            return self.module(left[:count], right[:count], same, hard)
+            left, right = (vectors[side][self.tensor(at)] for side, (_, at) in zip(pair, unique, strict=True))
+            hard = (HardNegatives(right[count:], masks[0]), HardNegatives(left[count:], masks[1]))
+            return pair_loss(left[:count], right[:count], self.temperature, same, hard=hard)
 
-        return Step({side: places for side, (places, _) in zip(pair, met, strict=True)}, loss, count, behind)
+        return Step({side: places for side, (places, _) in zip(pair, unique, strict=True)}, loss, count, progress)
 
-    def _hard(
-        self, pair: Pair, way: int, items: Int64[np.ndarray, " n"], random: np.random.Generator
+    def _negatives(
+        self, pair: Pair, direction: int, items: Int64[np.ndarray, " n"], random: np.random.Generator
     ) -> tuple[Int64[np.ndarray, " h"], Int64[np.ndarray, " h"]]:
-        """Mined items for some that ask, and a content of each."""
-        if (pair, way) not in self._mined:
+        """Hard negatives drawn for some items, and a content of each."""
+        mined = self._mined.get(_name(pair, direction))
+        if mined is None:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        found = self._mined[pair, way][items]
-        picked = random.permuted(found, axis=1)[:, : self.config.mining.count]
+        picked = random.permuted(mined[items], axis=1)[:, : self.config.mining.count]
         hard = np.setdiff1d(picked[picked >= 0], items)
-        return hard, self.corpus.contents[pair[1 - way]].drawn(hard, random)
+        return hard, self.corpus.contents[pair[1 - direction]].draw(hard, random)
 
 
-class Label:
-    """The objective; see the top of this file."""
+def _name(pair: Pair, direction: int) -> str:
+    return f"{pair[0]}-{pair[1]}.{direction}"
 
-    mines = False
+
+class Label(FinetuneObjective):
+    """Supervised contrastive learning of a metadata column; see `mmrec.finetuning.losses.supcon`."""
 
     def __init__(
         self,
@@ -200,12 +191,12 @@ class Label:
         labels: Int64[np.ndarray, " items"],
         config: FinetuneConfig,
     ) -> None:
-        """Learn from some items; `labels` numbers the values of all, -1 for none.
+        """Train on some items; `labels` numbers the values of all, -1 for none.
 
         Raises UsageError where fewer than two values have two items each.
         """
-        self.corpus, self.labels, self.config = corpus, labels, config
-        self.temperature = Temperature(config.scale)
+        super().__init__(corpus, config)
+        self.labels = labels
         given = items[labels[items] >= 0]
         values, counts = np.unique(labels[given], return_counts=True)
         self.items = given[np.isin(labels[given], values[counts >= 2])]
@@ -215,51 +206,29 @@ class Label:
                 "label.column"
             )
 
-    @property
-    def module(self) -> nn.Module:
-        """The temperature."""
-        return self.temperature
-
-    @property
-    def scale(self) -> float:
-        """The inverse temperature as it is now."""
-        return float(self.temperature.scale.item())
-
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch."""
         random = np.random.default_rng([self.config.seed, epoch])
-        hands = self._hands(random)
-        # No hand is left over for a batch of its own: it would be pushed away from nothing.
-        most = min(-(-len(self.items) // self.config.batch), len(hands) // 2)
-        bounds = np.linspace(0, len(hands), most + 1).astype(int).tolist()
+        groups = self._groups(random)
+        # No group is left over for a batch of its own: it would be pushed away from nothing.
+        most = min(-(-len(self.items) // self.config.batch), len(groups) // 2)
+        bounds = np.linspace(0, len(groups), most + 1).astype(int).tolist()
         for number, (start, end) in enumerate(pairwise(bounds)):
-            yield self._step(np.sort(np.concatenate(hands[start:end])), random, number / most)
+            yield self._step(np.sort(np.concatenate(groups[start:end])), random, number / most)
 
-    def mine(self, vectors: ContentVectors) -> None:
-        """Nothing: all values of a batch are each other's negatives."""
-
-    @property
-    def mined(self) -> Mapping[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
-        """Nothing."""
-
-    def _hands(self, random: np.random.Generator) -> list[np.ndarray]:
+    def _groups(self, random: np.random.Generator) -> list[np.ndarray]:
         """Items of one value, a few at a time; none alone."""
-        hands: list[np.ndarray] = []
+        groups: list[np.ndarray] = []
         for value in np.unique(self.labels[self.items]).tolist():
             own = random.permutation(self.items[self.labels[self.items] == value])
-            hands += np.array_split(own, max(1, len(own) // self.config.label.each))
-        return [hands[at] for at in random.permutation(len(hands)).tolist()]
+            groups += np.array_split(own, max(1, len(own) // self.config.label.each))
+        return [groups[at] for at in random.permutation(len(groups)).tolist()]
 
-    def _step(self, items: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, items: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
         drawn = draw(self.corpus, items, random)
-        weight = self.temperature.log_scale
-        labels, same = beside(self.labels[items], weight), beside(self.corpus.share(items, items), weight)
+        labels, same = self.tensor(self.labels[items]), self.tensor(self.corpus.share(items, items))
 
         def loss(vectors: TowerVectors) -> Tensor:
             return supcon(drawn.pooled(vectors), labels, self.temperature.scale, same).mean()
 
-        return Step(drawn.contents, loss, len(items), behind)
+        return Step(drawn.contents, loss, len(items), progress)

@@ -16,8 +16,7 @@ section 3.3). The optimal critic of InfoNCE is this information (Oord et al. 201
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -29,67 +28,44 @@ from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
 from mmrec.finetuning.corpus import Corpus, hold_out
-from mmrec.finetuning.losses import PairLoss
-from mmrec.finetuning.objective import ContentVectors, Step, TowerVectors, draw
+from mmrec.finetuning.losses import pair_loss
+from mmrec.finetuning.objective import FinetuneObjective, Step, TowerVectors, draw
 from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CoEngagedPairs:
-    """A relation between items, the same in both directions.
+def symmetric(left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> csr_matrix:
+    """Return pairs of places of so many items as a boolean matrix; a pair may come many times, and either way round."""
+    ones = np.ones(len(left), dtype=bool)
+    one_way = csr_matrix((ones, (left, right)), shape=(items, items))
+    return (one_way + one_way.T).tocsr()
 
-    Attributes:
-        offsets: Those of the item at place i are from ``offsets[i]`` to ``offsets[i + 1]`` in `others`.
-        others: Places of items, ascending within an item and each once.
 
-    """
-
-    offsets: Int64[np.ndarray, " items_and_one"]
-    others: Int64[np.ndarray, " n"]
-
-    @classmethod
-    def of(cls, left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> Self:
-        """Take pairs of places of so many items; a pair may come many times, and either way round."""
-        met = csr_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(items, items))
-        both = (met + met.T).tocsr()
-        both.sort_indices()
-        return cls(both.indptr.astype(np.int64), both.indices.astype(np.int64))
-
-    def among(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
-        """Which of some items go with which of others."""
-        counts = np.diff(self.offsets)
-        if counts[others].sum() < counts[some].sum():
-            return self._lines(others, some).T
-        return self._lines(some, others)
-
-    def _lines(self, some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, "n m"]:
-        """The same, in time that the companions of `some` decide: a popular item has more than a batch could ask of."""
-        asking, asked = np.unique(some, return_inverse=True)
-        lines = np.empty((len(asking), len(others)), dtype=bool)
-        marked = np.zeros(len(self.offsets) - 1, dtype=bool)
-        for number, item in enumerate(asking.tolist()):
-            near = self.others[self.offsets[item] : self.offsets[item + 1]]
-            marked[near] = True
-            lines[number] = marked[others]
-            marked[near] = False
-        return lines[asked]
+def entries(
+    matrix: csr_matrix, rows: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " m"]
+) -> Bool[np.ndarray, "n m"]:
+    """Return some rows and columns of a symmetric matrix, in the time that the emptier of the two sides decides."""
+    counts = np.diff(matrix.indptr)
+    if counts[columns].sum() < counts[rows].sum():
+        return np.asarray(entries(matrix, columns, rows).T)
+    unique, at = np.unique(rows, return_inverse=True)
+    return np.asarray(matrix[unique][:, columns].toarray()[at])
 
 
 _HOUR = 3_600_000_000
 
 
 def pairs_of(
-    histories: Histories, speaking: Bool[np.ndarray, " n"], config: CoEngageConfig
+    histories: Histories, positive: Bool[np.ndarray, " n"], config: CoEngageConfig
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Row numbers of both items of each pair, the earlier one first, and the place of the person.
+    """Row numbers of both items of each pair, the earlier one first, and the place of the user.
 
     Args:
-        histories: What people did.
-        speaking: Which events speak for their item.
+        histories: Histories of the users.
+        positive: Which events are positive.
         config: How far two events may be apart.
 
     """
-    places = np.flatnonzero(speaking)
+    places = np.flatnonzero(positive)
     owners, items, times = histories.owners[places], histories.items[places], histories.times[places]
     found = []
     for apart in range(1, config.window + 1):
@@ -97,14 +73,12 @@ def pairs_of(
         if config.hours is not None:
             near &= times[apart:] - times[:-apart] <= config.hours * _HOUR
         found.append(np.stack([items[:-apart][near], items[apart:][near], owners[apart:][near]]))
-    left, right, people = np.concatenate(found, axis=1)
-    return left, right, people
+    left, right, users = np.concatenate(found, axis=1)
+    return left, right, users
 
 
-class CoEngage:
-    """The objective; see the top of this file."""
-
-    mines = False
+class CoEngage(FinetuneObjective):
+    """Contrastive learning of co-engaged pairs; see the top of this file."""
 
     def __init__(
         self,
@@ -112,21 +86,15 @@ class CoEngage:
         pairs: tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]],
         config: FinetuneConfig,
     ) -> None:
-        """Learn from pairs of places of items. Raises UsageError where there are fewer than two."""
-        self.corpus, self.config = corpus, config
-        self.module = PairLoss(config)
+        """Train on pairs of places of items. Raises UsageError where there are fewer than two."""
+        super().__init__(corpus, config, bias=config.loss == "siglip")
         self.left, self.right = pairs
         if len(self.left) < 2:
-            raise UsageError("There is nothing to learn from: no two items were taken one after the other by anyone.")
+            raise UsageError("There is nothing to learn from: no user took two items one after the other.")
         size = len(corpus)
-        self._known = CoEngagedPairs.of(*pairs, size)
+        self._known = symmetric(*pairs, size)
         drawn = np.bincount(np.concatenate(pairs), minlength=size)
         self._share = drawn / drawn.sum()
-
-    @property
-    def scale(self) -> float:
-        """The inverse temperature as it is now."""
-        return self.module.scale
 
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch."""
@@ -137,17 +105,6 @@ class CoEngage:
             if len(which) >= 2:
                 yield self._step(np.sort(which), random, number / len(batches))
 
-    def mine(self, vectors: ContentVectors) -> None:
-        """Nothing: the other pairs of a batch are drawn by popularity, which makes them hard enough."""
-
-    @property
-    def mined(self) -> Mapping[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
-        """Nothing."""
-
     def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, " _"]:
         """Pairs that are left when frequent items are thinned out."""
         if not self.config.coengage.subsample:
@@ -156,24 +113,24 @@ class CoEngage:
         draws = random.random((2, len(self.left)))
         return np.flatnonzero((draws[0] < chance[self.left]) & (draws[1] < chance[self.right]))
 
-    def _step(self, which: Int64[np.ndarray, " n"], random: np.random.Generator, behind: float) -> Step:
+    def _step(self, which: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
         left, right = self.left[which], self.right[which]
         drawn = draw(self.corpus, np.unique(np.concatenate([left, right])), random)
-        at = [self.module.tensor(drawn.find(side)) for side in (left, right)]
-        same = self.module.tensor(self._related(left, right))
+        at = [self.tensor(drawn.find(side)) for side in (left, right)]
+        same = self.tensor(self._related(left, right))
         odds = [self.config.coengage.correct * np.log(self._share[side]) for side in (left, right)]
-        log_odds = (self.module.tensor(odds[0].astype(np.float32)), self.module.tensor(odds[1].astype(np.float32)))
+        log_odds = (self.tensor(odds[0].astype(np.float32)), self.tensor(odds[1].astype(np.float32)))
 
         def loss(vectors: TowerVectors) -> Tensor:
             placed = drawn.pooled(vectors)
-            return self.module(placed[at[0]], placed[at[1]], same, log_odds=log_odds)
+            return pair_loss(placed[at[0]], placed[at[1]], self.temperature, same, log_odds=log_odds)
 
-        return Step(drawn.contents, loss, len(which), behind)
+        return Step(drawn.contents, loss, len(which), progress)
 
     def _related(self, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n n"]:
-        """Which pairs are no strangers to each other."""
+        """Which pairs are no negatives to each other."""
         alike = self.corpus.share(left, left) | self.corpus.share(right, right) | self.corpus.share(left, right)
-        alike |= self._known.among(left, right)
+        alike |= entries(self._known, left, right)
         return np.asarray(alike | alike.T)
 
 
@@ -190,12 +147,12 @@ def co_occurrence(
     count: int,
     hours: float | None = None,
 ) -> csr_matrix:
-    """Items by items: how much each is taken by who takes the other; symmetric, with nothing on its diagonal.
+    """Return the co-occurrence matrix of items: symmetric, with an empty diagonal.
 
     Args:
-        owners: Place of the person of each event, ascending.
+        owners: Place of the user of each event, ascending.
         items: Place of its item.
-        times: Microseconds, ascending within a person.
+        times: Microseconds, ascending within a user.
         count: Number of items.
         hours: Hours that two events may be apart; None for any time.
 
@@ -208,7 +165,7 @@ def co_occurrence(
 
 
 def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
-    """Vectors of `dim` numbers, or as many as the matrix has to say; zero for items that nobody takes beside others.
+    """Return PPMI embeddings of `dim` numbers, or of the matrix's rank; zero for items without co-occurrence.
 
     Raises UsageError where no items are taken together more often than by chance.
     """
@@ -216,7 +173,7 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
     met = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
     if not len(met):
         raise UsageError(
-            "There is nothing to learn from: no two items were taken by the same people more often than by chance."
+            "There is nothing to learn from: no two items were taken by the same users more often than by chance."
         )
     own = information[met][:, met]
     if len(met) <= max(_DENSE, 2 * dim):
@@ -232,9 +189,9 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
 
 
 def _all(owners: np.ndarray, items: np.ndarray, count: int) -> csr_matrix:
-    people, persons = np.unique(owners, return_inverse=True)
-    taken = csr_matrix((np.ones(len(items)), (persons, items)), shape=(len(people), count))
-    others = np.maximum(np.bincount(persons, minlength=len(people)) - 1, 1)
+    unique, users = np.unique(owners, return_inverse=True)
+    taken = csr_matrix((np.ones(len(items)), (users, items)), shape=(len(unique), count))
+    others = np.maximum(np.bincount(users, minlength=len(unique)) - 1, 1)
     return (taken.T @ diags(1 / others) @ taken).tocsr()
 
 
@@ -260,8 +217,8 @@ def _information(mass: csr_matrix) -> csr_matrix:
     chance = taken**SMOOTHING
     chance /= max(chance.sum(), _NOTHING)
     cells = mass.tocoo()
-    told = np.log(cells.data / taken[cells.row] / chance[cells.col]).clip(min=0)
-    one_way = csr_matrix((told, (cells.row, cells.col)), shape=mass.shape)
+    information = np.log(cells.data / taken[cells.row] / chance[cells.col]).clip(min=0)
+    one_way = csr_matrix((information, (cells.row, cells.col)), shape=mass.shape)
     one_way.eliminate_zeros()
     return ((one_way + one_way.T) / 2).tocsr()
 
@@ -270,34 +227,34 @@ _HELD_OUT = "the next item, one held out"
 
 
 def co_engaged(
-    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig
+    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
 ) -> FinetuneTask:
-    """Learn from what came before a cutoff of items that are not held out.
+    """Train on pairs before a cutoff whose items are not held out.
 
-    Asked is, from the item before, for the next item: of those pairs before the cutoff whose later item is held out for
-    validation; and for the verdict of those after the cutoff, and of held-out items.
+    Each question is the next item, given the item before it: of pairs before the cutoff whose later item is held out
+    for validation; and for the verdict of pairs after the cutoff, and of pairs with held-out items.
     """
     cutoff = np.quantile(histories.times, config.coengage.before) if len(histories.times) else 0
     held = hold_out(corpus, np.flatnonzero(corpus.placed), config.held_out, config.seed)
     early = histories.times < cutoff
-    left, right, people = _places(corpus, histories, speaking & early, config)
+    left, right, users = _places(corpus, histories, positive & early, config)
     learned = np.isin(left, held.train) & np.isin(right, held.train)
     pairs = (left[learned], right[learned])
     objective = CoEngage(corpus, pairs, config)
     validation = np.isin(left, held.train) & np.isin(right, held.validation)
     new = ~np.isin(left, held.test) & np.isin(right, held.test)
-    kinds = {_HELD_OUT: (left[new], right[new], people[new])}
-    later = _places(corpus, histories, speaking & ~early, config)
+    kinds = {_HELD_OUT: (left[new], right[new], users[new])}
+    later = _places(corpus, histories, positive & ~early, config)
     if len(later[0]):
         kinds["the next item, later"] = later
-    checked = {"the next item": (left[validation], right[validation], people[validation])}
-    counts = {**held.sizes, "pairs": int(learned.sum()), "people": len(histories)}
+    checked = {"the next item": (left[validation], right[validation], users[validation])}
+    counts = {**held.sizes, "pairs": int(learned.sum()), "users": len(histories)}
 
     def targets() -> Float64[np.ndarray, "items _"]:
-        return _targets(corpus, histories, speaking & early, held.train, config)
+        return _targets(corpus, histories, positive & early, held.train, config)
 
-    asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.untaught})
-    checks = _pair_questions(corpus, checked, {"the next item": held.untaught})
+    asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.not_trained})
+    checks = _pair_questions(corpus, checked, {"the next item": held.not_trained})
     return FinetuneTask(objective, held.train, checks, asked, True, counts, learned=pairs, targets=targets)
 
 
@@ -308,7 +265,7 @@ def _targets(
     train: Int64[np.ndarray, " _"],
     config: FinetuneConfig,
 ) -> Float64[np.ndarray, "items _"]:
-    """Where the items that are learned from lie by who takes them."""
+    """PPMI embeddings of the training items."""
     items, there = corpus.find(histories.items)
     events = np.flatnonzero(learned & there & np.isin(items, train))
     owners, times = histories.owners[events].astype(np.int64), histories.times[events]
@@ -324,14 +281,14 @@ def _pair_questions(
         for name, (left, right, _) in kinds.items()
         if len(left)
     }
-    return of_items(corpus, asked, {name: people.tolist() for name, (_, _, people) in kinds.items()}, among)
+    return of_items(corpus, asked, {name: users.tolist() for name, (_, _, users) in kinds.items()}, among)
 
 
 def _places(
-    corpus: Corpus, histories: Histories, speaking: Bool[np.ndarray, " n"], config: FinetuneConfig
+    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs as places of items that have a content."""
-    left, right, people = pairs_of(histories, speaking, config.coengage)
+    left, right, users = pairs_of(histories, positive, config.coengage)
     (before, one), (after, other) = corpus.find(left), corpus.find(right)
     there = one & other & corpus.placed[before] & corpus.placed[after]
-    return before[there], after[there], people[there]
+    return before[there], after[there], users[there]

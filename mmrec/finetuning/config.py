@@ -59,9 +59,9 @@ class TowerSettings(BaseModel):
 
     Attributes:
         how: ``frozen`` trains nothing: others are aligned with it. ``fitted`` solves for a head in closed form, which
-            takes stored contents to the frozen ones of their items, or by co-engagement to where those who take an item
-            place it; its file holds the vectors of what it was taught by. ``head`` trains a head alone, on stored
-            vectors, in seconds. ``lora`` trains low-rank additions to the encoder's layers, merged into them when
+            maps stored vectors to the frozen ones of their items, or to co-engagement vectors; its file holds the
+            training vectors. ``head`` trains a head alone, on stored
+            vectors, in seconds. ``lora`` trains LoRA adapters in the encoder's layers, merged into them when
             saved. ``full`` trains the encoder's own weights. The last two may have a head as well.
         space: Name of the space that it starts from, which also says which encoder; where None the first space of the
             first encoder that reads the modality.
@@ -69,8 +69,8 @@ class TowerSettings(BaseModel):
         fit: How a ``fitted`` head is.
         last_blocks: How many of the network's blocks train, counted from its end, with all that follows them; all
             blocks and what precedes them where None.
-        rank: Rank of the additions of ``lora``.
-        alpha: Their strength: they count `alpha` / `rank`.
+        rank: Rank of the LoRA adapters.
+        alpha: Their strength: they are scaled by `alpha` / `rank`.
         gradient_checkpointing: Compute each block twice and keep nothing of it in between: less memory, the same
             gradients.
         dropout: Let the encoder drop activations as it did in its own training. Without it the encoder computes the
@@ -152,10 +152,10 @@ class AlignConfig(BaseModel):
 
 
 class CoEngageConfig(BaseModel):
-    """Items that the same people take one after the other attract each other.
+    """Items that the same users take one after the other attract each other.
 
     Attributes:
-        window: Events that two events of a pair may be apart, in the history of one person; 1 is one after the other.
+        window: Events that two events of a pair may be apart, in the history of one user; 1 is one after the other.
         hours: Hours that they may be apart; None for any time.
         correct: Share of the popularity correction of the softmax: 1 is the full logQ correction, 0 is none.
         subsample: Share of all events beyond which an item's events are thinned out, as frequent words are; 0 for none.
@@ -199,7 +199,7 @@ class MiningConfig(BaseModel):
         count: Hard negatives of each item in a step; 0 for none.
         every: Epochs between two searches; the first is before epoch `after`.
         after: First epoch with hard negatives: vectors that know nothing find nothing hard.
-        margin: How much less like than its partner a stranger has to be, in cosine.
+        margin: How far a hard negative's cosine similarity has to be below the partner's.
 
     """
 
@@ -215,8 +215,8 @@ class HeldOutConfig(BaseModel):
     """Items that are never trained on.
 
     Attributes:
-        validation: Share that says when to stop.
-        test: Share that says whether it helped.
+        validation: Share for early stopping.
+        test: Share for the verdict.
         together: Items that share a content of these modalities are held out together; none named: of any.
 
     """

@@ -169,7 +169,7 @@ def estimate(
     return Estimate(
         objective=objective,
         counts=ready.counts(),
-        left_out=ready.material.why,
+        left_out=ready.data.why,
         towers=sizes,
         memory=_memory(ready, peak),
         steps=steps,
@@ -241,8 +241,8 @@ def _validation_seconds(ready: Prepared) -> float:
         _settle(ready)
 
     seconds = 0.0
-    with torch.no_grad(), embedder.judging():
-        for modality, own in ready.material.corpus.contents.items():
+    with torch.no_grad(), embedder.evaluating():
+        for modality, own in ready.data.corpus.contents.items():
             parts = [part for _, part in embedder.own(embedder.parts.of({modality: np.arange(len(own))}))]
             few = parts[:: max(1, len(parts) // FEW)]
             seconds += seconds_for(sum(cost(part) for part in parts), few, cost, take)
@@ -261,7 +261,7 @@ def _placings(ready: Prepared) -> int:
 def _memory(ready: Prepared, peak: int) -> Memory:
     module = ready.loop.module
     trained = _bytes(weight for weight in module.parameters() if weight.requires_grad) if ready.trains else 0
-    own = ready.material.corpus.contents
+    own = ready.data.corpus.contents
     parts = {
         "weights": _bytes(itertools.chain(module.parameters(), module.buffers())),
         "gradients": trained,
@@ -270,7 +270,7 @@ def _memory(ready: Prepared, peak: int) -> Memory:
         "vectors": sum(4 * len(some) * ready.towers[modality].dim for modality, some in own.items()),
         "step": peak,
     }
-    held = sum(_held(samples) for samples in ready.material.samples.values())
+    held = sum(_held(samples) for samples in ready.data.samples.values())
     compared = sum(vectors.nbytes for space in ready.before for vectors in space.values())
     return Memory(**parts, contents=held + compared, device=sum(parts.values()))
 

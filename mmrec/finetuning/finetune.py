@@ -1,8 +1,8 @@
-"""Fine-tuning, from a store to encoders in a folder and whether it helped.
+"""Fine-tune the encoders of a store, save them as a folder, and measure whether it helped.
 
     finetuned = finetune(layout, load_sources("packaged"), "align", config, folder)
     finetuned.report       # counts, curve, before and after on held-out items, a plain sentence
-    finetuned.folder       # what `mmrec index STORE --encoders` takes
+    finetuned.folder       # what `mmrec reindex STORE --encoders` takes
 
 The folder gets ``encoders/``, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
 which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mmrec.files import write_atomically
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.model_card import Measure, ModelCard
+from mmrec.finetuning.model_card import ModelCard
 from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.questions import SENTENCES, Kind, centred
 from mmrec.finetuning.saving import save_encoders
@@ -58,7 +57,7 @@ class FinetuneReport:
 
 @dataclass(frozen=True, slots=True)
 class Finetuned:
-    """What came of it: how it went, and the folder of the encoders."""
+    """The report of a fine-tuning, and the folder of its encoders."""
 
     report: FinetuneReport
     folder: Path
@@ -81,19 +80,19 @@ def finetune(
         objective: What is learned.
         config: How.
         folder: Where results are kept; made if it is not there.
-        access: How pictures and sounds are read, and, for ``coengage``, what people did.
+        access: How images and audio are read, and, for ``coengage``, the event log.
         said: Called with each epoch that is done.
 
     Raises:
         UsageError: There is nothing to learn from, or the folder holds another training.
-        MediaError: A picture or a sound was there at first and is no longer.
+        MediaError: An image or audio file was there at first and is no longer.
 
     """
     with torch.random.fork_rng(enabled=True):
         torch.manual_seed(config.seed)
         ready = prepare(layout, sources, objective, config, access)
         curve = _run(ready, folder, said)
-        after = [*ready.stay, centred(ready.loop.embedder.all(ready.material.corpus))]
+        after = [*ready.stay, centred(ready.loop.embedder.all(ready.data.corpus))]
     test = ready.task.test
     verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
     report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.trainer.progress.best_epoch, verdict)
@@ -104,7 +103,7 @@ def finetune(
 
 
 def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) -> list[Epoch]:
-    """Train what asks for it, and leave the best weights in the towers."""
+    """Train the towers that need gradients, and leave the best weights in them."""
     folder.mkdir(parents=True, exist_ok=True)
     if not ready.trains:
         return []
@@ -122,7 +121,7 @@ def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:
 
 
 def _plain(value: object) -> object:
-    """What JSON can say: what is no number, as the ends of a median's interval are not, is null."""
+    """Return a value without NaN and infinity, which JSON lacks: they become null."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -131,15 +130,6 @@ def _plain(value: object) -> object:
 
 
 def _card(report: FinetuneReport, config: FinetuneConfig) -> ModelCard:
-    measures = [
-        Measure(
-            f"{line.asked}, {line.metric.upper()}",
-            line.before.mean,
-            line.after.mean,
-            None if np.isnan(line.difference.low) else (line.difference.low, line.difference.high),
-        )
-        for line in report.verdict.lines
-    ]
-    sentence = report.verdict.sentence
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    return ModelCard(SENTENCES[report.objective], report.counts, measures, sentence, config.seed, settings)
+    verdict, settings = report.verdict, config.model_dump(mode="json", exclude_defaults=True)
+    sentence = SENTENCES[report.objective]
+    return ModelCard(sentence, report.counts, verdict.lines, verdict.sentence, config.seed, settings)

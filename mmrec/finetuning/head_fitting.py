@@ -1,6 +1,6 @@
 """Heads in closed form: kernel ridge regression, with the label bridge as prior mean where there is one.
 
-Linear ridge regression shrinks training and unseen contents alike. With a Gaussian (RBF) kernel the training contents
+Linear ridge regression shrinks training and unseen contents gram. With a Gaussian (RBF) kernel the training contents
 are predicted nearly at their own targets, and the prediction for a content falls towards the prior mean the less it
 resembles any training content (Saunders et al. 1998, "Ridge regression learning algorithm in dual variables"). Where
 one of the inputs already lies in the target space, as a label bridge does, it is the prior mean of the equivalent
@@ -42,8 +42,8 @@ class HeadFit:
     """How a head is fitted.
 
     Attributes:
-        radial: How narrow the Gaussians are (see `HeadConfig`); 0 for a linear map. On the stamps' pictures 1
-            to 12 find .58 to .64 of held-out texts within ten; for their few sounds 12 is too narrow.
+        radial: How narrow the Gaussians are (see `HeadConfig`); 0 for a linear map. On the stamps' images 1
+            to 12 find .58 to .64 of held-out texts within ten; for their few audio clips 12 is too narrow.
         ridge: What is added to the diagonal; of inputs of squared length one on average where the map is linear.
         start: The input, as long as the targets, that what is fitted is added to; None for none.
         target_scale: Length of the targets beside the prior mean: 0 keeps the prior mean, infinity ignores it.
@@ -68,11 +68,11 @@ class HeadFit:
 
 
 def fit_head(inputs: Mapping[str, Float[Tensor, "n _"]], targets: Float[Tensor, "n dim"], settings: HeadFit) -> Head:
-    """Return the head that takes each row of the inputs nearly to the direction of its target from the targets' mean.
+    """Return the kernel ridge regression from the inputs to the directions of the targets from their mean.
 
     Args:
-        inputs: Unit vectors of the taught contents by space; the head reads the spaces in this order.
-        targets: Unit vectors they should come to lie at, such as their texts'.
+        inputs: Unit vectors of the training contents by space; the head reads the spaces in this order.
+        targets: Unit vectors that they should be mapped to, such as their texts'.
         settings: How.
 
     Raises UsageError where there are fewer than two or more than `MOST` contents, or unlike numbers of rows.
@@ -98,7 +98,7 @@ def fit_head(inputs: Mapping[str, Float[Tensor, "n _"]], targets: Float[Tensor, 
             wanted = settings.target_scale * wanted - (wide - wide.mean(dim=0))
             head.outer.bias.copy_(-wide.mean(dim=0))
         rows = (torch.cat(list(inputs.values()), dim=1) - head.shift) * head.scale
-        _teach(head, rows, wanted, settings)
+        _solve(head, rows, wanted, settings)
     return head.eval()
 
 
@@ -109,7 +109,7 @@ def centred_directions(targets: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"
 
 
 def kernel(rows: Float[Tensor, "n width"], radial: float) -> Float[Tensor, "n n"]:
-    """How alike rows are, in float64: products of rows of unit variance, or Gaussians of their distances."""
+    """Return the linear kernel of rows, or the Gaussian (RBF) kernel where `radial` is above 0, in float64."""
     wide = rows.to(torch.float64)
     products = wide @ wide.T / rows.shape[1]
     if not radial:
@@ -119,15 +119,15 @@ def kernel(rows: Float[Tensor, "n width"], radial: float) -> Float[Tensor, "n n"
     return torch.exp(-radial / 2 * apart)
 
 
-def _teach(head: Head, rows: Float[Tensor, "n width"], wanted: Float[Tensor, "n dim"], settings: HeadFit) -> None:
+def _solve(head: Head, rows: Float[Tensor, "n width"], wanted: Float[Tensor, "n dim"], settings: HeadFit) -> None:
     if head.inner is not None:
         head.inner.weight.copy_(rows)
         head.inner.bias.zero_()
     if head.config.residual is not None and settings.target_scale == 0:
         head.outer.weight.zero_()
         return
-    alike = kernel(rows, settings.radial)
-    solved = torch.linalg.solve(alike + settings.ridge * torch.eye(len(rows), dtype=torch.float64), wanted)
+    gram = kernel(rows, settings.radial)
+    solved = torch.linalg.solve(gram + settings.ridge * torch.eye(len(rows), dtype=torch.float64), wanted)
     weight = solved.T if head.inner is not None else solved.T @ rows.to(torch.float64) / rows.shape[1]
     head.outer.weight.copy_(weight)
 
@@ -148,7 +148,7 @@ def choose_target_scale(
     Args:
         inputs: As in `fit_head`.
         targets: As in `fit_head`.
-        groups: What is left out together: contents of items that share some.
+        groups: Cross-validation group of each row: contents of items that share some.
         settings: The others are kept.
 
     """
@@ -162,13 +162,13 @@ def choose_target_scale(
     start = start - start.mean(dim=0)
     wanted = centred_directions(targets)
     both = torch.cat([wanted, start], dim=1)
-    alike = kernel(_standard(inputs), settings.radial)
+    gram = kernel(_standard(inputs), settings.radial)
     apart = torch.from_numpy(groups[:, None] != groups)
     dim, found = wanted.shape[1], {}
-    predicted = [(rows[:, :dim], rows[:, dim:]) for rows in leave_one_group_out(alike, both, groups, settings.ridge)]
+    predicted = [(rows[:, :dim], rows[:, dim:]) for rows in leave_one_group_out(gram, both, groups, settings.ridge)]
     for target_scale in TARGET_SCALES:
         unseen, taught = (_placed(start, aims, known, target_scale) for aims, known in predicted)
-        found[target_scale] = _mean_log_rank(wanted, normalize(start, dim=1), unseen, taught, apart)
+        found[target_scale] = mean_log_rank(wanted, normalize(start, dim=1), unseen, taught, apart)
     return replace(
         settings,
         target_scale=min(TARGET_SCALES, key=lambda target_scale: (round(found[target_scale], 6), target_scale)),
@@ -176,10 +176,10 @@ def choose_target_scale(
 
 
 def leave_one_group_out(
-    alike: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, " n"], ridge: float
+    gram: Float[Tensor, "n n"], targets: Float[Tensor, "n dim"], groups: Int64[np.ndarray, " n"], ridge: float
 ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
-    """Return where each row would be had its group not been taught, and where it is."""
-    inverse = torch.linalg.inv(alike + ridge * torch.eye(len(alike), dtype=torch.float64))
+    """Return the predictions of each row from all other groups, and the fitted values."""
+    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=torch.float64))
     solved = inverse @ targets
     residuals = solved / inverse.diagonal()[:, None]
     _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -204,14 +204,14 @@ def _placed(
     return normalize(wanted if target_scale == float("inf") else start + target_scale * wanted - known, dim=1)
 
 
-def _mean_log_rank(
+def mean_log_rank(
     wanted: Float[Tensor, "n dim"],
     start: Float[Tensor, "n dim"],
     unseen: Float[Tensor, "n dim"],
     taught: Float[Tensor, "n dim"],
     apart: Bool[Tensor, "n n"],
 ) -> float:
-    """Mean over all questions, from targets to contents and back; what is level counts half."""
+    """Mean log rank over all queries, from targets to contents and back; ties count half."""
     own = (wanted * (start + unseen)).sum(dim=1, keepdim=True)
     logs = []
     for scores in (wanted @ (start + taught).T, (start + unseen) @ wanted.T):
@@ -232,8 +232,8 @@ def fit_towers(
 
     The target of a content is the mean direction of the targets of its items: those that are given, a row for each item
     of the corpus and zero where nothing is known of it, or else what the frozen modality has of them. Beyond
-    `mmrec.finetuning.head_fitting.MOST` contents, as many are drawn. A head starts from the first of its inputs that
-    can be compared with the frozen modality already, and goes from there as far as `fit_choice` finds good.
+    `mmrec.finetuning.head_fitting.MOST` contents, as many are drawn. The first input that can be compared with
+    the frozen modality already is the prior mean; cross-validation chooses how far to go from there.
 
     Raises UsageError where no targets are given and no tower is frozen, where they are given and not all towers are
     fitted, or where too few items have both.
@@ -243,7 +243,7 @@ def fit_towers(
         return dict(towers)
     place = None
     if targets is None:
-        teacher = _teacher(towers, samples)
+        teacher = _frozen_tower(towers, samples)
         place = teacher.space.meeting_place
         known = _stored(samples[teacher.modality], teacher.modality)
         aims = unit((corpus.matrix(teacher.modality) @ known).astype(np.float32))
@@ -261,8 +261,8 @@ def fit_towers(
     }
 
 
-def _teacher(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
-    """Return the frozen tower, whose contents say where others should lie."""
+def _frozen_tower(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
+    """Return the frozen tower, whose vectors are the targets."""
     found = next((tower for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
     if found is None:
         raise UsageError(
@@ -304,14 +304,14 @@ def _fitted(
 
 
 def _start(tower: VectorTower, place: str | None, dim: int) -> str | None:
-    """Name of the first input that lies among the targets already."""
+    """Name of the first input that lies in the space of the targets already."""
     spaces = tower.source.by_name()
     able = [name for name, _ in tower.inputs if (spaces[name].meeting_place, spaces[name].dim) == (place, dim)]
     return able[0] if able else None
 
 
 def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, " contents"]:
-    """Group of each content: that of its items, which by their sharing it are of one."""
+    """Group of each content: that of its items."""
     own = corpus.contents[modality]
     groups = np.empty(len(own), dtype=np.int64)
     groups[own.places] = groups_of(corpus)[own.owners]

@@ -43,13 +43,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """Cuts batches up: contents of like cost together, as little of them is then padding.
+    """Cuts batches into parts of contents of similar cost, which need little padding.
 
     Attributes:
         towers: What embeds them.
-        samples: Who knows their costs.
-        cost: What a part may cost; 0 for what each tower says.
-        least: Parts at the least, of each modality, where it has as many contents.
+        samples: The contents and their costs.
+        cost: Greatest cost of a part; 0 for each tower's own batch.
+        least: Least number of parts of each modality, where it has as many contents.
 
     """
 
@@ -96,19 +96,19 @@ class Embedder:
         return vectors.to(self.accelerator.device, torch.float32)
 
     def empty(self, sizes: Mapping[Modality, int]) -> dict[Modality, Tensor]:
-        """Room for vectors."""
+        """Return zeros for the vectors of so many contents."""
         device = self.accelerator.device
         return {name: torch.zeros(size, self.towers[name].dim, device=device) for name, size in sizes.items()}
 
     def joined(self, vectors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
-        """What each process filled in, put together: a row is zero everywhere but where it was embedded."""
+        """Sum the vectors over the processes: each row is zero but in the process that embedded it."""
         return {name: self.accelerator.reduce(some, "sum") for name, some in vectors.items()}
 
     @torch.no_grad()
     def all(self, corpus: Corpus) -> ContentVectors:
         """Vectors of all contents of a corpus, as a service would have them: nothing is dropped."""
         vectors = self.empty({modality: len(own) for modality, own in corpus.contents.items()})
-        with self.judging():
+        with self.evaluating():
             parts = self.parts.of({modality: np.arange(len(own)) for modality, own in corpus.contents.items()})
             mine = [part for _, part in self.own(parts)]
             for part, following in zip(mine, [*mine[1:], None], strict=True):
@@ -118,8 +118,8 @@ class Embedder:
         return {name: some.cpu().numpy() for name, some in self.joined(vectors).items()}
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Have the networks as they are used for a while, and then again as they were."""
+    def evaluating(self) -> Iterator[None]:
+        """Set the networks to evaluation within this context."""
         was = self.networks.training
         self.networks.eval()
         try:
@@ -129,7 +129,7 @@ class Embedder:
                 self.learning()
 
     def learning(self) -> None:
-        """Let the networks learn; statistics of batches stay as they are, or contents would depend on their mates."""
+        """Set the networks to training, but not batch normalisation: a vector must not depend on its batch."""
         self.networks.train()
         for module in self.networks.modules():
             if isinstance(module, _BatchNorm):
@@ -142,9 +142,9 @@ def backward(step: Step, embedder: Embedder, learned: nn.Module, seeds: Sequence
     Args:
         step: The batch.
         embedder: The towers.
-        learned: What the loss itself learns.
-        seeds: What decides the random numbers of the step.
-        cached: Whether parts are embedded twice rather than held.
+        learned: The temperature of the loss.
+        seeds: Seeds of the step's random numbers.
+        cached: Whether parts are embedded twice rather than held in memory.
 
     """
     parts = embedder.parts.of(step.contents)
@@ -206,7 +206,7 @@ def _join(embedder: Embedder, learned: nn.Module) -> None:
 
 
 class Loop:
-    """Trains what asks for gradients in the towers, and what the objective itself learns."""
+    """Trains the towers and the temperature of the objective."""
 
     def __init__(
         self,
@@ -218,14 +218,13 @@ class Loop:
     ) -> None:
         self.embedder, self.corpus, self.objective, self.judge = embedder, corpus, objective, judge
         self.config, self.accelerator = config, embedder.accelerator
-        self.module = nn.ModuleDict({"towers": embedder.networks, "loss": objective.module}).to(self.accelerator.device)
+        parts = {"towers": embedder.networks, "loss": objective.temperature}
+        self.module = nn.ModuleDict(parts).to(self.accelerator.device)
         fused = self.accelerator.device.type in {"cpu", "cuda"}
-        groups = _groups(embedder.networks, objective.module, config)
+        groups = _groups(embedder.networks, objective.temperature, config)
         self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
         average = WeightAverage(self.module, config.average) if config.average else None
-        self.trainer = Trainer(
-            self.module, self.optimizer.optimizer, self.accelerator, config, average, _Mined(objective)
-        )
+        self.trainer = Trainer(self.module, self.optimizer.optimizer, self.accelerator, config, average, objective)
 
     def run(self, path: Path, fingerprint: str, said: Callable[[Epoch], None]) -> list[Epoch]:
         """Train until validation stops getting better, and leave the best weights in the towers.
@@ -242,17 +241,17 @@ class Loop:
 
         Args:
             step: The batch.
-            progress: Share of all epochs that is behind.
+            progress: Share of all epochs that came before.
 
         """
         at = self.trainer.progress
         at.step += 1
-        pace = min(1.0, at.step / max(1, self.config.warmup))
-        pace *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
+        factor = min(1.0, at.step / max(1, self.config.warmup))
+        factor *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
         for group in self.trainer.optimizer.param_groups:
-            group["lr"] = pace * group["full_rate"]
+            group["lr"] = factor * group["full_rate"]
         seeds = (self.config.seed, at.step)
-        loss = backward(step, self.embedder, self.objective.module, seeds, cached=self.config.cached)
+        loss = backward(step, self.embedder, self.objective.temperature, seeds, cached=self.config.cached)
         nn.utils.clip_grad_norm_(trained(self.module).values(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -267,9 +266,10 @@ class Loop:
         self.embedder.learning()
         total, count = 0.0, 0
         for step in self.objective.steps(epoch):
-            total += step.count * self.step(step, (epoch - 1 + step.behind) / self.config.epochs)
+            total += step.count * self.step(step, (epoch - 1 + step.progress) / self.config.epochs)
             count += step.count
-        return Epoch(epoch, total / max(1, count), None, self.objective.scale, perf_counter() - began)
+        scale = float(self.objective.temperature.scale.item())
+        return Epoch(epoch, total / max(1, count), None, scale, perf_counter() - began)
 
     def _mine(self, epoch: int) -> None:
         mining = self.config.mining
@@ -278,19 +278,6 @@ class Loop:
 
     def _judged(self) -> float:
         return self.judge(self.embedder.all(self.corpus))
-
-
-class _Mined:
-    """What an objective mined, as a course remembers it."""
-
-    def __init__(self, objective: FinetuneObjective) -> None:
-        self._objective = objective
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        return self._objective.mined
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        self._objective.load_mined(kept)
 
 
 def _groups(networks: nn.Module, learned: nn.Module, config: FinetuneConfig) -> list[dict[str, object]]:

@@ -3,21 +3,18 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mmrec.finetuning.config import FinetuneConfig
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hard:
-    """Further negatives of one direction.
+class HardNegatives:
+    """Hard negatives of one direction.
 
     Attributes:
-        vectors: Unit vectors, of the side that is looked for.
+        vectors: Unit vectors, of the side that is searched.
         same: Which of them share a content with a pair, and are no negatives to it.
 
     """
@@ -32,7 +29,7 @@ def infonce(
     scale: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
     *,
-    hard: tuple[Hard | None, Hard | None] = (None, None),
+    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
     log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
 ) -> Float[Tensor, " n"]:
     """Loss of each pair.
@@ -42,7 +39,7 @@ def infonce(
         right: The other side.
         scale: Inverse temperature, above 0.
         same: Pairs that share a content on either side; symmetric. Its diagonal is not looked at.
-        hard: Further right sides that the left ones are to refuse, and further left sides for the right ones.
+        hard: Further negatives of the left sides, and of the right sides.
         log_odds: Logarithm of how often each left, and each right side is drawn.
 
     """
@@ -57,18 +54,18 @@ def _one_way(
     scores: Float[Tensor, "n n"],
     same: Bool[Tensor, "n n"],
     scale: Float[Tensor, ""],
-    asking: Float[Tensor, "n dim"],
-    hard: Hard | None,
+    anchors: Float[Tensor, "n dim"],
+    hard: HardNegatives | None,
     log_odds: Float[Tensor, " n"] | None,
 ) -> Float[Tensor, " n"]:
     if log_odds is not None:
         scores = scores - log_odds
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    among = scores.masked_fill(same & ~own, -torch.inf)
+    logits = scores.masked_fill(same & ~own, -torch.inf)
     if hard is not None and len(hard.vectors):
-        further = (scale * asking @ hard.vectors.T).masked_fill(hard.same, -torch.inf)
-        among = torch.cat([among, further], dim=1)
-    return torch.logsumexp(among, dim=1) - scores.diagonal()
+        further = (scale * anchors @ hard.vectors.T).masked_fill(hard.same, -torch.inf)
+        logits = torch.cat([logits, further], dim=1)
+    return torch.logsumexp(logits, dim=1) - scores.diagonal()
 
 
 def siglip(
@@ -78,9 +75,9 @@ def siglip(
     bias: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
     *,
-    hard: tuple[Hard | None, Hard | None] = (None, None),
+    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
 ) -> Float[Tensor, " n"]:
-    """Loss of each pair: of its own pairing, and of its left side with all that it is no partner of.
+    """Loss of each pair: of its own pairing, and of its left side with all its negatives.
 
     Args:
         left: One side of each pair, unit vectors.
@@ -88,18 +85,17 @@ def siglip(
         scale: Inverse temperature, above 0.
         bias: Added to each score.
         same: Pairs that share a content on either side; symmetric. Its diagonal is not looked at.
-        hard: Further right sides that no left one belongs to, and further left sides for the right ones.
+        hard: Further negatives of the left sides, and of the right sides.
 
     """
     scores = scale * left @ right.T + bias
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    strangers = softplus(scores).masked_fill(same | own, 0).sum(dim=1)
-    for asking, more in ((left, hard[0]), (right, hard[1])):
+    negatives = softplus(scores).masked_fill(same | own, 0).sum(dim=1)
+    for anchors, more in ((left, hard[0]), (right, hard[1])):
         if more is not None:
-            strangers = strangers + softplus(scale * asking @ more.vectors.T + bias).masked_fill(more.same, 0).sum(
-                dim=1
-            )
-    return softplus(-scores.diagonal()) + strangers
+            further = softplus(scale * anchors @ more.vectors.T + bias)
+            negatives = negatives + further.masked_fill(more.same, 0).sum(dim=1)
+    return softplus(-scores.diagonal()) + negatives
 
 
 def supcon(
@@ -114,18 +110,18 @@ def supcon(
         vectors: Unit vectors.
         labels: Their labels.
         scale: Inverse temperature, above 0.
-        same: Which share a content, and are neither partners nor strangers; symmetric.
+        same: Which share a content, and are neither positives nor negatives; symmetric.
 
     """
     own = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
     out = same | own
     scores = scale * vectors @ vectors.T
-    partners = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~out
-    counts = partners.sum(dim=1)
+    positives = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~out
+    counts = positives.sum(dim=1)
     # A row of nothing but its own duplicates has no sum to take the logarithm of.
-    among = scores.masked_fill(out & ~out.all(dim=1, keepdim=True), -torch.inf)
-    log_shares = scores - torch.logsumexp(among, dim=1, keepdim=True)
-    return -log_shares.masked_fill(~partners, 0).sum(dim=1) / counts.clamp(min=1)
+    logits = scores.masked_fill(out & ~out.all(dim=1, keepdim=True), -torch.inf)
+    log_shares = scores - torch.logsumexp(logits, dim=1, keepdim=True)
+    return -log_shares.masked_fill(~positives, 0).sum(dim=1) / counts.clamp(min=1)
 
 
 _GREATEST = 100.0
@@ -148,38 +144,16 @@ class Temperature(nn.Module):
         return self.log_scale.exp().clamp(max=_GREATEST)
 
 
-class PairLoss(nn.Module):
-    """InfoNCE or SigLIP."""
-
-    def __init__(self, config: FinetuneConfig) -> None:
-        super().__init__()
-        self.kind = config.loss
-        self.temperature = Temperature(config.scale, config.bias if config.loss == "siglip" else None)
-
-    @property
-    def scale(self) -> float:
-        """The inverse temperature as it is now."""
-        return float(self.temperature.scale.item())
-
-    def forward(
-        self,
-        left: Float[Tensor, "n dim"],
-        right: Float[Tensor, "n dim"],
-        same: Bool[Tensor, "n n"],
-        hard: tuple[Hard | None, Hard | None] = (None, None),
-        log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Mean over the pairs. SigLIP judges each pairing for itself, and has no use for odds."""
-        scale, bias = self.temperature.scale, self.temperature.bias
-        if bias is None:
-            return infonce(left, right, scale, same, hard=hard, log_odds=log_odds).mean()
-        return siglip(left, right, scale, bias, same, hard=hard).mean()
-
-    def tensor(self, array: np.ndarray) -> Tensor:
-        """Put an array beside the weights."""
-        return beside(array, self.temperature.log_scale)
-
-
-def beside(array: np.ndarray, weight: Tensor) -> Tensor:
-    """Put an array on the device of a weight."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(weight.device)
+def pair_loss(
+    left: Float[Tensor, "n dim"],
+    right: Float[Tensor, "n dim"],
+    temperature: Temperature,
+    same: Bool[Tensor, "n n"],
+    *,
+    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
+    log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean over the pairs: SigLIP, which ignores odds, where the temperature has a bias, else InfoNCE."""
+    if temperature.bias is None:
+        return infonce(left, right, temperature.scale, same, hard=hard, log_odds=log_odds).mean()
+    return siglip(left, right, temperature.scale, temperature.bias, same, hard=hard).mean()

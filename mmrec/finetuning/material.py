@@ -1,4 +1,4 @@
-"""What a store has to fine-tune on: its items' contents, as stored vectors where heads are trained, else as media."""
+"""Collect the training data of a store: stored vectors where heads are trained, else texts and media files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
 ContentLocation = str | tuple[str]
-"""A text itself, or in a tuple of one the URI of what is elsewhere."""
+"""A text itself, or the URI of a media file in a tuple of one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
-    """Items and where their contents are.
+class TrainingData:
+    """Items, their contents and their labels.
 
     Attributes:
         corpus: The items.
         samples: Their contents, prepared for the towers, by modality.
-        labels: Value of a metadata column for each item, where one was asked for.
+        labels: Value of a metadata column for each item, if one is given.
         left_out: Contents that could not be used, by modality.
-        why: Why the first of them could not be, by modality, where media were read.
+        why: The error of the first of them, by modality, where media were read.
 
     """
 
@@ -49,7 +49,7 @@ def gather(
     media: MediaAccess,
     memory: int,
     label: str | None = None,
-) -> Material:
+) -> TrainingData:
     """Collect what the towers can read of a store.
 
     Raises UsageError where a column or all contents are missing, or all media of a modality whose encoder is to run.
@@ -77,13 +77,13 @@ def gather(
             f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
             "fine-tuned"
         )
-    return Material(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()}, why)
+    return TrainingData(corpus, samples, labels, {name: int((~mask).sum()) for name, mask in kept.items()}, why)
 
 
 def stored_spaces(
     layout: Layout, sources: Sequence[EncoderSource], corpus: Corpus
 ) -> dict[str, list[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]]:
-    """Vectors that a store has of all contents of a modality, by where they can be compared."""
+    """Return the stored vectors of all contents of a modality, by the space in which they can be compared."""
     found: dict[str, list[tuple[Space, Modality, np.ndarray]]] = {}
     for source in sources:
         for modality, own in corpus.contents.items():
@@ -97,7 +97,7 @@ def stored_spaces(
 def comparable(
     stored: Mapping[str, Sequence[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]],
 ) -> list[ContentVectors]:
-    """For each meeting place of several modalities, the first space of each of them."""
+    """For each shared space of several modalities, the vectors of the first space of each of them."""
     met: list[ContentVectors] = []
     for some in stored.values():
         sides: dict[Modality, np.ndarray] = {}

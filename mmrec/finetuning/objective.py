@@ -1,16 +1,19 @@
-"""The objective protocol of fine-tuning, and pooling of an item's contents into one vector."""
+"""The base class of fine-tuning objectives, and pooling of an item's contents into one vector."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
+from mmrec.finetuning.losses import Temperature
 from mmrec.types import Modality
 from mmrec.unit import unit
 
@@ -29,51 +32,51 @@ class Step:
         contents: Places of the contents to embed, each once, by modality.
         loss: From their vectors to the mean loss.
         count: How many pairs or items the mean is over.
-        behind: Share of the epoch's batches that came before.
+        progress: Share of the epoch's batches that came before.
 
     """
 
     contents: Mapping[Modality, Int64[np.ndarray, " _"]]
     loss: Callable[[TowerVectors], Float[Tensor, ""]]
     count: int
-    behind: float
+    progress: float
 
 
-@runtime_checkable
-class FinetuneObjective(Protocol):
-    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone."""
+class FinetuneObjective(ABC):
+    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone.
 
-    @property
-    def module(self) -> nn.Module:
-        """What is learned beside the towers: the temperature."""
-        ...
+    `state_dict` and `load_state_dict` hold the hard negatives, for a training that is interrupted.
+    """
 
-    @property
-    def scale(self) -> float:
-        """The inverse temperature as it is now."""
-        ...
+    def __init__(self, corpus: Corpus, config: FinetuneConfig, *, bias: bool = False) -> None:
+        """Start from the configured temperature, and the bias if the loss has one."""
+        self.corpus, self.config = corpus, config
+        self.temperature = Temperature(config.scale, config.bias if bias else None)
 
+    @abstractmethod
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch."""
-        ...
 
     @property
     def mines(self) -> bool:
-        """Whether it wants `mine` to be called."""
-        ...
+        """Whether `mine` is to be called."""
+        return False
 
     def mine(self, vectors: ContentVectors) -> None:
-        """Look for hard negatives among the vectors as they are now."""
-        ...
+        """Look for hard negatives among the vectors as they are now; by default for none."""
+        del vectors
 
-    @property
-    def mined(self) -> Mapping[str, Tensor]:
-        """What was mined, for a training that is interrupted."""
-        ...
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the hard negatives found so far, by name."""
+        return {}
 
-    def load_mined(self, mined: Mapping[str, Tensor]) -> None:
-        """Go on with what was mined before."""
-        ...
+    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on with the hard negatives that were found before."""
+        del kept
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Return an array on the device of the temperature."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.temperature.log_scale.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,8 +114,8 @@ def draw(corpus: Corpus, items: Int64[np.ndarray, " n"], random: np.random.Gener
     for modality, own in corpus.contents.items():
         having = np.flatnonzero(own.counts[items] > 0)
         if len(having):
-            met, at = np.unique(own.drawn(items[having], random), return_inverse=True)
-            contents[modality], parts[modality] = met, (having, at)
+            contents[modality], at = np.unique(own.draw(items[having], random), return_inverse=True)
+            parts[modality] = (having, at)
     return Draw(items, contents, parts)
 
 

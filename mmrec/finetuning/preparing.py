@@ -30,7 +30,7 @@ from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus, HeldOut, hold_out
 from mmrec.finetuning.head_fitting import fit_towers
 from mmrec.finetuning.loop import Embedder, Loop, Parts
-from mmrec.finetuning.material import Material, comparable, gather, stored_spaces
+from mmrec.finetuning.material import TrainingData, comparable, gather, stored_spaces
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.questions import FinetuneTask, Kind, Questions, across, centred, of_items
 from mmrec.finetuning.samples import Samples, VectorSamples
@@ -44,13 +44,13 @@ from mmrec.types import Modality
 
 
 def task_of(
-    kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None
+    kind: Kind, layout: Layout, data: TrainingData, config: FinetuneConfig, log: EventLog | None
 ) -> FinetuneTask:
     """Hold items out and make the task of an objective.
 
     Raises UsageError where there is nothing to learn from, or nothing to ask of what is held out.
     """
-    task = _task_of(kind, layout, material, config, log)
+    task = _task_of(kind, layout, data, config, log)
     if not len(task.test):
         raise UsageError(
             f"Nothing can be asked of the {task.counts['test']} items that are held out for the verdict: none has a "
@@ -60,14 +60,14 @@ def task_of(
 
 
 def _task_of(
-    kind: Kind, layout: Layout, material: Material, config: FinetuneConfig, log: EventLog | None
+    kind: Kind, layout: Layout, data: TrainingData, config: FinetuneConfig, log: EventLog | None
 ) -> FinetuneTask:
-    corpus = material.corpus
+    corpus = data.corpus
     match kind:
         case "align":
             return _align(corpus, config)
         case "label":
-            return _label(corpus, material, config)
+            return _label(corpus, data, config)
     if log is None:
         raise UsageError("co-engagement is learned from events: import some with `mmrec events import STORE FILE`")
     known = KnownItems.of(ItemTable(layout.items).id_rows()).among(corpus.rows)
@@ -83,19 +83,19 @@ def _align(corpus: Corpus, config: FinetuneConfig) -> FinetuneTask:
         some |= corpus.have(*pair)
     held = hold_out(corpus, np.flatnonzero(some), config.held_out, config.seed)
     checked, asked = (
-        across(corpus, config.align.pairs, part, held.groups, held.untaught) for part in (held.validation, held.test)
+        across(corpus, config.align.pairs, part, held.groups, held.not_trained) for part in (held.validation, held.test)
     )
     objective = Align(corpus, held.train, config)
     pairs = {f"{one}-{other} pairs": len(items) for (one, other), items in objective.items.items()}
     return FinetuneTask(objective, held.train, checked, asked, False, {**held.sizes, **pairs})
 
 
-def _label(corpus: Corpus, material: Material, config: FinetuneConfig) -> FinetuneTask:
-    values = sorted({str(value) for value in material.labels if value is not None})
+def _label(corpus: Corpus, data: TrainingData, config: FinetuneConfig) -> FinetuneTask:
+    values = sorted({str(value) for value in data.labels if value is not None})
     numbers = {value: number for number, value in enumerate(values)}
-    labels = np.array([-1 if value is None else numbers[str(value)] for value in material.labels], dtype=np.int64)
+    labels = np.array([-1 if value is None else numbers[str(value)] for value in data.labels], dtype=np.int64)
     items = np.flatnonzero((labels >= 0) & corpus.placed)
-    # What is alone with its value can neither teach nor be asked for.
+    # An item that is alone with its value can be neither trained on nor evaluated.
     items = items[np.bincount(labels[items], minlength=len(values))[labels[items]] > 1]
     held = hold_out(corpus, items, config.held_out, config.seed)
     checked, asked = (_label_questions(corpus, labels, part, items, held) for part in (held.validation, held.test))
@@ -127,8 +127,8 @@ class Access:
     """What is read beside the store.
 
     Attributes:
-        media: How pictures and sounds are read where an encoder runs on them.
-        log: What people did, for ``coengage``.
+        media: How images and audio are read where an encoder is trained.
+        log: The event log, for ``coengage``.
 
     """
 
@@ -138,18 +138,18 @@ class Access:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """What is trained, on what, and how it is judged.
+    """A fine-tuning that is ready to run.
 
     Attributes:
         kind: What is learned.
         config: How.
         sources: The encoders.
         towers: What is trained of each modality that takes part; heads in closed form are fitted already.
-        material: The store's items and their contents.
+        data: The store's items and their contents.
         task: The objective and the questions.
-        before: The vectors that the store compares by as it is.
-        stay: Those of `before` that are still there afterwards.
-        loop: What takes the steps.
+        before: The stored vectors that searches use before training.
+        stay: Those of `before` that are used after training as well.
+        loop: The training loop.
         fingerprint: Of everything that decides each step.
 
     """
@@ -158,7 +158,7 @@ class Prepared:
     config: FinetuneConfig
     sources: Sequence[EncoderSource]
     towers: Mapping[Modality, Tower]
-    material: Material
+    data: TrainingData
     task: FinetuneTask
     before: Sequence[ContentVectors]
     stay: Sequence[ContentVectors]
@@ -167,7 +167,7 @@ class Prepared:
 
     @property
     def accelerator(self) -> Accelerator:
-        """What joins the processes."""
+        """The accelerator, which joins the processes."""
         return self.loop.accelerator
 
     @property
@@ -177,9 +177,9 @@ class Prepared:
 
     def counts(self) -> dict[str, int]:
         """How much there is, by what it is."""
-        corpus, task = self.material.corpus, self.task
+        corpus, task = self.data.corpus, self.task
         counts = {f"{modality} contents": len(own) for modality, own in corpus.contents.items()}
-        counts |= {f"{name} contents left out": count for name, count in self.material.left_out.items() if count}
+        counts |= {f"{name} contents left out": count for name, count in self.data.left_out.items() if count}
         return {"items": len(corpus), **counts, **task.counts, "held-out questions": len(task.test)}
 
 
@@ -196,26 +196,26 @@ def prepare(
     towers = build_towers(sources, config.towers_for(kind, able))
     column = config.label.column if kind == "label" else None
     limits = limits_for([source.encoder for source in sources], access.media.limits)
-    material = gather(layout, towers, replace(access.media, limits=limits), config.memory, column)
-    corpus = material.corpus
+    data = gather(layout, towers, replace(access.media, limits=limits), config.memory, column)
+    corpus = data.corpus
     # A head that nothing reached must not be saved as if it had been trained.
     towers = {modality: tower for modality, tower in towers.items() if modality in corpus.contents}
-    task = task_of(kind, layout, material, config, access.log)
+    task = task_of(kind, layout, data, config, access.log)
     before = _stored(layout, sources, corpus, whole_items=task.whole_items)
     fingerprint = _fingerprint(kind, corpus, config, task.learned, before)
     _check_alike(accelerator, fingerprint)
     # What an encoder's own weights are trained away from is not there afterwards.
     stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
-    _standardise(towers, material, task.train)
-    towers = fit_towers(towers, material.samples, corpus, task.train, config.seed, task.targets)
-    embedder = Embedder(Parts(towers, _Each(material.samples), config.part_cost, config.shards), accelerator)
+    _standardise(towers, data, task.train)
+    towers = fit_towers(towers, data.samples, corpus, task.train, config.seed, task.targets)
+    embedder = Embedder(Parts(towers, _Each(data.samples), config.part_cost, config.shards), accelerator)
 
     def score(vectors: ContentVectors) -> float:
         found = task.validation.ask([*stay, centred(vectors)])
         return float(np.mean([one.metric(task.metric).mean() for one in found.values()])) if found else 0.0
 
     loop = Loop(embedder, corpus, task.objective, score, config)
-    return Prepared(kind, config, sources, towers, material, task, before, stay, loop, fingerprint)
+    return Prepared(kind, config, sources, towers, data, task, before, stay, loop, fingerprint)
 
 
 class _Each:
@@ -237,23 +237,23 @@ class _Each:
 def _stored(
     layout: Layout, sources: Sequence[EncoderSource], corpus: Corpus, *, whole_items: bool
 ) -> list[ContentVectors]:
-    """What the store compares by as it is."""
+    """The stored vectors that searches use before training."""
     stored = stored_spaces(layout, sources, corpus)
     if not whole_items:
         return [centred(space) for space in comparable(stored)]
     return [centred({modality: vectors}) for some in stored.values() for _, modality, vectors in some]
 
 
-def _standardise(towers: Mapping[Modality, Tower], material: Material, items: Int64[np.ndarray, " n"]) -> None:
+def _standardise(towers: Mapping[Modality, Tower], data: TrainingData, items: Int64[np.ndarray, " n"]) -> None:
     """Fix how heads shift and scale what they read, by what some items have.
 
     Heads that begin as what they read leave it alone.
     """
     for modality, tower in towers.items():
-        samples = material.samples[modality]
+        samples = data.samples[modality]
         if not isinstance(tower, VectorTower) or not isinstance(samples, VectorSamples):
             continue
-        own = material.corpus.matrix(modality)[items]
+        own = data.corpus.matrix(modality)[items]
         rows = samples.vectors[modality][np.asarray(own.sum(axis=0)).ravel() > 0]
         if tower.head is None or tower.head.config.residual is not None or not len(rows):
             continue
@@ -288,9 +288,9 @@ def _fingerprint(
 
 
 def _check_alike(accelerator: Accelerator, fingerprint: str) -> None:
-    """Stop where one process could read what another could not: they would wait for each other for ever."""
+    """Raise UsageError where processes see different contents: they would wait for each other for ever."""
     if accelerator.num_processes > 1 and len(set(gather_object([fingerprint]))) > 1:
         raise UsageError(
-            "The processes do not see the same items and contents. Put the store, and the pictures and sounds that it "
-            "names, where every machine can read them, and start again when nothing is taken in."
+            "The processes do not see the same items and contents. Put the store, and the media files that it "
+            "names, where every machine can read them, and start again when nothing is being indexed."
         )

@@ -30,12 +30,12 @@ class RetrievalQuestions:
     """Questions of one kind.
 
     Attributes:
-        name: What is asked, as in ``text -> image``.
-        queries: Row of the query vectors that each question asks with.
+        name: As in ``text -> image``.
+        queries: Row of the query vectors of each question.
         answers: The answer of each, as a number of the gallery.
         gallery: The item that each row of the gallery's vectors belongs to, ascending; its nearest row counts.
         out: Item of the gallery that each question leaves out, itself mostly; -1 for none.
-        units: What is drawn as one for intervals: the group or the person of each question.
+        units: Cluster of each question in the bootstrap: its group or user.
 
     """
 
@@ -53,7 +53,7 @@ class RetrievalQuestions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievalRanks:
-    """Where the answers stood: the best of them, where a question has several.
+    """Ranks of the answers: of the best one, where a question has several.
 
     Attributes:
         above: Number of items above the answer.
@@ -166,7 +166,7 @@ class Questions:
 
 
 def centred(vectors: ContentVectors) -> ContentVectors:
-    """Take away what all contents of a modality have in common, as a store does before it compares."""
+    """Subtract the shrunken mean of each modality, as a store does."""
     return {modality: centre(some, shrunken_mean(some)) for modality, some in vectors.items()}
 
 
@@ -177,14 +177,14 @@ def across(
     groups: Int64[np.ndarray, " items"],
     among: Int64[np.ndarray, " m"],
 ) -> Questions:
-    """Ask with each content of one side of some items for the item, both ways.
+    """Return questions that search items of one modality with each content of another, both ways.
 
     Args:
         corpus: The items.
         pairs: The two sides.
-        items: Those that are asked for.
-        groups: What each item of the corpus is drawn with.
-        among: Those that are ranked, as far as they have the side that is asked for.
+        items: The answers.
+        groups: Bootstrap cluster of each item of the corpus.
+        among: The candidates, as far as they have a content of the modality that is searched.
 
     """
     sides = []
@@ -211,13 +211,13 @@ def of_items(
     units: Mapping[str, Sequence[int]],
     among: Mapping[str, Int64[np.ndarray, " _"]] | None = None,
 ) -> Questions:
-    """Ask with whole items for whole items.
+    """Return questions that search whole items with whole items.
 
     Args:
         corpus: The items.
-        asked: By kind, the item that asks and those that are right, each of them another item.
-        units: By kind, what each question is drawn with.
-        among: By kind, the items that are ranked, ascending; all for a kind that is not named.
+        asked: By kind, the query item and the relevant ones, each of them another item.
+        units: By kind, the bootstrap cluster of each question.
+        among: By kind, the candidates, ascending; all items for a kind that is not named.
 
     """
     sides = []
@@ -235,25 +235,24 @@ def of_items(
 Kind = Literal["align", "coengage", "label"]
 SENTENCES: Final[Mapping[str, str]] = {
     "align": "Contents of different kinds that are of one item attract each other.",
-    "coengage": "Items that the same people take one after the other attract each other.",
+    "coengage": "Items that the same users take one after the other attract each other.",
     "label": "Items of one label attract each other.",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneTask:
-    """What is learned, and what is asked.
+    """A training objective and the questions that judge it.
 
     Attributes:
         objective: The objective.
-        train: The items that are learned from.
-        validation: Questions that say when to stop.
-        test: Questions that say whether it helped.
+        train: The training items.
+        validation: Questions for early stopping.
+        test: Questions for the verdict.
         whole_items: Whether whole items are compared rather than single contents.
-        counts: How much is learned from.
-        metric: What is judged by. Of one label there are many items: one of them is near the top in any case, and only
-            whether it is the first of all tells anything. Held-out items may be few, so that R@10 would be reached by
-            chance; the reciprocal rank tells apart wherever the answer stands.
+        counts: Numbers of training and test data.
+        metric: The metric that decides: R@1 for labels, which have so many items that one of them is near the top in
+            any case; the reciprocal rank for others, since with few held-out items R@10 would be reached by chance.
         learned: What of a store or a log, beside its contents, decides the steps: pairs of items, or labels.
         targets: Where items should lie for heads in closed form, a row each, zero for those of which nothing is known;
             None where a frozen modality says so.

@@ -30,17 +30,17 @@ class Samples(Protocol):
         ...
 
     def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
-        """Some contents. Raises MediaError where one can no longer be had."""
+        """Return some contents. Raises MediaError where one can no longer be read."""
         ...
 
     def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
-        """Hear what is taken soon, and begin with it."""
+        """Start to prepare contents that are needed soon."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorSamples:
-    """Vectors as samples, for towers that begin where an encoder ends.
+    """Stored vectors as samples, for heads.
 
     Attributes:
         vectors: One a content, in the order of the corpus.
@@ -54,15 +54,15 @@ class VectorSamples:
         return np.ones(len(self.vectors[modality]), dtype=np.int64)
 
     def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
-        """Some vectors."""
+        """Return some vectors."""
         return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[modality][places])]
 
     def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
-        """Nothing is to be begun with."""
+        """Do nothing: all vectors are in memory."""
 
 
 class MediaSamples:
-    """Contents of one modality: texts as they are, and media by their addresses."""
+    """Contents of one modality: texts, or media files that are read, decoded and cached."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class MediaSamples:
         """Read nothing yet.
 
         Args:
-            tower: Who prepares them.
-            places: Each text itself, or in a tuple of one the URI of what is elsewhere; None where it cannot be had.
-            hashes: Content hash of each; what is no longer that content is not taken.
-            media: How they are read.
-            memory: Bytes of prepared contents that are kept.
+            tower: What prepares them.
+            places: Each text itself, or the URI of a media file in a tuple of one; None where it is missing.
+            hashes: Content hash of each; a file that has changed is refused.
+            media: How files are read.
+            memory: Bytes of prepared contents that are cached.
 
         """
         self._tower, self._places, self._hashes, self._media, self._memory = tower, places, hashes, media, memory
@@ -90,7 +90,7 @@ class MediaSamples:
         self._pool = ThreadPoolExecutor(media.workers(decoding_workers()), thread_name_prefix="mmrec-prepare")
         self._coming: dict[int, Future[Sample]] = {}
         self.fault: str | None = None
-        """Why the first that cannot be used cannot be."""
+        """The error of the first content that cannot be used."""
 
     @property
     def held(self) -> int:
@@ -98,7 +98,7 @@ class MediaSamples:
         return self._size
 
     def usable(self) -> Bool[np.ndarray, " contents"]:
-        """Read all once, and say which can be used."""
+        """Read all once, and return which can be used."""
 
         def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
             try:
@@ -118,7 +118,7 @@ class MediaSamples:
         return found
 
     def only(self, kept: Bool[np.ndarray, " contents"]) -> "MediaSamples":
-        """Those of a mask, numbered anew; what is kept in memory of them stays."""
+        """Return those of a mask, numbered anew; the cache is kept."""
         chosen = np.flatnonzero(kept).tolist()
         places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
         fewer = MediaSamples(self._tower, places, hashes, self._media, self._memory)
@@ -135,12 +135,12 @@ class MediaSamples:
         return self._costs
 
     def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
-        """Take some contents. Raises MediaError where one can no longer be had."""
+        """Return some contents. Raises MediaError where one can no longer be read."""
         self.expect(modality, places)
         return [self._taken(place) for place in places.tolist()]
 
     def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
-        """Begin with some that are not there."""
+        """Start to prepare those that are not cached."""
         del modality
         for place in places.tolist():
             if place not in self._kept and place not in self._coming:
@@ -168,7 +168,7 @@ class MediaSamples:
                 self._size -= self._kept.popitem(last=False)[1].tensor.nbytes
 
     def _named(self, place: int) -> str:
-        """What a person knows a content by."""
+        """Name a content in an error message."""
         where = self._places[place]
         return where[0] if isinstance(where, tuple) else f"the {self._tower.modality} {self._hashes[place].hex()}"
 

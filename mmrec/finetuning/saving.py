@@ -65,7 +65,7 @@ def _text(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noq
     own = encoder._own  # noqa: SLF001 -- saving and loading of a kind are one concern in two files
     source = encoder._files.folder  # noqa: SLF001
     _describe(source, folder)
-    _transformer(network.transformer, folder / own.transformer.relative_to(source))
+    network.transformer.save_pretrained(folder / own.transformer.relative_to(source))
     for step, layer in zip(own.steps, network.head, strict=True):
         if layer.state_dict():
             save_file(_tensors(layer), folder / step.folder.relative_to(source) / "model.safetensors")
@@ -74,7 +74,7 @@ def _text(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noq
 
 def _of_transformers(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
     _describe(encoder._files.folder, folder)  # noqa: SLF001
-    _transformer(network, folder)
+    network.save_pretrained(folder)
     return {"model": str(folder)}
 
 
@@ -127,10 +127,6 @@ def _bundled(name: str, stored: Mapping[str, Tensor]) -> str:
         if name.endswith(new) and name not in stored:
             return name.removesuffix(new) + old
     return name
-
-
-def _transformer(network: Any, folder: Path) -> None:  # noqa: ANN401
-    network.save_pretrained(folder)
 
 
 def _describe(source: Path, folder: Path) -> None:

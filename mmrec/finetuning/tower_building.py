@@ -23,8 +23,8 @@ from mmrec.finetuning.towers import EncoderSource, EncoderTower, TowerNetwork, V
 from mmrec.types import Content, Modality, Space, Waveform
 
 
-class _Addition(nn.Module):
-    """A weight -> the weight and its low-rank addition, which starts at zero.
+class _LowRankUpdate(nn.Module):
+    """A weight -> the weight plus its LoRA update, which starts at zero.
 
     Source: Hu et al. 2021, arXiv 2106.09685, equation 3.
     """
@@ -40,33 +40,33 @@ class _Addition(nn.Module):
         return weight + self.strength * (self.lora_B @ self.lora_A)
 
 
-def add_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
-    """Give the projections of a layer an addition each."""
+def add_lora_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
+    """Add LoRA to the projections of an attention layer."""
     for holder, name in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
-        parametrize.register_parametrization(holder, name, _Addition(getattr(holder, name), rank, alpha))
+        parametrize.register_parametrization(holder, name, _LowRankUpdate(getattr(holder, name), rank, alpha))
 
 
-def added_weights(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
-    """Return the sums of the weights that have such an addition, by the names that they had without it."""
+def attention_weights_with_lora(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
+    """Return attention weights with their LoRA update added, by the names that they had without it."""
     found: dict[str, Tensor] = {}
     for name, module in network.named_modules():
         parts = getattr(module, "parametrizations", None)
         if isinstance(parts, nn.ModuleDict):
-            sums = [
-                own for own, chain in parts.items() if any(isinstance(part, _Addition) for part in chain.children())
+            updated = [
+                own for own, chain in parts.items() if any(isinstance(p, _LowRankUpdate) for p in chain.children())
             ]
-            found |= {f"{name}.{own}": getattr(module, own).detach() for own in sums}
+            found |= {f"{name}.{own}": getattr(module, own).detach() for own in updated}
     return found
 
 
 _MARK = "lora_"
 
 
-def adaptable(network: nn.Module, called: Collection[str], trained: frozenset[str]) -> list[str]:
-    """Return the names of the layers that can have an addition: in use, and with a weight among those trained.
+def lora_layers(network: nn.Module, called: Collection[str], trained: frozenset[str]) -> list[str]:
+    """Return the names of the layers that LoRA can be added to: in use, and with a weight among those trained.
 
-    Linear layers, attention of torch's own kind, and convolutions of one group. Of subclasses of a convolution nothing
-    is known: those that pad in their own way would not fit their addition.
+    Linear layers, attention of torch's own kind, and convolutions of one group. Not of subclasses of a
+    convolution: those that pad in their own way would not fit.
     """
     found, within = [], set()
     for name, layer in network.named_modules():
@@ -83,7 +83,7 @@ def adaptable(network: nn.Module, called: Collection[str], trained: frozenset[st
 
 
 def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: int) -> frozenset[str]:
-    """Put an addition that starts at zero into each of the layers. Returns the names of the new parameters.
+    """Add LoRA adapters, which start at zero, to layers. Returns the names of the new parameters.
 
     Raises UsageError where there is no layer to put one into, or peft is not installed.
     """
@@ -97,7 +97,7 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
     for name in layers:
         layer = network.get_submodule(name)
         if isinstance(layer, nn.MultiheadAttention):
-            add_to_attention(layer, rank, alpha)
+            add_lora_to_attention(layer, rank, alpha)
         else:
             simple.append(re.escape(f"network.{name}"))
     if simple:
@@ -107,8 +107,8 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's tensors, all additions merged into the weights, by the names that they had without them."""
-    sums = added_weights(network)
+    """Return a network's tensors, all LoRA updates merged into the weights, by the names that they had without them."""
+    sums = attention_weights_with_lora(network)
     for name, layer in network.named_modules():
         if hasattr(layer, "get_delta_weight") and hasattr(layer, "get_base_layer"):
             adapted: Any = layer
@@ -133,14 +133,14 @@ class _Root(nn.Module):
 
 
 def _parametrized(name: str) -> str:
-    """Where torch keeps a weight that is made of others."""
+    """Name of a parametrised weight in torch."""
     holder, _, own = name.rpartition(".")
     return f"{holder}.parametrizations.{own}"
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
-    """What of an encoder's network one tower makes use of.
+class ReachedWeights:
+    """The parts of an encoder's network that one tower uses.
 
     Attributes:
         parameters: Names of the parameters that its vectors depend on.
@@ -170,8 +170,8 @@ class Reach:
         return self.parameters - self.before[-last_blocks]
 
 
-def reach_of(tower: EncoderTower) -> Reach:
-    """Ask a tower's network, all of whose parameters ask for gradients. Raises UsageError where none can be had."""
+def trace_tower(tower: EncoderTower) -> ReachedWeights:
+    """Run a tower's network on example contents, and return what it uses. All parameters require gradients."""
     network = tower.network.encoder
     named = {name: value for name, value in network.named_parameters() if value.requires_grad}
     samples = [tower.prepare(content) for content in _contents(tower.modality)]
@@ -179,15 +179,15 @@ def reach_of(tower: EncoderTower) -> Reach:
     inputs: dict[nn.Module, list[Tensor]] = {}
     with ExitStack() as hooks, torch.enable_grad():
         for name, module in network.named_modules():
-            hooks.callback(module.register_forward_pre_hook(_note(name, called, inputs), with_kwargs=True).remove)
+            hooks.callback(module.register_forward_pre_hook(_record(name, called, inputs), with_kwargs=True).remove)
         total = tower.embed(samples).sum()
-    reached = _depends([total], named)
+    reached = _dependencies([total], named)
     blocks = _blocks(network, reached, inputs)
-    before = tuple(_depends(inputs[block], named) & reached for block in blocks)
-    return Reach(reached, frozenset(called), blocks, before)
+    before = tuple(_dependencies(inputs[block], named) & reached for block in blocks)
+    return ReachedWeights(reached, frozenset(called), blocks, before)
 
 
-def _note(name: str, called: set[str], inputs: dict[nn.Module, list[Tensor]]) -> Any:  # noqa: ANN401
+def _record(name: str, called: set[str], inputs: dict[nn.Module, list[Tensor]]) -> Any:  # noqa: ANN401
     def hook(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         called.add(name)
         tensors = [value for value in (*given, *named.values()) if isinstance(value, Tensor) and value.requires_grad]
@@ -196,7 +196,7 @@ def _note(name: str, called: set[str], inputs: dict[nn.Module, list[Tensor]]) ->
     return hook
 
 
-def _depends(made: Sequence[Tensor], named: Mapping[str, Tensor]) -> frozenset[str]:
+def _dependencies(made: Sequence[Tensor], named: Mapping[str, Tensor]) -> frozenset[str]:
     """Names of the parameters that tensors depend on."""
     if not made:
         return frozenset()
@@ -216,7 +216,7 @@ def _blocks(
         names = {name for name in reached if name.startswith(f"{prefix}." if prefix else "")}
         size = sum(network.get_parameter(name).numel() for name in names)
         if size > most:
-            best, most = tuple(_asked(container, prefix, reached, inputs)), size
+            best, most = tuple(_called_children(container, prefix, reached, inputs)), size
     return best
 
 
@@ -224,7 +224,7 @@ def _outermost(
     module: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
 ) -> Iterator[tuple[str, nn.Module]]:
     if isinstance(module, nn.ModuleList | nn.Sequential):
-        children = _asked(module, name, reached, inputs)
+        children = _called_children(module, name, reached, inputs)
         if len(children) > 1 and len({type(child) for child in children}) == 1:
             yield name, module
             return
@@ -232,7 +232,7 @@ def _outermost(
         yield from _outermost(child, f"{name}.{child_name}" if name else child_name, reached, inputs)
 
 
-def _asked(
+def _called_children(
     container: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
 ) -> list[nn.Module]:
     """Children that are called and hold weights."""
@@ -245,7 +245,7 @@ def _asked(
 
 
 def _contents(modality: Modality) -> list[Content]:
-    """Contents that between them take every way through a network: a sound longer than a window is heard otherwise."""
+    """Example contents that cover all branches of a network, such as audio longer than a window."""
     random = np.random.default_rng(0)
     if modality is Modality.TEXT:
         return ["A small red boat on a river.", "two"]
@@ -257,8 +257,8 @@ def _contents(modality: Modality) -> list[Content]:
     ]
 
 
-def recompute(blocks: Iterable[nn.Module]) -> None:
-    """Let blocks keep nothing but their inputs for the way back. Done once or twice, it is the same."""
+def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Turn on gradient checkpointing for blocks. Idempotent."""
     for block in blocks:
         if "forward" not in vars(block):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -337,21 +337,21 @@ def _device(source: EncoderSource) -> torch.device:
 
 
 def _set_gradients(towers: Sequence[EncoderTower]) -> None:
-    """Let what should train ask for gradients, and nothing else, in the one network that these towers share."""
+    """Require gradients of what should train, and of nothing else, in the network that these towers share."""
     if not towers:
         return
     network = towers[0].network.encoder
-    reaches = {tower: reach_of(tower) for tower in towers}
+    traces = {tower: trace_tower(tower) for tower in towers}
     trained: frozenset[str] = frozenset()
     layers: list[str] = []
-    for tower, reach in reaches.items():
+    for tower, reach in traces.items():
         asked = reach.trained(tower.settings.last_blocks)
         if tower.settings.how == "full":
             trained |= asked
         else:
-            layers += adaptable(network, reach.called, asked)
+            layers += lora_layers(network, reach.called, asked)
         if tower.settings.gradient_checkpointing:
-            recompute(reach.blocks)
+            checkpoint_blocks(reach.blocks)
     parameters = {name: network.get_parameter(name) for name in trained}  # before additions rename them
     low_rank = [tower.settings for tower in towers if tower.settings.how == "lora"]
     network.requires_grad_(requires_grad=False)

@@ -23,7 +23,7 @@ from mmrec.types import Content, Modality, Space
 
 @runtime_checkable
 class ContentTower(Protocol):
-    """One modality's way into the space that is learned: an encoder, or its stored vectors, and perhaps a head.
+    """What embeds one modality: an encoder, or its stored vectors, and an optional head.
 
     Two towers may share a network, as those of a joint model do.
     """
@@ -45,7 +45,7 @@ class ContentTower(Protocol):
 
     @property
     def batch_cost(self) -> int:
-        """How much of `Sample.cost` it is fastest to embed at once."""
+        """The batch size, in units of `Sample.cost`, that is fastest."""
         ...
 
     def prepare(self, content: Content) -> Sample:
@@ -63,7 +63,7 @@ class EncoderSource:
 
     Attributes:
         spec: How it is built.
-        encoder: Built so, and no one else's: its network is trained in place.
+        encoder: The encoder itself, not shared: its network is trained in place.
 
     """
 
@@ -116,15 +116,14 @@ class TowerNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class EncoderTower:
-    """Contents -> an encoder -> a head, if there is one.
+class _SourceTower:
+    """A tower that starts from one encoder.
 
     Attributes:
         modality: What it reads.
         source: The encoder; two towers of a joint model share it.
         space: Where its vectors lie where there is no head.
         settings: What is trained.
-        network: All its weights; those that ask for gradients are trained.
 
     """
 
@@ -132,17 +131,29 @@ class EncoderTower:
     source: EncoderSource
     space: Space
     settings: TowerSettings
+
+    @property
+    def dim(self) -> int:
+        """Length of its vectors."""
+        head: Head | None = getattr(self, "head", None)
+        return self.space.dim if head is None else head.config.dim
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderTower(_SourceTower):
+    """Contents -> an encoder -> a head, if there is one.
+
+    Attributes:
+        network: All its weights; those that ask for gradients are trained.
+
+    """
+
     network: TowerNetwork
 
     @property
     def head(self) -> Head | None:
         """The head, if there is one."""
         return self.network.head
-
-    @property
-    def dim(self) -> int:
-        """Length of its vectors."""
-        return self.space.dim if self.head is None else self.head.config.dim
 
     @property
     def batch_cost(self) -> int:
@@ -169,33 +180,20 @@ _ROWS = 4_096
 
 
 @dataclass(frozen=True, eq=False)
-class VectorTower:
+class VectorTower(_SourceTower):
     """Stored vectors of a content -> a head, or the vector itself. The encoder stays as it is.
 
     Attributes:
-        modality: What it reads.
-        source: Whose vectors they are.
-        space: Where its vectors lie where there is no head.
-        settings: What is trained.
         head: The head, if there is one.
 
     """
 
-    modality: Modality
-    source: EncoderSource
-    space: Space
-    settings: TowerSettings
     head: Head | None = None
 
     @property
     def network(self) -> nn.Module:
         """The head, or a module without weights."""
         return self.head if self.head is not None else nn.Identity()
-
-    @property
-    def dim(self) -> int:
-        """Length of its vectors."""
-        return self.space.dim if self.head is None else self.head.config.dim
 
     @property
     def batch_cost(self) -> int:
@@ -212,7 +210,7 @@ class VectorTower:
         return Sample(torch.from_numpy(np.concatenate([vectors[name] for name, _ in self.inputs])), cost=1)
 
     def prepare(self, content: Content) -> Sample:
-        """Encode one content on the spot, where it has no stored vectors. Raises MediaError where it cannot be."""
+        """Encode one content that has no stored vectors. Raises MediaError where it cannot be encoded."""
         encoder = self.source.encoder
         made = encoder.encode(self.modality, [encoder.prepare(self.modality, content)])
         return self.sample({name: made[name][0] for name, _ in self.inputs})

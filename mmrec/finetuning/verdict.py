@@ -1,4 +1,4 @@
-"""Whether it helped: before and after on items that were never trained on, and a plain sentence."""
+"""Compare encoders before and after fine-tuning on held-out items, and judge whether it helped."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Line:
     """One line of the table.
 
     Attributes:
-        asked: What was asked, or ``all``.
+        asked: Kind of question, or ``all``.
         metric: ``r@1``, ``r@10``, ``mrr`` or ``median``.
         questions: How many questions.
         before: Before fine-tuning; the ends of a median's interval are NaN.
@@ -41,12 +41,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the table comes to.
+    """The table and its conclusion.
 
     Attributes:
         word: ``helped``, ``no difference`` or ``hurt``.
         sentence: The same with its numbers.
-        metric: What was judged by.
+        metric: The metric that decides.
         lines: The table.
 
     """
@@ -60,7 +60,7 @@ class Verdict:
 def judge(
     before: Mapping[str, RetrievalRanks], after: Mapping[str, RetrievalRanks], metric: str = "r@10", seed: int = 0
 ) -> Verdict:
-    """Compare the answers to the same questions; units are drawn, so that questions of one group count as one witness.
+    """Compare the answers to the same questions by a bootstrap over units: questions of one group are drawn together.
 
     It helped where the whole 95% interval of the difference lies above zero over all questions together, and hurt where
     it lies below; where a kind of question alone was hurt, the sentence says so.
@@ -75,16 +75,16 @@ def judge(
 
 
 def write_verdict(verdict: Verdict, folder: Path) -> None:
-    """Write beside encoders whether they are better than what they were made from."""
-    told = {"word": verdict.word, "sentence": verdict.sentence}
-    write_atomically(folder / _FILE, json.dumps(told, indent=1).encode())
+    """Write the verdict into a folder of encoders."""
+    content = {"word": verdict.word, "sentence": verdict.sentence}
+    write_atomically(folder / _FILE, json.dumps(content, indent=1).encode())
 
 
 def read_verdict(folder: Path) -> tuple[str, str] | None:
-    """Return the word and the sentence of a folder of encoders; None where nobody judged them."""
+    """Return the word and the sentence of a folder of encoders; None where there is no verdict."""
     try:
-        told = json.loads((folder / _FILE).read_bytes())
-        return str(told["word"]), str(told["sentence"])
+        found = json.loads((folder / _FILE).read_bytes())
+        return str(found["word"]), str(found["sentence"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -116,7 +116,7 @@ def _sentence(word: Word, line: Line) -> str:
     change, asked = line.difference, f"{line.questions:,} held-out question{'s' if line.questions != 1 else ''}"
     sure = f"95% interval {change.low:+.3f} to {change.high:+.3f}"
     if np.isnan(change.low):
-        sure = "all of one group, so that nobody can tell how sure that is; hold out more"
+        sure = "all of one group, so that there is no interval; hold out more"
     return (
         f"{said}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and {line.after.mean:.3f} after "
         f"(difference {change.mean:+.3f}, {sure})."

@@ -34,8 +34,8 @@ def good_enough(measured: Recall) -> bool:
 
 
 MORE = (
-    ". Exact search finds all: `mmrec index STORE --index Flat`. A graph with more links, such as --index HNSW64,Flat, "
-    "is quicker and may do"
+    ". Exact search finds all: `mmrec reindex STORE --index Flat`. A graph with more links, such as --index "
+    "HNSW64,Flat, is quicker and may do"
 )
 
 

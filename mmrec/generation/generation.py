@@ -96,7 +96,7 @@ def open_generation(layout: Layout, number: int) -> Generation:
         raise
     except StoreError as error:
         what = error.what if isinstance(error, DamagedError) else str(error)
-        advice = f"go back with `mmrec rollback {layout.root}`, or repair it with `mmrec mend {layout.root}`"
+        advice = f"go back with `mmrec rollback {layout.root}`, or repair it with `mmrec repair {layout.root}`"
         raise DamagedError(f"generation {number} of {layout.root} is damaged: {what}", advice) from error
 
 

@@ -1,15 +1,18 @@
 """A recommendation request's options, and its answer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from mmrec.errors import UsageError
-from mmrec.query import Hit
+from mmrec.query import Hit, as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CandidateSource: TypeAlias = Literal["history", "text", "popular"]
 """What an item was found by: the user's history, the text of the request, or its popularity."""
@@ -79,6 +82,18 @@ class Recommendations:
     generation: int
     seconds: float
     unknown_user: bool = False
+
+    def __iter__(self) -> Iterator[Recommended]:
+        """Iterate over the items, best first."""
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.hits)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table of the items, one row each, with a column for each metadata value. Needs pandas."""
+        return as_table(self.hits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -313,3 +314,22 @@ def _taken_apart(uri: str) -> tuple[str, str]:
 def content_hash(data: bytes) -> bytes:
     """Return the 16-byte BLAKE2b digest of one field's raw bytes."""
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+@contextmanager
+def opened_media(
+    root: str | None, source: str | Path | None = None, *, allow_fetch: bool = False
+) -> Iterator[MediaAccess]:
+    """Read media below `root`, in the tables of `source`, and from the web where that is allowed.
+
+    Connections are closed at the end. Raises UsageError where `root` is neither a folder nor a URL.
+    """
+    if root is not None and "://" not in root and not Path(root).is_dir():
+        raise UsageError(f"--media-root: there is no folder {root!r}. Give one, or a URL such as s3://bucket/media.")
+    with ExitStack() as open_connections:
+        fetcher = None
+        if allow_fetch:
+            from mmrec.sources.fetch.fetcher import Fetcher  # noqa: PLC0415 - few jobs reach for the web
+
+            fetcher = open_connections.enter_context(Fetcher())
+        yield MediaAccess(root=root, source=source, fetcher=fetcher)

@@ -55,7 +55,7 @@ def judged(where: Path, error: BaseException) -> StoreError:
 def damaged(where: Path, reason: str) -> DamagedError:
     """Return the error that says what is damaged and what to run."""
     store = _store_of(where)
-    advice = f"see what else is with `mmrec verify {store}`, and repair it with `mmrec mend {store}`"
+    advice = f"see what else is with `mmrec verify {store}`, and repair it with `mmrec repair {store}`"
     return DamagedError(f"{where} is damaged: {reason}", advice)
 
 

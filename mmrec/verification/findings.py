@@ -56,13 +56,13 @@ class VerificationReport:
 
     @property
     def commands(self) -> list[str]:
-        """The commands that repair everything, each once."""
+        """The commands that repair everything, each once, in the order to run them."""
         named = list(dict.fromkeys(command for finding in self.findings for command in finding.run))
-        order = ("mmrec mend", "mmrec delete", "mmrec index", "mmrec gc")
+        order = ("mmrec repair", "mmrec delete", "mmrec index", "mmrec reindex", "mmrec gc")
         return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
 
     def add(self, check: str, where: Path, what: str, *commands: str) -> None:
-        """Add a defect; it is repaired by `commands`, or by ``mmrec mend`` where none is named."""
+        """Add a defect; it is repaired by `commands`, or by ``mmrec repair`` where none is named."""
         inside = where.relative_to(self.root) if where.is_relative_to(self.root) else where
         run = commands or (self.repair,)
         self.findings.append(Finding(check, str(inside), what, run))
@@ -81,7 +81,7 @@ class VerificationReport:
     @property
     def repair(self) -> str:
         """The command that sets aside or builds anew what is damaged."""
-        return f"mmrec mend {self.root}"
+        return f"mmrec repair {self.root}"
 
     @property
     def index(self) -> str:

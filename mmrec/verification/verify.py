@@ -84,7 +84,7 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
     now = None
     with suppress(StoreError):
         now = current(layout)
-    move, drop = f"mmrec index {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
+    move, drop = f"mmrec reindex {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
     for number, made_with in named.items():
         if (reason := misplaced(layout, made_with)) is not None:
             what = f"names encoders that are never loaded for this store: {made_with[:200]!r}. {reason}"

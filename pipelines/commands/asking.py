@@ -38,9 +38,9 @@ def search(
     Parts may be repeated. A number after the last ^ is a part's weight (1 without it); a negative one pushes away.
     """
     counting = grammar.parse_against(against)
+    from mmrec.sources.media_access import opened_media
     from pipelines import answers, console
     from pipelines.grammar import parse_parts
-    from pipelines.options import opened_media
 
     parts = parse_parts({"text": text, "image": image, "audio": audio, "item": item})
     display = options.Display(as_json, explain, sheet, bool(counting or where))
@@ -48,7 +48,7 @@ def search(
         engine = mmrec.open(
             store,
             encoders=encoders,
-            device=grammar.parse_device(device),
+            device=device,
             dtype=dtype,
             media=media,
             confirm=console.confirmed,
@@ -75,8 +75,8 @@ def similar(
     """Find items like one of the store."""
     counting = grammar.parse_against(against)
     from mmrec.query import Part
+    from mmrec.sources.media_access import opened_media
     from pipelines import answers
-    from pipelines.options import opened_media
 
     engine = mmrec.open(store)
     results = engine.similar(item, against=counting, where=where, k=k)
@@ -149,14 +149,18 @@ def compare(
     verdict is that of NDCG@k, with a paired 95% interval.
     """
     counting = grammar.parse_against(against)
-    chosen = grammar.parse_device(device)
-    from pipelines import compare as job
-    from pipelines.options import opened_media
+    from mmrec.compute import check_device
+    from mmrec.jobs import compare as job
+    from mmrec.sources.media_access import opened_media
+    from pipelines.comparison import print_comparison
+    from pipelines.progress import ConsoleReporter
+
+    chosen = check_device(device)
 
     named = tuple(encoders or ())
     asked = job.CompareOptions(store, generations, queries, k, counting, named, chosen, dtype, trust_code)
     with opened_media(media_root, allow_fetch=allow_fetch) as media:
-        job.print_comparison(job.compare(asked, media), as_json=as_json)
+        print_comparison(job.compare(asked, media, ConsoleReporter()), as_json=as_json)
 
 
 @commands.command(epilog="Example: mmrec recommend my-store --user ada --diversity 0.3 --explain")
@@ -209,7 +213,7 @@ def recommend(
         events,
         kinds,
         encoders,
-        grammar.parse_device(device),
+        device,
         dtype,
         trust_code,
     )

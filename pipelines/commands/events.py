@@ -55,13 +55,14 @@ def import_(
 
     Columns that are not named are told from their names.
     """
+    from mmrec.jobs.events import ImportOptions, run_import
     from pipelines import answers, console
-    from pipelines.events import ImportOptions, run_import
+    from pipelines.progress import ConsoleReporter
 
     given = {"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column}
     beside = grammar.parse_columns(context or ())
     asked = ImportOptions(store, source, given, beside, as_kind, time_unit, zone, kinds, events, encoding)
-    summary = run_import(asked)
+    summary = run_import(asked, ConsoleReporter())
     answers.print_values(summary, as_json=as_json)
     if summary["refused"]:
         console.warn(f"{summary['refused']:,} rows were refused; their reasons: mmrec events refused {store}")
@@ -81,19 +82,19 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write all events to a file, in order of arrival; importing it gives the same log again."""
+    from mmrec.jobs.events import run_export
     from pipelines import answers
-    from pipelines.events import run_export
+    from pipelines.progress import ConsoleReporter
 
-    answers.print_values(
-        {"events": run_export(store, out, events, spreadsheet=spreadsheet), "file": str(out)}, as_json=as_json
-    )
+    count = run_export(store, out, events, spreadsheet=spreadsheet, reporter=ConsoleReporter())
+    answers.print_values({"events": count, "file": str(out)}, as_json=as_json)
 
 
 @commands.command(epilog="Example: mmrec events stats my-store --json")
 def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
     """Show what the log holds, and what cleaning leaves out of it."""
+    from mmrec.jobs.events import run_stats
     from pipelines import answers
-    from pipelines.events import run_stats
 
     answers.print_values(run_stats(store, events), as_json=as_json)
 
@@ -101,8 +102,8 @@ def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json:
 @commands.command(epilog="Example: mmrec events refused my-store")
 def refused(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
     """List the rows that imports refused, and why."""
+    from mmrec.jobs.events import refused_rows
     from pipelines import answers
-    from pipelines.events import refused_rows
 
     answers.print_rows("refused", refused_rows(store, events), as_json=as_json, empty="No row was refused.")
 
@@ -119,8 +120,8 @@ def forget(
 
     What was trained before keeps traces until the next training.
     """
+    from mmrec.jobs.events import run_forget
     from pipelines import answers, console
-    from pipelines.events import run_forget
 
     gone = run_forget(store, user, events)
     answers.print_values({"deleted": gone}, as_json=as_json)

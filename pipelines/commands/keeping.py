@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import mmrec
-from pipelines import grammar, options
+from pipelines import options
 from pipelines.outcome import ExitCode
 
 commands = typer.Typer()
@@ -39,17 +39,17 @@ def quarantine(
 
     With --json all of it is listed, unless there is a --limit.
     """
-    from pipelines import answers
-    from pipelines import upkeep as job
+    from pipelines import answers, upkeep
+    from pipelines.progress import ConsoleReporter
 
     if retry:
-        chosen = grammar.parse_device(device)
-        told = job.retry(
-            store, encoders, chosen, dtype, trust_code=trust_code, media_root=media_root, allow_fetch=allow_fetch
-        )
-        answers.print_values(told, as_json=as_json)
+        from mmrec.compute import check_device
+        from mmrec.jobs import upkeep as job
+
+        asked = job.RetryOptions(store, encoders, check_device(device), dtype, trust_code, media_root, allow_fetch)
+        answers.print_values(job.retry(asked, ConsoleReporter()), as_json=as_json)
     else:
-        job.show(store, limit, as_json=as_json)
+        upkeep.print_quarantine(store, limit, as_json=as_json)
 
 
 @commands.command(epilog="Example: mmrec delete my-store item-42 item-43")
@@ -108,26 +108,35 @@ def verify(
     """
     from pipelines import upkeep
 
-    if not upkeep.verify(store, full=full, as_json=as_json):
+    report = mmrec.open(store).verify(full=full)
+    upkeep.print_report(report, as_json=as_json)
+    if not report.sound:
         raise typer.Exit(ExitCode.FAILURE)
 
 
-@commands.command(epilog="Example: mmrec mend my-store")
-def mend(
+@commands.command(epilog="Example: mmrec repair my-store")
+def repair(
     store: options.StoreArgument,
     *,
     encoders: options.EncodersOption = None,
     trust_code: options.TrustCodeOption = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Put right what is damaged in a store, as far as that needs no source.
+    """Repair what is damaged in a store, as far as that needs no source.
 
     What cannot be read is set aside, what can be read is kept, and a new generation is built from the stored vectors.
     Contents that lost their vector are encoded by the next mmrec index.
     """
-    from pipelines import upkeep
+    from dataclasses import asdict
 
-    upkeep.mend(store, encoders=encoders, trust_code=trust_code, as_json=as_json)
+    from mmrec.jobs import upkeep as job
+    from pipelines import console
+    from pipelines.progress import ConsoleReporter
+
+    done = job.repair(store, encoders, trust_code=trust_code, reporter=ConsoleReporter())
+    if as_json:
+        console.emit_json(asdict(done))
+    console.note(f"Check it with: mmrec verify {store}")
 
 
 @commands.command(epilog="Example: mmrec gc my-store --keep 2 --dry-run")
@@ -146,10 +155,13 @@ def gc(
 
     What the generations kept were built from stays, and so does what a running job reads.
     """
+    from dataclasses import asdict
     from datetime import timedelta
 
     from mmrec.storage.collect import Policy
-    from pipelines import upkeep
+    from pipelines import answers, console
 
     policy = Policy(keep, unused_vectors, timedelta(minutes=grace), dry_run)
-    upkeep.gc(store, policy, as_json=as_json)
+    answers.print_values(asdict(mmrec.open(store).compact(policy)), as_json=as_json)
+    if dry_run:
+        console.note("Nothing was removed: this was a dry run.")

@@ -55,8 +55,9 @@ def evaluate(
 
     All items are ranked, never a sample. Intervals are over people.
     """
-    from pipelines.evaluate import EvaluateOptions, run
+    from mmrec.jobs.evaluate import EvaluateOptions, run
     from pipelines.evaluated import print_evaluation
+    from pipelines.progress import ConsoleReporter
 
     asked = EvaluateOptions(
         store=store,
@@ -74,7 +75,7 @@ def evaluate(
         train=train,
         seeds=seeds,
     )
-    found, facts = run(asked)
+    found, facts = run(asked, ConsoleReporter())
     print_evaluation(found, facts, as_json=as_json)
 
 
@@ -124,8 +125,9 @@ def finetune(
 
     A fine-tuning that was interrupted goes on where it was when the same command is given again.
     """
+    from mmrec.jobs.finetune import FinetuneOptions, run, run_dry
     from pipelines import answers
-    from pipelines.finetune import FinetuneOptions, run, run_dry
+    from pipelines.progress import ConsoleReporter
 
     asked = FinetuneOptions(
         objective.value,
@@ -139,7 +141,7 @@ def finetune(
         allow_fetch=allow_fetch,
         trust_code=trust_code,
     )
-    found = run_dry(asked) if dry_run else run(asked)
+    found = (run_dry if dry_run else run)(asked, ConsoleReporter())
     if found is not None:
         answers.print_values(found, as_json=as_json)
 
@@ -166,9 +168,11 @@ def train(
 
     A training that was interrupted goes on where it was when the same command is given again.
     """
+    from mmrec.jobs.train import TrainOptions, run, run_dry
     from pipelines import answers
-    from pipelines.train import run, run_dry
+    from pipelines.progress import ConsoleReporter
 
-    found = run_dry(store, config, events, kinds) if dry_run else run(store, config, out, events, kinds)
+    asked = TrainOptions(store, config, out, events, kinds)
+    found = run_dry(asked) if dry_run else run(asked, ConsoleReporter())
     if found is not None:
         answers.print_values(found, as_json=as_json)

@@ -1,13 +1,15 @@
 """Commands that bring a catalog, or vectors made elsewhere, into a store, and take vectors out of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines import grammar, options
 from pipelines.outcome import ExitCode
-from pipelines.spec import Columns, IndexOptions
+
+if TYPE_CHECKING:
+    from mmrec.jobs.index_options import IndexOptions
 
 commands = typer.Typer()
 
@@ -16,10 +18,11 @@ commands = typer.Typer()
     epilog="Example: mmrec index songs.parquet my-store --id track --text title,artist --image cover --audio clip"
 )
 def index(
-    source: Annotated[str, typer.Argument(metavar="[SOURCE]", help="File, folder, URL, pattern, hf:NAME, or a .toml.")],
-    store: Annotated[
-        Path | None, typer.Argument(metavar="STORE", help="The store's directory.", show_default=False)
-    ] = None,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="File, folder, URL, pattern, hf:NAME, or a .toml.", show_default=False),
+    ],
+    store: options.StoreArgument,
     *,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the items' ids.")] = None,
     text: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Text columns, joined in order.")] = None,
@@ -62,15 +65,15 @@ def index(
     """Index a catalog, or bring its store up to date; only what is missing is computed.
 
     Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
-
-    Given the store alone, its own items are encoded anew, as with `--encoders DIR` after `mmrec finetune`; the
-    generation before serves until all is done.
     """
+    from mmrec.compute import check_device
+    from mmrec.jobs.index_options import Columns, IndexOptions, with_spec
+
     texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
     columns = Columns(id_column, texts, images, sounds, kept, deleted)
     asked = IndexOptions(
-        source=None if store is None else source,
-        store=Path(source) if store is None else store,
+        source=source,
+        store=store,
         columns=columns,
         types=grammar.parse_types(types or ()),
         encoding=encoding,
@@ -82,7 +85,7 @@ def index(
         refit=refit,
         index=index_recipe,
         index_memory=index_memory,
-        device=grammar.parse_device(device or "auto"),
+        device=check_device(device or "auto"),
         dtype=dtype or "fp32",
         media_root=media_root,
         allow_fetch=allow_fetch,
@@ -90,16 +93,75 @@ def index(
         force=force,
         trust_code=trust_code,
     )
-    from dataclasses import asdict
-
-    from pipelines import answers, console
-    from pipelines.index import run
-    from pipelines.spec import with_spec
-
     flags: dict[str, object] = {"types": types, "encoding": encoding, "encoders": encoders, "weights": weights}
     flags |= {"keep_missing": keep_missing, "add": add}
     flags |= {"device": device, "dtype": dtype, "media_root": media_root, "allow_fetch": allow_fetch}
-    summary = run(with_spec(asked, [name for name, value in flags.items() if value]))
+    _run(with_spec(asked, [name for name, value in flags.items() if value]), strict=strict, as_json=as_json)
+
+
+@commands.command(epilog="Example: mmrec reindex my-store --encoders my-encoders/encoders")
+def reindex(
+    store: options.StoreArgument,
+    *,
+    encoders: Annotated[
+        str | None,
+        typer.Option(metavar="packaged|hub|KIND=MODEL|FILE|DIR", help="New encoders.", show_default="the store's own"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="text=1,image=1,audio=1", help="What each counts; `auto`: as it agrees with the texts."),
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit centring and projection anew.")] = False,
+    index_recipe: Annotated[
+        str | None, typer.Option("--index", metavar="auto|RECIPE", help="Index recipe, as IVF,SQ8; kept by later runs.")
+    ] = None,
+    index_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0, help="The most that a chosen index may take in memory.")
+    ] = None,
+    media_root: options.MediaRootOption = None,
+    allow_fetch: options.AllowFetchOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "fp32",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take up encoders that fine-tuning made worse.")] = False,
+    trust_code: options.TrustCodeOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on though the store has a trained tower.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Encode a store's own items with other encoders, as after `mmrec finetune`.
+
+    No source is needed; media are read again from where they lie. The generation before serves until all is done.
+    """
+    from mmrec.compute import check_device
+    from mmrec.jobs.index_options import IndexOptions
+
+    asked = IndexOptions(
+        source=None,
+        store=store,
+        encoders=encoders,
+        weights=None if weights is None else grammar.parse_weights(weights),
+        refit=refit,
+        index=index_recipe,
+        index_memory=index_memory,
+        device=check_device(device),
+        dtype=dtype,
+        media_root=media_root,
+        allow_fetch=allow_fetch,
+        yes=yes,
+        force=force,
+        trust_code=trust_code,
+    )
+    _run(asked, strict=strict, as_json=as_json)
+
+
+def _run(asked: "IndexOptions", *, strict: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from mmrec.jobs.index import run
+    from pipelines import answers, console
+    from pipelines.progress import ConsoleReporter
+
+    summary = run(asked, ConsoleReporter())
     answers.print_values(asdict(summary), as_json=as_json)
     if summary.quarantined:
         console.warn(f"{summary.quarantined:,} left out; their reasons: mmrec quarantine {asked.store}")
@@ -140,8 +202,9 @@ def import_vectors(
     from mmrec.exchange.importing import Import
     from mmrec.exchange.vector_files import VectorColumns
     from mmrec.exchange.vectors_of import Declaration
+    from mmrec.jobs import upkeep as job
     from pipelines import answers, console
-    from pipelines import upkeep as job
+    from pipelines.progress import ConsoleReporter
 
     ids = id_column if id_column is not None or hash_column is not None else "id"
     how = Import(
@@ -149,7 +212,7 @@ def import_vectors(
         Declaration(space, grammar.parse_modality(modality), model, fingerprint),
         add_items,
     )
-    told = job.run_import_vectors(store, file, how)
+    told = job.run_import_vectors(store, file, how, ConsoleReporter())
     answers.print_values(told, as_json=as_json)
     if told["quarantined"]:
         console.warn(f"{told['quarantined']:,} rows left out; their reasons: mmrec quarantine {store}")
@@ -178,8 +241,8 @@ def export(
     The file says which space the vectors are of; they compare only with vectors of the same fingerprint.
     """
     from mmrec.exchange.export import Export
+    from mmrec.jobs import upkeep as job
     from pipelines import answers
-    from pipelines import upkeep as job
 
     how = Export(
         space,

@@ -120,6 +120,7 @@ def test_a_content_that_takes_too_much_memory_is_refused(pool):
     assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)
 
 
+@pytest.mark.slow
 def test_neighbours_of_a_content_that_crashes_or_hangs_are_none_the_wiser(pool):
     accidents = {3: crashing(), 7: endless(), 11: crashing(), 17: endless()}
     limits = Limits(max_decoding_seconds=1)

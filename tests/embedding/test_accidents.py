@@ -138,6 +138,7 @@ def survive(tmp_path: Path, kills: int) -> None:
     assert {name: grown.show(name).text for name in rows} == rows
 
 
+@pytest.mark.slow
 def test_two_kills_cost_nothing(tmp_path):
     survive(tmp_path, kills=2)
 

@@ -51,6 +51,7 @@ def item(name, data, row) -> Item:
     return Item(name, (Field(Modality.IMAGE, "picture", uri=f"{name}.png", data=data),), {}, row)
 
 
+@pytest.mark.slow
 def test_contents_that_ruin_their_decoder_cost_nothing_but_themselves(tmp_path):
     layout = Layout(tmp_path / "store")
     layout.create()

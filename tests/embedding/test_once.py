@@ -129,6 +129,7 @@ def survive(tmp_path, what, step):
     assert_as_fresh(store, rows, which)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "step"), BETWEEN_SPACES)
 def test_a_kill_between_the_spaces_of_an_encoder_doubles_nothing(tmp_path, what, step):
     survive(tmp_path, what, step)
@@ -207,6 +208,7 @@ def test_two_threads_that_upsert_equal_contents_encode_and_write_them_once(tmp_p
     assert {engine.search(f"text {n}", k=1).hits[0].id for n in range(8)} == {f"i{n}" for n in range(8)}
 
 
+@pytest.mark.slow
 def test_two_processes_that_upsert_equal_contents_encode_and_write_them_once(tmp_path):
     store = tmp_path / "store"
     media_job.do("index", store, rows_of([0]), media_job.encoders("old"))

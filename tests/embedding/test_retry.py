@@ -162,6 +162,7 @@ def test_a_picture_that_an_encoder_failed_on_is_tried_again_with_what_its_item_w
     assert engine.vectors(["red"]).any()
 
 
+@pytest.mark.slow
 def test_the_command_retries_and_lists(shop):
     shutil.move(shop.folder / "i1.png", shop.folder / "i1.away")
     (shop.folder / "i2.png").unlink()

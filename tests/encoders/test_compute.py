@@ -27,6 +27,7 @@ def test_importing_changes_nothing_and_imports_no_torch():
     assert run(code) == "True False"
 
 
+@pytest.mark.slow
 def test_threads_are_set_once_torch_is_there_and_sleep_while_they_wait():
     code = (
         "from mmrec.compute import own_threads; threads = own_threads(3); import os, torch;"
@@ -36,6 +37,7 @@ def test_threads_are_set_once_torch_is_there_and_sleep_while_they_wait():
     assert run(code, OMP_WAIT_POLICY="ACTIVE") == "3 3 ACTIVE"
 
 
+@pytest.mark.slow
 def test_a_number_of_threads_that_a_launcher_sets_is_kept():
     code = "from mmrec.compute import own_threads; import torch; print(own_threads().count, torch.get_num_threads())"
     cores = min(available_cores(), 16)
@@ -106,6 +108,7 @@ def test_number_formats():
         pick_dtype("int8", CPU)
 
 
+@pytest.mark.slow
 def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
     code = (
         "import os, sys, mmrec; from mmrec.storage.layout import Layout; from pathlib import Path;"
@@ -118,6 +121,7 @@ def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
     assert run(code, GOMP_SPINCOUNT="7") == "None False None"
 
 
+@pytest.mark.slow
 def test_where_it_is_too_late_a_query_uses_one_thread():
     code = (
         "import torch; torch.set_num_threads(2); from mmrec.compute import unhurried\n"

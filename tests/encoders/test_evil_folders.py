@@ -79,6 +79,7 @@ def test_the_folders_are_refused_for_what_is_spoiled_in_them(kind: str) -> None:
         use(kind, build())
 
 
+@pytest.mark.slow
 def test_a_command_says_so_in_a_sentence(tmp_path: Path, items: Path) -> None:
     (evil,) = [one for one in EVIL if one.name == "open-clip-tokenizer"]
     given = evil.lay_down(tmp_path / "model", tmp_path / "ran")

@@ -46,7 +46,7 @@ def test_weights_that_are_not_there_are_named_with_their_address(tmp_path, monke
         EncoderError, match=r"no weights of HUBERT_BASE at .*checkpoints/hubert.*https://download.pytorch"
     ):
         _ = SpeechBundle("HUBERT_BASE").spaces
-    with pytest.raises(UsageError, match=r"no bundle 'HUBERT' .*HUBERT_BASE"):
+    with pytest.raises(UsageError, match=r"no audio bundle 'HUBERT'.*HUBERT_BASE"):
         _ = SpeechBundle("HUBERT").spaces
     (tmp_path / "other.pt").write_bytes(b"no weights")
     with pytest.raises(

@@ -74,7 +74,7 @@ def test_packaged_fills_five_spaces():
 
 def test_packaged_reads_and_imports_nothing_before_it_is_needed():
     code = (
-        "import sys; from mmrec.encoders import load_encoders; encoders = load_encoders(device='cpu');"
+        "import sys; from mmrec.encoders.presets import load_encoders; encoders = load_encoders(device='cpu');"
         "print([name for name in ('transformers', 'timm', 'torchvision', 'onnx', 'faiss') if name in sys.modules],"
         "any('module' in vars(encoder) for encoder in encoders))"
     )

@@ -23,8 +23,8 @@ from mmrec.events.event import EventArrays
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import leave_one_out, time_cutoff, time_split
+from mmrec.examples import ml_100k_folder
 from mmrec.users.interests import ContentInterests
-from pipelines.example_catalogs import ml_100k_folder
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def test_leave_one_out(ratings):
     assert first.mean() == pytest.approx(0.0453, abs=5e-5)
 
 
+@pytest.mark.slow
 def test_later_events(ratings):
     events, known = ratings
     items = Candidates(np.sort(known.rows))

@@ -144,7 +144,7 @@ def test_the_busiest_people_of_movielens_are_no_robots():
     from mmrec.events.log import LOG_SCHEMA
     from mmrec.events.prepare import prepare
     from mmrec.events.times import TimeRule
-    from pipelines.example_catalogs import ml_100k_folder
+    from mmrec.examples import ml_100k_folder
 
     source = open_events(ml_100k_folder() / "ml-100k.inter")
     batches, first = [], 0

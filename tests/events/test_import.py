@@ -22,7 +22,7 @@ from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
 from mmrec.events.times import TimeRule
-from pipelines.example_catalogs import ml_100k_folder
+from mmrec.examples import ml_100k_folder
 
 NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())
@@ -255,6 +255,7 @@ def test_csv_reads_alike_whatever_the_chunks(tmp_path_factory, rows, chunk, data
     assert [number for raw in chunks for number in raw.rows.tolist()] == list(range(len(whole)))
 
 
+@pytest.mark.slow
 def test_a_killed_import_loses_no_acknowledged_batch_and_doubles_none(place, tmp_path, root):
     """The process is killed, with no chance to clean up, after a few commits, at no chosen moment."""
     rows = [f"u{n % 97},i{n % 31},{1_700_000_000 + n // 3}" for n in range(12_000)]

@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from mmrec.examples import write_stamps
 from pipelines.cli import app
-from pipelines.example_catalogs import write_stamps
 from pipelines.outcome import ExitCode, run_app
 
 KINDS = {"picture": "png", "sound": "ogg", "text": "."}

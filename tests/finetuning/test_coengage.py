@@ -28,17 +28,17 @@ pair_lists = st.lists(st.tuples(items, items).filter(lambda pair: pair[0] != pai
 @given(events, st.integers(1, 6), st.sampled_from([None, 0.05, 1.0, 2.5]), st.data())
 def test_pairs_are_those_of_each_person_s_events_that_speak(some, window, hours, data):
     histories = histories_of(some)
-    speaking = np.array(data.draw(st.lists(st.booleans(), min_size=len(some), max_size=len(some))), dtype=bool)
+    positive = np.array(data.draw(st.lists(st.booleans(), min_size=len(some), max_size=len(some))), dtype=bool)
     expected = Counter()
     for person in range(len(histories)):
         span = histories.span(person)
-        told = [at for at in range(span.start, span.stop) if speaking[at]]
+        told = [at for at in range(span.start, span.stop) if positive[at]]
         for place, one in enumerate(told):
             for other in told[place + 1 : place + 1 + window]:
                 apart = (histories.times[other] - histories.times[one]) / MINUTE
                 if histories.items[one] != histories.items[other] and (hours is None or apart <= hours * 60):
                     expected[int(histories.items[one]), int(histories.items[other]), person] += 1
-    found = pairs_of(histories, speaking, CoEngageConfig(window=window, hours=hours))
+    found = pairs_of(histories, positive, CoEngageConfig(window=window, hours=hours))
     assert Counter(zip(*(side.tolist() for side in found), strict=True)) == expected
 
 
@@ -94,7 +94,7 @@ def test_an_epoch_is_each_pair_once_or_as_many_as_are_asked_for(pairs, batch, mo
         assert step.count <= batch
         assert np.array_equal(step.contents[TEXT], np.unique(step.contents[TEXT]))
         assert set(step.contents[TEXT].tolist()) <= {item for pair in pairs for item in pair}
-        assert 0 <= step.behind < 1
+        assert 0 <= step.progress < 1
     again = objective_of(one_each(COUNT), pairs, batch=batch, coengage={"pairs": most}).steps(epoch)
     assert [step.contents[TEXT].tolist() for step in steps] == [step.contents[TEXT].tolist() for step in again]
 

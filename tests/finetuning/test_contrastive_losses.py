@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrec.finetuning.losses import Hard, Temperature, infonce, siglip, supcon
+from mmrec.finetuning.losses import HardNegatives, Temperature, infonce, siglip, supcon
 
 
 def units(random, *shape):
@@ -30,7 +30,7 @@ def made(seed, n=7, h=3, dim=5):
 
 
 def hards(vectors, same):
-    return tuple(Hard(tensor(some), torch.tensor(which)) for some, which in zip(vectors, same, strict=True))
+    return tuple(HardNegatives(tensor(some), torch.tensor(which)) for some, which in zip(vectors, same, strict=True))
 
 
 def log_softmax_oracle(own, others):

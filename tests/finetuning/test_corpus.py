@@ -48,7 +48,7 @@ def test_a_drawn_content_is_the_item_s_own_and_each_is_drawn(texts, seed):
     own = Corpus.of(list(range(COUNT)), {TEXT: texts}).contents[TEXT]
     having = np.flatnonzero(own.counts > 0)
     random = np.random.default_rng(seed)
-    drawn = [own.drawn(having, random) for _ in range(60)]
+    drawn = [own.draw(having, random) for _ in range(60)]
     for at, item in enumerate(having.tolist()):
         assert {int(some[at]) for some in drawn} == set(own.of(item).tolist())
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from finetuning.towers import IMAGE, TEXT, Small, paired, small_config
+from finetuning.towers import IMAGE, TEXT, Small, paired
 from pretended_cuda import CUDA, pretended_cuda
 
 from mmrec.finetuning import preparing
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.finetune import finetune
 from mmrec.finetuning.loop import Embedder, Parts
-from mmrec.finetuning.losses import Hard, PairLoss, supcon
+from mmrec.finetuning.losses import HardNegatives, Temperature, pair_loss, supcon
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import load_sources
 from mmrec.storage.layout import Layout
@@ -69,12 +69,13 @@ def test_towers_of_any_device_fill_the_vectors_of_a_corpus(cuda):
 def test_losses_of_vectors_on_a_gpu_make_nothing_on_the_host(loss, cuda):
     vectors = torch.nn.functional.normalize(torch.arange(1.0, 25).reshape(3, 2, 4).sin(), dim=2)
     same, nobody = torch.eye(2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)
-    made = PairLoss(small_config(loss=loss))
+    made = Temperature(20.0, -10.0 if loss == "siglip" else None)
 
     def lost(device):
         left, right, more = vectors.to(device)
-        hard = Hard(more, nobody.to(device))
-        return float(made.to(device)(left, right, same.to(device), (hard, hard)).detach().cpu())
+        hard = HardNegatives(more, nobody.to(device))
+        lost = pair_loss(left, right, made.to(device), same.to(device), hard=(hard, hard))
+        return float(lost.detach().cpu())
 
     assert lost("cuda") == pytest.approx(lost("cpu"), abs=1e-6)
 

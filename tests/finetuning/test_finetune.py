@@ -47,6 +47,7 @@ def config(**settings):
     return FinetuneConfig(**{**plain, "held_out": held, **settings})
 
 
+@pytest.mark.slow
 def test_heads_of_a_store_are_trained_saved_and_told_of(stores, tmp_path):
     done = finetune(stores["true"], load_sources(device="cpu"), "align", config(), tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -82,6 +83,7 @@ def judged(layout, folder, seed):
     return done.report, line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["true", "shuffled"])
 def test_heads_that_are_fitted_on_little_do_not_hurt(stores, tmp_path, name):
     """45 items are taught; of these seeds, two were hurt by heads that started from nothing."""

@@ -21,9 +21,9 @@ from mmrec.finetuning.head_fitting import TARGET_SCALES, HeadFit, choose_target_
 def test_a_group_that_is_left_out_lies_where_a_fit_without_it_puts_it(seed, groups, radial, ridge):
     random = np.random.default_rng(seed)
     rows, targets = random.normal(size=(len(groups), 4)), random.normal(size=(len(groups), 3))
-    alike = kernel(torch.from_numpy(rows), radial)
-    unseen, taught = leave_one_group_out(alike, torch.from_numpy(targets), np.array(groups), ridge)
-    table = alike.numpy()
+    gram = kernel(torch.from_numpy(rows), radial)
+    unseen, taught = leave_one_group_out(gram, torch.from_numpy(targets), np.array(groups), ridge)
+    table = gram.numpy()
     for group in set(groups):
         own = np.array(groups) == group
         solved = np.linalg.solve(table[~own][:, ~own] + ridge * np.eye(int((~own).sum())), targets[~own])

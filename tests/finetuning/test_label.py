@@ -55,7 +55,7 @@ def test_an_epoch_is_all_items_once_each_with_partners(labels, batch, each, epoc
     assert len(batches) == min(-(-len(met) // batch), hands // 2)
     steps = list(objective.steps(epoch))
     assert [step.count for step in steps] == [len(some) for some in batches]
-    assert [step.behind for step in steps] == [at / len(steps) for at in range(len(steps))]
+    assert [step.progress for step in steps] == [at / len(steps) for at in range(len(steps))]
     assert epochs_items(learned(labels, batch=batch, label={"each": each}), epoch) == batches
 
 
@@ -75,7 +75,7 @@ def test_the_loss_is_supcon_of_the_batch_in_its_order_with_what_is_shared_masked
     same[0, 1] = same[1, 0] = True
     wanted = supcon(placed, torch.from_numpy(labels), torch.tensor(20.0), same).mean()
     torch.testing.assert_close(step.loss({TEXT: vectors}), wanted)
-    assert objective.scale == pytest.approx(20)
+    assert objective.temperature.scale.item() == pytest.approx(20)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3], [-1, -1, 0, 0], [0, 0, 1, -1], []])

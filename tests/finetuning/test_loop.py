@@ -18,7 +18,7 @@ def gradients(corpus, vectors, **settings):
     loop = loop_of(corpus, vectors, config, **sizes)
     loop.embedder.learning()
     step = next(iter(loop.objective.steps(1)))
-    loss = backward(step, loop.embedder, loop.objective.module, (0, 1), cached=config.cached)
+    loss = backward(step, loop.embedder, loop.objective.temperature, (0, 1), cached=config.cached)
     return loss, {name: weight.grad.clone() for name, weight in loop.module.named_parameters()}
 
 
@@ -131,8 +131,8 @@ def test_pairs_that_share_a_content_are_masked_and_mined_strangers_share_none():
     loop = loop_of(corpus, vectors, config)
     found = loop.embedder.all(corpus)
     loop.objective.mine(found)
-    assert loop.objective.mined
-    for name, mined in loop.objective.mined.items():
+    assert loop.objective.state_dict()
+    for name, mined in loop.objective.state_dict().items():
         way = int(name[-1])
         sides = [found[side][corpus.contents[side].places] for side in (TEXT, IMAGE)]
         asking, gives = sides[way], sides[1 - way]
@@ -141,7 +141,7 @@ def test_pairs_that_share_a_content_are_masked_and_mined_strangers_share_none():
             others = found_ones[found_ones >= 0]
             assert not corpus.share(np.array([item]), others).any()
             assert (gives[others] @ asking[item] <= partners[item] - 0.1 + 1e-5).all()
-    assert any((mined >= 0).any() for mined in loop.objective.mined.values())
+    assert any((mined >= 0).any() for mined in loop.objective.state_dict().values())
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path):

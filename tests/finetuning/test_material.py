@@ -23,7 +23,7 @@ COLOURS = ("red", "blue", "green", "yellow")
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory, packaged):
     """Texts and pictures: two items have one picture, one has no picture, one no text, one a value that is missing."""
-    folder = tmp_path_factory.mktemp("material")
+    folder = tmp_path_factory.mktemp("data")
     items = []
     for number, colour in enumerate(COLOURS):
         Image.new("RGB", (40, 30), colour).save(folder / f"{colour}.png")
@@ -50,15 +50,15 @@ def heads(sources, *modalities):
 
 def test_contents_are_those_of_the_items_each_once_with_their_stored_vectors(layout, sources):
     towers = heads(sources, TEXT, IMAGE)
-    material = gather(layout, towers, MediaAccess(), 2**20, "kind")
-    corpus = material.corpus
+    data = gather(layout, towers, MediaAccess(), 2**20, "kind")
+    corpus = data.corpus
     assert len(corpus) == 7
     assert corpus.have(TEXT).sum() == 6
     assert corpus.have(IMAGE).sum() == 6
     assert (len(corpus.contents[TEXT]), len(corpus.contents[IMAGE])) == (6, 4)
-    assert material.left_out == {TEXT: 0, IMAGE: 0}
+    assert data.left_out == {TEXT: 0, IMAGE: 0}
     (encoder,) = {tower.source.encoder for tower in towers.values() if tower.modality is TEXT}
-    names = dict(zip(corpus.contents[TEXT].hashes, material.samples[TEXT].vectors[TEXT], strict=True))
+    names = dict(zip(corpus.contents[TEXT].hashes, data.samples[TEXT].vectors[TEXT], strict=True))
     for said in ("a red square", "nothing to see"):
         made = encoder.encode(TEXT, [encoder.prepare(TEXT, said)])[towers[TEXT].space.name][0]
         # Stored as half floats.
@@ -73,12 +73,12 @@ def test_pictures_that_two_items_have_are_one_content(layout, sources):
 
 
 def test_labels_are_those_of_the_items_by_row(layout, sources):
-    material = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20, "price")
-    both = material.corpus.have(TEXT, IMAGE)
-    priced = [label for label in material.labels if label is not None]
+    data = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20, "price")
+    both = data.corpus.have(TEXT, IMAGE)
+    priced = [label for label in data.labels if label is not None]
     assert sorted(priced) == [0, 1, 2, 3, 9]
-    for at, label in enumerate(material.labels):
-        own = material.corpus.contents
+    for at, label in enumerate(data.labels):
+        own = data.corpus.contents
         texts = {own[TEXT].hashes[place] for place in own[TEXT].of(at)}
         if label is None:
             assert not both[at]

@@ -205,7 +205,7 @@ def test_the_card_tells_what_was_done(tmp_path: Path):
     spaces = saved(tmp_path / "out", HEADS)
     card = (tmp_path / "out" / "yamnet" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name:")
-    assert "| R@1 | 0.2500 | 0.5000 | +0.1000 to +0.4000 |" in card
+    assert "| all, R@1 | 0.2500 | 0.5000 | +0.1000 to +0.4000 |" in card
     assert spaces["yamnet-aligned"].fingerprint in card
     assert '"seed": 0' in card
 

@@ -17,7 +17,7 @@ from mmrec.events.log import open_log
 from mmrec.finetuning.coengage import co_engaged, co_occurrence, ppmi_vectors
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.material import Material
+from mmrec.finetuning.material import TrainingData
 from mmrec.finetuning.preparing import task_of
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.storage.items import ItemTable
@@ -37,11 +37,11 @@ def catalog(numbers):
     return Corpus.of(ROWS.tolist(), {TEXT: [[] if at == 15 else [named(TEXT, f"{at:02}")] for at in numbers]})
 
 
-def neighbours(histories, speaking, window):
+def neighbours(histories, positive, window):
     """Pairs of places of events: the same person's, and not too far apart."""
     for person in range(len(histories)):
         span = histories.span(person)
-        told = [at for at in range(span.start, span.stop) if speaking[at]]
+        told = [at for at in range(span.start, span.stop) if positive[at]]
         for place, one in enumerate(told):
             yield from ((one, other, person) for other in told[place + 1 : place + 1 + window])
 
@@ -56,9 +56,9 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
         coengage={"before": before, "window": window},
         held_out={"validation": 0.2, "test": 0.2},
     )
-    speaking = np.ones(len(histories.times), dtype=bool)
+    positive = np.ones(len(histories.times), dtype=bool)
     try:
-        task = co_engaged(corpus, histories, speaking, config)
+        task = co_engaged(corpus, histories, positive, config)
     except UsageError:
         assume(False)
     cutoff = np.quantile(histories.times, before)
@@ -69,7 +69,7 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     def pairs(when):
         return [
             (int(places[one]), int(places[other]), person)
-            for one, other, person in neighbours(histories, speaking & when, window)
+            for one, other, person in neighbours(histories, positive & when, window)
             if places[one] != places[other] and numbers[places[one]] != 15 and numbers[places[other]] != 15
         ]
 
@@ -129,13 +129,13 @@ def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed,
     assert not expected[np.setdiff1d(np.arange(COUNT), task.train)].any()
 
 
-def material(corpus, vectors, labels=()):
-    return Material(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {}, {})
+def data(corpus, vectors, labels=()):
+    return TrainingData(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {}, {})
 
 
 def test_align_learns_from_training_items_and_asks_both_ways():
     corpus, vectors = paired(40, duplicates=6, modalities=(TEXT, IMAGE, AUDIO))
-    task = task_of("align", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     assert not task.whole_items
     learned = np.unique(np.concatenate(list(task.objective.items.values())))
     assert np.array_equal(learned, task.train)
@@ -162,7 +162,7 @@ def test_align_learns_from_training_items_and_asks_both_ways():
 def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
     corpus, vectors = paired(40)
     labels = [None if at % 10 == 9 else ("even", "odd")[at % 2] for at in range(40)]
-    task = task_of("label", NONE, material(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
+    task = task_of("label", NONE, data(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
     assert task.counts["labels"] == 2
     assert task.metric == "r@1"
     given_ = [at for at in range(40) if labels[at] is not None]
@@ -179,7 +179,7 @@ def test_labels_of_one_item_alone_are_neither_learned_nor_asked_for():
     labels = ["a", "b"] * 10 + [f"own {at}" for at in range(10)]
     for seed in range(10):
         config = FinetuneConfig(device="cpu", seed=seed)
-        task = task_of("label", NONE, material(corpus, vectors, labels), config, None)
+        task = task_of("label", NONE, data(corpus, vectors, labels), config, None)
         assert sum(task.counts[part] for part in ("trained on", "validation", "test")) == 20
         assert len(task.test) == task.counts["test"] == 2
 
@@ -202,7 +202,7 @@ def test_a_verdict_without_questions_is_refused_before_anything_is_trained(tmp_p
 
     def task(seed):
         settings = FinetuneConfig(device="cpu", seed=seed, coengage={"before": 0.99})
-        return task_of("coengage", layout, material(corpus, vectors), settings, log)
+        return task_of("coengage", layout, data(corpus, vectors), settings, log)
 
     said = []
     for seed in range(12):
@@ -232,7 +232,7 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
     rows = {name: row for one in batches for name, row in zip(one["id"], one["_rowid"], strict=True)}
     corpus = Corpus.of(list(rows.values()), {TEXT: [[named(TEXT, name)] for name in rows]})
     vectors = {TEXT: np.eye(len(rows), dtype=np.float32)}
-    task = task_of("coengage", layout, material(corpus, vectors), FinetuneConfig(device="cpu"), log)
+    task = task_of("coengage", layout, data(corpus, vectors), FinetuneConfig(device="cpu"), log)
     log.close()
     pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.learned), strict=True))
     assert pairs
@@ -242,7 +242,7 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
 def test_co_engagement_without_events_says_where_they_come_from():
     corpus, vectors = paired(20)
     with pytest.raises(UsageError, match="mmrec events import STORE"):
-        task_of("coengage", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+        task_of("coengage", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     nobody = histories_of([])
     with pytest.raises(UsageError, match="nothing to learn from"):
         co_engaged(corpus, nobody, np.empty(0, dtype=bool), FinetuneConfig(device="cpu"))
@@ -250,7 +250,7 @@ def test_co_engagement_without_events_says_where_they_come_from():
 
 def test_what_learns_nothing_scores_what_chance_does():
     corpus, vectors = paired(40)
-    task = task_of("align", NONE, material(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
     for found in task.test.ask([same]).values():
         rivals = 40 - task.counts["trained on"]

@@ -13,14 +13,18 @@ from finetuning.tower_cases import CASES, Case, contents
 
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.queries import query_spaces
+from mmrec.evaluation.bootstrap import Interval
 from mmrec.finetuning.config import TowerSettings
-from mmrec.finetuning.model_card import Measure, ModelCard
+from mmrec.finetuning.model_card import ModelCard
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.towers import ContentTower, EncoderSource, EncoderTower
+from mmrec.finetuning.verdict import Line
 from mmrec.types import Modality
 
-CARD = ModelCard("A test.", {"pairs": 4}, [Measure("R@1", 0.25, 0.5, (0.1, 0.4))], "It helped.", 0)
+MEANS = ((0.25, 0.0, 1.0), (0.5, 0.0, 1.0), (0.25, 0.1, 0.4))
+LINE = Line("all", "r@1", 4, *(Interval(*mean, 2, 4) for mean in MEANS))
+CARD = ModelCard("A test.", {"pairs": 4}, [LINE], "It helped.", 0)
 STEPS = 4
 
 
@@ -79,6 +83,7 @@ def loaded(folder: Path, modality: Modality) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "lora"])
 @pytest.mark.parametrize("name", CASES)
 def test_what_should_train_is_trained_and_saved_as_it_is(name: str, how: str, tmp_path: Path):

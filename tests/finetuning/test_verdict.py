@@ -62,6 +62,7 @@ def test_it_is_judged_by_all_questions_together_with_what_belongs_together_drawn
     assert swapped.word == opposite[verdict.word]
 
 
+@pytest.mark.slow
 def test_shuffled_answers_are_no_help_more_often_than_an_interval_of_95_says():
     random = np.random.default_rng(0)
     words = [

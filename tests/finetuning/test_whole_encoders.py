@@ -14,9 +14,9 @@ from mmrec.finetuning.config import TowerSettings
 from mmrec.finetuning.samples import MediaSamples
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
+from mmrec.jobs import finetune
 from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.types import Modality
-from pipelines import finetune
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 
@@ -27,7 +27,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{file.relative_to(folder)} {name}": value for file in files for name, value in load_file(file).items()}
 
 
-def interrupt(_: object) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -45,7 +45,7 @@ def test_it_is_gone_on_with_judged_saved_and_taken_up(how, rate, small_shop, tmp
     assert (tmp_path / "whole" / "report.html").stat().st_size > 10_000
 
     with monkeypatch.context() as patched:
-        patched.setattr(finetune, "_say", interrupt)
+        patched.setattr(finetune, "_report", interrupt)
         assert run_app(app, [*map(str, asked), "--out", str(tmp_path / "parts")]) == ExitCode.INTERRUPTED
     assert not (tmp_path / "parts" / "encoders").exists()
     capsys.readouterr()
@@ -58,7 +58,7 @@ def test_it_is_gone_on_with_judged_saved_and_taken_up(how, rate, small_shop, tmp
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
 
-    made = json.loads(mmrec("index", store, "--encoders", tmp_path / "whole" / "encoders", "--force", "--json"))
+    made = json.loads(mmrec("reindex", store, "--encoders", tmp_path / "whole" / "encoders", "--force", "--json"))
     assert made["generation"] == 2
     assert made["encoded"]["image"] == 16
     found = json.loads(mmrec("search", store, "--text", "a frog", "--against", "image", "-k", "16", "--json"))

@@ -166,6 +166,7 @@ def _told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[i
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_one_bad_row_in_twenty(catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "store"
     columns = ("--id", "id", "--text", "title", "--image", "picture", "--audio", "sound", "--metadata", "price")

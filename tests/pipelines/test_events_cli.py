@@ -8,9 +8,9 @@ import re
 import pytest
 from typer.testing import CliRunner
 
+from mmrec.examples import ml_100k_folder
 from mmrec.storage.layout import Layout
 from pipelines.cli import app
-from pipelines.example_catalogs import ml_100k_folder
 from pipelines.outcome import ExitCode, run_app
 
 COMMANDS = ["import", "export", "stats", "refused", "forget"]

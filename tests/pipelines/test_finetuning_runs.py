@@ -71,6 +71,7 @@ def taught(shop):
     return shop / "taught", tuned(shop, "coengage", shop / "taught")
 
 
+@pytest.mark.slow
 def test_taste_is_learned_told_and_written(shop, taught):
     out, told = taught
     assert told["verdict"] == "helped"
@@ -99,11 +100,11 @@ def test_taste_is_learned_told_and_written(shop, taught):
 def test_what_was_learned_is_found_by_a_store_that_moves_to_it(shop, taught):
     out, _ = taught
     run("index", shop / "catalog.jsonl", shop / "moved", *("--id", "id", "--text", "text"), "--json")
-    moved = run("index", shop / "moved", "--encoders", out / "encoders", "--json")
+    moved = run("reindex", shop / "moved", "--encoders", out / "encoders", "--json")
     assert moved["items"] == 120
     assert (moved["encoded"], moved["read"]) == ({}, 0)  # the head's vectors follow from the stored ones
     assert run("verify", shop / "moved", "--full", "--json")["findings"] == []
-    again = run("index", shop / "moved", "--encoders", out / "encoders", "--json")
+    again = run("reindex", shop / "moved", "--encoders", out / "encoders", "--json")
     assert (again["encoded"], again["generation"]) == ({}, moved["generation"])
 
     def share(folder):
@@ -173,6 +174,7 @@ def test_behaviour_by_chance_teaches_nothing(shop):
     assert told["verdict"] in {"no difference", "hurt"}
 
 
+@pytest.mark.slow
 def test_labels_are_learned_and_those_by_chance_are_not(shop):
     told = tuned(shop, "label", shop / "colours", "--column", "colour")
     assert (told["verdict"], told["labels"]) == ("helped", 10)

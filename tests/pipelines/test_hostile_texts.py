@@ -127,7 +127,7 @@ def test_a_question_and_a_note_are_cleaned(capsys: pytest.CaptureFixture[str]) -
 def test_only_regular_files_are_replaced(
     store: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmrec.opening.load_encoders", lambda *_, **__: [Cheap()])
+    monkeypatch.setattr("mmrec.store.load_encoders", lambda *_, **__: [Cheap()])
     kept = tmp_path / "kept"
     kept.write_text("mine")
     for name in ("page.html", "log.csv", "vectors.parquet"):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_store import Cheap
 
-import pipelines.index
+import mmrec.jobs.index
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
 
@@ -25,7 +25,7 @@ NAMED = ["--id", "id", "--text", "title", "--metadata"]
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     """Encode by hash: what is tested here is what is said."""
-    monkeypatch.setattr(pipelines.index, "load_encoders", lambda *_, **__: [Cheap()])
+    monkeypatch.setattr(mmrec.jobs.index, "load_encoders", lambda *_, **__: [Cheap()])
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -119,11 +119,12 @@ def test_a_header_alone_is_diagnosed(tmp_path, extra):
 
 def test_a_folder_of_tables_is_diagnosed_with_their_names(films):
     (films / "notes.txt").write_text("about these films")
-    for arguments in ([films], [films, films / "store"]):
-        code, _, said = run("index", *arguments)
-        assert code == ExitCode.USAGE
-        assert "films.csv, films.jsonl" in said
-    assert f"mmrec index {films / 'films.csv'} STORE" in run("index", films)[2]
+    code, _, said = run("index", films, films / "store")
+    assert code == ExitCode.USAGE
+    assert "films.csv, films.jsonl" in said
+    code, _, said = run("index", films)
+    assert code == ExitCode.USAGE
+    assert "STORE" in said
     # Media make it a folder of media, whatever lies beside them.
     (films / "films.png").write_bytes(b"\x89PNG")
     assert "films.csv" not in run("index", films, films / "store", "--id", "id", "--image", "image")[2]

@@ -7,10 +7,10 @@ import fsspec
 import pytest
 
 from mmrec.errors import UsageError
+from mmrec.jobs.index_options import Columns, IndexOptions, read_spec, with_spec
 from mmrec.types import Modality
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
-from pipelines.spec import Columns, IndexOptions, read_spec, with_spec
 
 WHOLE = """
 source = "data/catalog.csv"

@@ -1,4 +1,4 @@
-"""`mmrec verify`, `mmrec mend` and `mmrec gc` as a person runs them."""
+"""`mmrec verify`, `mmrec repair` and `mmrec gc` as a person runs them."""
 
 import json
 import shutil
@@ -32,6 +32,7 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
+@pytest.mark.slow
 def test_verify_mend_and_collect(store, tmp_path):
     sound = mmrec("verify", store, "--json")
     assert json.loads(sound.stdout)["sound"] is True
@@ -39,9 +40,9 @@ def test_verify_mend_and_collect(store, tmp_path):
     index.write_bytes(index.read_bytes()[:-1])
     shutil.rmtree(next((store / "vectors").iterdir()))
     told = json.loads(mmrec("verify", store, "--json", code=1).stdout)
-    assert told["run"] == [f"mmrec mend {store}"]
-    assert "Run: mmrec mend" in " ".join(mmrec("verify", store, code=1).stderr.split())
-    mmrec("mend", store)
+    assert told["run"] == [f"mmrec repair {store}"]
+    assert "Run: mmrec repair" in " ".join(mmrec("verify", store, code=1).stderr.split())
+    mmrec("repair", store)
     told = json.loads(mmrec("verify", store, "--json", code=1).stdout)
     assert f"mmrec index SOURCE {store}" in told["run"]
     mmrec("index", tmp_path / "catalog.jsonl", store, "--id", "id", "--text", "text")
@@ -54,6 +55,7 @@ def test_verify_mend_and_collect(store, tmp_path):
     mmrec("verify", store)
 
 
+@pytest.mark.slow
 def test_what_is_no_store_is_refused(tmp_path):
-    for verb in ("verify", "mend", "gc"):
+    for verb in ("verify", "repair", "gc"):
         assert "is not a mmrec store" in mmrec(verb, tmp_path / "none", code=2).stderr

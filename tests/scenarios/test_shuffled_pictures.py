@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmrec
-from pipelines.example_catalogs import write_stamps
+from mmrec.examples import write_stamps
 
 COUNT = 240
 LOST = 0.03

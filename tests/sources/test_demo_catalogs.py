@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from mmrec import examples
 from mmrec.errors import MmrecError, UsageError
 from mmrec.sources.guess import guess_columns
 from mmrec.sources.source import open_source
-from pipelines import example_catalogs
 
 
 def _lines(path):
@@ -26,8 +26,8 @@ def test_stamps_from_a_tree(tmp_path, png, sound, tone):
     (birds / "owl.wav").write_bytes(sound(tone()))
     (birds / "owl_desc.ogg").write_bytes(sound(tone(), kind="OGG"))
     (birds / "owl_desc_de.ogg").write_bytes(sound(tone(), kind="OGG"))
-    assert example_catalogs.fetch_stamps(tmp_path) == root
-    crow, owl = _lines(example_catalogs.write_stamps(root, tmp_path / "new" / "stamps.jsonl"))
+    assert examples.fetch_stamps(tmp_path) == root
+    crow, owl = _lines(examples.write_stamps(root, tmp_path / "new" / "stamps.jsonl"))
     assert owl == {
         "id": "animals/birds/owl",
         "picture": f"{birds}/owl.png",
@@ -42,14 +42,14 @@ def test_stamps_from_a_tree(tmp_path, png, sound, tone):
 
 def test_no_stamps(tmp_path):
     with pytest.raises(MmrecError, match="no stamps"):
-        example_catalogs.write_stamps(tmp_path, tmp_path / "out.jsonl")
+        examples.write_stamps(tmp_path, tmp_path / "out.jsonl")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_machine_without_apt(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(example_catalogs.StampsUnavailableError, match="apt-get and dpkg-deb not found"):
-        example_catalogs.fetch_stamps(tmp_path / "cache")
+    with pytest.raises(examples.StampsUnavailableError, match="apt-get and dpkg-deb not found"):
+        examples.fetch_stamps(tmp_path / "cache")
 
 
 @pytest.mark.slow
@@ -60,15 +60,15 @@ def test_the_real_package(tmp_path, monkeypatch, lists):
         (tmp_path / "lists" / "partial").mkdir(parents=True)
         (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{tmp_path / "lists"}";\n')
         monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    root = example_catalogs.fetch_stamps(tmp_path / "cache")
-    assert root == example_catalogs.fetch_stamps(tmp_path / "cache") == tmp_path / "cache/usr/share/tuxpaint/stamps"
+    root = examples.fetch_stamps(tmp_path / "cache")
+    assert root == examples.fetch_stamps(tmp_path / "cache") == tmp_path / "cache/usr/share/tuxpaint/stamps"
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["usr"]
-    rows = _lines(example_catalogs.write_stamps(root, tmp_path / "stamps.jsonl"))
+    rows = _lines(examples.write_stamps(root, tmp_path / "stamps.jsonl"))
     assert [sum(row[name] is not None for row in rows) for name in ("picture", "text", "sound")] == [961, 950, 134]
 
 
 def test_movielens(tmp_path):
-    path = example_catalogs.write_films(tmp_path / "films.jsonl")
+    path = examples.write_films(tmp_path / "films.jsonl")
     rows = _lines(path)
     assert len(rows) == 1682
     assert rows[0] == {"id": "1", "title": "Toy Story", "year": 1995, "genres": "Animation, Children's, Comedy"}
@@ -78,7 +78,7 @@ def test_movielens(tmp_path):
 
 
 def test_movielens_without_recbole(tmp_path, monkeypatch):
-    monkeypatch.setattr(example_catalogs, "find_spec", lambda _: None)
+    monkeypatch.setattr(examples, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="pip install --no-deps recbole"):
-        example_catalogs.write_films(tmp_path / "films.jsonl")
+        examples.write_films(tmp_path / "films.jsonl")
     assert importlib.util.find_spec("recbole") is not None

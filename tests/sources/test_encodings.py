@@ -10,11 +10,11 @@ from mmrec.events.import_export import import_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
 from mmrec.events.times import TimeRule
+from mmrec.jobs.index_options import IndexOptions, with_spec
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.guess import guess_columns
 from mmrec.sources.source import open_source
 from mmrec.types import Item, Reject
-from pipelines.spec import IndexOptions, with_spec
 
 TEXTS = {
     "windows-1252": "Caf\xe9 \u2013 d\xe9j\xe0 vu \u20ac5",

@@ -76,6 +76,7 @@ def test_the_table_is_a_list_of_entries(tmp_path_factory, first, gone, second):
     assert list(later_than(earlier, path)) == [one for one in expected if one not in first]
 
 
+@pytest.mark.slow
 def test_entries_go_through_a_file_and_not_through_memory(tmp_path):
     staged = StagedQuarantine(tmp_path)
     tracemalloc.start()

@@ -22,6 +22,7 @@ def loop_of(data, **settings):
     return prepare(task, contents(), ROWS, config, accelerator_for(config), DEFAULT_WEIGHTS)
 
 
+@pytest.mark.slow
 def test_a_tower_is_told_how_items_were_rated_where_values_count(tmp_path):
     """Whoever rates an item high goes on with the one after it, whoever rates it low with the one before."""
     random, last = np.random.default_rng(0), len(ROWS) - 1

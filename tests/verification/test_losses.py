@@ -37,7 +37,7 @@ def test_a_lost_deletion_file_costs_no_item_and_the_damaged_table_is_kept(layout
     index(layout, [name for name in NAMES if name not in {"i1", "i2"}])
     for path in (layout.items / "_deletions").iterdir():
         path.unlink()
-    with pytest.raises(DamagedError, match=r"items.lance.* is damaged: .*`mmrec mend "):
+    with pytest.raises(DamagedError, match=r"items.lance.* is damaged: .*`mmrec repair "):
         opened(layout).show("i7")
     done = repair_store(layout, spaces)
     (said,) = [action for action in done.actions if "items.lance" in action]

@@ -79,6 +79,7 @@ def files(root: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [False, True], ids=["closed", "with a write-ahead log"])
 def test_a_read_only_file_system_stops_no_question(tmp_path, ahead):
     if not mountable(tmp_path):
@@ -149,6 +150,7 @@ print(json.dumps(use(Layout(Path(sys.argv[2])))))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("name", ["items.lance/data", "generations/2/rows.npy", "generations/2/manifest.json"])
 def test_what_may_not_be_read_is_not_damaged(layout, tmp_path, name):

@@ -23,6 +23,7 @@ import mmrec
 from mmrec.errors import MmrecError
 from mmrec.event_log import note_events, open_event_log
 from mmrec.events.event import Event
+from mmrec.jobs.events import run_stats
 from mmrec.learning import learn
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
@@ -30,7 +31,6 @@ from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
 from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
-from pipelines.events import run_stats
 
 TOWER = TrainingConfig(tower=TowerConfig(dim=16, width=16, inner=32, layers=1, window=12), epochs=2, device="cpu")
 FOREIGN = re.compile(r"\.rs\b|/home/runner|/rustc/|site-packages|Traceback|panicked")
@@ -245,6 +245,7 @@ def told(count: Counter[str], capfd) -> None:
         print(f"\n{dict(count)}")  # noqa: T201 - what a sweep is read for
 
 
+@pytest.mark.slow
 def test_damage_that_answers_depend_on_is_told(store, tmp_path, capfd):
     """The files that every question reads, each in one of the ways that once went unseen or ended in a traceback."""
     whole = store[0]

@@ -294,6 +294,7 @@ def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
     assert kept.number > made.number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [

@@ -5,12 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from mmrec.encoders.hub.loading import once
-from mmrec.encoders.hub.source import ModelFiles, find_model, noted, space_name
+from mmrec.encoders.hub.source import ModelFiles, cached_json, find_model, space_name
 from mmrec.encoders.protocol import fingerprint
-from mmrec.encoders.vectors import CPU, TrainableEncoder
+from mmrec.encoders.vectors import TrainableEncoder
 from mmrec.errors import UsageError
 from mmrec.types import Modality, Space
 
@@ -23,16 +21,12 @@ class HubEncoder(TrainableEncoder):
         model: A model's directory, or its id on the hub.
         revision: Branch, tag or commit on the hub; what is on this machine already, else `main`, where None.
         name: Name of the space; made of the model's own where None.
-        device: Where the network runs.
-        dtype: Its number format.
 
     """
 
     model: str
     revision: str | None = None
     name: str | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
 
     _reads: ClassVar[tuple[Modality, ...]] = ()
 
@@ -69,7 +63,7 @@ class HubEncoder(TrainableEncoder):
 
     def _cached_dim(self, kind: str, find: Callable[[], int]) -> int:
         """Return a number that takes seconds to find out, kept on disk."""
-        return int(noted(lambda: {"dim": find()}, pin=self._pin, of=kind, version=1)["dim"])
+        return int(cached_json(lambda: {"dim": find()}, pin=self._pin, of=kind, version=1)["dim"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ class once(cached_property[T]):  # noqa: N801 -- a decorator, named as those are
 
 
 @contextlib.contextmanager
-def explained(what: str, advice: str) -> Iterator[None]:
+def explain_errors(what: str, advice: str) -> Iterator[None]:
     """Raise EncoderError where a library raises: "`what` cannot be loaded", its first line, and the advice."""
     try:
         yield
@@ -125,7 +125,7 @@ def quiet() -> Iterator[None]:
 
 
 def _reading(folder: Path) -> contextlib.AbstractContextManager[None]:
-    return explained(
+    return explain_errors(
         f"The model in {folder}",
         "See that the directory holds all of the model's files and that this transformers knows its kind; a model that "
         "needs code of its own is never run.",

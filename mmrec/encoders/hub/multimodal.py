@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_audio, checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import explained, once, quiet
+from mmrec.encoders.hub.loading import explain_errors, once, quiet
 from mmrec.encoders.hub.preprocessing import resampled
 from mmrec.encoders.hub.sentence_config import read_modules
-from mmrec.encoders.hub.source import noted, read_json
+from mmrec.encoders.hub.source import cached_json, read_json
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError
@@ -49,7 +49,8 @@ def load_sentence_transformer(
     _check_kinds(folder, kinds)
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
 
-    with quiet(), explained(f"The model in {folder}", "See that it is whole, and that sentence-transformers knows it."):
+    advice = "See that it is whole, and that sentence-transformers knows it."
+    with quiet(), explain_errors(f"The model in {folder}", advice):
         model = SentenceTransformer(
             str(folder),
             device=str(device),
@@ -153,7 +154,7 @@ class HubMultimodal(JointEncoder):
         task = "query" if kind == _QUERY else "document"
         prompt = model.prompts.get(task) or None if modality is Modality.TEXT else None
         contents = [self._unpacked(modality, sample.tensor) for sample in samples]
-        with explained(f"A {modality} for the model {self.model}", "See that its processor and templates are whole."):
+        with explain_errors(f"A {modality} for the model {self.model}", "See that its processor is whole."):
             made = model.preprocess(contents, prompt=prompt, task=task)
         features = to_device(made, self.device, self.dtype)
         vectors: Tensor = model(features, task=task)["sentence_embedding"]
@@ -168,7 +169,7 @@ class HubMultimodal(JointEncoder):
 
     @once
     def _about(self) -> Mapping[str, int | str]:
-        return noted(self._ask, pin=self._files.pin, of="what a multimodal model reads", version=1)
+        return cached_json(self._ask, pin=self._files.pin, of="what a multimodal model reads", version=1)
 
     def _ask(self) -> dict[str, int | str]:
         model: Any = self.module

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import explained, load_config, once, quiet
+from mmrec.encoders.hub.loading import explain_errors, load_config, once, quiet
 from mmrec.encoders.hub.preprocessing import with_crop
 from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json
 from mmrec.encoders.hub.vetting import check_keywords
@@ -96,7 +96,7 @@ class Architecture:
 
         name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
         advice = "See that configuration and weights are whole and belong together."
-        with quiet(), explained(f"open_clip's model {self.checkpoint or name}", advice):
+        with quiet(), explain_errors(f"open_clip's model {self.checkpoint or name}", advice):
             made = open_clip.create_model(
                 name,
                 self.checkpoint,
@@ -125,7 +125,7 @@ class Architecture:
         if not text.get("hf_tokenizer_name"):
             return open_clip.SimpleTokenizer(context_length=length, **settings)
         folder = self.files.folder if self.files else find_model(str(text["hf_tokenizer_name"]), None).folder
-        with explained(f"The tokenizer in {folder}", "Copy its files there."):
+        with explain_errors(f"The tokenizer in {folder}", "Copy its files there."):
             return open_clip.tokenizer.HFTokenizer(
                 str(folder),
                 context_length=length,

@@ -16,8 +16,8 @@ from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import EncoderError, UsageError
 
 
-def noted(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
-    """Return the note named by some parts, made and kept if there is none or it cannot be read."""
+def cached_json(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
+    """Return a JSON object that is cached on disk under some key parts; it is made if it is missing or damaged."""
     location = _folder() / f"{fingerprint(**named_by)}.json"
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(location.read_bytes())
@@ -73,7 +73,7 @@ def file_digest(path: Path) -> str:
 
     state = path.stat()
     stamp = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
-    return str(noted(read, file=str(path.resolve()), stamp=stamp)["sha256"])
+    return str(cached_json(read, file=str(path.resolve()), stamp=stamp)["sha256"])
 
 
 def _deciding(folder: Path) -> Iterator[Path]:

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_audio
-from mmrec.encoders.hub.loading import explained, once
+from mmrec.encoders.hub.loading import explain_errors, once
 from mmrec.encoders.hub.preprocessing import resampled, windows
 from mmrec.encoders.hub.source import file_digest, space_name
 from mmrec.encoders.protocol import Sample, fingerprint
-from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
@@ -45,8 +45,6 @@ class SpeechBundle(TrainableEncoder):
         checkpoint: The bundle's file of weights or the folder it lies in; torch's own cache where None.
         layer: Which layer of the transformer, from 1; the last where None.
         name: Name of the space; made of the bundle's own where None.
-        device: Where the network runs.
-        dtype: Its number format.
 
     """
 
@@ -54,8 +52,6 @@ class SpeechBundle(TrainableEncoder):
     checkpoint: str | None = None
     layer: int | None = None
     name: str | None = None
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
@@ -69,7 +65,7 @@ class SpeechBundle(TrainableEncoder):
         """The network, loaded at first use. Raises EncoderError where its weights do not fit."""
         file = self._weights
         settings = {"model_dir": str(file.parent), "file_name": file.name, "map_location": "cpu", "weights_only": True}
-        with explained(
+        with explain_errors(
             f"{self.bundle}, from {file},", "It must be that bundle's own file of weights: download it again."
         ):
             made = self._bundle.get_model(dl_kwargs={**settings, "progress": False})

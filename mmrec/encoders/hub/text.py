@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.hub.base import HubEncoder
-from mmrec.encoders.hub.loading import explained, load_config, load_network, once
+from mmrec.encoders.hub.loading import explain_errors, load_config, load_network, once
 from mmrec.encoders.hub.sentence_config import POOLINGS, HeadStep, SentenceConfig, pool, read_sentence_config
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.hub.tokens import Tokens, load_tokens
@@ -112,7 +112,7 @@ def _step(step: HeadStep) -> nn.Module:
     if step.kind == "Normalize":
         return _Unit()
     config = read_json(step.folder / "config.json")
-    with explained(f"The layer in {step.folder}", "Copy the model again."):
+    with explain_errors(f"The layer in {step.folder}", "Copy the model again."):
         if step.kind == "LayerNorm":
             module: nn.Module = _Norm(config)
         else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image
 from mmrec.encoders.hub.base import HubEncoder
-from mmrec.encoders.hub.loading import explained, once
+from mmrec.encoders.hub.loading import explain_errors, once
 from mmrec.encoders.hub.preprocessing import with_crop
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.protocol import Sample
@@ -87,7 +87,7 @@ def _create(folder: Path, *, pretrained: bool) -> nn.Module:
             f"{folder} has no config.json that names one of timm's architectures. Read models of transformers with "
             "mmrec.encoders.hub.image.HubImage."
         )
-    with explained(f"The model in {folder}", "See that it is whole, and that this timm knows its kind."):
+    with explain_errors(f"The model in {folder}", "See that it is whole, and that this timm knows its kind."):
         made: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, num_classes=0)
     return made
 

@@ -16,7 +16,7 @@ from mmrec.encoders.contents import checked_image
 from mmrec.encoders.packaged.label_bridge import IMAGENET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, fingerprint
-from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.types import Content, Modality, Space
 
 WEIGHTS = PackagedFile(
@@ -48,16 +48,7 @@ BRIDGE_SPACE = BRIDGE.space("efficientnet-lite0-bridge", SPACE.fingerprint)
 
 @dataclass(frozen=True, eq=False)
 class EfficientNetLite0(TrainableEncoder):
-    """Image -> 1280 features and, through its ImageNet classes, 384 dimensions beside the texts.
-
-    Attributes:
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
-
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
+    """Image -> 1280 features and, through its ImageNet classes, 384 dimensions beside the texts."""
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, fingerprint
-from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.errors import MediaError
 from mmrec.types import Content, Modality, Space
 
@@ -126,16 +126,7 @@ SPACE = Space(
 
 @dataclass(frozen=True, eq=False)
 class MiniLM(TrainableEncoder):
-    """English text -> 384 dimensions; texts beyond 256 tokens are cut. Nothing is read before it is needed.
-
-    Attributes:
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
-
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
+    """English text -> 384 dimensions; texts beyond 256 tokens are cut. Nothing is read before it is needed."""
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:

@@ -18,7 +18,7 @@ from mmrec.encoders.contents import checked_audio
 from mmrec.encoders.packaged.label_bridge import AUDIOSET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, fingerprint
-from mmrec.encoders.vectors import CPU, TrainableEncoder, unit_rows
+from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space, Waveform
 
@@ -229,16 +229,7 @@ BRIDGE_SPACE = BRIDGE.space("yamnet-bridge", SPACE.fingerprint)
 
 @dataclass(frozen=True, eq=False)
 class YamNet(TrainableEncoder):
-    """Audio -> 1024 features and, through its AudioSet classes, 384 dimensions beside the texts.
-
-    Attributes:
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
-
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
+    """Audio -> 1024 features and, through its AudioSet classes, 384 dimensions beside the texts."""
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:

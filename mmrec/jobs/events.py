@@ -1,8 +1,7 @@
-"""The jobs behind ``mmrec events``."""
+"""Import, export, count and forget the events of a store."""
 
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
 from mmrec.events.times import TimeRule
+from mmrec.reporting import SILENT, Advance, Reporter
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from pipelines import console
-from pipelines.progress import Advance, progress
 
 _SOME = 3
 
@@ -57,60 +55,62 @@ class ImportOptions:
     encoding: str | None = None
 
 
-def run_import(asked: ImportOptions) -> dict[str, object]:
+def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, object]:
     """Import a file of events. Raises UsageError, StoreError; see `mmrec.errors`."""
     started = time.perf_counter()
     kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
     times = TimeRule(asked.time_unit, asked.zone)
     source = open_events(asked.source, asked.columns, asked.context, asked.as_kind, asked.encoding)
     Layout(asked.store).create()
-    console.note(f"Columns of {asked.source}: {_shown(source.columns)}")
+    reporter.note(f"Columns of {asked.source}: {_shown(source.columns)}")
     known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
-    _ask_about_lacking(asked, lacking(source, kinds, times, known), known)
-    with _log(asked.store, asked.events) as log, progress("importing", source.file.count) as advance:
-        tally = import_events(source, log, kinds, times, _Reporter(advance), known)
+    _ask_about_lacking(asked, lacking(source, kinds, times, known), known, reporter)
+    with _log(asked.store, asked.events) as log, reporter.progress("importing", source.file.count) as advance:
+        tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
         total = len(log)
         if asked.events is None:
             note_events(Layout(asked.store), log)
         ratings = rating_stats(log, kinds) if source.columns.value else []
     for refusal in tally.examples:
-        console.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
+        reporter.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
     if tally.without_item:
-        console.warn(
+        reporter.warn(
             f"{tally.without_item:,} of {tally.read - tally.refused:,} events are of items that {asked.store} does not "
             f"have, such as {_some(tally.lacking)}. They are kept, and count once there are such items."
         )
     counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "lacking"}}
     for read in ratings:
-        console.note(_rated(read, kinds))
+        reporter.note(_rated(read, kinds))
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
-def _ask_about_lacking(asked: ImportOptions, seen: ImportTally, known: KnownItems) -> None:
+def _ask_about_lacking(asked: ImportOptions, seen: ImportTally, known: KnownItems, reporter: Reporter) -> None:
     """At a terminal, ask before events are added most of which are of items that there are not.
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
     """
-    if not len(known) or 2 * seen.without_item <= seen.read or not sys.stdin.isatty():
+    if not len(known) or 2 * seen.without_item <= seen.read or not reporter.asks:
         return
-    console.warn(
+    reporter.warn(
         f"{seen.without_item:,} of the first {seen.read:,} events are of items that {asked.store} does not have, such "
         f"as {_some(seen.lacking)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
     )
-    console.agree("Add the events all the same", yes=False, instead="Name the column of the items' ids with --item.")
+    reporter.agree("Add the events all the same", yes=False, instead="Name the column of the items' ids with --item.")
 
 
 def _some(ids: Sequence[str]) -> str:
     return ", ".join(map(repr, ids[:_SOME]))
 
 
-def run_export(store: Path, out: Path, events: str | None, *, spreadsheet: bool = False) -> int:
+def run_export(
+    store: Path, out: Path, events: str | None, *, spreadsheet: bool = False, reporter: Reporter = SILENT
+) -> int:
     """Export the log. Returns the number of events. Raises UsageError, StoreError."""
     formulas: list[int] = []
-    with _log(store, events) as log, progress("exporting", len(log)) as advance:
+    with _log(store, events) as log, reporter.progress("exporting", len(log)) as advance:
         count = export_events(_counted(log, advance, formulas), out, spreadsheet=spreadsheet)
     if sum(formulas) and out.suffix.lower() == ".csv" and not spreadsheet:
-        console.warn(
+        reporter.warn(
             f"{sum(formulas):,} cells begin as a formula does: do not open {out} in a spreadsheet. With --spreadsheet "
             "they are written with an apostrophe before them."
         )
@@ -185,13 +185,12 @@ def _shown(columns: EventColumns) -> str:
     return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
 
 
-class _Reporter:
-    """Turns a running tally into steps of a progress bar."""
+def _rows_reported(advance: Advance) -> Callable[[ImportTally], None]:
+    seen = 0
 
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._seen = 0
+    def report(tally: ImportTally) -> None:
+        nonlocal seen
+        advance(tally.read - seen)
+        seen = tally.read
 
-    def __call__(self, tally: ImportTally) -> None:
-        self._advance(tally.read - self._seen)
-        self._seen = tally.read
+    return report

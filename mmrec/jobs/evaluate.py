@@ -1,4 +1,4 @@
-"""The job behind ``mmrec evaluate``: split the events, train towers, rank with all models, report."""
+"""Evaluate models on a store's events: split them, train towers, rank with all models, report."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,10 +21,10 @@ from mmrec.evaluation.baselines import (
     RecentPopularity,
     fit_popularity_blend_scorer,
 )
-from mmrec.evaluation.diversity_curve import accuracy_diversity_curve
+from mmrec.evaluation.diversity_curve import CurvePoint, accuracy_diversity_curve
 from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
 from mmrec.evaluation.questions import Candidates, Questions
-from mmrec.evaluation.report import EvaluationPage
+from mmrec.evaluation.report import EvaluationPage, render
 from mmrec.evaluation.scorer import UNTIMED, Scorer, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
 from mmrec.events.cleaning import Cleaning, clean
@@ -33,18 +33,16 @@ from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
 from mmrec.events.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
-from mmrec.files import check_output
+from mmrec.files import check_output, write_page
+from mmrec.reporting import SILENT, Reporter
 from mmrec.snapshot import open_snapshot
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.training.config import TrainingConfig
+from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.train import train
 from mmrec.training.trainer import Epoch
 from mmrec.users.interests import ContentInterests
 from mmrec.users.tower import TowerModel
-from pipelines import console
-from pipelines.evaluated import afforded, dial, write_page
-from pipelines.progress import progress
 
 
 def category_shares(
@@ -115,11 +113,71 @@ class EvaluateOptions:
     events: str | None = None
     people: int | None = None
     seed: int = 0
-    train: Path | None = None
+    train: Path | TrainingConfig | None = None
     seeds: int = 1
 
 
-def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
+WITHOUT_CONTENT = "ID-only SASRec"
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Trains towers when it is called.
+
+    Attributes:
+        config: Sizes and settings.
+        seeds: How many times each is trained, with seeds from that of the configuration on.
+        kinds: Weights of the kinds of events.
+        untimed: Whether each tower is also asked without being told the time of the request, as most papers do.
+        losses: Loss of each epoch, by tower and seed; filled by the call.
+        reporter: Told of each validated epoch.
+
+    """
+
+    config: TrainingConfig
+    seeds: int = 1
+    kinds: Kinds = field(default_factory=Kinds)
+    untimed: bool = False
+    losses: dict[str, Sequence[float]] = field(default_factory=dict)
+    reporter: Reporter = SILENT
+
+    def __call__(self, split: Split, candidates: Candidates) -> Mapping[str, Sequence[Scorer]]:
+        """Train on the training part. Who has no history yet is answered by what was popular lately.
+
+        Raises UsageError where there is nothing to learn from, or no item has a content.
+        """
+        cold = RecentPopularity(kinds=self.kinds).fit(split.train, candidates)
+        variants = {"tower": True, WITHOUT_CONTENT: False}
+        found = {
+            name: [
+                UserModelScorer(self._trained(name, seed, split, candidates, content=content), candidates, cold=cold)
+                for seed in range(self.config.seed, self.config.seed + self.seeds)
+            ]
+            for name, content in variants.items()
+        }
+        if self.untimed:
+            found |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in found.items()}
+        return found
+
+    def _trained(self, name: str, seed: int, split: Split, candidates: Candidates, *, content: bool) -> TowerModel:
+        if candidates.vectors is None:
+            raise UsageError("Towers are trained on contents: give candidates that have vectors.")
+        tower = self.config.tower.model_copy(update={"content": content})
+        config = self.config.model_copy(update={"tower": tower, "seed": seed})
+
+        def said(epoch: Epoch) -> None:
+            if epoch.score is not None:
+                self.reporter.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
+
+        vectors = np.asarray(candidates.vectors, dtype=np.float32)
+        with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
+            weights = dict(self.kinds.weights)
+            done = train(split, vectors, candidates.rows, config, Path(folder), weights, said)
+        self.losses[f"{name}, seed {seed}"] = [epoch.loss for epoch in done.report.curve]
+        return TowerModel(done.model.tower, name)
+
+
+def run(asked: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation, dict[str, str]]:
     """Evaluate the baselines, interests without training, and towers where they are asked for.
 
     Returns what was measured, and how the events were split, by name. Raises UsageError or StoreError.
@@ -138,10 +196,10 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
     baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
     models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
     models["interests"] = [_interests(split, candidates, kinds, models[RecentPopularity().name][0])]
-    towers = _towers(asked, kinds)
+    towers = _towers(asked, kinds, reporter)
     if towers is not None:
         models |= towers(split, candidates)
-    with progress("evaluating", len(models)) as advance:
+    with reporter.progress("evaluating", len(models)) as advance:
         protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
@@ -149,10 +207,11 @@ def run(asked: EvaluateOptions) -> tuple[Evaluation, dict[str, str]]:
         name = "interests" if towers is None else TOWER
         questions = Questions.of(split, kinds).answerable(candidates)
         turned = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
-        facts[f"variety for 2% of the NDCG@10 of {name}"] = afforded(turned)
+        facts[f"variety for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(turned)
         losses = {} if towers is None else towers.losses
         title = f"How well {asked.store.resolve().name} serves people"
-        write_page(asked.report, EvaluationPage(title, found, facts, losses, dial(name, turned)))
+        write_page(asked.report, render(EvaluationPage(title, found, facts, losses, _curve(name, turned))))
+        reporter.note(f"The page is {asked.report}")
     return found, facts
 
 
@@ -164,14 +223,12 @@ def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scor
     return fit_popularity_blend_scorer(split.train_and_validation(), candidates, kinds, interests, popular)
 
 
-def _towers(asked: EvaluateOptions, kinds: Kinds) -> "Towers | None":
+def _towers(asked: EvaluateOptions, kinds: Kinds, reporter: Reporter) -> Towers | None:
     if asked.train is None:
         return None
-    from mmrec.training.config import load_config  # noqa: PLC0415 - only training needs torch
-    from pipelines.evaluate import Towers  # noqa: PLC0415 - as above
-
     own_threads()
-    return Towers(load_config(asked.train), asked.seeds, kinds, untimed=asked.split == "leave-one-out")
+    config = asked.train if isinstance(asked.train, TrainingConfig) else load_config(asked.train)
+    return Towers(config, asked.seeds, kinds, untimed=asked.split == "leave-one-out", reporter=reporter)
 
 
 def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
@@ -214,59 +271,16 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
     return facts
 
 
-WITHOUT_CONTENT = "ID-only SASRec"
+_ACCURACY_BUDGET: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Towers:
-    """Trains towers when it is called.
+def _diversity_within_budget(curve: Sequence[CurvePoint]) -> str:
+    """Say how much diversity no more than 2% of accuracy buys."""
+    plain = curve[0]
+    best = max((one for one in curve if one.ndcg >= (1 - _ACCURACY_BUDGET) * plain.ndcg), key=lambda one: one.diversity)
+    return f"{best.diversity / plain.diversity - 1:+.0%}, dial at {best.setting:g}"
 
-    Attributes:
-        config: Sizes and settings.
-        seeds: How many times each is trained, with seeds from that of the configuration on.
-        kinds: Weights of the kinds of events.
-        untimed: Whether each tower is also asked without being told the time of the request, as most papers do.
-        losses: Loss of each epoch, by tower and seed; filled by the call.
 
-    """
-
-    config: TrainingConfig
-    seeds: int = 1
-    kinds: Kinds = field(default_factory=Kinds)
-    untimed: bool = False
-    losses: dict[str, Sequence[float]] = field(default_factory=dict)
-
-    def __call__(self, split: Split, candidates: Candidates) -> Mapping[str, Sequence[Scorer]]:
-        """Train on the training part. Who has no history yet is answered by what was popular lately.
-
-        Raises UsageError where there is nothing to learn from, or no item has a content.
-        """
-        cold = RecentPopularity(kinds=self.kinds).fit(split.train, candidates)
-        variants = {"tower": True, WITHOUT_CONTENT: False}
-        found = {
-            name: [
-                UserModelScorer(self._trained(name, seed, split, candidates, content=content), candidates, cold=cold)
-                for seed in range(self.config.seed, self.config.seed + self.seeds)
-            ]
-            for name, content in variants.items()
-        }
-        if self.untimed:
-            found |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in found.items()}
-        return found
-
-    def _trained(self, name: str, seed: int, split: Split, candidates: Candidates, *, content: bool) -> TowerModel:
-        if candidates.vectors is None:
-            raise UsageError("Towers are trained on contents: give candidates that have vectors.")
-        tower = self.config.tower.model_copy(update={"content": content})
-        config = self.config.model_copy(update={"tower": tower, "seed": seed})
-
-        def said(epoch: Epoch) -> None:
-            if epoch.score is not None:
-                console.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
-
-        vectors = np.asarray(candidates.vectors, dtype=np.float32)
-        with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
-            weights = dict(self.kinds.weights)
-            done = train(split, vectors, candidates.rows, config, Path(folder), weights, said)
-        self.losses[f"{name}, seed {seed}"] = [epoch.loss for epoch in done.report.curve]
-        return TowerModel(done.model.tower, name)
+def _curve(name: str, curve: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
+    """Return the accuracy-diversity curve of a model, by its name on the page."""
+    return {f"{name}, its dial turned": [(one.diversity, one.ndcg) for one in curve]}

@@ -1,4 +1,4 @@
-"""Options of ``mmrec index``, and catalogs described in a TOML file."""
+"""Options of an index job, and catalogs described in a TOML file."""
 
 import tomllib
 from collections.abc import Collection, Mapping
@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from mmrec.compute import check_device
 from mmrec.encoders.presets import PRESETS
 from mmrec.errors import UsageError
 from mmrec.types import Modality
-from pipelines.grammar import parse_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class IndexOptions:
     columns: Columns = field(default_factory=Columns)
     types: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
-    encoders: str | None = None
+    encoders: str | Path | None = None
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
     add: bool = False
@@ -188,7 +188,7 @@ def read_spec(path: Path) -> CatalogSpec:
         spec = CatalogSpec.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(map(_told, error.errors()))}.") from error
-    parse_device(spec.device)
+    check_device(spec.device)
     paths = {"source": _from(path, spec.source)}
     if spec.encoders is not None and spec.encoders not in PRESETS:
         paths["encoders"] = _from(path, spec.encoders)

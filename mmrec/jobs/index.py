@@ -1,7 +1,6 @@
-"""The job behind ``mmrec index``."""
+"""Index a catalog into a store, or reindex a store with other encoders: columns, encoders, consent, summary."""
 
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +11,16 @@ import pyarrow as pa
 from indexers.protocol import IndexSpec
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
-from mmrec.errors import MissingStoreError, UsageError
+from mmrec.errors import UsageError
 from mmrec.finetuning.verdict import read_verdict
 from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, adopt, index_items, loses_tower
+from mmrec.jobs.index_options import IndexOptions, IndexSummary
+from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
 from mmrec.sources.columns import CHOICES, ColumnSpec, named_type
 from mmrec.sources.guess import guess_columns
-from mmrec.sources.places import place
-from mmrec.sources.source import CatalogSource, open_source, single_tables
+from mmrec.sources.media_access import opened_media
+from mmrec.sources.source import CatalogSource, open_source
 from mmrec.sources.storage import configure
 from mmrec.storage.generations import current, manifest
 from mmrec.storage.items import ItemTable
@@ -27,30 +28,25 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.staging import retypings
 from mmrec.trust import check_encoders, check_named
 from mmrec.types import Modality
-from pipelines import answers, console
-from pipelines.options import opened_media
-from pipelines.progress import Reporter, progress
-from pipelines.spec import Columns, IndexOptions, IndexSummary
 
 PACKAGED = "packaged"
 AUTO = "auto"
-_NAMED = 5
 _MOST_SHOWN = 40
 
 
-def run(options: IndexOptions) -> IndexSummary:
+def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
     """Index a source into a store. Raises UsageError, StoreError or EncoderError; see `mmrec.errors`."""
     started = time.perf_counter()
     layout = Layout(options.store)
     if options.source is not None and options.store.exists():
         layout.create()
     configure(options.storage)
-    source = None if options.source is None else _opened(options, options.source)
+    source = None if options.source is None else _opened(options, options.source, reporter)
     if source is None:
-        _check_bare(options, layout)
+        layout.check()
     own_threads()
     had_tower = _has_tower(layout)
-    chosen = encoders_of(options.encoders, layout)
+    chosen = encoders_of(options.encoders, layout, reporter)
     _check_verdict(chosen, force=options.force)
     encoders = load_encoders(
         chosen,
@@ -62,22 +58,22 @@ def run(options: IndexOptions) -> IndexSummary:
     how = _how(options, chosen)
     warned = loses_tower(layout, encoders, how)
     if warned:
-        _ask_about_tower(options)
+        _ask_about_tower(options, reporter)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
         opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
-        progress("indexing", count) as advance,
+        reporter.progress("indexing", count) as advance,
     ):
-        how = replace(how, media=media, report=Reporter(advance))
+        how = replace(how, media=media, report=rows_reported(advance))
         if source is None:
             tally, made = adopt(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     for sentence in advice_of(made):
-        console.warn(f"{sentence}.")
+        reporter.warn(f"{sentence}.")
     if had_tower and not made.has_tower and not warned:
-        console.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
-    answers.warn_of(made)
+        reporter.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
+    warn_of(made, reporter)
     return IndexSummary(
         items=len(ItemTable(layout.items)),
         added=tally.added,
@@ -92,11 +88,11 @@ def run(options: IndexOptions) -> IndexSummary:
     )
 
 
-def encoders_of(given: str | None, layout: Layout) -> str:
+def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = SILENT) -> str:
     """The encoders as given, or those of the store. Raises UsageError and StoreError where they may not be used."""
     if given is not None:
         check_named(layout, given)
-        return given
+        return str(given)
     number = current(layout)
     made_with = PACKAGED if number is None else manifest(layout, number).encoders
     if not PRESETS.get(made_with, (None,)):
@@ -104,7 +100,7 @@ def encoders_of(given: str | None, layout: Layout) -> str:
             f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
             f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
         )
-    check_encoders(layout, made_with, console.confirmed)
+    check_encoders(layout, made_with, reporter.confirm)
     return made_with
 
 
@@ -122,14 +118,14 @@ def _how(options: IndexOptions, chosen: str) -> Indexing:
     )
 
 
-def _ask_about_tower(options: IndexOptions) -> None:
+def _ask_about_tower(options: IndexOptions, reporter: Reporter) -> None:
     """Say beforehand that what was learned of behaviour will be lost, and at a terminal ask. Raises UsageError."""
-    console.warn(
+    reporter.warn(
         "The store moves to other vectors. Its trained tower has learned from those it has now, and will not be in the "
         f"next generation: recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
         f"`mmrec rollback {options.store}`."
     )
-    console.agree("Go on", yes=options.yes or not sys.stdin.isatty(), instead="The store is as it was.")
+    reporter.agree("Go on", yes=options.yes, instead="The store is as it was.", at_terminal_only=True)
 
 
 def _has_tower(layout: Layout) -> bool:
@@ -137,7 +133,7 @@ def _has_tower(layout: Layout) -> bool:
     return number is not None and manifest(layout, number).has_tower
 
 
-def _opened(options: IndexOptions, source: str | Path) -> CatalogSource:
+def _opened(options: IndexOptions, source: str | Path, reporter: Reporter) -> CatalogSource:
     """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
@@ -145,8 +141,8 @@ def _opened(options: IndexOptions, source: str | Path) -> CatalogSource:
     if opened.count == 0 and not options.add:
         raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
     if not options.columns.named:
-        _agree_to_guess(options, columns)
-    _tell_types(options, opened)
+        _agree_to_guess(options, columns, reporter)
+    _warn_of_types(options, opened, reporter)
     return opened
 
 
@@ -158,12 +154,12 @@ def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
     return {column: CHOICES[kind] for column, kind in options.types.items()}
 
 
-def _tell_types(options: IndexOptions, source: CatalogSource) -> None:
+def _warn_of_types(options: IndexOptions, source: CatalogSource, reporter: Reporter) -> None:
     """Say which columns are text because of a few values, and which have another type in the store."""
     few = {one.column: one for one in source.text_by_few}
     for one in few.values():
         way_out = f"--types {one.column}={one.mostly} leaves such values out" if one.mostly in CHOICES else "mend it"
-        console.warn(
+        reporter.warn(
             f"column {one.column!r} is text, as {one.few:,} of its {one.values:,} values "
             f"{'is' if one.few == 1 else 'are'} no {one.mostly}: {one.example!r} in {one.where}. Filters compare it as "
             f"text; {way_out}."
@@ -173,7 +169,7 @@ def _tell_types(options: IndexOptions, source: CatalogSource) -> None:
             stored, given = named_type(change.stored), named_type(change.given)
             stays = "stays text" if change.stored == pa.string() else "becomes text, the items before included"
             lists = ", lists as JSON" if "list" in {stored, given} else ""
-            console.warn(
+            reporter.warn(
                 f"column {change.column!r} holds {stored} in {options.store} and {given} in the source: it {stays}"
                 f"{lists}, and filters compare it as text. A new store would keep it as {given}."
             )
@@ -189,38 +185,6 @@ def _check_verdict(encoders: str, *, force: bool) -> None:
         )
 
 
-def _check_bare(options: IndexOptions, layout: Layout) -> None:
-    """Raise UsageError for what says something of a source where there is none."""
-    if not options.store.is_dir():
-        raise UsageError(
-            f"There is no store {options.store} whose items could be encoded anew. To index a catalog, name both: "
-            f"mmrec index {options.store} STORE"
-        )
-    _check_is_store(layout)
-    said = {
-        "columns": options.columns != Columns(),
-        "--types": bool(options.types),
-        "--keep-missing": options.keep_missing,
-    }
-    said |= {"--add": options.add, "--prune": options.prune}
-    if wrong := [name for name, is_said in said.items() if is_said]:
-        raise UsageError(f"{wrong[0]} was given without a SOURCE. Name it before the store.")
-
-
-def _check_is_store(layout: Layout) -> None:
-    """Raise MissingStoreError where a folder given alone is a catalog and no store, naming how it is indexed."""
-    try:
-        layout.check()
-    except MissingStoreError as error:
-        tables = single_tables(place(layout.root))
-        what = layout.root / tables[0] if tables else layout.root
-        held = f" It holds tables ({', '.join(tables[:_NAMED])}); index one of them." if tables else ""
-        raise MissingStoreError(
-            f"{layout.root} is given alone and is not a mmrec store.{held} To index a catalog, name it and the store: "
-            f"mmrec index {what} STORE"
-        ) from error
-
-
 def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
     """The columns as given, or as guessed."""
     given = options.columns
@@ -233,15 +197,17 @@ def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
     return replace(guessed, metadata=kept, deleted=given.deleted)
 
 
-def _agree_to_guess(options: IndexOptions, columns: ColumnSpec) -> None:
+def _agree_to_guess(options: IndexOptions, columns: ColumnSpec, reporter: Reporter) -> None:
     """Show what was guessed, and ask. Raises UsageError where the answer is no."""
-    console.note(f"Guessed columns of {options.source}:")
-    console.notes.print(console.pairs(_shown(columns)))
+    reporter.note(f"Guessed columns of {options.source}:")
+    reporter.values(_shown(columns))
     if len(columns.names) <= _MOST_SHOWN:
-        console.note(f"To be asked no more: {_command(options, columns)}")
+        reporter.note(f"To be asked no more: {_command(options, columns)}")
     else:
-        console.note(f"That is {len(columns.names):,} columns; name those you filter by and show with --metadata.")
-    console.agree("Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio.")
+        reporter.note(f"That is {len(columns.names):,} columns; name those you filter by and show with --metadata.")
+    reporter.agree(
+        "Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio."
+    )
 
 
 def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec) -> None:

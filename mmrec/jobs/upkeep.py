@@ -1,0 +1,173 @@
+"""Keep a store well: repair it, retry its quarantine, and move vectors in and out."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mmrec.compute import own_threads
+from mmrec.embedding.retry import can_be_retried, items_to_retry
+from mmrec.encoders.presets import load_encoders, recorded_source
+from mmrec.errors import UsageError
+from mmrec.exchange.export import Export, export_vectors
+from mmrec.exchange.importing import Import, import_vectors
+from mmrec.indexing import Indexing, index_items, spaces_of
+from mmrec.jobs.index import encoders_of
+from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
+from mmrec.sources.media_access import opened_media
+from mmrec.storage.generations import manifest
+from mmrec.storage.items import ItemTable
+from mmrec.storage.layout import Layout
+from mmrec.storage.quarantine import count_quarantined, read_quarantine
+from mmrec.trust import check_encoders, remember
+from mmrec.types import Modality, Space
+from mmrec.verification.repair import RepairReport, repair_store
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """One retry of what is in quarantine.
+
+    Attributes:
+        store: The store's directory.
+        encoders: Encoders, where the store needs other ones than it was made with.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        dtype: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
+        trust_code: Run code that is not this package's own where a folder of encoders names it.
+        media_root: Folder, or URL, outside which no media are read; None: no bounds.
+        allow_fetch: Fetch media from public web addresses.
+
+    """
+
+    store: Path
+    encoders: str | Path | None = None
+    device: str = "auto"
+    dtype: str = "fp32"
+    trust_code: bool = False
+    media_root: str | None = None
+    allow_fetch: bool = False
+
+
+def repair(
+    store: Path, encoders: str | Path | None = None, *, trust_code: bool = False, reporter: Reporter = SILENT
+) -> RepairReport:
+    """Repair what needs no source: set damaged files aside, keep what can be read, rebuild the generation.
+
+    Raises StoreError where the new generation fails its checks, or the store cannot be written.
+    """
+    mended = repair_store(
+        Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code, reporter=reporter)
+    )
+    for action in mended.actions or ["found nothing that can be mended without the source"]:
+        reporter.note(f"{action[:1].upper()}{action[1:]}.")
+    if mended.generation is not None:
+        warn_of(manifest(Layout(store), mended.generation), reporter)
+    if mended.incomplete:
+        reporter.warn(f"items may be lost or outdated; index their source again: mmrec index SOURCE {store}")
+    return mended
+
+
+def _spaces(
+    store: Path, given: str | Path | None, made_with: str, *, trust_code: bool, reporter: Reporter
+) -> Mapping[Modality, tuple[Space, ...]]:
+    """The spaces of the encoders that the user gave, or of those that the store was made with."""
+    if given is None:
+        check_encoders(Layout(store), made_with, reporter.confirm)
+    else:
+        remember(Layout(store), given)
+    return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))
+
+
+def retry(options: RetryOptions, reporter: Reporter = SILENT) -> dict[str, object]:
+    """Read and encode again what is in quarantine, without the source. Returns counts.
+
+    Raises UsageError where the store has encoders of the user's own that are not named, and StoreError.
+    """
+    started = time.perf_counter()
+    layout = Layout(options.store)
+    layout.check()
+    entries = count_quarantined(layout.quarantine)
+    hopeless = sum(not can_be_retried(entry) for entry in read_quarantine(layout.quarantine))
+    counts: dict[str, object] = {"before": entries, "need_the_source": hopeless}
+    if entries == hopeless:
+        return counts | {"tried": 0, "recovered": 0, "quarantined": entries, "seconds": time.perf_counter() - started}
+    table = ItemTable(layout.items)
+    if not table.version:
+        raise UsageError(f"{options.store} has no item yet; index its source again: mmrec index SOURCE {options.store}")
+    chosen = encoders_of(options.encoders, layout, reporter)
+    with (
+        opened_media(options.media_root, allow_fetch=options.allow_fetch) as media,
+        reporter.progress("trying again") as advance,
+    ):
+        how = Indexing(encoder_source=recorded_source(chosen), retry=True, media=media, report=rows_reported(advance))
+        loaded = load_encoders(chosen, device=options.device, dtype=options.dtype, trust_code=options.trust_code)
+        tally, made = index_items(items_to_retry(layout, media), table.metadata_schema, layout, loaded, how)
+    warn_of(made, reporter)
+    left = count_quarantined(layout.quarantine)
+    return counts | {
+        "tried": tally.seen,
+        "recovered": entries - left,
+        "quarantined": left,
+        "added": tally.added,
+        "changed": tally.changed,
+        "generation": made.number,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def run_export(store: Path, out: Path, how: Export) -> dict[str, object]:
+    """Export a store's vectors. Returns path, counts and origin. Raises UsageError or StoreError."""
+    started = time.perf_counter()
+    layout = Layout(store)
+    layout.check()
+    done = export_vectors(layout, out, how)
+    summary = {
+        "path": str(done.path),
+        "format": how.format,
+        "vectors": done.rows,
+        "items": done.items,
+        **done.origin.model_dump(exclude={"blocks"}),
+        "seconds": time.perf_counter() - started,
+    }
+    return summary | ({"blocks": done.origin.blocks} if done.origin.blocks else {})
+
+
+def chosen_format(given: str | None, out: Path) -> Literal["parquet", "datasets"]:
+    """The format as given, else by the place: Parquet for a name that ends so, else a `datasets` directory."""
+    if given is None:
+        return "parquet" if out.suffix == ".parquet" else "datasets"
+    if given == "parquet":
+        return "parquet"
+    if given != "datasets":
+        raise UsageError(f"There is no format {given!r}: choose parquet or datasets.")
+    if out.suffix == ".parquet":
+        raise UsageError(f"{out} is named as a Parquet file, and datasets is a directory: name the place otherwise.")
+    return "datasets"
+
+
+def run_import_vectors(store: Path, file: Path, how: Import, reporter: Reporter = SILENT) -> dict[str, object]:
+    """Import vectors into a store. Returns counts. Raises UsageError, SpaceMismatchError or StoreError."""
+    started = time.perf_counter()
+    own_threads()
+    layout = Layout(store)
+    tally, space, made = import_vectors(layout, file, how)
+    warn_of(made, reporter)
+    if tally.shared:
+        reporter.note(
+            f"{tally.shared:,} of {tally.seen:,} vectors are of {space.modality} contents equal to that of an earlier "
+            "row; equal contents have one vector, and the first was kept."
+        )
+    return {
+        "items": len(ItemTable(layout.items)),
+        "rows": tally.seen,
+        "vectors": tally.vectors,
+        "known": tally.known,
+        "shared": tally.shared,
+        "added": tally.added,
+        "changed": tally.changed,
+        "quarantined": tally.quarantined,
+        "space": space.model_dump(mode="json"),
+        "generation": made.number,
+        "seconds": time.perf_counter() - started,
+    }
