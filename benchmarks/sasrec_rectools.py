@@ -105,7 +105,7 @@ class RecTools:
 
 def _csv(histories: Histories, path: Path) -> Path:
     lines = ["user_id,item_id,weight,datetime"]
-    people = histories.people.to_pylist()
+    people = histories.user_ids.to_pylist()
     for place, owner in enumerate(histories.owners.tolist()):
         # A microsecond more for each keeps events of one instant in their order.
         moment = np.datetime64(int(histories.times[place]) + place - int(histories.offsets[owner]), "us")

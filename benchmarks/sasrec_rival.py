@@ -65,7 +65,7 @@ class Match:
         live = self._split.live
         gains = np.zeros(len(targets))
         for place, target in enumerate(targets.tolist()):
-            items = lists.get(live.people[int(live.owners[target])].as_py(), [])
+            items = lists.get(live.user_ids[int(live.owners[target])].as_py(), [])
             wanted = int(live.items[target])
             gains[place] = 1 / np.log2(2 + items.index(wanted)) if wanted in items else 0.0
         return gains

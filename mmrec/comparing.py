@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from indexers.recall import Recall
 from mmrec.errors import MediaError, SpaceMismatchError, UsageError
 from mmrec.evaluation.bootstrap import Interval, compare, interval
-from mmrec.evaluation.metrics import of_several
+from mmrec.evaluation.metrics import multi_target_metric
 from mmrec.generation.checks import measure_search
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.queries import QueryMaker
@@ -181,7 +181,7 @@ def _each(
         places = {row: rank for rank, row in enumerate(rows, 1)}
         # What was not found ranks below any cut-off.
         ranks = np.array([places.get(row, np.inf) for row in wanted], dtype=np.float64)
-        found.append(of_several(metric, cut, ranks))
+        found.append(multi_target_metric(metric, cut, ranks))
     return np.array(found, dtype=np.float64)
 
 

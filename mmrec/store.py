@@ -308,7 +308,7 @@ class StoreLog:
 
         parts = ("user", "item", "time", "kind", "value", "id")
         columns = {name: settings.pop(name, None) for name in parts}
-        asked = self._store._options(ImportOptions, settings, source=Path(source), columns=columns)  # noqa: SLF001
+        asked = self._store._options(ImportOptions, settings, source=source, columns=columns)  # noqa: SLF001
         return run_import(asked, self._store._reporter)  # noqa: SLF001
 
     def export(self, out: str | Path) -> int:

@@ -118,6 +118,7 @@ class Reject:
         where: File and line, row or member that the row is: ``catalog.csv line 5``.
         hides_rows: Whether an unknown number of rows from here on could not be read either, so that the absence of an
             item from the source says nothing.
+        rows: How many rows from this one on cannot be read, where that is known.
 
     """
 
@@ -127,6 +128,7 @@ class Reject:
     reason: str
     where: str = ""
     hides_rows: bool = False
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)

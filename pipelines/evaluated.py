@@ -44,7 +44,7 @@ def document(found: Evaluation, facts: Mapping[str, str]) -> dict[str, object]:
     }
     whole = {
         name: getattr(found, name)
-        for name in ("people", "all_people", "questions", "repeated", "not_candidates", "items", "training_events")
+        for name in ("users", "all_users", "cases", "repeated", "not_candidates", "items", "training_events")
     }
     return {
         **whole,
@@ -53,7 +53,7 @@ def document(found: Evaluation, facts: Mapping[str, str]) -> dict[str, object]:
         "reference": found.protocol.reference,
         "models": {model.name: asdict(model) for model in found.models},
         "against_reference": compared,
-        "new_people": None if found.cold is None else _cold_document(found),
+        "new_users": None if found.cold is None else _cold_document(found),
     }
 
 
@@ -86,7 +86,7 @@ def _accuracy(found: Evaluation) -> Table:
 
 
 def _against(found: Evaluation) -> Table:
-    headers = [f"minus {found.protocol.reference}", found.protocol.chosen.upper(), "95%", "p, Holm", "so it is"]
+    headers = [f"minus {found.protocol.reference}", found.protocol.chosen.upper(), "95%", "p, Holm", "conclusion"]
     rows = [
         [
             one.one,
@@ -118,7 +118,7 @@ def _lists(found: Evaluation) -> Table:
 def _cold_items(found: Evaluation) -> Table:
     headers = ["items", "model", found.protocol.chosen.upper(), "95%", "events"]
     rows = [
-        [kind, model.name, figure(one.mean), _ends(one), f"{one.questions:,}"]
+        [kind, model.name, figure(one.mean), _ends(one), f"{one.cases:,}"]
         for kind in found.models[0].cold_items
         for model in found.models
         for one in [model.cold_items[kind]]
@@ -135,8 +135,8 @@ def _cold_people(found: Evaluation) -> Table:
     for name, curve in cold.values.items():
         told = [verdict(cold.against[name][count]) if name in cold.against else "" for count in known]
         rows.append([name, *(f"{figure(curve[c].mean)} {word}" for c, word in zip(known, told, strict=True))])
-    people = cold.values[found.protocol.reference][known[0]].people
-    return console.table([f"{found.protocol.chosen.upper()}, {people} new people", *names], rows)
+    users = cold.values[found.protocol.reference][known[0]].users
+    return console.table([f"{found.protocol.chosen.upper()}, {users} new users", *names], rows)
 
 
 def _ends(one: Interval) -> str:
@@ -145,10 +145,10 @@ def _ends(one: Interval) -> str:
 
 def _counted(found: Evaluation, facts: Mapping[str, str]) -> str:
     split = ", ".join(f"{name} {value}" for name, value in facts.items())
-    left = f"; {found.repeated:,} targets were met before and are left out" if found.repeated else ""
+    left = f"; {found.repeated:,} targets were seen before and are left out" if found.repeated else ""
     gone = f"; {found.not_candidates:,} targets are no longer in the catalog" if found.not_candidates else ""
-    drawn = f" of {found.all_people:,}" if found.people < found.all_people else ""
+    drawn = f" of {found.all_users:,}" if found.users < found.all_users else ""
     return (
-        f"{found.people:,}{drawn} people, {found.questions:,} events predicted among {found.items:,} items, "
+        f"{found.users:,}{drawn} users, {found.cases:,} events predicted among {found.items:,} items, "
         f"{found.training_events:,} events to learn from ({split}){left}{gone}."
     )

@@ -1,1 +1,1 @@
-"""Bytes to contents, in processes of their own: whatever a decoder does there costs one content."""
+"""Decode text, images and audio in worker processes: a crash costs one content."""

@@ -22,8 +22,8 @@ _CONTAINERS: Final = (
 )
 
 
-def decode_sound(data: bytes, limits: Limits) -> Waveform:
-    """Decode the first `limits.max_seconds` of a sound; channels are averaged, peaks above 1 scaled down.
+def decode_audio(data: bytes, limits: Limits) -> Waveform:
+    """Decode the first `limits.max_seconds` of an audio clip; channels are averaged, peaks above 1 scaled down.
 
     Refused with MediaError: unknown formats, no samples, samples that are not numbers, and silence.
     """
@@ -32,12 +32,12 @@ def decode_sound(data: bytes, limits: Limits) -> Waveform:
     except soundfile.LibsndfileError:
         rate, samples = _with_ffmpeg(data, limits)
     if not len(samples):
-        raise MediaError("The sound has no samples.")
+        raise MediaError("The audio has no samples.")
     if not np.isfinite(samples).all():
-        raise MediaError("The sound has samples that are not finite numbers.")
+        raise MediaError("The audio has samples that are not finite numbers.")
     peak = float(np.abs(samples).max())
     if peak == 0:
-        raise MediaError("The sound is silent: every sample is zero.")
+        raise MediaError("The audio is silent: every sample is zero.")
     return Waveform(samples / np.float32(peak) if peak > 1 else samples, rate)
 
 
@@ -65,14 +65,14 @@ def _with_ffmpeg(data: bytes, limits: Limits) -> tuple[int, Float32[np.ndarray, 
     try:
         with av.open(io.BytesIO(data), "r", container_options=options, metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise MediaError("The file has no sound in it.")
+                raise MediaError("The file has no audio in it.")
             codec = container.streams.audio[0].codec_context
             if codec is None:
-                raise MediaError("The sound is in a coding that no decoder here knows.")
+                raise MediaError("The audio is in a coding that no decoder here knows.")
             rate = int(codec.sample_rate or 0)
             return rate, _first_seconds(_ffmpeg_blocks(container, rate), rate, limits)
     except av.FFmpegError as error:
-        raise MediaError("The sound is damaged, or of no known format.") from error
+        raise MediaError("The audio is damaged, or of no known format.") from error
 
 
 def _ffmpeg_blocks(container: av.container.InputContainer, rate: int) -> Iterator[Float32[np.ndarray, "channels n"]]:
@@ -87,7 +87,7 @@ def _first_seconds(
     blocks: Iterator[Float32[np.ndarray, "channels n"]], rate: int, limits: Limits
 ) -> Float32[np.ndarray, " n"]:
     if rate not in _RATES:
-        raise MediaError(f"The sound has a sampling rate of {rate:,} Hz; allowed are {_RATES[0]:,} to {_RATES[-1]:,}.")
+        raise MediaError(f"The audio has a sampling rate of {rate:,} Hz; allowed are {_RATES[0]:,} to {_RATES[-1]:,}.")
     wanted = int(limits.max_seconds * rate)
     parts: list[Float32[np.ndarray, " n"]] = []
     have = 0

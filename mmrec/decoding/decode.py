@@ -3,8 +3,7 @@
 import codecs
 import re
 from collections.abc import Callable
-from importlib import import_module
-from typing import Final, cast
+from typing import Final
 
 from mmrec.decoding.limits import Limits
 from mmrec.errors import MediaError
@@ -12,19 +11,12 @@ from mmrec.types import Content, Modality
 
 _DEFAULT: Final = Limits()
 
-# Imported when first needed: a process that decodes pictures need not load the libraries for sound.
-_DECODERS: Final = {
-    Modality.TEXT: ("mmrec.decoding.decode", "decode_text"),
-    Modality.IMAGE: ("mmrec.decoding.image", "decode_picture"),
-    Modality.AUDIO: ("mmrec.decoding.audio", "decode_sound"),
-}
-
 
 def decode(modality: Modality, data: bytes, limits: Limits = _DEFAULT) -> Content:
     """Decode by what the bytes are, whatever their file was called.
 
-    Returns a str, an RGB picture turned upright, or a mono waveform at the file's own rate. Raises MediaError, and
-    nothing else but MemoryError, with one sentence that a person can act on.
+    Returns a str, an RGB image turned upright, or a mono waveform at the file's own rate. Raises MediaError, and
+    nothing else but MemoryError, with one sentence that says what to do.
     """
     if not data:
         raise MediaError("The content is empty.")
@@ -40,8 +32,16 @@ def decode(modality: Modality, data: bytes, limits: Limits = _DEFAULT) -> Conten
 
 def decoder_of(modality: Modality) -> Callable[[bytes, Limits], Content]:
     """Return what decodes a modality, its libraries loaded."""
-    module, name = _DECODERS[modality]
-    return cast("Callable[[bytes, Limits], Content]", getattr(import_module(module), name))
+    # Imported when first needed: a process that decodes images need not load the libraries for audio.
+    if modality is Modality.IMAGE:
+        from mmrec.decoding.image import decode_image  # noqa: PLC0415
+
+        return decode_image
+    if modality is Modality.AUDIO:
+        from mmrec.decoding.audio import decode_audio  # noqa: PLC0415
+
+        return decode_audio
+    return decode_text
 
 
 def _plain_words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from mmrec.compute import decoding_workers
 from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
-from mmrec.decoding.worker import Died, Worker, signal_name
+from mmrec.decoding.worker import Worker, WorkerDied, signal_name
 from mmrec.errors import DecoderLostError, MediaError
 from mmrec.types import Content, Modality
 
@@ -41,7 +41,7 @@ class Pool:
                 worker = Worker() if deaths else self._take()
                 try:
                     content = worker.decode(modality, data, limits)
-                except Died as death:
+                except WorkerDied as death:
                     deaths.append(death.status)
                     # The first may just have ended of idleness.
                     if (

@@ -61,21 +61,21 @@ def message_of(content: Content) -> tuple[Head, bytes | memoryview]:
     """Return the head and the body that `content_of` turns back into the content."""
     if isinstance(content, Image.Image):
         # Four bytes a pixel, as Pillow keeps them: packing them into three takes longer than sending the fourth.
-        return {"kind": "picture", "size": content.size}, content.tobytes("raw", "RGBX")
+        return {"kind": "image", "size": content.size}, content.tobytes("raw", "RGBX")
     if isinstance(content, Waveform):
-        return {"kind": "sound", "rate": content.rate}, content.samples.tobytes()
+        return {"kind": "audio", "rate": content.rate}, content.samples.tobytes()
     return {"kind": "text"}, content.encode("utf-8", "surrogatepass")
 
 
 def content_of(head: Head, body: bytearray) -> Content:
     """Return the content of a message. Raises OSError where head and body do not agree."""
     try:
-        if head["kind"] == "picture":
+        if head["kind"] == "image":
             width, height = head["size"]
             # The array is of the body's size, or an error: nothing is allocated at a stranger's word.
             pixels = np.frombuffer(body, dtype=np.uint8).reshape(int(height), int(width), 4)
             return Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), memoryview(body), "raw", "RGBX")
-        if head["kind"] == "sound":
+        if head["kind"] == "audio":
             return Waveform(np.frombuffer(body, dtype=np.float32), int(head["rate"]))
         return body.decode("utf-8", "surrogatepass")
     except (KeyError, TypeError, ValueError) as error:

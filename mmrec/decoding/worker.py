@@ -19,7 +19,7 @@ from mmrec.decoding.process import content_of, receive, send, standstill
 from mmrec.errors import DecodingError, MediaError
 from mmrec.types import Content, Modality
 
-# Not multiprocessing: it would import the main script again, and unpickle what a hostile picture may have written.
+# Not multiprocessing: it would import the main script again, and unpickle what a hostile image may have written.
 # Its first act, before it loads anything: on Linux the kernel ends it when the thread that started it ends. A parent
 # that died before that is no longer its parent. Elsewhere it ends when it next looks at its socket.
 _PROGRAM: Final = """
@@ -42,7 +42,7 @@ _GRACE_SECONDS: Final = 5.0
 _BYTES_A_PIXEL, _BYTES_A_SAMPLE, _HIGHEST_RATE = 4, 4, 768_000
 
 
-class Died(Exception):  # noqa: N818 -- an outcome, not an error
+class WorkerDied(Exception):  # noqa: N818 -- an outcome, not an error
     """The process has ended without an answer.
 
     Attributes:
@@ -71,7 +71,7 @@ class Worker:
             if number < _STARTS:
                 time.sleep(_PAUSE_SECONDS * 2**number)
         raise DecodingError(
-            f"The process that decodes pictures and sounds was started {_STARTS} times, and ended by {ended_by} each "
+            f"The process that decodes images and audio was started {_STARTS} times, and ended by {ended_by} each "
             "time before it was ready; is the machine out of memory? Free some and run the same command again: what "
             "was encoded is kept."
         )
@@ -92,7 +92,7 @@ class Worker:
         return self._process.poll() is None
 
     def decode(self, modality: Modality, data: bytes, limits: Limits) -> Content:
-        """Have one content decoded. Raises MediaError where it is refused, Died where the process ends of it."""
+        """Have one content decoded. Raises MediaError where it is refused, WorkerDied where the process ends of it."""
         try:
             self._link.settimeout(standstill(limits.max_decoding_seconds) + _GRACE_SECONDS)
             send(self._link, {"modality": modality, "limits": asdict(limits)}, data)
@@ -102,7 +102,7 @@ class Worker:
         except OSError:
             answer = None
         if answer is None:
-            raise Died(self.end(_GRACE_SECONDS))
+            raise WorkerDied(self.end(_GRACE_SECONDS))
         raise MediaError(str(answer[0].get("reason")))
 
     def end(self, patience: float = 0.0) -> int:
@@ -121,7 +121,7 @@ class Worker:
     def _await_start(self) -> str | None:
         """Wait until it says that it is ready. Returns the name of the signal where one ended it before.
 
-        Raises DecodingError, in its own words, where it ended by itself or said nothing for a minute.
+        Raises DecodingError, with what it printed, where it ended by itself or said nothing for a minute.
         """
         said = self._process.stderr
         assert said is not None  # noqa: S101
@@ -197,7 +197,7 @@ def signal_name(status: int) -> str:
 def _cannot_start(words: str) -> str:
     last = (words.splitlines() or ["it said nothing"])[-1][:200]
     return (
-        f"The process that decodes pictures and sounds cannot be started ({last}). It runs {sys.executable}, which "
+        f"The process that decodes images and audio cannot be started ({last}). It runs {sys.executable}, which "
         "must be able to import mmrec, pillow, soundfile, av and resvg_py; and the system must allow another process."
     )
 

@@ -75,5 +75,5 @@ def fingerprint(**parts: object) -> str:
 
 def limits_for(encoders: Iterable[Encoder], limits: Limits) -> Limits:
     """Return the limits with the size of images that these encoders want; those that do not say take the default."""
-    wanted = [getattr(one, "image_side", limits.picture_side) for one in encoders if Modality.IMAGE in one.spaces]
-    return replace(limits, picture_side=max(wanted, default=limits.picture_side))
+    wanted = [getattr(one, "image_side", limits.image_side) for one in encoders if Modality.IMAGE in one.spaces]
+    return replace(limits, image_side=max(wanted, default=limits.image_side))

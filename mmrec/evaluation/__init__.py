@@ -1,1 +1,1 @@
-"""Evaluation: how well people are served, measured on events that nothing was fitted on."""
+"""Offline evaluation on held-out events: metrics, confidence intervals, baselines, report."""

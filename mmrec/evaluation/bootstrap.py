@@ -1,44 +1,45 @@
-"""How sure a figure is: people drawn again and again, with all their questions, and runs of several seeds with them.
+"""User-clustered bootstrap confidence intervals, paired comparisons, and Holm's correction for several of them.
 
-A person's questions depend on each other, so that people are drawn and not questions (Efron and Tibshirani 1993,
-chapter 8). Two models are compared on the same draws: what is hard for one is mostly hard for the other, and falls out.
+The cases of one user depend on each other, so that users are resampled, with all their cases (Efron and Tibshirani
+1993, chapter 8); runs of several seeds are resampled too. Two models are compared on the same resamples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.stats import bootstrap
 
 from mmrec.errors import UsageError
 
 _DRAWS: Final = 2000
 _LEVEL: Final = 0.95
-# People times draws whose counts are in memory at a time.
+# Users times draws whose sums are in memory at a time.
 _ROOM: Final = 2**22
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over questions, and the interval that holds 95% of the draws; its ends are NaN below two people."""
+    """A mean over cases, and its 95% percentile interval; the ends are NaN below two users."""
 
     mean: float
     low: float
     high: float
-    people: int
-    questions: int
+    users: int
+    cases: int
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much higher one model is than another, on the same questions.
+    """Difference of two models on the same cases.
 
     Attributes:
         one: Name of the first.
         other: Name of the second.
         difference: The mean of the first minus that of the second, with its interval.
-        p: Two-sided, from the share of draws on the other side of zero; not yet corrected for other comparisons.
+        p: Two-sided, from the share of resamples on the other side of zero; not corrected for other comparisons.
 
     """
 
@@ -59,22 +60,21 @@ class Comparison:
 
 
 def interval(
-    values: Float64[np.ndarray, "seeds q"], people: Int64[np.ndarray, " q"], *, draws: int = _DRAWS, seed: int = 0
+    values: Float64[np.ndarray, "seeds q"], users: Int64[np.ndarray, " q"], *, draws: int = _DRAWS, seed: int = 0
 ) -> Interval:
-    """Mean over seeds and questions, with its interval over people and, where there are several, over seeds.
+    """Mean over seeds and cases, with its interval over users and, where there are several, over seeds.
 
     Args:
-        values: A metric of each question, a row for each run of the model.
-        people: Who asked each question.
-        draws: How often people are drawn.
-        seed: Of the draws; equal seeds draw the same people.
+        values: A metric of each case, a row for each run of the model.
+        users: The user of each case.
+        draws: Number of resamples.
+        seed: Equal seeds resample the same users.
 
     """
-    ids, places = np.unique(people, return_inverse=True)
+    ids, places = np.unique(users, return_inverse=True)
     if not values.size:
         return Interval(np.nan, np.nan, np.nan, 0, 0)
-    means = _means(values, places, len(ids), draws, seed)
-    low, high = _ends(means) if len(ids) > 1 else (np.nan, np.nan)
+    low, high = _ends(_means(values, places, len(ids), draws, seed))
     return Interval(float(values.mean()), low, high, len(ids), values.shape[1])
 
 
@@ -82,21 +82,21 @@ def compare(
     named: tuple[str, str],
     one: Float64[np.ndarray, "seeds q"],
     other: Float64[np.ndarray, "others q"],
-    people: Int64[np.ndarray, " q"],
+    users: Int64[np.ndarray, " q"],
     *,
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models on the same questions: the first minus the second, on the same people in each draw.
+    """Compare two models on the same cases and resamples: the first minus the second.
 
-    Runs are drawn too: as pairs where both models have as many, else on their own. Raises UsageError where there is
-    nothing to compare.
+    Runs are resampled too: as pairs where both models have as many, else on their own. Raises UsageError where there
+    is nothing to compare.
     """
     if not one.size or not other.size:
-        raise UsageError(f"{named[0]} and {named[1]} share no question to be compared on.")
-    ids, places = np.unique(people, return_inverse=True)
+        raise UsageError(f"{named[0]} and {named[1]} share no case to be compared on.")
+    ids, places = np.unique(users, return_inverse=True)
     drawn = _means(one, places, len(ids), draws, seed) - _means(other, places, len(ids), draws, seed)
-    low, high = _ends(drawn) if len(ids) > 1 else (np.nan, np.nan)
+    low, high = _ends(drawn)
     mean = float(one.mean() - other.mean())
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (tail + 1) / (draws + 1)) if len(ids) > 1 else 1.0
@@ -113,30 +113,34 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _means(
-    values: Float64[np.ndarray, "seeds q"], places: Int64[np.ndarray, " q"], people: int, draws: int, seed: int
+    values: Float64[np.ndarray, "seeds q"], places: Int64[np.ndarray, " q"], users: int, draws: int, seed: int
 ) -> Float64[np.ndarray, " draws"]:
-    """The mean of each draw: a quotient, as people ask unlike numbers of questions."""
-    sums = np.stack([np.bincount(places, run, minlength=people) for run in values])  # (seeds, people)
-    asked = np.bincount(places, minlength=people)
+    """The mean of each resample: a quotient, as users have unlike numbers of cases; none below two users."""
+    if users < 2:
+        return np.empty(0)
+    sums = np.stack([np.bincount(places, run, minlength=users) for run in values])  # (seeds, users)
+    counts = np.bincount(places, minlength=users)
+
+    def means(drawn: np.ndarray, axis: int) -> np.ndarray:
+        return sums[:, drawn].sum(axis=axis) / counts[drawn].sum(axis=axis)
+
+    found = bootstrap(
+        (np.arange(users),),
+        means,
+        n_resamples=draws,
+        batch=max(1, _ROOM // users),
+        vectorized=True,
+        axis=-1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     runs = np.random.default_rng([seed, len(values)])
-    found = []
-    for chosen in _draws(people, draws, seed):
-        share = runs.multinomial(len(values), np.full(len(values), 1 / len(values)), size=len(chosen)) / len(values)
-        found.append(((chosen @ sums.T) * share).sum(axis=1) / (chosen @ asked))
-    return np.concatenate(found)
+    shares = runs.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws) / len(values)
+    return (found.bootstrap_distribution * shares.T).sum(axis=0)
 
 
-def _draws(people: int, draws: int, seed: int) -> Iterator[Float64[np.ndarray, "some people"]]:
-    """How often each person is in each draw, some draws at a time."""
-    drawn = np.random.default_rng(seed)
-    size = max(1, _ROOM // people)
-    for start in range(0, draws, size):
-        some = min(size, draws - start)
-        picks = drawn.integers(people, size=(some, people))
-        picks += people * np.arange(some)[:, None]
-        yield np.bincount(picks.ravel(), minlength=some * people).reshape(some, people).astype(np.float64)
-
-
-def _ends(drawn: Float64[np.ndarray, " draws"]) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+def _ends(means: Float64[np.ndarray, " draws"]) -> tuple[float, float]:
+    if not len(means):
+        return np.nan, np.nan
+    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)

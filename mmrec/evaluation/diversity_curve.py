@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.metrics import discounted_gain
-from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 from mmrec.recommend.diversify import diversify
 from mmrec.unit import unit
@@ -52,7 +52,7 @@ def intra_list_diversity(lists: Lists, vectors: Float32[np.ndarray, "items dim"]
 def novelty(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.ndarray, " q"]:
     """Mean self-information in bits: -log2 of an item's share of all training events (Zhou et al. 2010).
 
-    One event is added to each item, so that those that nobody met are finite, and the most novel of all.
+    One event is added to each item, so that those without events are finite, and the most novel of all.
     """
     bits = -np.log2((counts + 1) / (counts.sum() + len(counts)))
     return _mean(bits, lists)
@@ -64,12 +64,12 @@ def popularity(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.
 
 
 def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], expected: Lists) -> Float64[np.ndarray, " q"]:
-    """Whether a list has the target, and anyone could not have said so (Ge et al. 2010): the primitive list has it not.
+    """Whether a list has the target, and a list of popular items does not (Ge et al. 2010).
 
     Args:
         lists: Those of the model.
-        targets: Place of each question's target.
-        expected: Those of a primitive model, popularity for one, for the same questions.
+        targets: Place of each case's target.
+        expected: Those of a primitive model, popularity for one, for the same cases.
 
     """
     right = (lists == targets[:, None]).any(axis=1)
@@ -91,10 +91,10 @@ DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Lists at one setting of the dial.
+    """Metrics of lists at one strength of diversity.
 
     Attributes:
-        setting: Of the dial, 0 to 1.
+        setting: The strength, 0 to 1.
         diversity: Mean intra-list diversity.
         ndcg: Mean NDCG of the target within the list.
 
@@ -107,7 +107,7 @@ class CurvePoint:
 
 def accuracy_diversity_curve(
     scorer: Scorer,
-    questions: Questions,
+    cases: EvaluationCases,
     candidates: Candidates,
     settings: Sequence[float] = SETTINGS,
     *,
@@ -115,27 +115,27 @@ def accuracy_diversity_curve(
     most: int = 2_000,
     seed: int = 0,
 ) -> list[CurvePoint]:
-    """Make lists of k for questions, at most so many drawn by the seed, at each setting.
+    """Make lists of k for cases, at most so many drawn by the seed, at each setting, without items seen before.
 
-    What a person had met is left out. Raises UsageError where candidates have no vectors, or there is no question.
+    Raises UsageError where candidates have no vectors, or there is no case.
     """
-    if candidates.vectors is None or not len(questions):
-        raise UsageError("The dial needs candidates with vectors, and at least one question.")
-    if len(questions) > most:
-        questions = questions.take(np.sort(np.random.default_rng(seed).choice(len(questions), most, replace=False)))
+    if candidates.vectors is None or not len(cases):
+        raise UsageError("An accuracy-diversity curve needs candidates with vectors, and at least one case.")
+    if len(cases) > most:
+        cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), most, replace=False)))
     units = unit(candidates.vectors)
-    lists = np.full((len(settings), len(questions), k), -1, dtype=np.int64)
-    for start in range(0, len(questions), 256):
-        some = range(start, min(start + 256, len(questions)))
-        scores = scorer.scores(questions.pasts(some), questions.now[some.start : some.stop]).astype(np.float32)
+    lists = np.full((len(settings), len(cases), k), -1, dtype=np.int64)
+    for start in range(0, len(cases), 256):
+        some = range(start, min(start + 256, len(cases)))
+        scores = scorer.scores(cases.histories(some), cases.now[some.start : some.stop]).astype(np.float32)
         for line, place in enumerate(some):
-            met = candidates.places(questions.met(place))
-            scores[line, met[met >= 0]] = -np.inf
+            seen = candidates.places(cases.seen(place))
+            scores[line, seen[seen >= 0]] = -np.inf
             top, relevance = _candidates(scores[line])
             for number, setting in enumerate(settings):
                 chosen = top[diversify(relevance, units[top], k, setting)]
                 lists[number, place, : len(chosen)] = chosen
-    targets = candidates.places(questions.live.items[questions.targets])
+    targets = candidates.places(cases.live.items[cases.targets])
     return [
         CurvePoint(
             setting, float(np.nanmean(intra_list_diversity(some, candidates.vectors))), float(_ndcg(some, targets))

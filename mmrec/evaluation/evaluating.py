@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import Popularity
 from mmrec.evaluation.bootstrap import Comparison, Interval, compare, holm, interval
-from mmrec.evaluation.measured import Measured, Measurement, latency, measure, values_of
-from mmrec.evaluation.metrics import at_once
-from mmrec.evaluation.questions import Candidates, Questions, counts, past_matrix
-from mmrec.evaluation.ranking import Ranked, rank
+from mmrec.evaluation.cases import Candidates, EvaluationCases, history_matrix, positive_counts
+from mmrec.evaluation.metrics import per_user_metric
+from mmrec.evaluation.model_metrics import MetricInputs, ModelMetrics, latency, measure_model, values_of
+from mmrec.evaluation.ranking import RankedTargets, rank_targets
 from mmrec.evaluation.scorer import Learner, Scorer
 from mmrec.events.kinds import Kinds
 from mmrec.events.splits import Split
@@ -21,48 +22,48 @@ _METRICS: Final = tuple(f"{name}@{k}" for k in (5, 10, 20) for name in ("hr", "n
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """How models are evaluated.
+class EvaluationProtocol:
+    """Metrics, reference and limits of an evaluation.
 
     Attributes:
         metrics: As ``ndcg@10``.
-        at_once: Metrics of lists of which all later events of a person are the targets.
-        chosen: The one of them that models are compared by.
+        list_metrics: Metrics of one list a user, whose targets are all their later events.
+        chosen: The one of `metrics` that models are compared by.
         reference: Name of the model that the others are compared with.
-        known: Numbers of events that are known of new people.
-        allow_seen: Whether what a person had met can be recommended, and be a target.
-        most_people: How many people are asked at most, drawn by the seed; all if None.
-        seed: Of the people drawn.
-        draws: How often people are drawn for an interval.
-        kinds: Which events speak for an item.
+        known: Numbers of events that are known of new users.
+        allow_seen: Whether items of a user's earlier events can be recommended, and be targets.
+        most_users: Most users, drawn by the seed; all if None.
+        seed: Of the users drawn.
+        draws: Bootstrap resamples for an interval.
+        kinds: Which events are positive.
 
     """
 
     metrics: tuple[str, ...] = _METRICS
-    at_once: tuple[str, ...] = ("hr@10", "recall@10", "ndcg@10", "map@10")
+    list_metrics: tuple[str, ...] = ("hr@10", "recall@10", "ndcg@10", "map@10")
     chosen: str = "ndcg@10"
     reference: str = "recent popularity"
     known: tuple[int, ...] = (0, 1, 3, 5, 10)
     allow_seen: bool = False
-    most_people: int | None = None
+    most_users: int | None = None
     seed: int = 0
     draws: int = 2000
     kinds: Kinds = field(default_factory=Kinds)
 
     def __post_init__(self) -> None:
-        """Raise UsageError where models would be compared by what is not measured, or nobody would be asked."""
-        if self.most_people is not None and self.most_people < 1:
-            raise UsageError(f"{self.most_people} people cannot be asked: it must be 1 or more.")
+        """Raise UsageError where models would be compared by what is not measured, or without users."""
+        if self.most_users is not None and self.most_users < 1:
+            raise UsageError(f"{self.most_users} users cannot be evaluated: it must be 1 or more.")
         if self.chosen not in self.metrics:
             raise UsageError(f"{self.chosen!r} is not measured: choose one of {', '.join(self.metrics)}.")
 
 
 @dataclass(frozen=True, slots=True)
-class ColdCurve:
-    """How well new people are served after so many events.
+class ColdStartCurve:
+    """The chosen metric of new users after so many events.
 
     Attributes:
-        how: Who they are and what is asked, as a sentence.
+        how: Which users and targets, as a sentence.
         values: The chosen metric by model, then by the number of events known.
         against: Each model against the reference, by the number of events known.
 
@@ -75,36 +76,36 @@ class ColdCurve:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All that was measured.
+    """Results of an evaluation.
 
     Attributes:
-        protocol: How.
-        people: Number of people who asked.
-        all_people: Number of people who could have asked; more where only some were drawn.
-        questions: Number of events that were predicted.
-        repeated: Number of targets left out because the person had met them before.
-        not_candidates: Number of targets left out because they are no candidates.
+        protocol: Its protocol.
+        users: Number of users with cases.
+        all_users: Number of users without the limit of the protocol.
+        cases: Number of events that were predicted.
+        repeated: Number of targets excluded because the user has seen them before.
+        not_candidates: Number of targets excluded because they are no candidates.
         items: Number of candidates.
-        training_events: Number of events that speak for a candidate and came before the targets.
-        models: A row for each model.
+        training_events: Number of positive events with candidates before the targets.
+        models: Metrics of each model.
         comparisons: Each model against the reference, by the chosen metric.
         adjusted: The p of each comparison after Holm's correction.
-        cold: New people; None where there are none.
+        cold: New users; None where there are none.
 
     """
 
-    protocol: Protocol
-    people: int
-    all_people: int
-    questions: int
+    protocol: EvaluationProtocol
+    users: int
+    all_users: int
+    cases: int
     repeated: int
     not_candidates: int
     items: int
     training_events: int
-    models: tuple[Measured, ...]
+    models: tuple[ModelMetrics, ...]
     comparisons: tuple[Comparison, ...]
     adjusted: tuple[float, ...]
-    cold: ColdCurve | None
+    cold: ColdStartCurve | None
 
 
 def fit(learners: Iterable[Learner], split: Split, candidates: Candidates) -> dict[str, list[Scorer]]:
@@ -117,152 +118,146 @@ def evaluate(
     split: Split,
     candidates: Candidates,
     models: Mapping[str, Sequence[Scorer]],
-    protocol: Protocol | None = None,
+    protocol: EvaluationProtocol | None = None,
     advance: Callable[[str], object] = str,
 ) -> Evaluation:
     """Evaluate models on the targets of a split.
 
     Args:
-        split: What was trained on, and what is asked.
-        candidates: All that can be recommended.
+        split: Training events and targets.
+        candidates: All items that can be recommended.
         models: Fitted models by name, one scorer for each seed.
-        protocol: How.
+        protocol: Metrics, reference and limits.
         advance: Called with the name of each model as it is done.
 
     Raises:
-        UsageError: There is no question to ask, or no model of the reference's name.
+        UsageError: There is no answerable case, or no model of the reference's name.
 
     """
-    protocol = Protocol() if protocol is None else protocol
+    protocol = EvaluationProtocol() if protocol is None else protocol
     if protocol.reference not in models:
         raise UsageError(f"There is no model {protocol.reference!r} to compare with; there are {', '.join(models)}.")
-    every = Questions.of(split, protocol.kinds)
+    every = EvaluationCases.of(split, protocol.kinds)
     able = every.answerable(candidates, allow_seen=protocol.allow_seen)
     if not len(able):
         raise UsageError(
-            f"Of {len(every)} events to predict none can be: each is of an item that its person had met, or that is "
-            "gone. Import more events, choose an earlier cutoff, or allow what was seen."
+            f"Of {len(every)} events to predict none can be: each is of an item that its user has seen before, or that "
+            "is gone. Import more events, choose an earlier cutoff, or allow what was seen."
         )
-    questions = able if protocol.most_people is None else able.of_people(protocol.most_people, protocol.seed)
-    asked = _asked(split, questions, candidates, protocol)
-    answers, rows = {}, []
+    cases = able if protocol.most_users is None else able.of_users(protocol.most_users, protocol.seed)
+    evaluator = _Evaluator(split, candidates, models, protocol)
+    inputs = evaluator.inputs(cases)
+    ranked, rows = {}, []
     for name, runs in models.items():
-        answers[name] = _answers(name, runs, questions, candidates, protocol)
-        took = latency(runs[0], questions)
-        row = measure(answers[name], asked, protocol.metrics, protocol.chosen, took, draws=protocol.draws)
-        cold_items = _cold_items(runs, answers[name], split, asked, protocol)
-        rows.append(replace(row, at_once=_at_once(name, runs, asked, protocol), cold_items=cold_items))
+        ranked[name] = evaluator.rank(name, cases)
+        row = measure_model(ranked[name], inputs, protocol.metrics, protocol.chosen, draws=protocol.draws)
+        rows.append(
+            replace(
+                row,
+                latency=latency(runs[0], cases),
+                list_metrics=evaluator.list_metrics(name, cases),
+                cold_items=evaluator.cold_items(name, ranked[name], inputs),
+            )
+        )
         advance(name)
-    compared = _compared(answers, questions, protocol)
+    compared = evaluator.compare(ranked, cases)
     return Evaluation(
         protocol=protocol,
-        people=len(np.unique(questions.people)),
-        all_people=len(np.unique(able.people)),
-        questions=len(questions),
+        users=len(np.unique(cases.users)),
+        all_users=len(np.unique(able.users)),
+        cases=len(cases),
         repeated=0 if protocol.allow_seen else int(every.repeats.sum()),
         not_candidates=int((candidates.places(every.live.items[every.targets]) < 0).sum()),
         items=len(candidates),
-        training_events=int(asked.counts.sum()),
+        training_events=int(inputs.counts.sum()),
         models=tuple(rows),
         comparisons=tuple(compared),
         adjusted=tuple(holm([one.p for one in compared])),
-        cold=_cold_people(split, every.take(np.isin(every.people, questions.people)), candidates, models, protocol),
+        cold=evaluator.cold_users(every.take(np.isin(every.users, cases.users))),
     )
 
 
-def _asked(split: Split, questions: Questions, candidates: Candidates, protocol: Protocol) -> Measurement:
-    train = split.train_and_validation()
-    popular = Popularity(protocol.kinds).fit(train, candidates)
-    return Measurement(
-        questions,
-        candidates,
-        counts(train, candidates, protocol.kinds),
-        rank(popular, questions, candidates, allow_seen=protocol.allow_seen).lists,
-        past_matrix(questions.pasts(range(len(questions))), candidates),
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evaluator:
+    split: Split
+    candidates: Candidates
+    models: Mapping[str, Sequence[Scorer]]
+    protocol: EvaluationProtocol
 
-
-def _answers(
-    name: str, runs: Sequence[Scorer], questions: Questions, candidates: Candidates, protocol: Protocol
-) -> list[Ranked]:
-    """What each run answers, under the name that the model has in the tables."""
-    return [replace(rank(run, questions, candidates, allow_seen=protocol.allow_seen), name=name) for run in runs]
-
-
-def _at_once(name: str, runs: Sequence[Scorer], asked: Measurement, protocol: Protocol) -> dict[str, Interval]:
-    questions = asked.questions.at_once()
-    ranked = _answers(name, runs, questions, asked.candidates, protocol)
-    people = np.unique(questions.people)
-    return {
-        metric: interval(
-            np.stack([at_once(*_parted(metric), one.above, one.tied, questions.people) for one in ranked]),
-            people,
-            draws=protocol.draws,
+    def inputs(self, cases: EvaluationCases) -> MetricInputs:
+        train = self.split.train_and_validation()
+        popular = Popularity(self.protocol.kinds).fit(train, self.candidates)
+        return MetricInputs(
+            cases,
+            self.candidates,
+            positive_counts(train, self.candidates, self.protocol.kinds),
+            rank_targets(popular, cases, self.candidates, allow_seen=self.protocol.allow_seen).lists,
+            history_matrix(cases.histories(range(len(cases))), self.candidates),
         )
-        for metric in protocol.at_once
-    }
 
+    def rank(
+        self, name: str, cases: EvaluationCases, among: Bool[np.ndarray, " items"] | None = None
+    ) -> list[RankedTargets]:
+        """Rank the targets by each run of a model."""
+        allow_seen = self.protocol.allow_seen
+        return [
+            replace(rank_targets(run, cases, self.candidates, allow_seen=allow_seen, among=among), name=name)
+            for run in self.models[name]
+        ]
 
-def _parted(metric: str) -> tuple[str, int]:
-    name, _, k = metric.partition("@")
-    return name, int(k)
+    def interval(self, values: Float64[np.ndarray, "seeds q"], users: Int64[np.ndarray, " q"]) -> Interval:
+        return interval(values, users, draws=self.protocol.draws)
 
+    def list_metrics(self, name: str, cases: EvaluationCases) -> dict[str, Interval]:
+        cases = cases.one_per_user()
+        ranked, users = self.rank(name, cases), np.unique(cases.users)
+        found = {}
+        for metric in self.protocol.list_metrics:
+            kind, _, k = metric.partition("@")
+            values = [per_user_metric(kind, int(k), one.above, one.tied, cases.users) for one in ranked]
+            found[metric] = self.interval(np.stack(values), users)
+        return found
 
-def _compared(answers: Mapping[str, Sequence[Ranked]], questions: Questions, protocol: Protocol) -> list[Comparison]:
-    """Each model but the reference against it."""
-    base = values_of(protocol.chosen, answers[protocol.reference])
-    return [
-        compare((name, protocol.reference), values_of(protocol.chosen, runs), base, questions.people,
-                draws=protocol.draws)
-        for name, runs in answers.items()
-        if name != protocol.reference
-    ]  # fmt: skip
+    def compare(self, ranked: Mapping[str, Sequence[RankedTargets]], cases: EvaluationCases) -> list[Comparison]:
+        """Compare each model with the reference."""
+        chosen, reference = self.protocol.chosen, self.protocol.reference
+        base, draws = values_of(chosen, ranked[reference]), self.protocol.draws
+        return [
+            compare((name, reference), values_of(chosen, runs), base, cases.users, draws=draws)
+            for name, runs in ranked.items()
+            if name != reference
+        ]
 
+    def cold_items(self, name: str, ranked: Sequence[RankedTargets], inputs: MetricInputs) -> dict[str, Interval]:
+        """The chosen metric on items held out of training: in the full catalog, among themselves; and on the others."""
+        if self.split.cold_rows is None:
+            return {}
+        cases, users = inputs.cases, inputs.cases.users
+        cold = np.isin(self.candidates.rows, self.split.cold_rows)
+        on_cold = cold[inputs.targets]
+        values = values_of(self.protocol.chosen, ranked)
+        among_cold = values_of(self.protocol.chosen, self.rank(name, cases.take(on_cold), cold))
+        return {
+            "warm": self.interval(values[:, ~on_cold], users[~on_cold]),
+            "cold in the full catalog": self.interval(values[:, on_cold], users[on_cold]),
+            "cold among cold": self.interval(among_cold, users[on_cold]),
+        }
 
-def _cold_items(
-    runs: Sequence[Scorer], answers: Sequence[Ranked], split: Split, asked: Measurement, protocol: Protocol
-) -> dict[str, Interval]:
-    """The chosen metric on items held out of training: in the full catalog, among themselves; and on the others."""
-    if split.cold_rows is None:
-        return {}
-    questions, people = asked.questions, asked.questions.people
-    cold = np.isin(asked.candidates.rows, split.cold_rows)
-    on_cold = cold[asked.targets]
-    values = values_of(protocol.chosen, answers)
-    few = [
-        rank(run, questions.take(on_cold), asked.candidates, allow_seen=protocol.allow_seen, among=cold) for run in runs
-    ]
-    return {
-        "warm": interval(values[:, ~on_cold], people[~on_cold], draws=protocol.draws),
-        "cold in the full catalog": interval(values[:, on_cold], people[on_cold], draws=protocol.draws),
-        "cold among cold": interval(values_of(protocol.chosen, few), people[on_cold], draws=protocol.draws),
-    }
-
-
-def _cold_people(
-    split: Split,
-    every: Questions,
-    candidates: Candidates,
-    models: Mapping[str, Sequence[Scorer]],
-    protocol: Protocol,
-) -> ColdCurve | None:
-    """New people after so many events: those who came after the cutoff, or those who were held out."""
-    if split.cold_people is not None:
-        how = "People held out of training, of whom only the newest events are known."
-        asked = {known: every.newest(known) for known in protocol.known}
-    else:
-        how = "People who came after the cutoff; one list after so many events, the next ten events are its targets."
-        asked = {known: every.opening(known) for known in protocol.known}
-    able = {known: part.answerable(candidates, allow_seen=protocol.allow_seen) for known, part in asked.items()}
-    parts = {known: part for known, part in able.items() if len(part)}
-    if not parts:
-        return None
-    values: dict[str, dict[int, Interval]] = {name: {} for name in models}
-    against: dict[str, dict[int, Comparison]] = {name: {} for name in models if name != protocol.reference}
-    for known, part in parts.items():
-        answers = {name: _answers(name, runs, part, candidates, protocol) for name, runs in models.items()}
-        for name, ranked in answers.items():
-            values[name][known] = interval(values_of(protocol.chosen, ranked), part.people, draws=protocol.draws)
-        for compared in _compared(answers, part, protocol):
-            against[compared.one][known] = compared
-    return ColdCurve(how, values, against)
+    def cold_users(self, every: EvaluationCases) -> ColdStartCurve | None:
+        """New users after so many events: those who came after the cutoff, or those who were held out."""
+        protocol, held_out = self.protocol, self.split.cold_users is not None
+        how = "Users who came after the cutoff; one list after so many events, the next ten events are its targets."
+        if held_out:
+            how = "Users held out of training, of whom only the newest events are known."
+        values: dict[str, dict[int, Interval]] = {name: {} for name in self.models}
+        against: dict[str, dict[int, Comparison]] = {name: {} for name in self.models if name != protocol.reference}
+        for known in protocol.known:
+            cases = every.newest(known) if held_out else every.first_events(known)
+            cases = cases.answerable(self.candidates, allow_seen=protocol.allow_seen)
+            if len(cases):
+                ranked = {name: self.rank(name, cases) for name in self.models}
+                for name, runs in ranked.items():
+                    values[name][known] = self.interval(values_of(protocol.chosen, runs), cases.users)
+                for compared in self.compare(ranked, cases):
+                    against[compared.one][known] = compared
+        return ColdStartCurve(how, values, against) if values[protocol.reference] else None

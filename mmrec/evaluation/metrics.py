@@ -43,13 +43,13 @@ _GAINS: Final[Mapping[str, Callable[[int], Float64[np.ndarray, " k"]]]] = {
     "map": lambda k: 1 / np.arange(1, k + 1),
 }
 METRICS: Final = tuple(_GAINS)
-"""Names of the metrics. With one target a question, recall is the hit rate and MAP is MRR."""
+"""Names of the metrics. With one target a case, recall is the hit rate and MAP is MRR."""
 
 
 def accuracy(
     metric: str, k: int, above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]
 ) -> Float64[np.ndarray, " q"]:
-    """A metric of each question that has one target, averaged over all orders of what is tied with it.
+    """A metric of each case that has one target, averaged over all orders of what is tied with it.
 
     Args:
         metric: ``hr``, ``recall``, ``ndcg``, ``mrr`` or ``map``.
@@ -65,15 +65,15 @@ def accuracy(
     return (total[np.minimum(above + tied, k)] - total[np.minimum(above, k)]) / tied
 
 
-def of_several(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
-    """A metric of one question that has several targets, from their ranks.
+def multi_target_metric(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
+    """A metric of one case that has several targets, from their ranks.
 
     NDCG is that of Järvelin and Kekäläinen (2002) with equal gains; MAP divides by the number of targets.
     Raises UsageError where there is no such metric or cut-off, or no target.
     """
     gains = _gains(metric, k)
     if not len(ranks):
-        raise UsageError("A question without a target has no metric.")
+        raise UsageError("A case without a target has no metric.")
     found = np.sort(ranks[ranks <= k])
     match metric:
         case "hr":
@@ -87,17 +87,17 @@ def of_several(metric: str, k: int, ranks: Float64[np.ndarray, " r"]) -> float:
     return float(discounted_gain(found, k).sum() / gains[: len(ranks)].sum())
 
 
-def at_once(
+def per_user_metric(
     metric: str,
     k: int,
     above: Int64[np.ndarray, " q"],
     tied: Int64[np.ndarray, " q"],
-    people: Int64[np.ndarray, " q"],
-) -> Float64[np.ndarray, " people"]:
-    """A metric of each person's one list, of which all their targets are; people ascending, ties at their mean rank."""
-    order = np.argsort(people, kind="stable")
-    begins = np.flatnonzero(np.diff(people[order])) + 1
-    return np.array([of_several(metric, k, some) for some in np.split(mean_rank(above, tied)[order], begins)])
+    users: Int64[np.ndarray, " q"],
+) -> Float64[np.ndarray, " users"]:
+    """A metric of each user's one list, of which all their targets are; users ascending, ties at their mean rank."""
+    order = np.argsort(users, kind="stable")
+    begins = np.flatnonzero(np.diff(users[order])) + 1
+    return np.array([multi_target_metric(metric, k, some) for some in np.split(mean_rank(above, tied)[order], begins)])
 
 
 def _gains(metric: str, k: int) -> Float64[np.ndarray, " k"]:

@@ -1,4 +1,4 @@
-"""Where each target stands among all that could have been recommended."""
+"""Rank the targets of evaluation cases among all candidates, and keep the best candidates as lists."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mmrec.errors import UsageError
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.metrics import rank_counts
-from mmrec.evaluation.questions import Candidates, Questions
 from mmrec.evaluation.scorer import Scorer
 
 _BUDGET: Final = 64 * 2**20
-# Scores, their negation and the comparisons, in bytes for one item of one question.
+# Scores, their negation and the comparisons, in bytes for one item of one case.
 _BYTES: Final = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
-    """What one model answered to some questions.
+class RankedTargets:
+    """Rank counts of each case's target, and lists of the best candidates, by one model.
 
     Attributes:
         name: The model's.
@@ -34,23 +34,23 @@ class Ranked:
     lists: Int64[np.ndarray, "q depth"]
 
 
-def rank(
+def rank_targets(
     scorer: Scorer,
-    questions: Questions,
+    cases: EvaluationCases,
     candidates: Candidates,
     *,
     allow_seen: bool = False,
     among: Bool[np.ndarray, " items"] | None = None,
     depth: int = 20,
     budget: int = _BUDGET,
-) -> Ranked:
-    """Rank all candidates for each question, without those that the person had met unless `allow_seen`.
+) -> RankedTargets:
+    """Rank all candidates for each case, without those that the user has seen unless `allow_seen`.
 
     Args:
         scorer: The model.
-        questions: All must be answerable; see `Questions.answerable`.
+        cases: All must be answerable; see `EvaluationCases.answerable`.
         candidates: All items, in the order of the scores' columns.
-        allow_seen: Whether items that the person had met can be recommended again.
+        allow_seen: Whether seen items can be recommended again.
         among: Which candidates take part, the targets among them; all if None.
         depth: Length of the lists that are kept.
         budget: Bytes that the scores and what is made of them may take at a time.
@@ -59,29 +59,29 @@ def rank(
         UsageError: A target cannot be ranked, or a score is no number.
 
     """
-    columns = candidates.places(questions.live.items[questions.targets])
-    if (columns < 0).any() or (not allow_seen and questions.repeats.any()):
-        raise UsageError("Some targets are no candidates: ask only those that `Questions.answerable` gives.")
+    columns = candidates.places(cases.live.items[cases.targets])
+    if (columns < 0).any() or (not allow_seen and cases.repeats.any()):
+        raise UsageError("Some targets are no candidates: give the cases of `EvaluationCases.answerable` alone.")
     size = max(1, budget // (_BYTES * max(1, len(candidates))))
     counts = [(np.empty(0, dtype=np.int64),) * 2]
     lists = [np.empty((0, min(depth, len(candidates))), dtype=np.int64)]
-    for start in range(0, len(questions), size):
-        some = range(start, min(start + size, len(questions)))
-        scores = _scores(scorer, questions.take(np.arange(some.start, some.stop)), len(candidates))
+    for start in range(0, len(cases), size):
+        some = range(start, min(start + size, len(cases)))
+        scores = _scores(scorer, cases.take(np.arange(some.start, some.stop)), len(candidates))
         if among is not None:
             scores[:, ~among] = np.nan
         if not allow_seen:
             for line, place in enumerate(some):
-                met = candidates.places(questions.met(place))
-                scores[line, met[met >= 0]] = np.nan
+                seen = candidates.places(cases.seen(place))
+                scores[line, seen[seen >= 0]] = np.nan
         own = scores[np.arange(len(some)), columns[some.start : some.stop]][:, None]
         counts.append(rank_counts(scores, own))
-        lists.append(best(scores, depth))
+        lists.append(top_items(scores, depth))
     above, tied = (np.concatenate(some) for some in zip(*counts, strict=True))
-    return Ranked(scorer.name, above, tied, np.concatenate(lists))
+    return RankedTargets(scorer.name, above, tied, np.concatenate(lists))
 
 
-def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:
+def top_items(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray, "q depth"]:
     """Places of the highest scores, best first, -1 where fewer are numbers.
 
     Those of one score come in an order that is drawn once for all, so that no place in the catalog is favoured.
@@ -99,13 +99,13 @@ def best(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.ndarray
     return np.where(np.isnan(np.take_along_axis(values, order, axis=1)), -1, places).astype(np.int64)
 
 
-def _scores(scorer: Scorer, questions: Questions, items: int) -> Float32[np.ndarray, "q items"]:
-    """A copy of the scores, each question asked once however many targets it has."""
-    asked, lines = np.unique(questions.alike(), return_inverse=True)
-    scores = scorer.scores(questions.pasts(asked), questions.now[asked])
-    if scores.shape != (len(asked), items):
+def _scores(scorer: Scorer, cases: EvaluationCases, items: int) -> Float32[np.ndarray, "q items"]:
+    """A copy of the scores; equal cases are scored once."""
+    places, lines = np.unique(cases.first_equal(), return_inverse=True)
+    scores = scorer.scores(cases.histories(places), cases.now[places])
+    if scores.shape != (len(places), items):
         raise UsageError(
-            f"{scorer.name} gave scores of shape {scores.shape} where {(len(asked), items)} was asked: one for each "
+            f"{scorer.name} gave scores of shape {scores.shape} where {(len(places), items)} was expected: one a "
             "candidate."
         )
     if np.isnan(scores).any():

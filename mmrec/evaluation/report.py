@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.evaluating import Evaluation
-from mmrec.evaluation.measured import Measured
+from mmrec.evaluation.model_metrics import ModelMetrics
 
 SERIES: Final = 10
 """Number of colours; the page defines ``--s0`` and on."""
@@ -90,12 +90,12 @@ def scatter(
     colours: Mapping[str, int],
     across: str,
     label: str,
-    dials: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> str:
-    """One named dot a model, and a curve for each dial that was turned."""
+    """One named dot a model, and accuracy-diversity curves."""
     with _drawn(f"scatter {across}", 6.4, 3.6) as (axes, found):
-        for number, (name, turned) in enumerate((dials or {}).items()):
-            xs, ys = zip(*turned, strict=True)
+        for number, (name, points_of) in enumerate((curves or {}).items()):
+            xs, ys = zip(*points_of, strict=True)
             axes.plot(xs, ys, "o-", color=_series(len(colours) + number), markersize=4, linewidth=2, label=name)
         for number, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda pair: pair[1][1])):
             axes.plot([x], [y], "o", color=_series(colours[name]), markersize=9)
@@ -105,7 +105,7 @@ def scatter(
         axes.margins(x=0.22, y=0.14)
         axes.set_xlabel(across)
         axes.set_ylabel(label)
-        if dials:
+        if curves:
             axes.legend(fontsize=9)
     return found[0]
 
@@ -159,9 +159,9 @@ _MINUS: Final = "\N{MINUS SIGN}"
 
 
 def verdict(comparison: Comparison) -> str:
-    """What a comparison allows to be said: ``above``, ``not below``, ``below``, or that too few people asked."""
+    """Conclusion of a comparison: ``above``, ``not below``, ``below``, or ``too few users``."""
     if math.isnan(comparison.difference.low):
-        return "too few people"
+        return "too few users"
     return "above" if comparison.above else "not below" if comparison.not_below else "below"
 
 
@@ -188,24 +188,24 @@ _LISTS = {
     "diversity": ("Diversity", "mean of 1 - cosine over the pairs of a list"),
     "novelty": ("Novelty", "bits of self-information"),
     "serendipity": ("Serendipity", "lists with the target where the popular list lacks it"),
-    "popularity": ("Popularity", "mean training events of what is shown"),
+    "popularity": ("Popularity", "mean training events of the items"),
     "gini": ("Gini", "how unevenly items are shown"),
-    "calibration_js": ("Miscalibration", "Jensen-Shannon bits from the categories of the past"),
+    "calibration_js": ("Miscalibration", "Jensen-Shannon bits from the categories of the history"),
     "calibration_kl": ("… as KL", "Kullback-Leibler bits"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPage:
-    """What the page tells.
+    """Contents of the page.
 
     Attributes:
         title: Its heading.
         evaluation: What was measured.
-        facts: How the events were split, and of what, by name.
+        facts: The split and other facts, by name.
         losses: Loss of each epoch by the name of the curve, where models were trained.
-        dials: Diversity and accuracy as a dial is turned, by its name; drawn where diversity was measured.
-        notes: Sentences that a reader has to know.
+        curves: Accuracy-diversity curves by name; drawn where diversity was measured.
+        notes: Sentences above the tables.
 
     """
 
@@ -213,7 +213,7 @@ class EvaluationPage:
     evaluation: Evaluation
     facts: Mapping[str, str]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    dials: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -255,21 +255,21 @@ def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
     name = chosen.upper()
     means = {model.name: model.metrics[chosen] for model in found.models}
     ordered = dict(sorted(means.items(), key=lambda pair: -pair[1].mean))
-    told = "Dots are means over all events asked, bars 95% intervals over people."
-    drawn = [_chart(f"{name} of each model", told, dots(ordered, colours, name))]
+    caption = "Dots are means over all cases, bars 95% intervals over users."
+    drawn = [_chart(f"{name} of each model", caption, dots(ordered, colours, name))]
     if found.comparisons:
         differences = {one.one: one.difference for one in found.comparisons}
-        told = "Paired over people. A bar wholly right of the line is above; one that reaches it is not below."
+        caption = "Paired over users. A bar wholly right of the line is above; one that reaches it is not below."
         svg = dots(differences, colours, f"{name}, difference", zero=True)
-        drawn.append(_chart(f"Difference from {found.protocol.reference}", told, svg))
+        drawn.append(_chart(f"Difference from {found.protocol.reference}", caption, svg))
     if found.cold is not None:
         curves = {model: {str(at): one for at, one in curve.items()} for model, curve in found.cold.values.items()}
-        svg = lines(curves, colours, "events known of the person", name)
-        drawn.append(_chart("New people", found.cold.how, svg))
+        svg = lines(curves, colours, "known events of the user", name)
+        drawn.append(_chart("New users", found.cold.how, svg))
     drawn += _by_slices(found.models, colours, name)
     if all("diversity" in model.lists for model in found.models):
         points = {model.name: (model.lists["diversity"], model.metrics[chosen].mean) for model in found.models}
-        svg = scatter(points, colours, "intra-list diversity", name, report.dials)
+        svg = scatter(points, colours, "intra-list diversity", name, report.curves)
         drawn.append(_chart("Accuracy against diversity", "Up is more often right, right is more varied.", svg))
     shares = {model.name: _exactly(model.lists["coverage"]) for model in found.models}
     svg = dots(shares, colours, "coverage")
@@ -280,13 +280,13 @@ def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
     return drawn
 
 
-def _by_slices(models: Sequence[Measured], colours: Mapping[str, int], name: str) -> list[_Chart]:
-    past = {model.name: model.by_past for model in models}
+def _by_slices(models: Sequence[ModelMetrics], colours: Mapping[str, int], name: str) -> list[_Chart]:
+    history = {model.name: model.by_history for model in models}
     item = {model.name: model.by_item for model in models}
     return [
-        _chart("By what is known of the person", "Questions by the number of events before them.",
-               lines(past, colours, "events in the history", name)),
-        _chart("By how well the target is known", "Questions by the training events of the item that came next.",
+        _chart("By the length of the history", "EvaluationCases by the number of events before them.",
+               lines(history, colours, "events in the history", name)),
+        _chart("By the popularity of the target", "EvaluationCases by the training events of the target.",
                lines(item, colours, "training events of the target", name)),
     ]  # fmt: skip
 

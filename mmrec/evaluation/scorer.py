@@ -1,40 +1,34 @@
 """Scorers of candidate items: models that score all items for a user, and user models as scorers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.questions import Candidates
+from mmrec.evaluation.cases import Candidates
 from mmrec.events.histories import Histories
 from mmrec.users.model import History, Interests, UserModel
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Scores every candidate for a person at a moment; nothing it does changes it."""
+    """Scores every candidate for users at a time, without changing its state."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         ...
 
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        """All that was fitted and decides its scores, by name."""
-        ...
-
-    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        """Score all candidates, higher is better; equal scores say that it cannot tell them apart.
+    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+        """Score all candidates, higher is better; equal scores are ties.
 
         Args:
-            pasts: What each person did before.
-            now: The moment at which each of them asks, microseconds since 1970.
+            histories: The known events of each user.
+            now: Time of each request, microseconds since 1970.
 
         """
         ...
@@ -46,38 +40,29 @@ class Learner(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         ...
 
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
-        """Fit to what may be learned from, and to the candidates' contents."""
+        """Fit to training events and the candidates' contents."""
         ...
 
 
-def state_digest(scorer: Scorer) -> str:
-    """SHA-256 of all that was fitted, in hex: what came after the cutoff must not change it."""
-    seen = sha256()
-    for name, array in sorted(scorer.state.items()):
-        seen.update(repr((name, array.dtype.str, array.shape)).encode())
-        seen.update(np.ascontiguousarray(array).tobytes())
-    return seen.hexdigest()
-
-
 UNTIMED: Final = ", time not known"
-"""Ends the name of a model that is asked as of the newest event it knows, not as of the moment of the request."""
+"""Ends the name of a model that is given the time of the newest known event, not that of the request."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserModelScorer:
-    """Scores items by the inner product with a person's interests.
+    """Scores items by the inner product with a user's interests.
 
     Attributes:
-        model: Places items and people.
+        model: Places items and users.
         candidates: Items with content vectors.
         merge: How several interests make one score: that of the nearest (``max``), or the mean by their weights
             (``mean``).
-        cold: Who answers for people of whom the model says nothing; without one their items are all level.
-        timed: Whether the model is told the moment of asking.
+        cold: Scorer for users without interests; without one all their items are tied.
+        timed: Whether the model is given the time of the request.
 
     """
 
@@ -102,30 +87,25 @@ class UserModelScorer:
         assert contents is not None  # noqa: S101 - checked when it was made
         return self.model.items(self.candidates.rows, contents)
 
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        """Where the items lie; what the model makes of people is not seen here."""
-        return {"vectors": self.vectors}
-
-    def scores(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+    def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
-        scored = np.zeros((len(pasts), len(self.candidates)), dtype=np.float32)
-        placed = self._people(pasts, now)
+        scored = np.zeros((len(histories), len(self.candidates)), dtype=np.float32)
+        placed = self._users(histories, now)
         unknown = np.array([not len(interests.vectors) for interests in placed], dtype=bool)
         for line, interests in enumerate(placed):
             if not unknown[line]:
                 scored[line] = self._score(interests)
         if self.cold is not None and unknown.any():
             left = np.flatnonzero(unknown)
-            scored[left] = self.cold.scores([pasts[line] for line in left.tolist()], now[left])
+            scored[left] = self.cold.scores([histories[line] for line in left.tolist()], now[left])
         return scored
 
     def _score(self, interests: Interests) -> Float32[np.ndarray, " items"]:
         near = interests.vectors @ self.vectors.T
         return near.max(axis=0) if self.merge == "max" else interests.weights @ near
 
-    def _people(self, pasts: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
-        known = [self._of_candidates(past) for past in pasts]
+    def _users(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
+        known = [self._of_candidates(past) for past in histories]
         vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
         return self.model.users(known, vectors, now if self.timed else None)
 

@@ -1,1 +1,1 @@
-"""Behaviour: what people did, kept in a log, cleaned, and read as histories."""
+"""The event log: kinds, import and export, cleaning, user histories, splits."""

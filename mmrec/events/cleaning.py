@@ -1,4 +1,4 @@
-"""What is left out of the log before anything is learned from it. The log itself keeps everything."""
+"""Clean events before anything is learned from them: robots, duplicates, impossible times. The log keeps them."""
 
 import time
 from collections.abc import Callable
@@ -26,12 +26,12 @@ class Cleaning:
         earliest: Times before this are impossible, in microseconds since 1970; by default the year 1990.
         ahead: How far ahead of now a clock may be before its times are impossible.
         robot_events: Who did so many events within `robot_window` is a robot, and all that it did is left out. The
-            busiest of the 943 people of MovieLens 100K, who rate lists of films, stay below 600 in an hour.
+            busiest of the 943 users of MovieLens 100K, who rate lists of films, stay below 600 in an hour.
         robot_window: Any stretch of time as long as this is looked at.
         collapsed: Kinds that say nothing new when they come again and again.
-        collapse_within: An event of such a kind is left out where the same person did the same to the same item at most
+        collapse_within: An event of such a kind is left out where the same user did the same to the same item at most
             so long before.
-        person_events: Who has fewer events is left out.
+        user_events: Who has fewer events is left out.
         item_events: What has fewer events is left out.
         core: Whether the last two are repeated until both hold for all that is left.
 
@@ -44,14 +44,14 @@ class Cleaning:
     robot_window: timedelta = timedelta(hours=1)
     collapsed: tuple[str, ...] = ("view",)
     collapse_within: timedelta = timedelta(minutes=30)
-    person_events: int = 1
+    user_events: int = 1
     item_events: int = 1
     core: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for numbers that cannot be meant."""
-        if self.robot_events < 2 or self.person_events < 1 or self.item_events < 1:
-            raise UsageError("robot_events must be 2 or more, person_events and item_events 1 or more.")
+        if self.robot_events < 2 or self.user_events < 1 or self.item_events < 1:
+            raise UsageError("robot_events must be 2 or more, user_events and item_events 1 or more.")
         odd = [name for name in self.collapsed if name not in self.kinds.names]
         if odd:
             raise UsageError(f"{odd[0]!r} cannot be collapsed: it is no kind. Kinds are {', '.join(self.kinds.names)}.")
@@ -73,7 +73,7 @@ class CleaningReport:
     Attributes:
         events: Events before any step.
         steps: The steps.
-        robots: People taken for robots.
+        robots: Users taken for robots.
         unknown_items: Ids that no item has yet; their events are set aside, and count again once the items come.
 
     """
@@ -87,17 +87,10 @@ class CleaningReport:
 def clean(
     events: EventArrays, rules: Cleaning | None = None, known: KnownItems | None = None, now: int | None = None
 ) -> tuple[EventArrays, CleaningReport]:
-    """Clean events, and order them by person, time, and what breaks ties.
+    """Clean the events of a log, and order them by user, time, and what breaks ties.
 
-    Args:
-        events: The log, as `load_events` gives it.
-        rules: What is cleaned away.
-        known: The items there are; without them no item is unknown.
-        now: The present in microseconds since 1970; the clock's if None.
-
-    Returns:
-        The events that are left, kinds coded in the order of `rules.kinds`, and what each step left out.
-
+    Without `known` items no item is unknown; `now` is in microseconds since 1970, the clock's if None. Returns the
+    events that are left, kinds coded in the order of `rules.kinds`, and what each step left out.
     """
     rules = Cleaning() if rules is None else rules
     limit = (time.time_ns() // 1000 if now is None else now) + rules.ahead // timedelta(microseconds=1)
@@ -117,11 +110,11 @@ def clean(
     robots = _robots(events, rules)
     events = step("robots", lambda some: ~robots[some.users])
     rows = None if known is None else known.rows_of(events.item_ids)
-    met = np.unique(events.items)
-    unknown = 0 if rows is None else int((rows[met] < 0).sum())
-    events = step("unknown items, set aside", lambda some: _are_known(some, rows))
+    present = np.unique(events.items)
+    unknown = 0 if rows is None else int((rows[present] < 0).sum())
+    events = step("unknown items, set aside", lambda some: some.kinds >= 0 if rows is None else rows[some.items] >= 0)
     events = step("repeated", lambda some: _are_fresh(some, rules))
-    events = step("too few events of a person or an item", lambda some: _have_enough(some, rules))
+    events = step("too few events of a user or an item", lambda some: _have_enough(some, rules))
     return events, CleaningReport(total, tuple(steps), int(robots.sum()), unknown)
 
 
@@ -133,25 +126,21 @@ def _coded(events: EventArrays, kinds: Kinds) -> EventArrays:
 
 
 def _are_first(events: EventArrays) -> Bool[np.ndarray, " n"]:
-    """Which events are not the same as an earlier one: person, item, kind and time."""
+    """Which events are not the same as an earlier one: user, item, kind and time."""
     order = np.lexsort((events.order, events.kinds, events.items, events.times, events.users))
     alike = _same_as_before(events.users, order) & _same_as_before(events.items, order)
     alike &= _same_as_before(events.kinds, order) & _same_as_before(events.times, order)
     return _placed(~alike, order)
 
 
-def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " people"]:
-    """Who did too much in too little time; events are ordered by person and time."""
-    robots = np.zeros(len(events.people), dtype=bool)
+def _robots(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " users"]:
+    """Who did too much in too little time; events are ordered by user and time."""
+    robots = np.zeros(len(events.user_ids), dtype=bool)
     last, first = events.users[rules.robot_events - 1 :], events.users[: len(events) - rules.robot_events + 1]
     if len(events) >= rules.robot_events:
         took = events.times[rules.robot_events - 1 :] - events.times[: len(events) - rules.robot_events + 1]
         robots[last[(last == first) & (took < rules.robot_window // timedelta(microseconds=1))]] = True
     return robots
-
-
-def _are_known(events: EventArrays, rows: Int64[np.ndarray, " items"] | None) -> Bool[np.ndarray, " n"]:
-    return np.ones(len(events), dtype=bool) if rows is None else rows[events.items] >= 0
 
 
 def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:
@@ -165,12 +154,12 @@ def _are_fresh(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:
 
 
 def _have_enough(events: EventArrays, rules: Cleaning) -> Bool[np.ndarray, " n"]:
-    """Which events are of items and people with enough of them; an item's events are counted first."""
+    """Which events are of items and users with enough of them; an item's events are counted first."""
     keep = np.ones(len(events), dtype=bool)
     while True:
         before = int(keep.sum())
         keep &= np.bincount(events.items[keep], minlength=len(events.item_ids))[events.items] >= rules.item_events
-        keep &= np.bincount(events.users[keep], minlength=len(events.people))[events.users] >= rules.person_events
+        keep &= np.bincount(events.users[keep], minlength=len(events.user_ids))[events.users] >= rules.user_events
         if not rules.core or int(keep.sum()) == before:
             return keep
 

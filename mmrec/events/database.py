@@ -30,7 +30,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import (
     ArgumentError,
-    DatabaseError,
     DBAPIError,
     IntegrityError,
     NoSuchModuleError,
@@ -66,7 +65,7 @@ EVENTS: Final = Table(
 """The events, one a row."""
 
 Index("mmrec_events_id", EVENTS.c.id, unique=True)
-# A person's newest events are neighbours here, whatever the size of the log.
+# A user's newest events are neighbours here, whatever the size of the log.
 Index("mmrec_events_past", EVENTS.c.user, EVENTS.c.time, EVENTS.c.seq)
 
 REFUSED: Final = Table(
@@ -93,17 +92,11 @@ FORGOTTEN: Final = Table(
 
 
 def open_database(place: str | Path) -> Engine:
-    """Open the database of a log, and make its tables where there are none.
+    """Open the database of a log, the path of an SQLite file or any SQLAlchemy URL; make its tables if there are none.
 
-    An SQLite file that this process may not write, as on a read-only file system, is opened to be read.
-
-    Args:
-        place: The path of an SQLite file, or any SQLAlchemy URL.
-
-    Raises:
-        UsageError: The URL is none, or its driver is not installed.
-        StoreError: The database cannot be reached, or holds a log of another format.
-
+    An SQLite file that this process may not write, as on a read-only file system, is opened to be read. Raises
+    UsageError for no URL or where its driver is not installed, StoreError where the database cannot be reached or holds
+    a log of another format.
     """
     url = _url(place)
     file = _file_of(url)
@@ -153,15 +146,12 @@ def wrap_db_errors(engine: Engine) -> Iterator[None]:
     """Say what went wrong in the database as a StoreError; what was acknowledged before is kept."""
     try:
         yield
-    except OperationalError as error:
-        if "locked" in str(error.orig):
-            raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
-        raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
-    except DatabaseError as error:
-        if isinstance(error.orig, sqlite3.DatabaseError) and not isinstance(error, IntegrityError):
-            raise damaged(Path(str(engine.url.database)), _reason(error)) from error
-        raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
     except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        if isinstance(error, OperationalError) and "locked" in str(cause):
+            raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
+        if isinstance(cause, sqlite3.DatabaseError) and not isinstance(error, OperationalError | IntegrityError):
+            raise damaged(Path(str(engine.url.database)), _reason(error)) from error
         raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
 
 

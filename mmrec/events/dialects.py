@@ -259,25 +259,27 @@ def erase_traces(engine: Engine) -> None:
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
-    connection.isolation_level = None  # else the driver begins transactions itself, and too late to queue up
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    cursor = _patient_cursor(connection)
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
     cursor.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
-    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     cursor.close()
 
 
 def _on_connect_to_read(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver calls its connection
-    connection.isolation_level = None
+    cursor = _patient_cursor(connection)
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
+
+
+def _patient_cursor(connection: Any) -> Any:  # noqa: ANN401 - whatever the driver calls them
+    connection.isolation_level = None  # else the driver begins transactions itself, and too late to queue up
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
-    cursor.execute("PRAGMA query_only = ON")
     cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    cursor.close()
+    return cursor
 
 
 def _on_begin(connection: Connection) -> None:

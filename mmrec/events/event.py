@@ -1,17 +1,14 @@
 """Events (user, item, kind, time, value), one by one and as arrays, and which columns of a file hold their parts."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Int16, Int32, Int64
-
-from mmrec.errors import UsageError
 
 SCHEMA: Final = pa.schema(
     [
@@ -29,7 +26,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that one person did.
+    """One thing that one user did.
 
     Attributes:
         user: Who; up to 512 bytes.
@@ -50,18 +47,6 @@ class Event:
     value: float | None = None
     context: Mapping[str, object] | None = None
     id: str | None = None
-
-
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "user": ("user", "user_id", "userid", "customer_id", "person", "visitor_id", "visitorid", "session_id"),
-    "item": ("item", "item_id", "itemid", "movie_id", "product_id", "article_id", "video_id", "track_id"),
-    "time": ("time", "timestamp", "ts", "datetime", "event_time", "created_at", "date"),
-    "kind": ("kind", "event", "event_type", "action", "type", "behavior", "behaviour"),
-    "value": ("value", "rating", "score", "stars"),
-    "id": ("event_id", "id"),
-}
-
-_MOST_LISTED: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,53 +81,44 @@ class EventColumns:
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
-def check_event_columns(columns: EventColumns, known: Sequence[str]) -> None:
-    """Raise UsageError where the source lacks a column, or one is user, item and time at once."""
-    missing = [name for name in columns.names if name not in known]
-    if missing:
-        raise UsageError(f"The file has no column {missing[0]!r}. It has {_listed(known)}.")
-    if len({columns.user, columns.item, columns.time}) < 3:
-        raise UsageError("User, item and time must be three columns: name them with --user, --item and --time.")
+Column: TypeAlias = pa.Array | list[object]
+"""Values of one column as their source had them."""
 
 
-def guess_event_columns(known: Sequence[str], given: Mapping[str, str | None]) -> EventColumns:
-    """Name the columns of a source by what such columns are usually called; what is given is not guessed.
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row of a source that is no event: what the log keeps of it.
 
-    A source without a column of kinds has events of one kind: ``rate`` where it has a column of ratings, else ``view``.
-    Raises UsageError where user, item or time cannot be told, or two columns are called alike.
+    Attributes:
+        row: Number of the source row, from 1.
+        column: The column concerned; empty when the whole row is.
+        reason: One sentence that a user can act on.
+        user: Whose event it was, where that could be read, so that forgetting them reaches this too.
+        count: How many rows from this one on, where a part of a file is damaged.
+
     """
-    found: dict[str, str | None] = {}
-    for part, usual in _NAMES.items():
-        found[part] = given.get(part) or _first(known, usual, {v for v in found.values() if v})
-    missing = [part for part in ("user", "item", "time") if found[part] is None]
-    if missing:
-        options = " ".join(f"--{part} COL" for part in missing)
-        raise UsageError(f"No column can be told to be the {missing[0]}: add {options}. There are {_listed(known)}.")
-    rated = found["value"] is not None and _plain(found["value"]) in {"rating", "stars"}
-    return EventColumns(
-        **{part: name for part, name in found.items() if name is not None},
-        context=("context",) if "context" in known else (),
-        one_kind="rate" if rated else "view",
-    )
+
+    row: int
+    column: str
+    reason: str
+    user: str | None = None
+    count: int = 1
 
 
-def _first(known: Sequence[str], usual: Sequence[str], taken: set[str]) -> str | None:
-    for name in usual:
-        alike = [column for column in known if column not in taken and _plain(column) in {name, name.replace("_", "")}]
-        if len(alike) > 1:
-            raise UsageError(f"Columns {_listed(alike)} are called alike: name the one that is meant.")
-        if alike:
-            return alike[0]
-    return None
+@dataclass(frozen=True, slots=True, eq=False)
+class RawEvents:
+    """Some rows of a source.
 
+    Attributes:
+        rows: Numbers of the source rows, from 1, ascending.
+        columns: Values by the source's column names, as many as rows.
+        refused: Rows between them that could not even be read.
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
+    """
 
-
-def _listed(names: Sequence[str]) -> str:
-    some = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
-    return some if len(names) <= _MOST_LISTED else f"{some} and {len(names) - _MOST_LISTED:,} more"
+    rows: Int64[np.ndarray, " n"]
+    columns: Mapping[str, Column]
+    refused: tuple[RefusedRow, ...] = ()
 
 
 Ties = Literal["arrival", "id"]
@@ -154,10 +130,10 @@ class EventArrays:
     """Events by column, 26 bytes each.
 
     Attributes:
-        people: Ids of the people, ascending by their UTF-8 bytes.
+        user_ids: Ids of the users, ascending by their UTF-8 bytes.
         item_ids: Ids of the items, likewise.
         kind_names: Names of the kinds, in the order of their codes.
-        users: Place of each event's person in `people`.
+        users: Position of each event's user in `user_ids`.
         items: Place of its item in `item_ids`.
         kinds: Place of its kind in `kind_names`.
         times: Microseconds since 1970 in UTC.
@@ -166,7 +142,7 @@ class EventArrays:
 
     """
 
-    people: pa.StringArray
+    user_ids: pa.StringArray
     item_ids: pa.StringArray
     kind_names: tuple[str, ...]
     users: Int32[np.ndarray, " n"]
@@ -208,12 +184,9 @@ class _Names:
 
 
 def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> EventArrays:
-    """Take events as `EventLog.scan` gives them; besides the result, memory is for one batch.
+    """Read events as `EventLog.scan` gives them; besides the result, memory is for one batch.
 
-    Args:
-        batches: Events with columns as in `mmrec.events.log.LOG_SCHEMA`.
-        ties: What orders events of one instant; ``id`` costs 16 bytes an event more.
-
+    `ties` is what orders events of one instant; ``id`` costs 16 bytes an event more.
     """
     users, items, kinds = _Names(), _Names(), _Names()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("users", "items", "kinds", "times", "order", "values")}
@@ -226,12 +199,12 @@ def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> Ev
         ids = np.frombuffer(batch["id"].buffers()[1], dtype="S16" if ties == "id" else "V16")
         ids = ids[batch["id"].offset :][: len(batch)]
         parts["order"].append(ids.copy() if ties == "id" else batch["seq"].to_numpy())
-    people, user_places = users.ascending()
+    user_ids, user_places = users.ascending()
     item_ids, item_places = items.ascending()
     kind_names, kind_places = kinds.ascending()
     order = _joined(parts.pop("order"), np.int64)
     return EventArrays(
-        people,
+        user_ids,
         item_ids,
         tuple(kind_names.to_pylist()),
         users=user_places[_joined(parts.pop("users"), np.int32)],

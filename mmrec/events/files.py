@@ -1,192 +1,153 @@
-"""Open a file of events by its name, guess its columns, and read Parquet files."""
+"""Open a source of events, guess its columns, and read its rows by column."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
-from mmrec.events.event import EventColumns, check_event_columns, guess_event_columns
-from mmrec.events.text_files import (
-    ROWS_PER_CHUNK,
-    DelimitedFile,
-    EventFile,
-    RawEvents,
-    Refusal,
-    line_chunks,
-    open_csv_events,
-    open_json_lines,
-)
+from mmrec.events.event import EventColumns, RawEvents, RefusedRow
+from mmrec.sources.arrow_files import ParquetFiles
+from mmrec.sources.columns import listed_columns, plain_name
+from mmrec.sources.rows import Reader, Row
+from mmrec.sources.source import home_of, open_untyped
+from mmrec.sources.text_tables import DelimitedTable, TextTable
+from mmrec.types import Reject
 
-
-@dataclass(frozen=True, slots=True)
-class ParquetFiles:
-    """One file, or all of a directory in the order of their names; rows are numbered through."""
-
-    files: tuple[tuple[Path, int], ...]
-    names: tuple[str, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return sum(rows for _, rows in self.files)
-
-    def chunks(self, names: Sequence[str]) -> Iterator[RawEvents]:
-        """Read these columns of all rows; a row group that is damaged is refused from there on, as so many rows."""
-        first = 0
-        for path, count in self.files:
-            try:
-                with pq.ParquetFile(path, pre_buffer=False, buffer_size=1024 * 1024) as file:
-                    yield from _file(file, path, first, names)
-            except (OSError, pa.ArrowException) as error:
-                yield _damaged(path, first, count, error)
-            first += count
-
-
-def open_parquet_events(path: Path) -> ParquetFiles:
-    """Open a file or a directory. Raises UsageError where a file is not Parquet or has other columns than the first."""
-    paths = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    files: list[tuple[Path, int]] = []
-    names: tuple[str, ...] = ()
-    for file in paths:
-        try:
-            footer = pq.read_metadata(file)
-        except (OSError, pa.ArrowException) as error:
-            raise UsageError(f"{file.name} is not a Parquet file that can be read: {_first_line(error)}.") from error
-        found = tuple(footer.schema.to_arrow_schema().names)
-        if len(set(found)) < len(found):
-            raise UsageError(f"{file.name} names a column twice: rename one.")
-        if files and set(found) != set(names):
-            raise UsageError(f"{file.name} has other columns than {files[0][0].name}: import them one by one.")
-        names = names or found
-        files.append((file, footer.num_rows))
-    if not files:
-        raise UsageError(f"There is no Parquet file in {path}.")
-    return ParquetFiles(tuple(files), names)
-
-
-def _file(file: pq.ParquetFile, path: Path, first: int, names: Sequence[str]) -> Iterator[RawEvents]:
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        done = 0
-        try:
-            for batch in file.iter_batches(ROWS_PER_CHUNK, row_groups=[group], columns=list(names)):
-                rows = np.arange(first + done, first + done + batch.num_rows, dtype=np.int64)
-                yield RawEvents(rows, {name: batch.column(name) for name in names})
-                done += batch.num_rows
-        except (OSError, pa.ArrowException) as error:
-            yield _damaged(path, first + done, count - done, error)
-        first += count
-
-
-def _damaged(path: Path, row: int, count: int, error: Exception) -> RawEvents:
-    reason = f"{count} rows of {path.name} from here on cannot be read: {_first_line(error)}."
-    return RawEvents(np.empty(0, dtype=np.int64), {}, (Refusal(row, "", reason, count=count),))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-
-
-_MOVIELENS: Final = ("user", "item", "rating", "timestamp")
-_BY_SUFFIX: Final[Mapping[str, Callable[[Path], EventFile]]] = {
-    ".parquet": open_parquet_events,
-    ".pq": open_parquet_events,
-    ".jsonl": open_json_lines,
-    ".ndjson": open_json_lines,
-    ".json": open_json_lines,
-    ".csv": open_csv_events,
-    ".tsv": open_csv_events,
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "user": ("user", "user_id", "userid", "customer_id", "person", "visitor_id", "visitorid", "session_id"),
+    "item": ("item", "item_id", "itemid", "movie_id", "product_id", "article_id", "video_id", "track_id"),
+    "time": ("time", "timestamp", "ts", "datetime", "event_time", "created_at", "date"),
+    "kind": ("kind", "event", "event_type", "action", "type", "behavior", "behaviour"),
+    "value": ("value", "rating", "score", "stars"),
+    "id": ("event_id", "id"),
 }
+_ROWS_AT_ONCE: Final = 32_768
+"""Large enough for work by column to pay, small enough that the rows stay within tens of megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A file of events with its columns.
+    """A source of events with its columns.
 
     Attributes:
-        path: Where it is, absolute; the key of what is refused of it.
-        file: Its rows.
+        address: Absolute path or URL; the key of what is refused of it.
+        reader: Its rows.
         columns: Which columns are what.
 
     """
 
-    path: Path
-    file: EventFile
+    address: str
+    reader: Reader
     columns: EventColumns
+
+    @property
+    def count(self) -> int | None:
+        """Number of rows, where it is known without reading them."""
+        return None if isinstance(self.reader, TextTable) else self.reader.count
+
+    def batches(self) -> Iterator[RawEvents]:
+        """Read all rows, some ten thousands at a time; a row that cannot be read is refused, and the rest goes on."""
+        names = self.columns.names
+        if isinstance(self.reader, ParquetFiles):
+            yield from _by_column(self.reader, names)
+            return
+        rows = self.reader.rows(names)
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            read = [row for row in some if isinstance(row, Row)]
+            yield RawEvents(
+                np.array([row.number for row in read], dtype=np.int64),
+                {name: [row.values.get(name) for row in read] for name in names},
+                tuple(_refused(row) for row in some if isinstance(row, Reject)),
+            )
+
+
+def _by_column(files: ParquetFiles, names: Sequence[str]) -> Iterator[RawEvents]:
+    for read in files.batches(names, _ROWS_AT_ONCE):
+        if isinstance(read, Reject):
+            yield RawEvents(np.empty(0, dtype=np.int64), {}, (_refused(read),))
+        else:
+            number, batch = read[:2]
+            columns = {
+                name: batch.column(name) if name in batch.schema.names else pa.nulls(len(batch)) for name in names
+            }
+            yield RawEvents(np.arange(number, number + len(batch), dtype=np.int64), columns)
+
+
+def _refused(row: Reject) -> RefusedRow:
+    return RefusedRow(row.row, row.column, f"{row.where}: {row.reason}", count=row.rows)
 
 
 def open_events(
-    path: Path,
+    address: str | Path,
     given: Mapping[str, str | None] | None = None,
     context: tuple[str, ...] = (),
     one_kind: str | None = None,
     encoding: str | None = None,
 ) -> EventSource:
-    """Open Parquet, JSON Lines or CSV, MovieLens's ``u.data``, ``ratings.dat`` and ``ratings.csv``, or a RecBole file.
+    """Open events from anything that a catalog is read from, MovieLens's and RecBole's files among it.
 
     Args:
-        path: The file; a directory of Parquet files is one too.
-        given: Columns by part (``user``, ``item``, ``time``, ``kind``, ``value``, ``id``); what is not given is told
+        address: Path or URL; see `mmrec.sources.source.open_source`.
+        given: Columns by part (``user``, ``item``, ``time``, ``kind``, ``value``, ``id``); what is not given is guessed
             from the names of the columns.
         context: Columns kept beside, whatever they are.
         one_kind: The kind of all events, whatever columns there are.
-        encoding: Of a file of delimited text that is not UTF-8.
+        encoding: Of a CSV file that is not UTF-8.
 
     Raises:
-        UsageError: There is no such file, it is of no known kind, or its columns cannot be told.
+        UsageError: There is no such source, it is of no known kind, or its columns cannot be guessed.
 
     """
-    path = path.absolute()
-    if not path.exists():
-        raise UsageError(f"There is no {path}: give a file of events.")
-    file = _open(path, encoding)
-    columns = guess_event_columns(file.names, given or {})
+    reader = open_untyped(address, encoding)
+    if isinstance(reader, DelimitedTable):
+        reader = replace(reader, strict=True)
+    names = reader.names if isinstance(reader, TextTable) else tuple(reader.types)
+    columns = _guess(names, given or {})
     if context:
         columns = replace(columns, context=context)
     if one_kind is not None:
         columns = replace(columns, kind=None, one_kind=one_kind)
-    check_event_columns(columns, file.names)
-    return EventSource(path, file, columns)
+    missing = [name for name in columns.names if name not in names]
+    if missing:
+        raise UsageError(f"The source has no column {missing[0]!r}. It has {listed_columns(names)}.")
+    if len({columns.user, columns.item, columns.time}) < 3:
+        raise UsageError("User, item and time must be three columns: name them with --user, --item and --time.")
+    return EventSource(home_of(address, reader), reader, columns)
 
 
-def _open(path: Path, encoding: str | None) -> EventFile:
-    if encoding is None:
-        return _opened(path)
-    if path.suffix.lower() in {".csv", ".tsv"}:
-        return open_csv_events(path, encoding)
-    raise UsageError(f"An encoding is given for {path.name}, which is no CSV file: leave out --encoding.")
+def _guess(known: Sequence[str], given: Mapping[str, str | None]) -> EventColumns:
+    """Choose columns by what such columns are usually called.
 
-
-def _opened(path: Path) -> EventFile:
-    if path.is_dir():
-        return open_parquet_events(path)
-    if path.name == "u.data":
-        return DelimitedFile(path, _MOVIELENS, "\t", header=False, quoted=False)
-    if path.name == "ratings.dat":
-        return DelimitedFile(path, _MOVIELENS, "::", header=False, quoted=False)
-    if path.suffix == ".inter":
-        return _open_recbole(path)
-    opener = _BY_SUFFIX.get(path.suffix.lower())
-    if opener is None:
+    A source without a column of kinds has events of one kind: ``rate`` where it has a column of ratings, else ``view``.
+    """
+    found: dict[str, str | None] = {}
+    for part, usual in _NAMES.items():
+        found[part] = given.get(part) or _first(known, usual, {name for name in found.values() if name})
+    missing = [part for part in ("user", "item", "time") if found[part] is None]
+    if missing:
+        options = " ".join(f"--{part} COL" for part in missing)
         raise UsageError(
-            f"{path.name} is of no known kind. Events are read from {', '.join(_BY_SUFFIX)}, u.data and ratings.dat of "
-            "MovieLens, and .inter of RecBole."
+            f"No column is called as the {missing[0]} usually is: add {options}. There are {listed_columns(known)}."
         )
-    return opener(path)
+    rated = found["value"] is not None and plain_name(found["value"]) in {"rating", "stars"}
+    return EventColumns(
+        **{part: name for part, name in found.items() if name is not None},
+        context=("context",) if "context" in known else (),
+        one_kind="rate" if rated else "view",
+    )
 
 
-def _open_recbole(path: Path) -> DelimitedFile:
-    """A RecBole atomic file: tabs between cells, and a header of ``name:type``."""
-    first = next(line_chunks(path, 1), [b""])[0].decode(errors="replace").rstrip("\r\n")
-    typed = next(csv.reader([first], delimiter="\t", quoting=csv.QUOTE_NONE), [])
-    types = ("token", "token_seq", "float", "float_seq")
-    if not typed or any(cell.rpartition(":")[2] not in types for cell in typed):
-        raise UsageError(f"The header of {path.name} is not RecBole's: it names columns as user_id:token, with tabs.")
-    names = tuple(cell.rpartition(":")[0] for cell in typed)
-    return DelimitedFile(path, names, "\t", header=True, quoted=False)
+def _first(known: Sequence[str], usual: Sequence[str], taken: set[str]) -> str | None:
+    for name in usual:
+        spellings = {name, name.replace("_", "")}
+        alike = [column for column in known if column not in taken and plain_name(column) in spellings]
+        if len(alike) > 1:
+            raise UsageError(f"Columns {listed_columns(alike)} are called alike: name the one that is meant.")
+        if alike:
+            return alike[0]
+    return None

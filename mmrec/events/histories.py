@@ -63,14 +63,14 @@ class KnownItems:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histories:
-    """Histories of some people, newest event last, 22 to 26 bytes an event.
+    """Histories of some users, newest event last, 22 to 26 bytes an event.
 
-    The events of the person at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
+    The events of the user at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
     the store, so arrays of vectors are looked up by them, and not paired with events by position.
 
     Attributes:
-        people: Ids, ascending by their UTF-8 bytes; each has at least one event.
-        offsets: Where each person's events begin, and at last where all end.
+        user_ids: Ids of the users, ascending by their UTF-8 bytes; each has at least one event.
+        offsets: Where each user's events begin, and at last where all end.
         items: Row number of each event's item.
         kinds: Place of each event's kind in `kind_names`.
         times: Microseconds since 1970 in UTC.
@@ -81,8 +81,8 @@ class Histories:
 
     """
 
-    people: pa.StringArray
-    offsets: Int64[np.ndarray, " people_and_one"]
+    user_ids: pa.StringArray
+    offsets: Int64[np.ndarray, " users_and_one"]
     items: Int64[np.ndarray, " n"]
     kinds: Int16[np.ndarray, " n"]
     times: Int64[np.ndarray, " n"]
@@ -103,10 +103,10 @@ class Histories:
         if (rows < 0).any():
             unknown = events.item_ids[int(events.items[np.argmax(rows < 0)])].as_py()
             raise UsageError(f"There is no item {unknown!r}: clean the events with the items that are known.")
-        counts = np.bincount(events.users, minlength=len(events.people))
+        counts = np.bincount(events.users, minlength=len(events.user_ids))
         there = counts > 0
         return cls(
-            events.people.filter(pa.array(there)),
+            events.user_ids.filter(pa.array(there)),
             np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
             rows,
             events.kinds,
@@ -117,26 +117,26 @@ class Histories:
         )
 
     def __len__(self) -> int:
-        """Number of people."""
-        return len(self.people)
+        """Number of users."""
+        return len(self.user_ids)
 
     @property
-    def lengths(self) -> Int64[np.ndarray, " people"]:
-        """Number of events of each person."""
+    def lengths(self) -> Int64[np.ndarray, " users"]:
+        """Number of events of each user."""
         return np.diff(self.offsets)
 
     @property
     def owners(self) -> Int64[np.ndarray, " n"]:
-        """Place of each event's person in `people`."""
+        """Position of each event's user in `user_ids`."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
-    def place(self, person: str) -> int | None:
-        """Place of a person; None where they have no history."""
-        found = pc.index(self.people, pa.scalar(person, pa.string())).as_py()
+    def place(self, user: str) -> int | None:
+        """Place of a user; None where they have no history."""
+        found = pc.index(self.user_ids, pa.scalar(user, pa.string())).as_py()
         return None if found < 0 else int(found)
 
     def span(self, place: int) -> slice:
-        """Where the events of the person at a place lie."""
+        """Where the events of the user at a place lie."""
         return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
 
     def keep(self, which: Bool[np.ndarray, " n"]) -> Self:
@@ -145,7 +145,7 @@ class Histories:
         there = counts > 0
         return replace(
             self,
-            people=self.people.filter(pa.array(there)),
+            user_ids=self.user_ids.filter(pa.array(there)),
             offsets=np.concatenate([[0], np.cumsum(counts[there])]).astype(np.int64),
             items=self.items[which],
             kinds=self.kinds[which],
@@ -165,7 +165,7 @@ class Histories:
 
     def digest(self) -> str:
         """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""
-        seen = sha256(repr((self.people.to_pylist(), self.kind_names)).encode())
+        seen = sha256(repr((self.user_ids.to_pylist(), self.kind_names)).encode())
         for array in (self.offsets, self.items, self.kinds, self.times, self.values):
             seen.update(np.ascontiguousarray(array).tobytes())
         if self.strengths is not None:
@@ -177,7 +177,7 @@ def _check_order(events: EventArrays) -> None:
     same = events.users[1:] == events.users[:-1]
     forward = (events.users[1:] > events.users[:-1]) | (same & (events.times[1:] >= events.times[:-1]))
     if not forward.all():
-        raise UsageError("The events are not ordered by person and time: clean them first.")
+        raise UsageError("The events are not ordered by user and time: clean them first.")
 
 
 _DAY: Final = 86_400_000_000
@@ -191,15 +191,15 @@ class Opening:
     """One user after a few events.
 
     Attributes:
-        person: Place of the user in the histories.
+        user: Place of the user in the histories.
         known: Number of events.
         past: Where they lie in the histories.
-        targets: Row numbers of the items that the user met in the next ten events and liked.
+        targets: Row numbers of the items that the user took and liked in the next ten events.
         moment: When the first of these was, microseconds since 1970.
 
     """
 
-    person: int
+    user: int
     known: int
     past: slice
     targets: Int64[np.ndarray, " t"]
@@ -207,35 +207,27 @@ class Opening:
 
 
 def openings(
-    histories: Histories, weights: Float32[np.ndarray, " n"], counts: tuple[int, ...], people: int, seed: int = 0
+    histories: Histories, weights: Float32[np.ndarray, " n"], counts: tuple[int, ...], users: int, seed: int = 0
 ) -> list[Opening]:
     """Ask about each of so many users after each number of events, as far as they go on; drawn by the seed.
 
     Who came in the first fifth of the time of all events is not asked about: nothing was popular yet.
-
-    Args:
-        histories: What people did.
-        weights: Weight of each event.
-        counts: Numbers of events after which is asked.
-        people: Most users that are asked about.
-        seed: Of the users drawn.
-
     """
     if not len(histories):
         return []
     settled = np.quantile(histories.times, _SETTLED)
     able = np.flatnonzero((histories.lengths > min(counts)) & (histories.times[histories.offsets[:-1]] >= settled))
-    drawn = np.sort(np.random.default_rng(seed).permutation(able)[:people])
+    drawn = np.sort(np.random.default_rng(seed).permutation(able)[:users])
     found = []
-    for person in drawn.tolist():
-        start, stop = histories.offsets[person : person + 2].tolist()
+    for user in drawn.tolist():
+        start, stop = histories.offsets[user : user + 2].tolist()
         for known in counts:
             first = start + known
             ahead = np.arange(first, min(first + _AHEAD, stop))
             liked = ahead[weights[ahead] > 0]
             targets = np.setdiff1d(histories.items[liked], histories.items[start:first])
             if len(targets):
-                found.append(Opening(person, known, slice(start, first), targets, int(histories.times[first])))
+                found.append(Opening(user, known, slice(start, first), targets, int(histories.times[first])))
     return found
 
 

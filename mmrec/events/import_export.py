@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 
 from indexers.atomic import atomic_file
 from mmrec.errors import UsageError
-from mmrec.events.event import SCHEMA
+from mmrec.events.event import SCHEMA, RefusedRow
 from mmrec.events.files import EventSource
 from mmrec.events.histories import KnownItems
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
-from mmrec.events.prepare import Prepared, prepare
-from mmrec.events.text_files import Refusal
+from mmrec.events.prepare import PreparedEvents, prepare
 from mmrec.events.times import TimeRule
 from mmrec.files import check_output
 
@@ -31,11 +30,11 @@ _EXAMPLES: Final = 10
 
 
 @dataclass(slots=True)
-class ImportTally:
+class EventTally:
     """What has become of a source's rows so far; `read` is always the sum of the next three.
 
     Attributes:
-        read: Rows met.
+        read: Rows seen.
         added: Events that are new, and durable.
         known: Events that the log had already, or that the source has twice.
         refused: Rows that are no events; the log keeps their numbers and reasons.
@@ -49,7 +48,7 @@ class ImportTally:
     added: int = 0
     known: int = 0
     refused: int = 0
-    examples: list[Refusal] = field(default_factory=list)
+    examples: list[RefusedRow] = field(default_factory=list)
     without_item: int = 0
     lacking: list[str] = field(default_factory=list)
 
@@ -59,20 +58,20 @@ def import_events(
     log: EventLog,
     kinds: Kinds,
     times: TimeRule,
-    report: Callable[[ImportTally], None] = lambda _tally: None,
+    report: Callable[[EventTally], None] = lambda _tally: None,
     items: KnownItems | None = None,
-) -> ImportTally:
+) -> EventTally:
     """Append a source's events to a log, some hundred thousand a commit.
 
     When `report` is called, all that it counts is durable. A run that was killed is repeated as a whole: what the log
     has already is recognised and not taken twice. What is refused of a source replaces what was refused of it before.
     Events of items that are not among `items` are taken, and counted.
     """
-    tally = ImportTally()
-    name = str(source.path)
+    tally = EventTally()
+    name = source.address
     with log.writing() as writer:
         writer.clear_refused(name)
-    chunks = (prepare(raw, source.columns, kinds, times) for raw in source.file.chunks(source.columns.names))
+    chunks = (prepare(raw, source.columns, kinds, times) for raw in source.batches())
     for prepared in _grouped(chunks):
         with log.writing() as writer:
             stored = writer.add(prepared)
@@ -90,10 +89,10 @@ def import_events(
     return tally
 
 
-def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> ImportTally:
+def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> EventTally:
     """Look at the first rows of a source before any is taken: how many are events of items that there are not."""
-    tally = ImportTally()
-    raw = next(iter(source.file.chunks(source.columns.names)), None)
+    tally = EventTally()
+    raw = next(iter(source.batches()), None)
     if raw is not None:
         events = prepare(raw, source.columns, kinds, times).events
         tally.read = events.num_rows
@@ -101,7 +100,7 @@ def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItem
     return tally
 
 
-def _count_lacking(tally: ImportTally, ids: pa.ChunkedArray, items: KnownItems) -> None:
+def _count_lacking(tally: EventTally, ids: pa.ChunkedArray, items: KnownItems) -> None:
     whole = pa.chunked_array(ids, pa.string()).combine_chunks()
     missing = whole.filter(pa.array(items.rows_of(whole) < 0))
     tally.without_item += len(missing)
@@ -109,8 +108,8 @@ def _count_lacking(tally: ImportTally, ids: pa.ChunkedArray, items: KnownItems) 
         tally.lacking = list(dict.fromkeys([*tally.lacking, *missing.unique().to_pylist()]))[:_EXAMPLES]
 
 
-def _grouped(chunks: Iterable[Prepared]) -> Iterator[Prepared]:
-    waiting: list[Prepared] = []
+def _grouped(chunks: Iterable[PreparedEvents]) -> Iterator[PreparedEvents]:
+    waiting: list[PreparedEvents] = []
     for chunk in chunks:
         waiting.append(chunk)
         if sum(len(one.rows) + len(one.refused) for one in waiting) >= _ROWS_PER_COMMIT:
@@ -120,8 +119,8 @@ def _grouped(chunks: Iterable[Prepared]) -> Iterator[Prepared]:
         yield _joined(waiting)
 
 
-def _joined(chunks: list[Prepared]) -> Prepared:
-    return Prepared(
+def _joined(chunks: list[PreparedEvents]) -> PreparedEvents:
+    return PreparedEvents(
         pa.concat_tables([chunk.events for chunk in chunks]),
         np.concatenate([chunk.rows for chunk in chunks]),
         np.concatenate([chunk.named for chunk in chunks]),

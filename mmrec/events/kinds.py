@@ -1,4 +1,4 @@
-"""The kinds of events, and how much each says about taste."""
+"""Kinds of events: weights, aliases, and which of them are ratings."""
 
 import math
 import tomllib

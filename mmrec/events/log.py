@@ -1,6 +1,5 @@
 """The event log: append, read and forget, one transaction a write; ratings kept beside it."""
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,9 @@ from sqlalchemy import Connection, Engine, Executable, Select, delete, func, ins
 from mmrec.errors import UsageError
 from mmrec.events.database import EVENTS, FORGOTTEN, REFUSED, insert_anywhere, open_database, wrap_db_errors, writing
 from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
-from mmrec.events.event import SCHEMA, Event
+from mmrec.events.event import SCHEMA, Event, RefusedRow
 from mmrec.events.kinds import Kinds
-from mmrec.events.prepare import Prepared, prepare_events
-from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
-from mmrec.events.text_files import Refusal
+from mmrec.events.prepare import PreparedEvents, prepare_events
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
 _IDS_PER_QUERY: Final = 500
@@ -40,7 +37,7 @@ class Stored:
 
     added: int
     known: int
-    clashes: tuple[Refusal, ...]
+    clashes: tuple[RefusedRow, ...]
 
 
 class LogWriter:
@@ -50,7 +47,7 @@ class LogWriter:
         """Take a connection whose transaction has begun."""
         self._connection = connection
 
-    def add(self, prepared: Prepared) -> Stored:
+    def add(self, prepared: PreparedEvents) -> Stored:
         """Add events whose id is new, in their order."""
         ids = prepared.events["id"].to_pylist()
         clashing = self._clashing(prepared, ids)
@@ -59,7 +56,7 @@ class LogWriter:
         unique = _first_of_each(fresh)
         added = insert_here(self._connection, unique) if unique.num_rows else 0
         clashes = tuple(
-            Refusal(
+            RefusedRow(
                 int(prepared.rows[place]),
                 "id",
                 "Another event has the same id: give each event an id of its own, or none.",
@@ -69,7 +66,7 @@ class LogWriter:
         )
         return Stored(added, fresh.num_rows - added, clashes)
 
-    def refuse(self, source: str, refused: Sequence[Refusal]) -> None:
+    def refuse(self, source: str, refused: Sequence[RefusedRow]) -> None:
         """Keep rows of a source that are no events."""
         if refused:
             now = time.time_ns() // 1000
@@ -80,7 +77,7 @@ class LogWriter:
         """Drop what an earlier import refused of the same source."""
         self._connection.execute(delete(REFUSED).where(REFUSED.c.source == source))
 
-    def _clashing(self, prepared: Prepared, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+    def _clashing(self, prepared: PreparedEvents, ids: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which events have an id of their own that belongs to another event, in the log or before them here."""
         clashing = np.zeros(len(ids), dtype=bool)
         places = np.flatnonzero(prepared.named).tolist()
@@ -137,16 +134,7 @@ class Appended:
 
 
 def open_log(place: str | Path) -> "EventLog":
-    """Open a log, made where there is none.
-
-    Args:
-        place: The path of an SQLite file, or any SQLAlchemy URL, such as ``postgresql://user@host/database``.
-
-    Raises:
-        UsageError: The URL is none, or its driver is not installed.
-        StoreError: The database cannot be reached, or holds a log of another format.
-
-    """
+    """Open a log, made where there is none: the path of an SQLite file, or any SQLAlchemy URL; see `open_database`."""
     return EventLog(open_database(place))
 
 
@@ -179,7 +167,7 @@ class EventLog:
             yield LogWriter(connection)
 
     def history(self, user: str, limit: int | None = None) -> pa.Table:
-        """Read what one person did, or the newest `limit` events of it: newest last, ties in order of arrival."""
+        """Read what one user did, or the newest `limit` events of it: newest last, ties in order of arrival."""
         newest_first = select(EVENTS).where(EVENTS.c.user == user).order_by(EVENTS.c.time.desc(), EVENTS.c.seq.desc())
         batches = list(self._read(newest_first.limit(limit)))
         table = pa.Table.from_batches(batches, LOG_SCHEMA)
@@ -208,17 +196,17 @@ class EventLog:
         """Number of events."""
         return int(self._one(select(func.count()).select_from(EVENTS)))
 
-    def refused(self) -> list[tuple[str, Refusal]]:
+    def refused(self) -> list[tuple[str, RefusedRow]]:
         """Return the rows that imports refused, each with its source, in order."""
         asked = select(REFUSED).order_by(REFUSED.c.source, REFUSED.c.row)
         with wrap_db_errors(self._engine), self._engine.connect() as connection:
             return [
-                (row.source, Refusal(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
+                (row.source, RefusedRow(row.row, row.column, row.reason, row.user, row._mapping["count"]))  # noqa: SLF001 - a public name of SQLAlchemy's
                 for row in connection.execute(asked)
             ]
 
     def forget(self, user: str) -> int:
-        """Delete all that is known of one person, at once, refused rows too. Returns the number of events deleted.
+        """Delete all that is known of one user, at once, refused rows too. Returns the number of events deleted.
 
         In SQLite nothing of it is left in the files afterwards, as far as no reader holds on to the past. PostgreSQL
         clears the place of deleted rows at its next vacuum. What was exported or trained before is not reached.
@@ -254,50 +242,3 @@ class EventLog:
                     [pa.array(values, field.type) for values, field in zip(columns, LOG_SCHEMA, strict=True)],
                     schema=LOG_SCHEMA,
                 )
-
-
-class LogRatings:
-    """Sums of all ratings by kind and item. Holds no person; safe to use from several threads.
-
-    When someone is forgotten, in whatever process, all is summed up again without them.
-    """
-
-    def __init__(self, kinds: Kinds, patience: float = 1.0) -> None:
-        """Take the kinds that are ratings, and for how many seconds sums are good enough."""
-        self._kinds = kinds
-        self._patience = patience
-        self._lock = threading.Lock()
-        self._read_at = -float("inf")
-        self._totals: dict[str, RatingTotals] = {}
-        self._upto = self._forgettings = 0
-        self._now: Ratings = {}
-
-    def read(self, log: EventLog) -> Ratings:
-        """Sum up what has arrived since the last call, and return how ratings are read now."""
-        with self._lock:
-            if time.monotonic() - self._read_at < self._patience:
-                return self._now
-            forgettings, newest = log.forgettings(), log.newest()
-            if forgettings != self._forgettings:
-                self._totals, self._upto, self._forgettings = {}, 0, forgettings
-            if newest != self._upto:
-                self._add(log, newest)
-                of = self._kinds.ratings
-                self._now = {name: RatingScale.of(totals, of[name]) for name, totals in self._totals.items()}
-            self._read_at = time.monotonic()
-            return self._now
-
-    def _add(self, log: EventLog, newest: int) -> None:
-        value = EVENTS.c.value
-        asked = (
-            select(
-                EVENTS.c.kind, EVENTS.c.item, func.count(), func.sum(value), func.sum(value * value),
-                func.min(value), func.max(value),
-            )
-            .where(EVENTS.c.seq > self._upto, EVENTS.c.seq <= newest)
-            .where(EVENTS.c.kind.in_(tuple(self._kinds.ratings)), value.is_not(None))
-            .group_by(EVENTS.c.kind, EVENTS.c.item)
-        )  # fmt: skip
-        for kind, item, count, total, squares, low, high in log.query(asked):
-            self._totals.setdefault(kind, RatingTotals()).add(item, count, total, squares, (low, high))
-        self._upto = newest

@@ -1,15 +1,16 @@
-"""What people do most, lately: counted in the database, and kept up with what has arrived since."""
+"""Recent popularity of items and totals of ratings: summed in the database, and kept up with what arrives."""
 
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from sqlalchemy import func, select
 
 from mmrec.events.database import EVENTS
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
+from mmrec.events.ratings import Ratings, RatingScale, RatingTotals
 
 _DAY: Final = 86_400_000_000
 _LONGEST_GAP: Final = 4.0
@@ -31,53 +32,98 @@ class Popular:
     upto: int
 
 
-class RecentPopularity:
-    """Decayed sums of the weights of events by item. Holds no person; safe to use from several threads.
+Summed = TypeVar("Summed")
 
-    On one day a person counts once for a kind and an item, however often they come back to it, as far as what arrives
-    between two calls goes. A time without any event ages what was before by four half-lives at most: after a long pause
-    the first new event does not make all else forgotten. Events of the future do not count. When someone is forgotten,
-    in whatever process, all is counted again without them.
+
+class LogSums(Generic[Summed]):
+    """Sums over a log by item, brought up to date when they are read. Holds no user id; safe in several threads.
+
+    When someone is forgotten, in whatever process, all is summed up again without them.
     """
 
-    def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000, patience: float = 1.0) -> None:
-        """Take how events are weighed, and how much is kept.
-
-        Args:
-            kinds: Weights of the kinds.
-            half_days: Days after which an event counts half.
-            most: Items that are ever asked for.
-            patience: Seconds for which a count is good enough.
-
-        """
-        self._patience = patience
-        self._read_at = -float("inf")
-        self._kinds = kinds
-        self._half_days = half_days
-        self._most = most
+    def __init__(self, kinds: Kinds, patience: float, nothing: Summed) -> None:
+        """Take the kinds of events, for how many seconds sums are good enough, and what an empty log gives."""
+        self._kinds, self._patience, self._nothing = kinds, patience, nothing
         self._lock = threading.Lock()
-        self._sums: dict[str, float] = {}
-        self._day: int | None = None
-        self._now = Popular((), (), 0)
-        self._forgettings = 0
+        self._read_at = -float("inf")
+        self._upto = self._forgettings = 0
+        self._now = nothing
 
-    def read(self, log: EventLog) -> Popular:
-        """Count what has arrived since the last call, and return the most popular items."""
+    def read(self, log: EventLog) -> Summed:
+        """Sum up what has arrived since the last call, and return the result."""
         with self._lock:
             if time.monotonic() - self._read_at < self._patience:
                 return self._now
             # In this order: who is forgotten between the two is then counted again the next time.
             forgettings, newest = log.forgettings(), log.newest()
             if forgettings != self._forgettings:
-                self._sums, self._day, self._now = {}, None, Popular((), (), 0)
-                self._forgettings = forgettings
-            if newest != self._now.upto:
-                self._count(log, newest)
-                order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)
-                kept = tuple(order[: self._most])
-                self._now = Popular(kept, tuple(self._sums[item] for item in kept), newest)
+                self._clear()
+                self._now, self._upto, self._forgettings = self._nothing, 0, forgettings
+            if newest != self._upto:
+                self._now = self._add(log, newest)
+                self._upto = newest
             self._read_at = time.monotonic()
             return self._now
+
+    def _clear(self) -> None:
+        raise NotImplementedError
+
+    def _add(self, log: EventLog, newest: int) -> Summed:
+        """Add the events after `_upto`, up to a number of arrival."""
+        raise NotImplementedError
+
+
+class LogRatings(LogSums[Ratings]):
+    """How ratings are read: sums of all ratings by kind and item."""
+
+    def __init__(self, kinds: Kinds, patience: float = 1.0) -> None:
+        """Take the kinds that are ratings, and for how many seconds sums are good enough."""
+        super().__init__(kinds, patience, {})
+        self._totals: dict[str, RatingTotals] = {}
+
+    def _clear(self) -> None:
+        self._totals = {}
+
+    def _add(self, log: EventLog, newest: int) -> Ratings:
+        value = EVENTS.c.value
+        asked = (
+            select(
+                EVENTS.c.kind, EVENTS.c.item, func.count(), func.sum(value), func.sum(value * value),
+                func.min(value), func.max(value),
+            )
+            .where(EVENTS.c.seq > self._upto, EVENTS.c.seq <= newest)
+            .where(EVENTS.c.kind.in_(tuple(self._kinds.ratings)), value.is_not(None))
+            .group_by(EVENTS.c.kind, EVENTS.c.item)
+        )  # fmt: skip
+        for kind, item, count, total, squares, low, high in log.query(asked):
+            self._totals.setdefault(kind, RatingTotals()).add(item, count, total, squares, (low, high))
+        of = self._kinds.ratings
+        return {name: RatingScale.of(totals, of[name]) for name, totals in self._totals.items()}
+
+
+class LogPopularity(LogSums[Popular]):
+    """Decayed sums of the weights of events by item.
+
+    On one day a user counts once for a kind and an item, however often they come back to it, as far as what arrives
+    between two calls goes. A time without any event ages what was before by four half-lives at most: after a long pause
+    the first new event does not make all else forgotten. Events of the future do not count.
+    """
+
+    def __init__(self, kinds: Kinds, half_days: float = 7.0, most: int = 1000, patience: float = 1.0) -> None:
+        """Take the days after which an event counts half, and how many items are ever asked for; see `LogSums`."""
+        super().__init__(kinds, patience, Popular((), (), 0))
+        self._half_days, self._most = half_days, most
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._day: int | None = None
+
+    def _add(self, log: EventLog, newest: int) -> Popular:
+        self._count(log, newest)
+        order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)
+        kept = tuple(order[: self._most])
+        return Popular(kept, tuple(self._sums[item] for item in kept), newest)
 
     def _place(self, item: str) -> tuple[float, str]:
         return -self._sums[item], item
@@ -87,12 +133,12 @@ class RecentPopularity:
         tomorrow = (time.time_ns() // 1000 // _DAY + 1) * _DAY + _DAY
         asked = (
             select(EVENTS.c.item, EVENTS.c.kind, day, func.count(EVENTS.c.user.distinct()))
-            .where(EVENTS.c.seq > self._now.upto, EVENTS.c.seq <= newest, EVENTS.c.time < tomorrow)
+            .where(EVENTS.c.seq > self._upto, EVENTS.c.seq <= newest, EVENTS.c.time < tomorrow)
             .group_by(EVENTS.c.item, EVENTS.c.kind, day)
             .order_by(day)
         )
-        for item, kind, at, people in log.query(asked):
-            weight = self._kinds.weights.get(kind, 0.0) * people
+        for item, kind, at, users in log.query(asked):
+            weight = self._kinds.weights.get(kind, 0.0) * users
             if weight:
                 factor = self._factor(int(at))  # first, as it may make all the sums smaller
                 self._sums[item] = self._sums.get(item, 0.0) + weight * factor

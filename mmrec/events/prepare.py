@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from mmrec.errors import UsageError
-from mmrec.events.event import SCHEMA, Event, EventColumns
+from mmrec.events.event import SCHEMA, Column, Event, EventColumns, RawEvents, RefusedRow
 from mmrec.events.kinds import Kinds
-from mmrec.events.text_files import Column, RawEvents, Refusal
 from mmrec.events.times import TimeRule
 from mmrec.sources.assemble import BadValueError, id_of
 
@@ -71,7 +70,7 @@ _LONGEST_CONTEXT: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedEvents:
     """Events ready for the log.
 
     Attributes:
@@ -85,7 +84,7 @@ class Prepared:
     events: pa.Table
     rows: Int64[np.ndarray, " n"]
     named: Bool[np.ndarray, " n"]
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[RefusedRow, ...] = ()
 
 
 @dataclass(slots=True)
@@ -98,11 +97,11 @@ class _Faults:
         return lambda place, reason: self.first.setdefault(place, (column, reason)) and None
 
 
-def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule) -> Prepared:
-    """Check a chunk of rows and bring it into the log's columns; the first fault of a row is the one that is told."""
+def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule) -> PreparedEvents:
+    """Check a chunk of rows and bring it into the log's columns; of a row with several faults the first is kept."""
     count = len(raw.rows)
     if not count:
-        return Prepared(SCHEMA.empty_table(), raw.rows, np.zeros(0, dtype=bool), raw.refused)
+        return PreparedEvents(SCHEMA.empty_table(), raw.rows, np.zeros(0, dtype=bool), raw.refused)
     faults = _Faults()
     users = _ids(raw.columns[columns.user], "user", faults.of(columns.user))
     items = _ids(raw.columns[columns.item], "item", faults.of(columns.item))
@@ -120,23 +119,23 @@ def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule
     good = np.ones(count, dtype=bool)
     good[list(faults.first)] = False
     refused = [
-        Refusal(int(raw.rows[place]), column, reason, users[place].as_py())
+        RefusedRow(int(raw.rows[place]), column, reason, users[place].as_py())
         for place, (column, reason) in sorted(faults.first.items())
     ]
     kept = table.filter(pa.array(good))
     own = pa.nulls(kept.num_rows, pa.string()) if named is None else named.filter(pa.array(good))
-    return Prepared(_with_ids(kept, own), raw.rows[good], ~np.asarray(own.is_null()), (*raw.refused, *refused))
+    return PreparedEvents(_with_ids(kept, own), raw.rows[good], ~np.asarray(own.is_null()), (*raw.refused, *refused))
 
 
-def prepare_events(events: Sequence[Event], kinds: Kinds) -> Prepared:
+def prepare_events(events: Sequence[Event], kinds: Kinds) -> PreparedEvents:
     """Bring events into the log's columns. Raises UsageError, and names the event, where one cannot be taken."""
     parts = ("user", "item", "time", "kind", "value", "context", "id")
     columns: dict[str, Column] = {name: [getattr(event, name) for event in events] for name in parts}
-    for place, event in enumerate(events):
+    for number, event in enumerate(events, 1):
         if event.time.tzinfo is None:
-            raise UsageError(f"Event {place}: its time {event.time} has no time zone; add one, such as datetime.UTC.")
+            raise UsageError(f"Event {number}: its time {event.time} has no time zone; add one, such as datetime.UTC.")
     how = EventColumns("user", "item", "time", "kind", "value", ("context",), "id")
-    prepared = prepare(RawEvents(np.arange(len(events)), columns), how, kinds, TimeRule())
+    prepared = prepare(RawEvents(np.arange(1, len(events) + 1), columns), how, kinds, TimeRule())
     if prepared.refused:
         worst = prepared.refused[0]
         raise UsageError(f"Event {worst.row}: {worst.reason} No event was recorded.")
@@ -151,7 +150,7 @@ def _with_ids(table: pa.Table, own: pa.Array) -> pa.Table:
 
 
 def _texts(column: Column, part: str, fault: Callable[[int, str], None]) -> pa.Array:
-    """Ids as texts, numbers as they are written; null where there is none, or where it is none and that is told."""
+    """Ids as texts, numbers as they are written; null where there is none, or none that is valid."""
     plain = _plain_texts(column)
     if plain is None:
         plain = pa.array([_text(value, place, part, fault) for place, value in enumerate(_listed(column))], pa.string())
@@ -219,7 +218,7 @@ def _read(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except ValueError:
-        return "\udcff"  # told as broken text
+        return "\udcff"  # becomes a fault: broken text
 
 
 def _kinds(raw: RawEvents, columns: EventColumns, kinds: Kinds, faults: _Faults) -> pa.Array:

@@ -1,6 +1,6 @@
 """Ratings read as likes and dislikes: what a value such as three stars says about taste.
 
-People use a scale differently, and items differ in how well they are rated, so a rating is compared with what this user
+Users use a scale differently, and items differ in how well they are rated, so a rating is compared with what this user
 would give this item if nothing were known of their taste. With mu the mean of all ratings of a store, of which r is one
 by user u of item i,
 
@@ -76,7 +76,7 @@ class RatingScale:
 
     Attributes:
         mean: Mean of all ratings, shrunken towards the middle of the scale.
-        step: A quarter of the scale; 0 where all ratings are equal and the scale cannot be told.
+        step: A quarter of the scale; 0 where all ratings are equal and the scale is unknown.
         items: Number and sum of the ratings of each item, by id.
         threshold: Value from which a rating counts as a like, and below which as a dislike; None where ratings are read
             relative to the means.
@@ -115,14 +115,7 @@ class RatingScale:
     def strengths(
         self, values: Float64[np.ndarray, " n"], shifts: Float64[np.ndarray, " n"], owners: Int64[np.ndarray, " n"]
     ) -> Float32[np.ndarray, " n"]:
-        """Strength of each rating.
-
-        Args:
-            values: The ratings, each person's together and oldest first.
-            shifts: That of each rating's item.
-            owners: Number of each rating's person.
-
-        """
+        """Strength of each rating, each user's together and oldest first; `owners` are the numbers of their users."""
         if self.threshold is not None:
             return np.where(values >= self.threshold, MOST, -MOST).astype(np.float32)
         if not self.step:
@@ -146,9 +139,9 @@ def read_ratings(events: EventArrays, kinds: Kinds) -> Ratings:
             continue
         items, values = events.items[which], events.values[which].astype(np.float64)
         counts, sums = np.bincount(items), np.bincount(items, values)
-        met = np.flatnonzero(counts)
-        ids = events.item_ids.take(met).to_pylist()
-        each = dict(zip(ids, zip(counts[met].tolist(), sums[met].tolist(), strict=True), strict=True))
+        present = np.flatnonzero(counts)
+        ids = events.item_ids.take(present).to_pylist()
+        each = dict(zip(ids, zip(counts[present].tolist(), sums[present].tolist(), strict=True), strict=True))
         ends = float(values.min()), float(values.max())
         totals = RatingTotals(each, len(values), float(values.sum()), float((values**2).sum()), *ends)
         scales[name] = RatingScale.of(totals, kinds.ratings[name])
@@ -163,18 +156,18 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
             continue
         which = np.flatnonzero((events.kinds == code) & ~np.isnan(events.values))
         scale, items = ratings[name], events.items[which]
-        met, places = np.unique(items, return_inverse=True)
-        shifts = np.array([scale.shift(one) for one in events.item_ids.take(met).to_pylist()])[places]
+        present, places = np.unique(items, return_inverse=True)
+        shifts = np.array([scale.shift(one) for one in events.item_ids.take(present).to_pylist()])[places]
         found[which] = scale.strengths(
             events.values[which].astype(np.float64), shifts, events.users[which].astype(np.int64)
         )
     return found
 
 
-def strengths_of_person(
+def strengths_of_user(
     ids: Sequence[str], kinds: Sequence[str], values: Sequence[float | None], ratings: Ratings
 ) -> Float32[np.ndarray, " n"]:
-    """Strength of each event of one person, oldest first, as a rating; NaN where it is none."""
+    """Strength of each event of one user, oldest first, as a rating; NaN where it is none."""
     found = np.full(len(ids), np.nan, dtype=np.float32)
     for name, scale in ratings.items():
         which = [at for at, (kind, value) in enumerate(zip(kinds, values, strict=True)) if kind == name and _is(value)]

@@ -1,4 +1,4 @@
-"""What is trained on and what is tested on: by time, by the last event, by items and by people held out.
+"""Split events into training, validation and test: by time, leave-one-out, items or users held out.
 
 Nothing that comes after the cutoff reaches the training part: it is cut off before anything else is done, and cleaned
 on its own, so that not even a robot that shows itself later changes it.
@@ -27,12 +27,12 @@ class Split:
     Attributes:
         train: What may be learned from.
         live: All histories, as a live service would see them grow. To predict the event at a target's place, a model
-            may see that person's events before this place, and nothing else of the person.
+            may see that user's events before this place, and nothing else of the user.
         targets: Places in `live` of the events to predict, ascending; none has a weight of 0 or below.
         validation: Places in `live` of events to predict while training, none of them among the targets.
         cutoff: Microseconds since 1970: training ends before; None where the split is not by time.
         cold_rows: Row numbers of the items that were held out of training, ascending.
-        cold_people: Ids of the people who were held out of training.
+        cold_users: Ids of the users who were held out of training.
         report: What cleaning left out of the training part; None where the split took cleaned histories.
 
     """
@@ -43,21 +43,21 @@ class Split:
     validation: Int64[np.ndarray, " validation"]
     cutoff: int | None = None
     cold_rows: Int64[np.ndarray, " cold"] | None = None
-    cold_people: pa.StringArray | None = None
+    cold_users: pa.StringArray | None = None
     report: CleaningReport | None = None
 
     @property
-    def people(self) -> int:
-        """Number of people with a target."""
+    def users(self) -> int:
+        """Number of users with a target."""
         return len(np.unique(self.live.owners[self.targets]))
 
     def history(self, target: int) -> slice:
-        """Where the events lie in `live` that came before the event at a target's place, of the same person."""
-        person = int(np.searchsorted(self.live.offsets, target, side="right")) - 1
-        return slice(int(self.live.offsets[person]), target)
+        """Where the events lie in `live` that came before the event at a target's place, of the same user."""
+        user = int(np.searchsorted(self.live.offsets, target, side="right")) - 1
+        return slice(int(self.live.offsets[user]), target)
 
     def train_and_validation(self) -> Histories:
-        """All that came before the targets, for what needs no validation; items and people held out stay out."""
+        """All that came before the targets, for what needs no validation; items and users held out stay out."""
         if not len(self.validation):
             return self.train
         owners, first = self.live.owners, self.live.offsets[1:].copy()
@@ -65,12 +65,12 @@ class Split:
         keep = np.arange(len(owners)) < first[owners]
         if self.cold_rows is not None:
             keep &= ~np.isin(self.live.items, self.cold_rows)
-        if self.cold_people is not None:
-            keep &= ~pc.is_in(self.live.people, self.cold_people).to_numpy(zero_copy_only=False)[owners]
+        if self.cold_users is not None:
+            keep &= ~pc.is_in(self.live.user_ids, self.cold_users).to_numpy(zero_copy_only=False)[owners]
         return self.live.keep(keep)
 
     def last_only(self) -> Self:
-        """The variant with one target a person: the last."""
+        """The variant with one target a user: the last."""
         return replace(self, targets=_last_of_each(self.live, self.targets))
 
 
@@ -92,17 +92,12 @@ def time_split(
 ) -> Split:
     """Train on what came before a time; every later event is a target, with the history that it had by then.
 
-    Args:
-        events: The log, not cleaned: the training part is cleaned on its own, as of the cutoff.
-        known: The items there are.
-        cutoff: Microseconds since 1970.
-        rules: How both parts are cleaned; the least number of events holds for training alone.
-        now: The present, for cleaning the later part; the clock's if None.
-
+    The events are those of the log, not cleaned: the training part is cleaned on its own, as of the cutoff, and the
+    later part as of `now`, the clock's if None. The least number of events in `rules` holds for training alone.
     """
     rules = Cleaning() if rules is None else rules
     before, report = clean(events.take(events.times < cutoff), rules, known, now=cutoff)
-    served = replace(rules, person_events=1, item_events=1)
+    served = replace(rules, user_events=1, item_events=1)
     ratings = read_ratings(before, rules.kinds)
     live = Histories.of(clean(events, served, known, now)[0], known, ratings)
     targets = np.flatnonzero((live.times >= cutoff) & _wanted(live, rules))
@@ -111,9 +106,9 @@ def time_split(
 
 
 def leave_one_out(histories: Histories, rules: Cleaning | None = None) -> Split:
-    """Test on each person's last event, validate on the one before, and train on all before that.
+    """Test on each user's last event, validate on the one before, and train on all before that.
 
-    This is how many papers compare; it lets a model see, for one person, what others did later. Events with a weight of
+    This is how many papers compare; it lets a model see, for one user, what others did later. Events with a weight of
     0 or below, low ratings among them, are no targets. Who has fewer than three others is trained on alone.
     """
     wanted = np.flatnonzero(_wanted(histories, Cleaning() if rules is None else rules))
@@ -143,28 +138,28 @@ def hold_out_items(split: Split, known: KnownItems, share: float = 0.1, seed: in
     return replace(split, train=train, validation=validation, cold_rows=cold)
 
 
-def hold_out_people(split: Split, share: float = 0.1, seed: int = 0) -> Split:
-    """Take about a share of the people out of training, as if they had just come.
+def hold_out_users(split: Split, share: float = 0.1, seed: int = 0) -> Split:
+    """Take about a share of the users out of training, as if they had just come.
 
-    Whether a person is one depends on the seed and their id alone, not on who else there is. Only their events are
+    Whether a user is one depends on the seed and their id alone, not on who else there is. Only their events are
     targets then. Raises UsageError for a share of none.
     """
     _check_share(share)
-    cold = _drawn(split.live.people, share, seed)
-    train = split.train.keep(~_drawn(split.train.people, share, seed)[split.train.owners])
+    cold = _drawn(split.live.user_ids, share, seed)
+    train = split.train.keep(~_drawn(split.train.user_ids, share, seed)[split.train.owners])
     owners = split.live.owners
     return replace(
         split,
         train=train,
         targets=split.targets[cold[owners[split.targets]]],
         validation=split.validation[~cold[owners[split.validation]]],
-        cold_people=split.live.people.filter(pa.array(cold)),
+        cold_users=split.live.user_ids.filter(pa.array(cold)),
     )
 
 
-def _drawn(people: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, " people"]:
+def _drawn(users: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, " users"]:
     key = seed.to_bytes(8, "big", signed=True)
-    draws = [blake2b(name.encode(), digest_size=8, key=key).digest() for name in people.to_pylist()]
+    draws = [blake2b(name.encode(), digest_size=8, key=key).digest() for name in users.to_pylist()]
     return np.array([int.from_bytes(draw, "big") < share * 2**64 for draw in draws], dtype=bool)
 
 
@@ -173,8 +168,8 @@ def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, " n"]:
     return histories.weights(rules.kinds.weights) > 0
 
 
-def _last_of_each(histories: Histories, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " people"]:
-    """The last of some ascending places for each person who has one."""
+def _last_of_each(histories: Histories, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " users"]:
+    """The last of some ascending places for each user who has one."""
     owners = histories.owners[places]
     last = np.append(owners[1:] != owners[:-1], [True] * min(1, len(owners)))
     return places[last.astype(bool)]

@@ -1,4 +1,4 @@
-"""What a log holds, in numbers."""
+"""Statistics of an event log and of its ratings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class EventStats:
 
     Attributes:
         events: Number of events.
-        people: Number of people.
+        users: Number of users.
         items: Number of different items that events name.
         by_kind: Events of each kind, most first.
         first: Time of the earliest event; None in an empty log.
         last: Time of the latest.
-        density: Events by people times items: the share of the matrix that is filled, where nothing comes twice.
-        history_lengths: Events a person, at some quantiles.
+        density: Events by users times items: the share of the matrix that is filled, where nothing comes twice.
+        history_lengths: Events a user, at some quantiles.
         unknown_items: Items that the store does not have, yet.
         unknown_share: Share of the events that name such items.
         refused: Rows that imports refused.
@@ -40,7 +40,7 @@ class EventStats:
     """
 
     events: int
-    people: int
+    users: int
     items: int
     by_kind: Mapping[str, int]
     first: datetime | None
@@ -92,7 +92,7 @@ def rating_stats(log: EventLog, kinds: Kinds, most: int = 500_000) -> list[Ratin
 
 
 def event_stats(log: EventLog, known: KnownItems) -> EventStats:
-    """Count a log; besides counts, memory is for one number a person and the ids of the items."""
+    """Count a log; besides counts, memory is for one number a user and the ids of the items."""
     kinds = list(
         log.query(
             select(EVENTS.c.kind, func.count(), func.min(EVENTS.c.time), func.max(EVENTS.c.time)).group_by(
@@ -111,7 +111,7 @@ def event_stats(log: EventLog, known: KnownItems) -> EventStats:
     events = int(lengths.sum())
     return EventStats(
         events=events,
-        people=len(lengths),
+        users=len(lengths),
         items=len(items),
         by_kind={row[0]: row[1] for row in sorted(kinds, key=lambda row: (-row[1], row[0]))},
         first=_moment(min(row[2] for row in kinds)) if kinds else None,

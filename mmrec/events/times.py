@@ -1,8 +1,9 @@
-"""When an event was: numbers and texts to microseconds since 1970 in UTC."""
+"""Parse event times: numbers, texts and timestamps to microseconds since 1970 in UTC."""
 
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -14,11 +15,12 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.events.text_files import Column
+from mmrec.events.event import Column
 
 _MICROSECONDS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE: Final = timedelta(microseconds=1)
+_UNTABLED: Final = 2037
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 # From the year 1 to the year 9999, which is all that a datetime holds.
 _FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _ONE
@@ -65,7 +67,10 @@ class TimeRule:
             return self._of_texts(array, fault)
         if array is not None and pa.types.is_timestamp(array.type):
             array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-            if array.type.tz or self.zone == "UTC":
+            if array.type.tz is None and _is_tabled(array):
+                with suppress(pa.ArrowInvalid):  # clocks went forward over one of them: each is looked at alone
+                    array = pc.assume_timezone(array, self.zone, ambiguous="earliest", nonexistent="raise")
+            if array.type.tz is not None:
                 return TimeRule("us").moments(array.cast(pa.int64()), fault)
         return self._one_by_one(column if not isinstance(array, pa.Array) else array.to_pylist(), fault)
 
@@ -159,6 +164,12 @@ def _array(column: Column) -> pa.Array | None:
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     return column
+
+
+def _is_tabled(array: pa.Array) -> bool:
+    """Whether Arrow knows the zones of all these times as Python does: it has no summer time after the year 2037."""
+    ends = pc.min_max(pc.year(array)).as_py()
+    return ends["min"] is None or (ends["min"] >= _EPOCH.year and ends["max"] < _UNTABLED)
 
 
 def _parsed(text: str, given: str) -> datetime:

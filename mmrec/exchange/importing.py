@@ -20,14 +20,14 @@ from mmrec.generation.build import build_generation, follows
 from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
 from mmrec.sources.rows import SeenIds
-from mmrec.sources.scalars import to_value
+from mmrec.sources.scalars import common_type, to_value
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock, job_lock
 from mmrec.storage.quarantine import Quarantined, StagedQuarantine, replace_column
 from mmrec.storage.scratch import scratch_folder
-from mmrec.storage.staging import StagedItems, commit_items, common_type
+from mmrec.storage.staging import StagedItems, commit_items
 from mmrec.storage.stored_item import (
     VECTOR_FIELD,
     Declared,

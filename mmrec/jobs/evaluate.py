@@ -21,9 +21,9 @@ from mmrec.evaluation.baselines import (
     RecentPopularity,
     fit_popularity_blend_scorer,
 )
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.diversity_curve import CurvePoint, accuracy_diversity_curve
-from mmrec.evaluation.evaluating import Evaluation, Protocol, evaluate, fit
-from mmrec.evaluation.questions import Candidates, Questions
+from mmrec.evaluation.evaluating import Evaluation, EvaluationProtocol, evaluate, fit
 from mmrec.evaluation.report import EvaluationPage, render
 from mmrec.evaluation.scorer import UNTIMED, Scorer, UserModelScorer
 from mmrec.event_log import has_events, open_event_log
@@ -32,7 +32,7 @@ from mmrec.events.event import EventArrays, load_events
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
-from mmrec.events.splits import Split, hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
+from mmrec.events.splits import Split, hold_out_items, hold_out_users, leave_one_out, time_cutoff, time_split
 from mmrec.files import check_output, write_page
 from mmrec.reporting import SILENT, Reporter
 from mmrec.snapshot import open_snapshot
@@ -200,17 +200,19 @@ def run(asked: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation
     if towers is not None:
         models |= towers(split, candidates)
     with reporter.progress("evaluating", len(models)) as advance:
-        protocol = Protocol(allow_seen=asked.allow_seen, most_people=asked.people, seed=asked.seed, kinds=kinds)
+        protocol = EvaluationProtocol(
+            allow_seen=asked.allow_seen, most_users=asked.people, seed=asked.seed, kinds=kinds
+        )
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:
         name = "interests" if towers is None else TOWER
-        questions = Questions.of(split, kinds).answerable(candidates)
-        turned = accuracy_diversity_curve(models[name][0], questions, candidates, seed=asked.seed)
-        facts[f"variety for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(turned)
+        cases = EvaluationCases.of(split, kinds).answerable(candidates)
+        points = accuracy_diversity_curve(models[name][0], cases, candidates, seed=asked.seed)
+        facts[f"diversity for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(points)
         losses = {} if towers is None else towers.losses
-        title = f"How well {asked.store.resolve().name} serves people"
-        write_page(asked.report, render(EvaluationPage(title, found, facts, losses, _curve(name, turned))))
+        title = f"Evaluation of {asked.store.resolve().name}"
+        write_page(asked.report, render(EvaluationPage(title, found, facts, losses, _curve(name, points))))
         reporter.note(f"The page is {asked.report}")
     return found, facts
 
@@ -250,7 +252,7 @@ def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules
     if asked.cold_items:
         split = hold_out_items(split, known, seed=asked.seed)
     if asked.cold_people:
-        split = hold_out_people(split, seed=asked.seed)
+        split = hold_out_users(split, seed=asked.seed)
     return split.last_only() if asked.split == "last" else split
 
 
@@ -266,8 +268,8 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"
     if split.cold_rows is not None:
         facts["items held out"] = f"{len(split.cold_rows):,}"
-    if split.cold_people is not None:
-        facts["people held out"] = f"{len(split.cold_people):,}"
+    if split.cold_users is not None:
+        facts["users held out"] = f"{len(split.cold_users):,}"
     return facts
 
 
@@ -278,9 +280,9 @@ def _diversity_within_budget(curve: Sequence[CurvePoint]) -> str:
     """Say how much diversity no more than 2% of accuracy buys."""
     plain = curve[0]
     best = max((one for one in curve if one.ndcg >= (1 - _ACCURACY_BUDGET) * plain.ndcg), key=lambda one: one.diversity)
-    return f"{best.diversity / plain.diversity - 1:+.0%}, dial at {best.setting:g}"
+    return f"{best.diversity / plain.diversity - 1:+.0%}, at diversity {best.setting:g}"
 
 
 def _curve(name: str, curve: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
     """Return the accuracy-diversity curve of a model, by its name on the page."""
-    return {f"{name}, its dial turned": [(one.diversity, one.ndcg) for one in curve]}
+    return {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in curve]}

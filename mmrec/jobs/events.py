@@ -13,7 +13,7 @@ from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventColumns, load_events
 from mmrec.events.files import open_events
 from mmrec.events.histories import KnownItems
-from mmrec.events.import_export import ImportTally, export_events, formula_cells, import_events, lacking
+from mmrec.events.import_export import EventTally, export_events, formula_cells, import_events, lacking
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
@@ -31,7 +31,7 @@ class ImportOptions:
 
     Attributes:
         store: The store's directory, made where it does not exist: events may come before the catalog.
-        source: The file of events.
+        source: The events: a path, or a URL of an object store or a hub data set.
         columns: Columns by part; what is None is told from the names of the columns.
         context: Columns kept beside.
         as_kind: The kind of all events; None reads the column of kinds.
@@ -44,7 +44,7 @@ class ImportOptions:
     """
 
     store: Path
-    source: Path
+    source: str | Path
     columns: Mapping[str, str | None]
     context: tuple[str, ...] = ()
     as_kind: str | None = None
@@ -65,7 +65,7 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     reporter.note(f"Columns of {asked.source}: {_shown(source.columns)}")
     known = KnownItems.of(ItemTable(Layout(asked.store).items).id_rows())
     _ask_about_lacking(asked, lacking(source, kinds, times, known), known, reporter)
-    with _log(asked.store, asked.events) as log, reporter.progress("importing", source.file.count) as advance:
+    with _log(asked.store, asked.events) as log, reporter.progress("importing", source.count) as advance:
         tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
         total = len(log)
         if asked.events is None:
@@ -84,7 +84,7 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
-def _ask_about_lacking(asked: ImportOptions, seen: ImportTally, known: KnownItems, reporter: Reporter) -> None:
+def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
     """At a terminal, ask before events are added most of which are of items that there are not.
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
@@ -185,10 +185,10 @@ def _shown(columns: EventColumns) -> str:
     return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
 
 
-def _rows_reported(advance: Advance) -> Callable[[ImportTally], None]:
+def _rows_reported(advance: Advance) -> Callable[[EventTally], None]:
     seen = 0
 
-    def report(tally: ImportTally) -> None:
+    def report(tally: EventTally) -> None:
         nonlocal seen
         advance(tally.read - seen)
         seen = tally.read

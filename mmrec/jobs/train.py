@@ -57,7 +57,7 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     warn_of(learned.manifest, reporter)
     report = learned.report
     return {
-        "people": report.people,
+        "users": report.users,
         "events": report.events,
         "items": report.items,
         "epochs": len(report.curve),

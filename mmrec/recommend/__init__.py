@@ -1,1 +1,1 @@
-"""From a person to a list: what they did, where that places them, what is near, in which order, and why."""
+"""Recommendations: candidates from interests, negative feedback, popularity, diversity, explanations."""

@@ -192,4 +192,4 @@ def _held_out(
             left = ~np.isin(every, history.rows)
             targets = np.flatnonzero(np.isin(every[left], one.targets))
             missed = len(one.targets) - len(targets)
-            yield HeldOutEvents(one.person, one.known, popular[left], similarity[left], targets, missed)
+            yield HeldOutEvents(one.user, one.known, popular[left], similarity[left], targets, missed)

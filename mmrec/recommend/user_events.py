@@ -13,9 +13,9 @@ from jaxtyping import Int64
 from mmrec.event_log import Noter, has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
-from mmrec.events.log import Appended, EventLog, LogRatings
-from mmrec.events.popularity import Popular, RecentPopularity
-from mmrec.events.ratings import Ratings, strengths_of_person
+from mmrec.events.log import Appended, EventLog
+from mmrec.events.popularity import LogPopularity, LogRatings, Popular
+from mmrec.events.ratings import Ratings, strengths_of_user
 from mmrec.recommend.popular_list import PopularityBlendCache
 from mmrec.recommend.popularity_blend import PopularityBlend
 from mmrec.recommend.user_item_space import UserItemSpace
@@ -69,7 +69,7 @@ def user_context(
     known = [one for one in events if one.item in rows]
     found = np.array([rows[one.item] for one in known], dtype=np.int64)
     ids, names = tuple(one.item for one in known), tuple(one.kind for one in known)
-    strengths = strengths_of_person(ids, names, [one.value for one in known], ratings)
+    strengths = strengths_of_user(ids, names, [one.value for one in known], ratings)
     weights = kinds.of(names) * np.nan_to_num(strengths, nan=1.0)
     times = np.maximum.accumulate(np.array([one.time for one in known], dtype=np.int64))
     latest = {row: weight for row, weight in zip(found.tolist(), weights.tolist(), strict=True) if weight}
@@ -94,7 +94,7 @@ class StoreEvents:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
         self._noter = Noter(layout)
-        self._popularity = RecentPopularity(self.kinds)
+        self._popularity = LogPopularity(self.kinds)
         self._ratings = LogRatings(self.kinds)
         self._blends = PopularityBlendCache(self.kinds)
 

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -21,20 +21,15 @@ from mmrec.sources.storage import first_line
 from mmrec.types import Reject
 
 BATCH: Final = 64
-"""Rows that are read at once; each can hold pictures of megabytes."""
+"""Rows that are read at once; each can hold images of megabytes."""
 
 
 def rows_of_batch(
     batch: pa.RecordBatch | pa.Table, number: int, table: tuple[str, str], table_row: int
 ) -> Iterator[Row]:
-    """Give the rows of a batch.
+    """Give the rows of a batch, whose first has a number in the source, from 1, and a place in its table, from 0.
 
-    Args:
-        batch: What holds them.
-        number: Number of the first in the whole source, from 1.
-        table: What the table is called in messages, and its address.
-        table_row: Place of the first in the table, from 0.
-
+    `table` is what the table is called in messages, and its address.
     """
     shown, address = table
     columns = {name: _values(batch.column(name)) for name in batch.schema.names}
@@ -64,46 +59,42 @@ def _value(scalar: pa.Scalar) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dataset:
+class SavedDataset:
+    """Rows of a directory written by `Dataset.save_to_disk`: mapped into memory, or streamed from an object store."""
+
     folder: Place
-    dataset: Any
     types: Mapping[str, pa.DataType]
+    dataset: Any = None
 
     @property
-    def count(self) -> int:
-        return len(self.dataset)
+    def count(self) -> int | None:
+        """Number of rows; None in an object store."""
+        return None if self.dataset is None else len(self.dataset)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        """Read these columns of every row."""
         first = 0
-        for table in self.dataset.select_columns(list(names)).iter(BATCH):
+        for table in self._tables(list(names)):
             yield from rows_of_batch(table, first + 1, (self.folder.name, str(self.folder)), first)
             first += table.num_rows
 
-
-@dataclass(frozen=True, slots=True)
-class _RemoteDataset:
-    folder: Place
-    types: Mapping[str, pa.DataType]
-    count: None = None
-
-    def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        first = 0
+    def _tables(self, names: list[str]) -> Iterator[pa.RecordBatch | pa.Table]:
+        if self.dataset is not None:
+            yield from self.dataset.select_columns(names).iter(BATCH)
+            return
         for batch in batches_of_saved(self.folder):
-            for start in range(0, batch.num_rows, BATCH):
-                piece = batch.slice(start, BATCH).select(list(names))
-                yield from rows_of_batch(piece, first + 1, (self.folder.name, str(self.folder)), first)
-                first += piece.num_rows
+            yield from (batch.slice(start, BATCH).select(names) for start in range(0, batch.num_rows, BATCH))
 
 
-def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
-    """Open a directory written by `Dataset.save_to_disk`; its pictures and sounds stay the bytes they are.
+def open_dataset(path: Place) -> SavedDataset:
+    """Open a directory written by `Dataset.save_to_disk`; its images and audio stay the bytes they are.
 
     On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
     cannot be opened.
     """
     try:
         if path.is_remote:
-            return _RemoteDataset(path, _types(_schema_of_saved(path)))
+            return SavedDataset(path, _types(_schema_of_saved(path)))
         datasets = importlib.import_module("datasets")
         # The Arrow format hands out the stored table: nothing decodes, so no decoder need be installed.
         dataset = datasets.load_from_disk(str(path)).with_format("arrow")
@@ -111,7 +102,7 @@ def open_dataset(path: Place) -> _Dataset | _RemoteDataset:
         raise UsageError(
             f"{path.name} is not a `datasets` directory that can be opened: {first_line(error)}."
         ) from error
-    return _Dataset(path, dataset, _types(dataset.features.arrow_schema))
+    return SavedDataset(path, _types(dataset.features.arrow_schema), dataset)
 
 
 def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:
@@ -152,52 +143,68 @@ def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
     return dict(zip(schema.names, schema.types, strict=True))
 
 
-# Pages are read one by one; by default a whole column of a row group, gigabytes of pictures perhaps, is.
+# Pages are read one by one; by default a whole column of a row group, gigabytes of images perhaps, is.
 _READ_AHEAD: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Parquet:
+class ParquetFiles:
+    """Rows of Parquet files, numbered through; columns that a file lacks are null there."""
+
     folder: Place
     files: tuple[tuple[Place, int], ...]
     types: Mapping[str, pa.DataType]
 
     @property
     def count(self) -> int:
+        """Number of rows."""
         return sum(rows for _, rows in self.files)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
+        """Read these columns of every row; what is damaged gives a Reject for each row group or file."""
+        for read in self.batches(names, BATCH):
+            if isinstance(read, Reject):
+                yield read
+            else:
+                number, batch, file, start = read
+                yield from rows_of_batch(batch, number, (file.inside(self.folder), str(file)), start)
+
+    def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[int, pa.RecordBatch, Place, int] | Reject]:
+        """Give so many rows at a time: number of the first in the source, from 1; the rows; file and place there."""
         first = 1
         for path, count in self.files:
+            shown = path.inside(self.folder)
             try:
                 with opened_parquet(path) as file:
-                    yield from self._rows_of_file(file, path, first, names)
+                    for read in _batches_of_file(file, names, size, shown):
+                        if isinstance(read, Reject):
+                            yield replace(read, row=first + read.row)
+                        else:
+                            yield first + read[0], read[1], path, read[0]
             except (OSError, pa.ArrowException) as error:
                 reason = f"The file, {count} rows, cannot be read: {first_line(error)}."
-                yield Reject(first, None, "", reason, path.inside(self.folder), hides_rows=True)
+                yield Reject(first, None, "", reason, shown, hides_rows=True, rows=count)
             first += count
 
-    def _rows_of_file(
-        self, file: pq.ParquetFile, path: Place, first: int, names: Sequence[str]
-    ) -> Iterator[Row | Reject]:
-        present = [name for name in names if name in file.schema_arrow.names]
-        shown = path.inside(self.folder)
-        start = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            done = 0
-            try:
-                for batch in file.iter_batches(BATCH, row_groups=[group], columns=present):
-                    yield from rows_of_batch(batch, first + start + done, (shown, str(path)), start + done)
-                    done += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
-                reason = f"{count - done} rows from here on are damaged: {first_line(error)}."
-                where = f"{shown} row {start + done + 1}"
-                yield Reject(first + start + done, None, "", reason, where, hides_rows=True)
-            start += count
+
+def _batches_of_file(
+    file: pq.ParquetFile, names: Sequence[str], size: int, shown: str
+) -> Iterator[tuple[int, pa.RecordBatch] | Reject]:
+    present = [name for name in names if name in file.schema_arrow.names]
+    start = 0
+    for group in range(file.num_row_groups):
+        end = start + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(size, row_groups=[group], columns=present):
+                yield start, batch
+                start += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            reason = f"{end - start} rows from here on are damaged: {first_line(error)}."
+            yield Reject(start, None, "", reason, f"{shown} row {start + 1}", hides_rows=True, rows=end - start)
+        start = end
 
 
-def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
+def open_parquet(path: Place, files: Sequence[Place] | None = None) -> ParquetFiles:
     """Open a Parquet file, or these in a folder, columns united.
 
     Raises UsageError where a file is not Parquet or names a column twice.
@@ -216,7 +223,7 @@ def open_parquet(path: Place, files: Sequence[Place] | None = None) -> _Parquet:
             raise UsageError(f"{file.name} has two columns named {twice[0]!r}: rename one.")
         _unite(types, schema)
         counted.append((file, footer.num_rows))
-    return _Parquet(path.parent if files is None else path, tuple(counted), types)
+    return ParquetFiles(path.parent if files is None else path, tuple(counted), types)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A row to an item, or to the reason why it is none."""
+"""Build items from rows of a catalog; rows that give none are rejected with a reason."""
 
 import json
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """Columns of a catalog: what each holds (id, text, media, metadata), and its common type over all rows."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
@@ -21,8 +22,8 @@ class ColumnSpec:
     Attributes:
         id: The column of ids.
         text: Text columns, joined in this order, with a line break between, into one field.
-        image: Picture columns, one field each: paths, or bytes in the table.
-        audio: Sound columns, one field each: paths, or bytes in the table.
+        image: Image columns, one field each: paths, or bytes in the table.
+        audio: Audio columns, one field each: paths, or bytes in the table.
         metadata: Columns kept for filters and display.
         deleted: Column that marks, where it is true, rows whose items are to be removed.
 
@@ -37,7 +38,7 @@ class ColumnSpec:
 
     @property
     def media(self) -> tuple[tuple[Modality, str], ...]:
-        """Picture and sound columns with their modality."""
+        """Image and audio columns with their modality."""
         return (*((Modality.IMAGE, name) for name in self.image), *((Modality.AUDIO, name) for name in self.audio))
 
     @property
@@ -66,6 +67,11 @@ def listed_columns(names: Sequence[str]) -> str:
     """List names of columns, the first ones of many."""
     some = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
     return some if len(names) <= _MOST_LISTED else f"{some} and {len(names) - _MOST_LISTED:,} more"
+
+
+def plain_name(name: str) -> str:
+    """Spell ProductName, product-name and `product name` alike: product_name."""
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
 _TEXT: Final = pa.string()
@@ -189,13 +195,13 @@ _NAMES: Final[Mapping[str, pa.DataType]] = {
     "null": pa.null(),
 }
 CHOICES: Final = {name: dtype for name, dtype in _NAMES.items() if name.isalpha() and name != "null"}
-"""Types that a person can give a column, by name."""
+"""Types that a user can give a column, by name."""
 
 _BY_TYPE: Final = {dtype: name for name, dtype in _NAMES.items()}
 
 
 def named_type(dtype: pa.DataType) -> str:
-    """Say a metadata type as a person would."""
+    """Say a metadata type as the field does."""
     if pa.types.is_list(dtype):
         return "list"
     return _BY_TYPE.get(dtype, str(dtype))

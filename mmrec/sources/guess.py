@@ -1,4 +1,4 @@
-"""A guess at what a source's columns are, from their names, types and first values."""
+"""Guess the columns of a source: id, text, images, audio and metadata, from names, types and first values."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmrec.errors import UsageError
 from mmrec.sources.assemble import BadValueError, id_of
-from mmrec.sources.columns import ColumnSpec, listed_columns
+from mmrec.sources.columns import ColumnSpec, listed_columns, plain_name
 from mmrec.sources.folder_rows import FolderReader
 from mmrec.sources.hub_rows import ROW, HubReader
 from mmrec.sources.rows import Reader, Row, modality_of_bytes, modality_of_name
@@ -21,25 +21,12 @@ from mmrec.types import Modality
 
 _SAMPLE: Final = 200
 _MOSTLY: Final = 0.8
-_ID_NAMES: Final = (
-    "id",
-    "item_id",
-    "product_id",
-    "article_id",
-    "sku",
-    "asin",
-    "gtin",
-    "ean",
-    "isbn",
-    "uuid",
-    "guid",
-    "key",
+_IDS: Final = "id item_id product_id article_id sku asin gtin ean isbn uuid guid key"
+_TEXTS: Final = (
+    "title name headline subject subtitle caption summary abstract description text body content overview plot lyrics "
+    "transcript alt product_name product_description txt"
 )
-_TEXT_NAMES: Final = (
-    *("title", "name", "headline", "subject", "subtitle", "caption", "summary", "abstract", "description", "text"),
-    *("body", "content", "overview", "plot", "lyrics", "transcript", "alt", "product_name", "product_description"),
-    "txt",
-)
+_ID_NAMES, _TEXT_NAMES = _IDS.split(), _TEXTS.split()
 _NOT_ITEMS: Final = re.compile(r"(user|customer|session|parent|category|brand|store|seller|author|artist|album)_?id$")
 
 
@@ -47,7 +34,7 @@ def guess_columns(path: str | Path, id_column: str | None = None, encoding: str 
     """Guess the id, the contents and, of all the rest that can be, the metadata of a source, from its first 200 rows.
 
     The id, unless it is given, is the first column with an id's name (or the only one that ends in ``_id``) whose
-    values differ; pictures and sounds are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
+    values differ; images and audio are columns of bytes, of ``{bytes, path}``, or of paths with such suffixes; texts
     go by name. Of an archive or a folder, keys and file names are the ids. Web addresses are metadata. Raises
     UsageError, listing the columns, where no id or no content can be found.
     """
@@ -70,7 +57,7 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
     media = {name: found for name in names if (found := _media_of(name, reader.types[name], sample)) is not None}
     item_id = id_column or _id_column([name for name in names if name not in media], sample)
     plain = [name for name in names if name not in media and name != item_id]
-    text = sorted((n for n in plain if _plain(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(_plain(n)))
+    text = sorted((n for n in plain if plain_name(n) in _TEXT_NAMES), key=lambda n: _TEXT_NAMES.index(plain_name(n)))
     text = [name for name in text if _holds_text(name, sample)]
     listed = listed_columns(names)
     if not sample and (item_id is None or not (text or media)):
@@ -78,34 +65,24 @@ def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> Colu
             f"The source has no rows to guess from, only the columns {listed}. Give one with rows, or name the columns."
         )
     if item_id is None:
-        hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." * isinstance(
-            reader, HubReader
-        )
+        hub = isinstance(reader, HubReader)
+        hint = f" Without ids, --id {ROW} takes row numbers, which hold for one revision." if hub else ""
         raise UsageError(f"No column of ids can be guessed; name one with --id. The columns are {listed}.{hint}")
     if not text and not media:
         raise UsageError(
             f"No content can be guessed; name columns with --text, --image or --audio. The columns are {listed}."
         )
-    chosen = set(text)
-    rest = [
-        name
-        for name in plain
-        if name not in chosen and not name.startswith("__") and not _is_nested_bytes(reader.types[name])
-    ]
+    others = (name for name in plain if name not in set(text) and not name.startswith("__"))
+    rest = [name for name in others if not _is_nested_bytes(reader.types[name])]
     image = tuple(name for name, modality in media.items() if modality is Modality.IMAGE)
     audio = tuple(name for name, modality in media.items() if modality is Modality.AUDIO)
     return ColumnSpec(item_id, tuple(text), image, audio, tuple(rest))
 
 
-def _plain(name: str) -> str:
-    """Spell ProductName, product-name and `product name` alike: product_name."""
-    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
-
-
 def _id_column(names: Sequence[str], sample: Sequence[Row]) -> str | None:
-    by_name = sorted((n for n in names if _plain(n) in _ID_NAMES), key=lambda n: _ID_NAMES.index(_plain(n)))
+    by_name = sorted((n for n in names if plain_name(n) in _ID_NAMES), key=lambda n: _ID_NAMES.index(plain_name(n)))
     by_ending = [
-        n for n in names if _plain(n).endswith("_id") and not _NOT_ITEMS.search(_plain(n)) and n not in by_name
+        n for n in names if plain_name(n).endswith("_id") and not _NOT_ITEMS.search(plain_name(n)) and n not in by_name
     ]
     candidates = by_name + (by_ending if len(by_ending) == 1 else [])
     return next((name for name in candidates if _tells_apart(name, sample)), None)

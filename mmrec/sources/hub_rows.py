@@ -2,9 +2,9 @@
 
     hf:owner/name                                 the only configuration and split
     hf:owner/name?config=en&split=train&revision=1a2b3c
-    hf:./directory?split=train                    Parquet, CSV, JSON, or pictures in folders by class
+    hf:./directory?split=train                    Parquet, CSV, JSON, or images in folders by class
 
-Pictures and sounds stay the bytes they are, classes become their names, and no code of the data set is run.
+Images and audio stay the bytes they are, classes become their names, and no code of the data set is run.
 """
 
 import importlib
@@ -115,11 +115,11 @@ def _split_of(splits: Any, address: str, wanted: str | None) -> tuple[str, Any]:
     if wanted is None and len(splits) == 1:
         wanted = next(iter(splits))
     if wanted is None or wanted not in splits:
-        told = "has several splits" if wanted is None else f"has no split {wanted!r}"
+        trouble = "has several splits" if wanted is None else f"has no split {wanted!r}"
         joint = "&" if "?" in address else "?"
         example = address.partition("split=")[0].rstrip("?&") if wanted else address
         raise UsageError(
-            f"{address} {told}: choose {', '.join(splits)}, as in {example}{joint}split={next(iter(splits))}."
+            f"{address} {trouble}: choose {', '.join(splits)}, as in {example}{joint}split={next(iter(splits))}."
         )
     return wanted, _undecoded(splits[wanted]).with_format("arrow")
 
@@ -162,9 +162,9 @@ def _parsed(address: str) -> tuple[str, dict[str, str]]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = [key for key in options if key not in _OPTIONS]
     if unknown or not name or not all(options.values()):
-        told = f"the option {unknown[0]!r}" if unknown else "no name" if not name else "an option without a value"
+        trouble = f"the option {unknown[0]!r}" if unknown else "no name" if not name else "an option without a value"
         raise UsageError(
-            f"{address} has {told}; write hf:OWNER/NAME, and after it ?config=...&split=...&revision=... as needed."
+            f"{address} has {trouble}; write hf:OWNER/NAME, and after it ?config=...&split=...&revision=... as needed."
         )
     return name, options
 

@@ -1,4 +1,4 @@
-"""Where bytes inside tables and archives are, written as one address and read back.
+"""URIs of bytes inside tables and archives.
 
     /path/file.parquet#row=12&column=image            a cell; `row` is an offset from 0
     s3://bucket/file.parquet#row=12&column=image&item=1   the second of a list in a cell

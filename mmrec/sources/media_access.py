@@ -21,7 +21,7 @@ from mmrec.types import Field
 # A pipe would block and a device never end: without O_NONBLOCK the open itself would wait for a pipe's writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A network disk that is away, and a machine that is out of something.
-_MAY_PASS: Final = frozenset(
+_RETRYABLE: Final = frozenset(
     {
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -42,7 +42,7 @@ def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
             return Reading(file.read(max_bytes + 1), Stamp(status.st_size, status.st_mtime_ns))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"
-        kind = UnreachableError if getattr(error, "errno", None) in _MAY_PASS else MediaError
+        kind = UnreachableError if getattr(error, "errno", None) in _RETRYABLE else MediaError
         raise kind(f"The file cannot be read: {reason}.") from error
 
 
@@ -117,7 +117,7 @@ def _open_inside(path: str, root: Path) -> int:
 
 
 OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "memory", "hf")
-"""The schemes of object stores; ``hf`` is where the pictures of a hub data set lie that are files of their own."""
+"""The schemes of object stores; ``hf`` is where the images of a hub data set lie that are files of their own."""
 
 _MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "updated", "mtime", "created")
 
@@ -214,7 +214,7 @@ class MediaAccess:
         if is_in_table(uri):
             return stat_in_table(uri)
         try:
-            scheme, path = _taken_apart(uri)
+            scheme, path = _scheme_and_path(uri)
             if scheme in _WEB:
                 return self.fetcher.stamp(uri) if self.fetcher else None
             if scheme:
@@ -249,7 +249,7 @@ class MediaAccess:
     def _at(self, uri: str) -> Reading:
         if is_in_table(uri):
             return self._in_table(uri)
-        scheme, path = _taken_apart(uri)
+        scheme, path = _scheme_and_path(uri)
         if scheme in _WEB:
             if self.fetcher is None:
                 raise UnreachableError(_NOT_FETCHED)
@@ -260,7 +260,7 @@ class MediaAccess:
 
     def _in_table(self, uri: str) -> Reading:
         table = uri.rpartition("#")[0]
-        scheme, path = _taken_apart(table)
+        scheme, path = _scheme_and_path(table)
         is_free = self.root is None or self._is_of_source(table)
         if scheme:
             check_scheme(table)
@@ -299,7 +299,7 @@ class MediaAccess:
         return uri
 
 
-def _taken_apart(uri: str) -> tuple[str, str]:
+def _scheme_and_path(uri: str) -> tuple[str, str]:
     """The scheme of a URI, empty for a file, and the path of that file."""
     match = _SCHEME.match(uri)
     scheme = match[1].lower() if match else ""

@@ -9,6 +9,8 @@ from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from braceexpand import braceexpand
+
 from mmrec.errors import UsageError
 from mmrec.sources.storage import absolute, filesystem, is_remote, open_file
 
@@ -112,14 +114,13 @@ def place(address: "str | Path | Place") -> Place:
     return address if isinstance(address, Place) else Place(absolute(address))
 
 
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
-_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
+_RANGE: Final = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?\}", re.ASCII)
 _MOST: Final = 1_000_000
 
 
 def is_pattern(address: str) -> bool:
     """Whether an address has braces or a star in it."""
-    return bool(_BRACES.search(address)) or "*" in address
+    return "*" in address or ("{" in address and "}" in address)
 
 
 def matching(pattern: Place) -> list[Place]:
@@ -133,8 +134,6 @@ def matching(pattern: Place) -> list[Place]:
             found += [Place(f"{scheme}://{name.lstrip('/')}" if scheme else name) for name in names]
         else:
             found.append(Place(address))
-        if len(found) > _MOST:
-            raise UsageError(f"{pattern} stands for more than {_MOST:,} files; give the folder they lie in.")
     missing = [place for place in found if not place.exists()]
     if missing or not found:
         named = f", such as {missing[0]}" if missing else ""
@@ -143,21 +142,13 @@ def matching(pattern: Place) -> list[Place]:
 
 
 def _expanded(address: str) -> Iterator[str]:
-    match = _BRACES.search(address)
-    if match is None:
-        yield address
-        return
-    for choice in _choices(match[1]):
-        yield from _expanded(f"{address[: match.start()]}{choice}{address[match.end() :]}")
-
-
-def _choices(inside: str) -> Iterator[str]:
-    bounds = _RANGE.fullmatch(inside)
-    if bounds is None:
-        yield from inside.split(",")
-        return
-    first, last = int(bounds[1]), int(bounds[2])
-    if first > last:
-        raise UsageError(f"{{{inside}}} counts down; write the smaller number first.")
-    width = len(bounds[1]) if bounds[1].startswith("0") else 0
-    yield from (f"{number:0{width}d}" for number in range(first, last + 1))
+    too_many = UsageError(f"{address} stands for more than {_MOST:,} files; give the folder they lie in.")
+    if any(abs(int(last) - int(first)) >= _MOST for first, last in _RANGE.findall(address)):
+        raise too_many
+    try:
+        for number, found in enumerate(braceexpand(address, escape=False)):
+            if number >= _MOST:
+                raise too_many
+            yield found
+    except ValueError as error:
+        raise UsageError(f"{address} has a brace that is not closed.") from error

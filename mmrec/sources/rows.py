@@ -23,7 +23,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Stands for the bytes of a picture or sound that have an address of their own.
+    """Stands for the bytes of an image or audio clip that have an address of their own.
 
     Attributes:
         uri: Where they are.
@@ -120,42 +120,13 @@ def _holds(run: UInt64[np.ndarray, " n"], digest: int) -> bool:
 
 
 _SUFFIXES: Final = {
-    Modality.TEXT: ("txt",),
-    Modality.IMAGE: ("png", "jpg", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff", "ppm", "pgm", "jp2", "svg"),
-    Modality.AUDIO: (
-        *(
-            "wav",
-            "flac",
-            "ogg",
-            "oga",
-            "opus",
-            "mp3",
-            "m4a",
-            "aac",
-            "wma",
-            "aif",
-            "aiff",
-            "amr",
-            "mka",
-            "ac3",
-            "wv",
-            "au",
-        ),
-    ),
+    Modality.TEXT: "txt",
+    Modality.IMAGE: "png jpg jpeg webp gif avif bmp tif tiff ppm pgm jp2 svg",
+    Modality.AUDIO: "wav flac ogg oga opus mp3 m4a aac wma aif aiff amr mka ac3 wv au",
 }
-_BY_SUFFIX: Final = {suffix: modality for modality, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_SOUND_MARKS: Final = (
-    b"fLaC",
-    b"OggS",
-    b"ID3",
-    b"\xff\xfb",
-    b"\xff\xf3",
-    b"\xff\xf2",
-    b"\xff\xf1",
-    b"\xff\xf9",
-    b"FORM",
-    b".snd",
-)
+_BY_SUFFIX: Final = {suffix: modality for modality, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_MPEG_MARKS: Final = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9")
+_AUDIO_MARKS: Final = (b"fLaC", b"OggS", b"FORM", b".snd", *_MPEG_MARKS)
 
 
 def modality_of_name(name: str) -> Modality | None:
@@ -164,7 +135,7 @@ def modality_of_name(name: str) -> Modality | None:
 
 
 def modality_of_bytes(data: bytes) -> Modality:
-    """Tell a sound from a picture by the first bytes."""
+    """Tell audio from an image by the first bytes."""
     wave = data[:4] in {b"RIFF", b"RF64"} and data[8:12] == b"WAVE"
     m4a = data[4:11] in {b"ftypM4A", b"ftypmp4", b"ftypiso"}
-    return Modality.AUDIO if wave or m4a or data.startswith(_SOUND_MARKS) else Modality.IMAGE
+    return Modality.AUDIO if wave or m4a or data.startswith(_AUDIO_MARKS) else Modality.IMAGE

@@ -26,13 +26,16 @@ _UTC: Final = pa.timestamp("us", "UTC")
 
 
 def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the narrowest metadata type that holds values of both."""
+    """Return the narrowest metadata type that holds values of both: number, point in time, list, else text."""
+    both = (first, second)
     if first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first):
         return second
-    if {first, second} == {pa.int64(), pa.float64()}:
+    if all(pa.types.is_integer(each) or pa.types.is_floating(each) for each in both):
         return pa.float64()
+    if _UTC not in both and all(pa.types.is_temporal(each) for each in both):
+        return _NAIVE
     if pa.types.is_list(first) and pa.types.is_list(second):
         return pa.list_(common_type(first.value_type, second.value_type))
     return pa.string()
@@ -174,6 +177,8 @@ def _as_date(value: object) -> date:
 
 def _as_moment(value: object) -> datetime:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001 - of a column without zones
     if not isinstance(moment, datetime):
         raise ValueError("it is no point in time")  # noqa: TRY004 - of its column, not of the call
     return _utc(moment)

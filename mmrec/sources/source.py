@@ -20,7 +20,7 @@ from mmrec.sources.scalars import schema_of
 from mmrec.sources.storage import first_line, reaching
 from mmrec.sources.tar_members import SUFFIXES as TARS
 from mmrec.sources.tar_rows import open_tars
-from mmrec.sources.text_tables import open_csv, open_jsonl
+from mmrec.sources.text_tables import JsonLines, open_csv, open_movielens, open_recbole
 from mmrec.types import Item, Modality, Reject, Removal
 
 _CSV: Final = (".csv", ".tsv")
@@ -29,13 +29,26 @@ _SINGLE: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 _NAMED: Final = 5
 _OPENERS: Final[dict[str, Callable[[Place], Reader]]] = {
     **dict.fromkeys(_PARQUET, open_parquet),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), open_jsonl),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), JsonLines),
     **dict.fromkeys(_CSV, open_csv),
+    **dict.fromkeys(("u.data", "ratings.dat"), open_movielens),
+    ".inter": open_recbole,
 }
 
 
 def open_reader(address: str | Path, encoding: str | None = None) -> Reader:
-    """Open a source's rows by what lies at an address; `encoding` is for CSV. Raises UsageError for nothing known."""
+    """Open a source's rows by what lies at an address, columns typed.
+
+    `encoding` is for CSV. Raises UsageError where there is nothing of a known kind.
+    """
+    reader = open_untyped(address, encoding)
+    with reaching(str(address)):
+        _ = reader.names if isinstance(reader, JsonLines) and not reader.types else reader.types
+    return reader
+
+
+def open_untyped(address: str | Path, encoding: str | None = None) -> Reader:
+    """Open a source's rows without reading all of a text table for the types of its columns."""
     if is_hub(str(address)):
         return open_hub(str(address))
     found = place(address)
@@ -54,7 +67,7 @@ def open_reader(address: str | Path, encoding: str | None = None) -> Reader:
 def _open_file(found: Place) -> Reader:
     if found.name.lower().endswith(TARS):
         return open_tars(found.parent, [found])
-    opener = _OPENERS.get(found.suffix)
+    opener = _OPENERS.get(found.name) or _OPENERS.get(found.suffix)
     if opener is None:
         raise UsageError(f"{found.name} is of no known kind; a source is {_known()}.")
     return opener(found)
@@ -91,7 +104,7 @@ def _open_folder(folder: Place) -> Reader:
     single = single_tables(folder)
     if single:
         raise UsageError(
-            f"{folder.name or folder} is no folder of pictures and sounds; it holds tables, and a table is indexed by "
+            f"{folder.name or folder} is no folder of images and audio; it holds tables, and a table is indexed by "
             f"its own name. Name one of {', '.join(single[:_NAMED])}{', ...' if len(single) > _NAMED else ''}."
         )
     return open_folder(folder)
@@ -111,7 +124,7 @@ def single_tables(folder: Place) -> list[str]:
 
 
 def _contents(folder: Place) -> tuple[Sequence[Place], Sequence[Place], str | None]:
-    """Return the Parquet files and the archives in a folder, and the first loose picture or sound."""
+    """Return the Parquet files and the archives in a folder, and the first loose image or audio file."""
     tables: list[Place] = []
     archives: list[Place] = []
     loose = None
@@ -229,7 +242,7 @@ def open_source(
     binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
     if binary:
         raise UsageError(f"Column {binary[0]!r} holds bytes, which cannot be metadata; leave it out of the metadata.")
-    return CatalogSource(_home(address, reader), columns, _schema(columns, reader, types or {}), reader)
+    return CatalogSource(home_of(address, reader), columns, _schema(columns, reader, types or {}), reader)
 
 
 def _schema(columns: ColumnSpec, reader: Reader, types: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -240,7 +253,8 @@ def _schema(columns: ColumnSpec, reader: Reader, types: Mapping[str, pa.DataType
     return schema_of(columns.metadata, {**reader.types, **types})
 
 
-def _home(address: str | Path, reader: Reader) -> str:
+def home_of(address: str | Path, reader: Reader) -> str:
+    """Return the file, folder or data set that a source's tables and archives lie in."""
     if isinstance(reader, HubReader):
         return reader.address
     return str(reader.folder if is_pattern(str(address)) else place(address))

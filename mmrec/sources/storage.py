@@ -1,4 +1,4 @@
-"""Files on this machine and in object stores, and stamps that tell unchanged files without reading them."""
+"""Open local files and objects of stores (fsspec); stamps by which unchanged files are known without reading them."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The members of a tar archive, one after the other, and one of them again later.
+"""Read tar archives: all members in order, or one of them by its offset.
 
 An archive that is cut off or damaged gives its members up to there, and then says so: Python's own reader takes a
 broken header for the end.

@@ -91,7 +91,7 @@ class _Read:
 def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
     """Open archives, with columns and types as their members have them.
 
-    Uncompressed archives on this machine are looked through to the end for that, pictures and sounds skipped; of others
+    Uncompressed archives on this machine are looked through to the end for that, images and audio skipped; of others
     the first 1,000 items are. Raises UsageError where there is no item in them.
     """
     types, keys = ColumnTypes({KEY: pa.string(), PATH: pa.string()}), ColumnTypes()
@@ -106,7 +106,7 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
             keys.take(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
     if len(types.types) == 2 and not keys.types:
         raise UsageError(
-            f"{archives[0].name} has no pictures, sounds, texts or JSON objects in it; a WebDataset archive has "
+            f"{archives[0].name} has no images, audio, texts or JSON objects in it; a WebDataset archive has "
             f"members such as 0001.jpg, 0001.txt and 0001.json.{first}"
         )
     clashes = frozenset(keys.types) & frozenset(types.types)
@@ -123,7 +123,7 @@ def _type_of(name: str, value: object) -> pa.DataType:
 
 
 def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_Read | Reject]:
-    """Read items; `names` None means all columns, but without the bytes of pictures and sounds."""
+    """Read items; `names` None means all columns, but without the bytes of images and audio."""
     number = 0
     for archive in archives:
         shown = archive.inside(folder)
@@ -145,7 +145,7 @@ def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None
 def _take(read: _Read, archive: Place, member: Member, names: frozenset[str] | None) -> None:
     column = _split(member.name)[1]
     if not column:
-        read.unread.append((column, f"The member {member.name} has no suffix, so what it is cannot be told."))
+        read.unread.append((column, f"The member {member.name} has no suffix, so its type is unknown."))
     elif not member.is_file:
         read.unread.append((column, f"The member {member.name} is not a file."))
     elif column.rpartition(".")[2] in _JSON:

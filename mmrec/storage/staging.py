@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmrec.errors import UsageError
+from mmrec.sources.scalars import common_type
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
 from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
 from mmrec.storage.tables import VALUES_PER_QUERY, compact, create, open_table, value_filters, writing
@@ -20,22 +21,6 @@ INTERIM = "mmrec_retyped"
 """Name of a column between its old and its new type; what it holds is given by the suffix."""
 
 SQL = {pa.float64(): "double", pa.string(): "string", pa.timestamp("us"): "timestamp"}
-
-
-def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Return the narrowest type for values of both: number, point in time, else text."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    kinds = (pa.types.is_integer, pa.types.is_floating)
-    if all(any(kind(each) for kind in kinds) for each in (one, other)):
-        return pa.float64()
-    if all(pa.types.is_temporal(each) for each in (one, other)):
-        return pa.timestamp("us")
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(common_type(one.value_type, other.value_type))
-    return pa.string()
 
 
 @dataclass(frozen=True, slots=True)

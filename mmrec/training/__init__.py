@@ -1,1 +1,1 @@
-"""Training: from histories and contents to a tower."""
+"""Training of user towers: objective, trainer, checkpoints."""

@@ -32,7 +32,7 @@ class TrainingEstimate:
 
     Attributes:
         items: Items of the training events.
-        people: Users of these.
+        users: Users of these.
         events: Number of these.
         validation: Validation events.
         parameters: Trained parameters.
@@ -45,7 +45,7 @@ class TrainingEstimate:
     """
 
     items: int
-    people: int
+    users: int
     events: int
     validation: int
     parameters: int
@@ -81,7 +81,7 @@ def estimate(
     memory += 0 if objective.white is None else 4 * objective.white.numel()
     return TrainingEstimate(
         items=known,
-        people=len(task.train),
+        users=len(task.train),
         events=len(task.train.items),
         validation=len(task.validation),
         parameters=parameters,

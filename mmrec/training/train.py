@@ -149,7 +149,7 @@ class TrainingReport:
         best_epoch: The one whose weights are saved.
         ndcg: Its NDCG@10 on validation.
         items: Items of the training events.
-        people: Users of these.
+        users: Users of these.
         events: Number of these.
 
     """
@@ -158,7 +158,7 @@ class TrainingReport:
     best_epoch: int
     ndcg: float
     items: int
-    people: int
+    users: int
     events: int
 
 

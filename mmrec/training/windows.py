@@ -79,7 +79,7 @@ class Batch:
         kinds: Codes of kinds.
         liked: Whether the event's kind is positive.
         times: Microseconds since 1970.
-        asked: Time of the next event.
+        requested: Time of the next event.
         ratings: Levels of ratings.
 
     """
@@ -89,7 +89,7 @@ class Batch:
     kinds: Int64[Tensor, "b l"]
     liked: Bool[Tensor, "b l"]
     times: Int64[Tensor, "b l"]
-    asked: Int64[Tensor, "b l"]
+    requested: Int64[Tensor, "b l"]
     ratings: Int64[Tensor, "b l"]
 
     def to(self, device: torch.device) -> "Batch":
@@ -99,7 +99,7 @@ class Batch:
     def sequences(self, items: Float[Tensor, "m dim"]) -> Sequences:
         """The input of a tower, from the vectors of all items."""
         vectors = nn.functional.embedding(self.items, items)
-        return Sequences(vectors, self.kinds, self.liked, self.times, self.asked, self.ratings)
+        return Sequences(vectors, self.kinds, self.liked, self.times, self.requested, self.ratings)
 
 
 def cut_windows(

@@ -1,1 +1,1 @@
-"""People in the space of the items."""
+"""User models: interests from content, and the trained user tower."""

@@ -16,23 +16,17 @@ _RIDGE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Whitening:
-    """An affine map of contents; for those it was fitted on, the parts of the result do not correlate.
-
-    Attributes:
-        mean: What is taken off first.
-        matrix: What is multiplied with then; the mean square norm of the result is about 1.
-
-    """
+    """PCA whitening, ``(contents - mean) @ matrix``; the mean square norm of the result is about 1."""
 
     mean: Float32[np.ndarray, " content"]
     matrix: Float32[np.ndarray, "content white"]
 
 
 def fit_whitening(contents: Float[np.ndarray, "n content"], most: int) -> Whitening:
-    """Fit on the contents of items, in float64; keep at most so many of the strongest directions.
+    """Fit to the contents of items, in float64; keep at most so many of the strongest directions.
 
-    Directions that hardly vary are damped and not blown up: a thousandth of the mean variance is added to each. Raises
-    UsageError where there are no items, or their contents are not finite.
+    A ridge, a thousandth of the mean variance, damps directions that hardly vary. Raises UsageError where there are no
+    items, or their contents are not finite.
     """
     if not len(contents) or not np.isfinite(contents).all():
         raise UsageError("Whitening needs the contents of one item at least, and all of them finite numbers.")
@@ -84,7 +78,7 @@ class ItemTower(nn.Module):
             nn.init.orthogonal_(self.adaptor.weight)
 
     def whiten(self, contents: Float[Tensor, "n content"]) -> Float[Tensor, "n white"]:
-        """Whiten contents; done once, as nothing of it is trained."""
+        """Whiten contents."""
         return (contents - self.mean) @ self.matrix
 
     def places(self, rows: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
@@ -115,7 +109,7 @@ class ItemTower(nn.Module):
         Args:
             white: Whitened contents; None in a tower without content.
             places: Where each item's delta is, -1 for none.
-            dropped: Items whose delta is left out this time, so that their content learns to do without.
+            dropped: Items whose delta is dropped in this step of training.
 
         """
         deltas = self.bounded(places)
@@ -130,18 +124,14 @@ _STEPS = 256
 
 
 class Dropout(nn.Module):
-    """Sets a share of the numbers to zero while training, and scales what is left to the same mean.
-
-    The share is rounded to the next 256th. Torch draws each number's fate from a generator that gives one at a time;
-    eight bytes of one draw decide eight.
-    """
+    """Dropout, its share rounded to the next 256th; faster than torch, as 64 random bits decide eight numbers."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.out_of_256 = min(round(share * _STEPS), _STEPS - 1)
 
     def forward(self, values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Drop some values; all are kept outside training."""
+        """Drop some values in training."""
         if not self.training or not self.out_of_256:
             return values
         draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
@@ -155,12 +145,12 @@ _SHARPEST = 4.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """What is known of each person after each event.
+    """Interests of each user after each event.
 
     Attributes:
         vectors: Unit vectors.
-        log_shares: Logarithm of each vector's share in the person.
-        short: How much of each vector is owed to the short-term path, 0 to 1.
+        log_shares: Logarithm of each interest's share.
+        short: Share of the short-term path in each vector, 0 to 1.
 
     """
 
@@ -170,11 +160,10 @@ class Read:
 
 
 class Readout(nn.Module):
-    """Mixes two unit vectors by a learned gate.
+    """Mixes a short-term and a long-term unit vector for each interest by a learned gate.
 
     The short-term path is the Transformer's state at the newest event. The long-term path is a weighted mean of the
-    vectors of everything liked in the window, which no order and no newest event decides; each interest weighs by a
-    query of its own. As both are unit vectors, the gate is the share.
+    vectors of all liked items in the window, whatever their order; the weights are learned for each interest.
     """
 
     def __init__(self, config: TowerConfig) -> None:
@@ -190,10 +179,10 @@ class Readout(nn.Module):
     def forward(
         self, state: Float[Tensor, "b l width"], vectors: Float[Tensor, "b l dim"], liked: Bool[Tensor, "b l"]
     ) -> Read:
-        """Read vectors out after each event."""
+        """Return the interests after each event."""
         batch, length, dim = vectors.shape
         short = self.short(state).view(batch, length, self.interests, dim)
-        # Bounded, so that running sums need no maximum, which would be that of events to come.
+        # Bounded, so that running sums need no maximum, which would depend on later events.
         weights = torch.exp(_SHARPEST * torch.tanh(self.weigh(state) / _SHARPEST)) * liked.unsqueeze(2)
         long = (weights.unsqueeze(3) * vectors.unsqueeze(2)).cumsum(dim=1)
         gate = torch.sigmoid(self.gate(state))
@@ -208,16 +197,15 @@ def _unit(vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequences:
-    """Events of several people, oldest first, padded at the end; what the padding holds does not matter.
+    """Events of several users, oldest first, padded at the end with any values.
 
     Attributes:
         vectors: Unit vector of each event's item.
-        kinds: Code of each event's kind, 0 for one that is not known.
-        liked: Whether the event's kind speaks for its item, however it was rated.
-        times: When it was, microseconds since 1970 in UTC.
-        asked: When the question was put that is answered after this event: in training the time of the next event, in
-            service, for the last one, now.
-        ratings: Level of each event's rating, 0 where it is none.
+        kinds: Code of each event's kind, 0 for an unknown one.
+        liked: Whether the event's kind is positive, whatever its rating.
+        times: Microseconds since 1970 in UTC.
+        requested: Time of the request after this event: that of the next event, and in service now for the last one.
+        ratings: Level of each event's rating, 0 where it has none.
 
     """
 
@@ -225,12 +213,12 @@ class Sequences:
     kinds: Int64[Tensor, "b l"]
     liked: Bool[Tensor, "b l"]
     times: Int64[Tensor, "b l"]
-    asked: Int64[Tensor, "b l"]
+    requested: Int64[Tensor, "b l"]
     ratings: Int64[Tensor, "b l"]
 
 
 class _Spread(torch.autograd.Function):
-    """Torch's own gradient of an embedding takes twenty times as long where many places share few numbers."""
+    """An embedding look-up whose gradient is twenty times as fast as torch's where many places share few numbers."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, places: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own context
@@ -259,11 +247,11 @@ def spread(table: Float[Tensor, "heads n"], places: Int64[Tensor, "b l l"]) -> F
 
 
 TIME_BUCKETS: Final = 32
-"""Under a second, then doubling: the last begins at 68 years."""
+"""Under a second, then doubling; the last begins at 68 years."""
 
 
 def time_buckets(spans: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """Bucket of each length of time in microseconds; below 0 counts as none at all."""
+    """Bucket of each duration in microseconds; below 0 counts as 0."""
     seconds = spans.clamp(min=0).to(torch.float32) / 1e6
     # The smallest step over 1 keeps whole powers of two from rounding into the bucket below.
     return torch.log2((seconds + 1) * (1 + 1e-6)).to(torch.int64).clamp(max=TIME_BUCKETS - 1)
@@ -283,7 +271,9 @@ class SequenceTower(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.window, width) * 0.02)
         self.kinds = nn.Embedding(len(config.kinds) + 1, width)
         self.gaps = nn.Embedding(TIME_BUCKETS, width) if config.ask_time else None
-        self.ratings = _neutral(RATING_LEVELS, width) if config.ratings else None
+        # Zeros: with ratings a tower starts as the one without, and learns what they add.
+        levels = nn.Embedding(RATING_LEVELS, width, _weight=torch.zeros(RATING_LEVELS, width))
+        self.ratings = levels if config.ratings else None
         for table in (self.kinds, self.gaps):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
@@ -294,13 +284,13 @@ class SequenceTower(nn.Module):
         self.readout = Readout(config)
 
     def forward(self, batch: Sequences) -> Read:
-        """Return what is known of each person after each of their events; at most `window` of them."""
+        """Return the interests of each user after each of their events; at most `window` of them."""
         length = batch.vectors.shape[1]
         # Unit vectors have small parts; the Transformer wants those of about 1.
         entered = self.enter(batch.vectors * self.config.dim**0.5)
         state = entered + self.positions[:length] + self.kinds(batch.kinds)
         if self.gaps is not None:
-            state = state + self.gaps(time_buckets(batch.asked - batch.times))
+            state = state + self.gaps(time_buckets(batch.requested - batch.times))
         if self.ratings is not None:
             state = state + self.ratings(batch.ratings)
         state = self.drop(state)
@@ -310,7 +300,7 @@ class SequenceTower(nn.Module):
         return self.readout(self.norm(state), batch.vectors, batch.liked)
 
     def _bias(self, times: Int64[Tensor, "b l"]) -> Float[Tensor, "b heads l l"]:
-        """What is added to attention: by the time between the two events, and -inf for later events."""
+        """Bias of the attention: by the time between the two events, and -inf for later events."""
         batch, length = times.shape
         later = torch.ones(length, length, dtype=torch.bool, device=times.device).triu(1)
         if self.spans is None:
@@ -320,11 +310,6 @@ class SequenceTower(nn.Module):
         between = between.masked_fill(later, TIME_BUCKETS)
         never = self.spans.new_full((self.config.heads, 1), -torch.inf)
         return spread(torch.cat([self.spans, never], dim=1), between)
-
-
-def _neutral(levels: int, width: int) -> nn.Embedding:
-    """Zeros: a tower that is told ratings starts as the one that is not, and learns what they add."""
-    return nn.Embedding(levels, width, _weight=torch.zeros(levels, width))
 
 
 class _Block(nn.Module):
@@ -344,6 +329,6 @@ class _Block(nn.Module):
         batch, length, width = state.shape
         split = self.query_key_value(self.attention_norm(state)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        met = nn.functional.scaled_dot_product_attention(query, key, value, bias)
-        state = state + self.drop(self.mixed(met.transpose(1, 2).reshape(batch, length, width)))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, bias)
+        state = state + self.drop(self.mixed(mixed.transpose(1, 2).reshape(batch, length, width)))
         return state + self.drop(self.outer(nn.functional.gelu(self.inner(self.inner_norm(state)))))

@@ -97,7 +97,7 @@ class TowerModel:
         length = max(1, min(config.window, max(len(history) for history in histories)))
         shape = (len(histories), length)
         given = np.zeros((*shape, config.dim), dtype=np.float32)
-        kinds, times, asked, ratings = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+        kinds, times, requested, ratings = (np.zeros(shape, dtype=np.int64) for _ in range(4))
         liked = np.zeros(shape, dtype=bool)
         codes = {name: code for code, name in enumerate(config.kinds, start=1)}
         for row, (history, own) in enumerate(zip(histories, vectors, strict=True)):
@@ -109,9 +109,9 @@ class TowerModel:
             # Without rating inputs a tower has no other way to know of low ratings.
             liked[row, :count] = (history.positive_kinds if config.ratings else history.weights > 0)[-count:]
             times[row, :count] = history.times[-count:]
-            asked[row, :count] = np.append(history.times[-count:][1:], now[row])
+            requested[row, :count] = np.append(history.times[-count:][1:], now[row])
             ratings[row, :count] = rating_levels(history.strengths, len(history))[-count:]
-        arrays = (given, kinds, liked, times, asked, ratings)
+        arrays = (given, kinds, liked, times, requested, ratings)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
     def _interests(self, read: Read, row: int, events: int) -> Interests:

@@ -1,4 +1,4 @@
-"""Configuration of the user tower, and the levels of ratings that it is given."""
+"""Configuration of the user tower, and the levels of ratings of its input."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TowerConfig(BaseModel):
-    """What a tower is made of; with its weights it is all that is needed to run it.
+    """Sizes and inputs of a tower; with its weights it is all that is needed to run it.
 
     Attributes:
-        dim: Length of the vectors of items and people.
+        dim: Length of the vectors of items and users.
         content: Whether items are placed by their content; if not, by a free vector each, as SASRec does, and items
             without one cannot be placed.
         white: Most dimensions of whitened content that are kept.
@@ -22,13 +22,13 @@ class TowerConfig(BaseModel):
         layers: Number of its blocks.
         heads: Attention heads of each.
         inner: Width of the hidden layer of its feed-forward networks.
-        window: Most events that it looks at, the newest ones.
-        interests: Vectors a person, 1 to 4.
+        window: Most events of its input, the newest ones.
+        interests: Vectors a user, 1 to 4.
         dropout: Share of activations dropped while training.
-        ask_time: Whether it makes use of how long ago the newest event was when it is asked.
+        ask_time: Whether the time from each event to the request is an input.
         spans: Whether attention is biased by the time between two events.
-        kinds: Kinds of events that it tells apart; others are all alike to it.
-        ratings: Whether it is told how an item was rated; training turns this on where values count as ratings.
+        kinds: Kinds of events that it distinguishes; all others are one.
+        ratings: Whether ratings are an input; training turns this on where values count as ratings.
 
     """
 
@@ -60,7 +60,7 @@ class TowerConfig(BaseModel):
 
 _EDGES: Final = (-1.0, 0.0, 0.75, 1.25)
 RATING_LEVELS: Final = len(_EDGES) + 2
-"""None, strongly against, against, weakly for, average, strongly for."""
+"""None, strong dislike, dislike, weak like, average, strong like."""
 
 
 def rating_levels(strengths: Float32[np.ndarray, " n"] | None, count: int) -> Int64[np.ndarray, " n"]:

@@ -26,7 +26,8 @@ EventsOption = Annotated[
 def import_(
     store: options.StoreArgument,
     source: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON Lines; MovieLens's u.data, ratings.*; RecBole's.")
+        str,
+        typer.Argument(help="Parquet, CSV, JSON Lines, hf:OWNER/NAME; MovieLens's or RecBole's files."),
     ],
     *,
     user: Annotated[str | None, typer.Option(metavar="COL", help="Column of the people's ids.")] = None,

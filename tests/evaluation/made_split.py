@@ -6,7 +6,7 @@ import numpy as np
 from events.made import START, arrays, micro
 from hypothesis import strategies as st
 
-from mmrec.evaluation.questions import Candidates
+from mmrec.evaluation.cases import Candidates
 from mmrec.events.cleaning import Cleaning
 from mmrec.events.event import Event
 from mmrec.events.histories import KnownItems

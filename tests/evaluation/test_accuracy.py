@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.metrics import METRICS, accuracy, mean_rank, of_several, rank_counts
+from mmrec.evaluation.metrics import METRICS, accuracy, mean_rank, multi_target_metric, rank_counts
 
 # To compile ranx takes a minute; as plain Python it says the same at once. Only ranx uses numba here.
 os.environ["NUMBA_DISABLE_JIT"] = "1"
@@ -34,7 +34,9 @@ def test_metrics_equal_ranx(metric, k):
         return ranx.evaluate(qrels, run, f"{RANX[metric]}@{k}")
 
     ranks = [(scores[q] > scores[q][found][:, None]).sum(axis=1) + 1.0 for q, found in enumerate(relevant)]
-    assert np.mean([of_several(metric, k, some) for some in ranks]) == pytest.approx(oracle(relevant), abs=1e-6)
+    assert np.mean([multi_target_metric(metric, k, some) for some in ranks]) == pytest.approx(
+        oracle(relevant), abs=1e-6
+    )
     single = [found[:1] for found in relevant]
     above, tied = rank_counts(scores, scores[np.arange(len(scores)), np.concatenate(single)][:, None])
     assert accuracy(metric, k, above, tied).mean() == pytest.approx(oracle(single), abs=1e-6)
@@ -51,7 +53,7 @@ def test_ties_get_the_mean_over_all_their_orders(scores, target, k, metric):
     orders = [o for o in itertools.permutations(range(len(scores))) if all(
         scores[a] >= scores[b] for a, b in itertools.pairwise(o))]  # fmt: skip
     ranks = [order.index(target) + 1 for order in orders]
-    expected = np.mean([of_several(metric, k, np.array([float(rank)])) for rank in ranks])
+    expected = np.mean([multi_target_metric(metric, k, np.array([float(rank)])) for rank in ranks])
     above, tied = rank_counts(np.array([scores], dtype=np.float32), np.array([[scores[target]]], dtype=np.float32))
     assert accuracy(metric, k, above, tied)[0] == pytest.approx(expected, abs=1e-12)
     assert mean_rank(above, tied)[0] == pytest.approx(np.mean(ranks))
@@ -86,6 +88,6 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(UsageError, match="at 1 or more"):
         accuracy("hr", 0, np.array([0]), np.array([1]))
     with pytest.raises(UsageError, match="without a target"):
-        of_several("hr", 3, np.array([]))
+        multi_target_metric("hr", 3, np.array([]))
     with pytest.raises(UsageError, match="left out of its own ranking"):
         rank_counts(np.array([[np.nan, 1]], dtype=np.float32), np.array([[np.nan]], dtype=np.float32))

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity
-from mmrec.evaluation.questions import Candidates, Questions
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 
 
 def people_of(histories):
-    """Items that each person spoke for, as sets."""
+    """Items that each user spoke for, as sets."""
     speaks = [name != "hide" for name in histories.kind_names]
     return [
         {int(item) for item, kind in zip(histories.items[span], histories.kinds[span], strict=True) if speaks[kind]}
@@ -34,10 +34,10 @@ def test_item_knn(log, neighbours, shrinkage):
     for line in similar:
         # Of equal neighbours the first are kept.
         line[np.argsort(-line, kind="stable")[neighbours:]] = 0
-    questions = Questions.of(split)
-    pasts = questions.pasts(range(len(questions)))
-    scores = ItemKNN(neighbours, shrinkage, half_life=3.0).fit(split.train, candidates()).scores(pasts, questions.now)
-    for past, scored in zip(pasts, scores, strict=True):
+    cases = EvaluationCases.of(split)
+    histories = cases.histories(range(len(cases)))
+    scores = ItemKNN(neighbours, shrinkage, half_life=3.0).fit(split.train, candidates()).scores(histories, cases.now)
+    for past, scored in zip(histories, scores, strict=True):
         ages = np.arange(len(past))[::-1]
         expected = (past.weights * 0.5 ** (ages / 3)) @ similar[past.rows] if len(past) else np.zeros(len(ITEMS))
         np.testing.assert_allclose(scored, expected, atol=1e-4)
@@ -47,11 +47,11 @@ def test_item_knn(log, neighbours, shrinkage):
 @settings(max_examples=25, deadline=None)
 def test_content_mean(log):
     split, items = split_of(log), candidates()
-    questions = Questions.of(split)
-    pasts = questions.pasts(range(len(questions)))
-    scores = ContentMean(half_life=2.0).fit(split.train, items).scores(pasts, questions.now)
+    cases = EvaluationCases.of(split)
+    histories = cases.histories(range(len(cases)))
+    scores = ContentMean(half_life=2.0).fit(split.train, items).scores(histories, cases.now)
     vectors = items.vectors.astype(np.float64)
-    for past, scored in zip(pasts, scores, strict=True):
+    for past, scored in zip(histories, scores, strict=True):
         weights = past.weights * 0.5 ** (np.arange(len(past))[::-1] / 2)
         mean = weights @ vectors[past.rows]
         length = np.linalg.norm(mean)
@@ -67,8 +67,8 @@ def test_popularity_counts_what_speaks_for_an_item(log):
     for item, kind in zip(train.items.tolist(), train.kinds.tolist(), strict=True):
         expected[item] += train.kind_names[kind] != "hide"
     scorer = Popularity().fit(train, candidates())
-    questions = Questions.of(split_of(log))
-    for scored in scorer.scores(questions.pasts(range(len(questions))), questions.now):
+    cases = EvaluationCases.of(split_of(log))
+    for scored in scorer.scores(cases.histories(range(len(cases))), cases.now):
         assert scored.tolist() == expected.tolist()
 
 

@@ -1,4 +1,4 @@
-"""A whole evaluation: all models on the same questions, told in a page."""
+"""A whole evaluation: all models on the same cases, told in a page."""
 
 import math
 import re
@@ -13,28 +13,28 @@ from events.made import START
 
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ContentMean, ItemKNN, Popularity, RandomOrder, RecentPopularity
-from mmrec.evaluation.evaluating import Protocol, evaluate, fit
-from mmrec.evaluation.measured import latency
+from mmrec.evaluation.cases import EvaluationCases
+from mmrec.evaluation.evaluating import EvaluationProtocol, evaluate, fit
 from mmrec.evaluation.metrics import accuracy
-from mmrec.evaluation.questions import Questions
-from mmrec.evaluation.ranking import rank
+from mmrec.evaluation.model_metrics import latency
+from mmrec.evaluation.ranking import rank_targets
 from mmrec.evaluation.report import EvaluationPage, render
 from mmrec.events.event import Event
-from mmrec.events.splits import hold_out_items, hold_out_people
+from mmrec.events.splits import hold_out_items, hold_out_users
 
 LEARNERS = (RandomOrder(), Popularity(), RecentPopularity(), ItemKNN(), ContentMean())
-FEW = Protocol(draws=100, known=(0, 1, 3))
+FEW = EvaluationProtocol(draws=100, known=(0, 1, 3))
 
 
-def log(seed=0, people=30):
-    """People before and after the cutoff, each with six items of one third of the catalog."""
+def log(seed=0, users=30):
+    """Users before and after the cutoff, each with six items of one third of the catalog."""
     rng = np.random.default_rng(seed)
     made = []
-    for person in range(people):
+    for user in range(users):
         begin = int(rng.integers(0, 190))
-        own = [item for item in range(len(ITEMS)) if item % 3 == person % 3 or item < 4]
+        own = [item for item in range(len(ITEMS)) if item % 3 == user % 3 or item < 4]
         made += [
-            Event(f"p{person}", ITEMS[item], "like", START + timedelta(minutes=begin + 5 * step))
+            Event(f"p{user}", ITEMS[item], "like", START + timedelta(minutes=begin + 5 * step))
             for step, item in enumerate(rng.permutation(own)[:6].tolist())
         ]
     return made
@@ -49,17 +49,17 @@ def test_all_models_answer_the_same_questions(split):
     items = candidates()
     models = fit(LEARNERS, split, items)
     found = evaluate(split, items, models, FEW)
-    questions = Questions.of(split).answerable(items)
+    cases = EvaluationCases.of(split).answerable(items)
     assert [model.name for model in found.models] == list(models)
-    assert (found.questions, found.people, found.items) == (len(questions), split.people, len(ITEMS))
+    assert (found.cases, found.users, found.items) == (len(cases), split.users, len(ITEMS))
     for model in found.models:
-        ranked = rank(models[model.name][0], questions, items)
+        ranked = rank_targets(models[model.name][0], cases, items)
         for metric, one in model.metrics.items():
             name, _, k = metric.partition("@")
             assert one.mean == pytest.approx(accuracy(name, int(k), ranked.above, ranked.tied).mean())
             assert one.low <= one.mean <= one.high
-        assert sum(one.questions for one in model.by_past.values()) == len(questions)
-        assert sum(one.questions for one in model.by_item.values()) == len(questions)
+        assert sum(one.cases for one in model.by_history.values()) == len(cases)
+        assert sum(one.cases for one in model.by_item.values()) == len(cases)
     base = found.models[2].metrics["ndcg@10"].mean
     means = {model.name: model.metrics["ndcg@10"].mean for model in found.models}
     for one in found.comparisons:
@@ -74,11 +74,11 @@ def test_new_people_are_asked_with_what_is_known_of_them(split):
     assert "came after the cutoff" in found.cold.how
     assert list(found.cold.values["item-kNN"]) == [0, 1, 3]
     newcomers = len(split.live) - len(split.train)
-    assert found.cold.values["item-kNN"][0].people == newcomers
-    held = hold_out_people(split, 0.3, seed=1)
+    assert found.cold.values["item-kNN"][0].users == newcomers
+    held = hold_out_users(split, 0.3, seed=1)
     found = evaluate(held, items, fit(LEARNERS, held, items), FEW)
     assert "held out of training" in found.cold.how
-    assert found.people == held.people < split.people
+    assert found.users == held.users < split.users
 
 
 def test_items_held_out_are_told_apart(split):
@@ -87,38 +87,38 @@ def test_items_held_out_are_told_apart(split):
     found = evaluate(held, items, fit(LEARNERS, held, items), FEW)
     on_cold = int(np.isin(split.live.items[split.targets], held.cold_rows).sum())
     popular = found.models[1].cold_items
-    assert popular["warm"].questions == found.questions - on_cold
-    assert popular["cold in the full catalog"].questions == popular["cold among cold"].questions == on_cold
+    assert popular["warm"].cases == found.cases - on_cold
+    assert popular["cold in the full catalog"].cases == popular["cold among cold"].cases == on_cold
     # Of items that nobody met, popularity cannot tell one from another: chance among those not met.
     fewest, most = (
         sum(1 / np.log2(place + 2) for place in range(min(10, count))) / count for count in (len(held.cold_rows), 1)
     )
     assert fewest <= popular["cold among cold"].mean <= most
     shown = {model.name: model.by_item.get("0") for model in found.models}
-    assert shown["popularity"].questions >= on_cold
+    assert shown["popularity"].cases >= on_cold
 
 
 def test_one_list_for_all_that_follows(split):
     items = candidates()
     models = fit(LEARNERS, split, items)
     found = evaluate(split, items, models, FEW)
-    questions = Questions.of(split).answerable(items)
+    cases = EvaluationCases.of(split).answerable(items)
     for model in found.models:
         hits, recalls = [], []
-        for person in np.unique(questions.people):
-            own = questions.take(questions.people == person)
+        for user in np.unique(cases.users):
+            own = cases.take(cases.users == user)
             start, stop = own.starts[0], own.targets.min()
-            pasts, now = own.take(np.array([0])).pasts([0]), split.live.times[[stop]]
-            assert len(pasts[0]) == stop - start
-            scores = models[model.name][0].scores(pasts, now)[0].astype(np.float64)
+            histories, now = own.take(np.array([0])).histories([0]), split.live.times[[stop]]
+            assert len(histories[0]) == stop - start
+            scores = models[model.name][0].scores(histories, now)[0].astype(np.float64)
             scores[split.live.items[start:stop]] = -np.inf
             wanted = split.live.items[own.targets]
             ranks = [(scores > scores[item]).sum() + ((scores == scores[item]).sum() + 1) / 2 for item in wanted]
             hits.append(min(ranks) <= 10)
             recalls.append(np.mean([rank <= 10 for rank in ranks]))
-        assert model.at_once["hr@10"].mean == pytest.approx(np.mean(hits))
-        assert model.at_once["recall@10"].mean == pytest.approx(np.mean(recalls))
-        assert model.at_once["map@10"].people == found.people
+        assert model.list_metrics["hr@10"].mean == pytest.approx(np.mean(hits))
+        assert model.list_metrics["recall@10"].mean == pytest.approx(np.mean(recalls))
+        assert model.list_metrics["map@10"].users == found.users
 
 
 def test_several_seeds_are_averaged(split):
@@ -135,26 +135,26 @@ def test_several_seeds_are_averaged(split):
 def test_some_people_can_be_asked_for_all(split):
     items = candidates()
     models = fit(LEARNERS, split, items)
-    some = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
-    assert (some.people, some.all_people, some.items) == (5, split.people, len(ITEMS))
-    again = evaluate(split, items, models, Protocol(draws=100, known=(0, 1), most_people=5))
+    some = evaluate(split, items, models, EvaluationProtocol(draws=100, known=(0, 1), most_users=5))
+    assert (some.users, some.all_users, some.items) == (5, split.users, len(ITEMS))
+    again = evaluate(split, items, models, EvaluationProtocol(draws=100, known=(0, 1), most_users=5))
     assert [one.metrics for one in some.models] == [one.metrics for one in again.models]
-    assert some.cold.values["popularity"][0].people <= 5
-    questions = Questions.of(split).answerable(items)
-    drawn = questions.of_people(5)
-    kept = np.isin(questions.people, drawn.people)
-    assert drawn.targets.tolist() == questions.targets[kept].tolist(), "a person is asked all or nothing"
-    assert len(questions.of_people(10**6)) == len(questions)
+    assert some.cold.values["popularity"][0].users <= 5
+    cases = EvaluationCases.of(split).answerable(items)
+    drawn = cases.of_users(5)
+    kept = np.isin(cases.users, drawn.users)
+    assert drawn.targets.tolist() == cases.targets[kept].tolist(), "a user is asked all or nothing"
+    assert len(cases.of_users(10**6)) == len(cases)
     with pytest.raises(UsageError, match="1 or more"):
-        Protocol(most_people=0)
+        EvaluationProtocol(most_users=0)
 
 
 def test_the_wait_is_told_by_percentiles(split):
     scorer = fit([ItemKNN()], split, candidates())["item-kNN"][0]
-    questions = Questions.of(split)
-    took = latency(scorer, questions, asked=30)
+    cases = EvaluationCases.of(split)
+    took = latency(scorer, cases, count=30)
     assert 0 < took.p50 <= took.p95 <= took.p99
-    assert math.isnan(latency(scorer, questions.take(np.zeros(len(questions), dtype=bool))).p50)
+    assert math.isnan(latency(scorer, cases.take(np.zeros(len(cases), dtype=bool))).p50)
 
 
 def test_what_cannot_be_evaluated_is_told(split):
@@ -163,7 +163,7 @@ def test_what_cannot_be_evaluated_is_told(split):
     with pytest.raises(UsageError, match="no model 'recent popularity'"):
         evaluate(split, items, {"random": models["random"]}, FEW)
     with pytest.raises(UsageError, match="is not measured"):
-        Protocol(chosen="auc@10")
+        EvaluationProtocol(chosen="auc@10")
     empty = split_of([])
     with pytest.raises(UsageError, match="Of 0 events to predict none can be"):
         evaluate(empty, items, fit(LEARNERS, empty, items), FEW)
@@ -191,8 +191,8 @@ def test_the_page_stands_alone_and_tells_all(split):
     models = fit(LEARNERS, split, items)
     models["<b>Tower</b> $x$ & co"] = models.pop("content mean")
     found = evaluate(split, items, models, FEW)
-    dials = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
-    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, dials, ["Mind this."])
+    curves = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
+    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, curves, ["Mind this."])
     page = render(report)
     assert page == render(report)
     assert ">MMR<" in page

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.evaluation.diversity_curve import coverage, gini, intra_list_diversity, novelty, popularity, serendipity
-from mmrec.evaluation.measured import divergence, miscalibration, slices
+from mmrec.evaluation.model_metrics import divergence, miscalibration, slices
 
 ITEMS, K = 9, 4
 lists = st.lists(

@@ -13,10 +13,10 @@ from mmrec.evaluation.baselines import (
     RecentPopularity,
     fit_popularity_blend_scorer,
 )
-from mmrec.evaluation.measured import values_of
+from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.metrics import accuracy
-from mmrec.evaluation.questions import Candidates, Questions
-from mmrec.evaluation.ranking import rank
+from mmrec.evaluation.model_metrics import values_of
+from mmrec.evaluation.ranking import rank_targets
 from mmrec.evaluation.scorer import UserModelScorer
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventArrays
@@ -33,10 +33,10 @@ def ratings():
     with (ml_100k_folder() / "ml-100k.inter").open() as file:
         rows = list(csv.reader(file, delimiter="\t"))[1:]
     users, items = (pa.array([row[column] for row in rows]).dictionary_encode() for column in (0, 1))
-    people, places = np.unique(np.array(users.dictionary.to_pylist()), return_inverse=True)
+    users, places = np.unique(np.array(users.dictionary.to_pylist()), return_inverse=True)
     item_ids, item_places = np.unique(np.array(items.dictionary.to_pylist()), return_inverse=True)
     events = EventArrays(
-        pa.array(people.tolist()), pa.array(item_ids.tolist()), ("rate",),
+        pa.array(users.tolist()), pa.array(item_ids.tolist()), ("rate",),
         places[users.indices.to_numpy()].astype(np.int32), item_places[items.indices.to_numpy()].astype(np.int32),
         np.zeros(len(rows), np.int16), np.array([int(row[3]) * 10**6 for row in rows]), np.arange(len(rows)),
         np.array([float(row[2]) for row in rows], np.float32),
@@ -45,8 +45,8 @@ def ratings():
     return events, KnownItems.numbered(item_ids[often].tolist())
 
 
-def answer(learner, train, questions, items):
-    found = rank(learner.fit(train, items), questions, items)
+def answer(learner, train, cases, items):
+    found = rank_targets(learner.fit(train, items), cases, items)
     return found, *(accuracy(metric, 10, found.above, found.tied).mean() for metric in ("hr", "ndcg"))
 
 
@@ -54,9 +54,9 @@ def test_leave_one_out(ratings):
     events, known = ratings
     items = Candidates(np.sort(known.rows))
     split = leave_one_out(Histories.of(clean(events, Cleaning(), known)[0], known))
-    questions = Questions.of(split).answerable(items)
-    assert (len(items), len(questions), split.people) == (1349, 943, 943)
-    found, hit, ndcg = answer(Popularity(), split.train_and_validation(), questions, items)
+    cases = EvaluationCases.of(split).answerable(items)
+    assert (len(items), len(cases), split.users) == (1349, 943, 943)
+    found, hit, ndcg = answer(Popularity(), split.train_and_validation(), cases, items)
     assert (hit, ndcg) == pytest.approx((0.0870, 0.0447), abs=5e-5)
     # Many papers give a tied target the first of its places.
     first = np.where(found.above < 10, 1 / np.log2(found.above + 2), 0)
@@ -70,13 +70,13 @@ def test_later_events(ratings):
     kept = clean(events, Cleaning(), known)[0]
     # In published figures every rating is an event to predict, whatever its stars.
     split = time_split(events, known, time_cutoff(kept, 0.9), Cleaning(kinds=Kinds(ratings={})))
-    questions = Questions.of(split).answerable(items)
-    assert (len(split.train.items), len(questions), split.people) == (89_357, 9_930, 166)
-    last = questions.take(np.isin(questions.targets, split.last_only().targets))
+    cases = EvaluationCases.of(split).answerable(items)
+    assert (len(split.train.items), len(cases), split.users) == (89_357, 9_930, 166)
+    last = cases.take(np.isin(cases.targets, split.last_only().targets))
     assert len(last) == 166
     for learner, asked, expected in [
-        (Popularity(), questions, (0.0699, 0.0327)),
-        (RecentPopularity(), questions, (0.0759, 0.0387)),
+        (Popularity(), cases, (0.0699, 0.0327)),
+        (RecentPopularity(), cases, (0.0759, 0.0387)),
         (RecentPopularity(), last, (0.1265, 0.0609)),
         (ItemKNN(), last, (0.1145, 0.0585)),
     ]:
@@ -106,9 +106,9 @@ def test_one_event_does_not_ruin_an_untrained_list(ratings):
     assert isinstance(faded, PopularityBlendScorer)
     assert 0 <= faded.fading.share(1) <= faded.fading.share(10) < 1
     for known_events in (0, 1, 3, 5, 10):
-        asked = Questions.of(split).opening(known_events).answerable(items)
+        asked = EvaluationCases.of(split).first_events(known_events).answerable(items)
         base, alone, mixed = (
-            values_of("ndcg@10", [rank(one, asked, items)]).mean() for one in (popular, interests, faded)
+            values_of("ndcg@10", [rank_targets(one, asked, items)]).mean() for one in (popular, interests, faded)
         )
         assert mixed >= base - 1e-9, known_events
         if known_events:

@@ -4,13 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from mmrec.events import import_export, text_files
+from mmrec.events import files, import_export
 from mmrec.events.files import open_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import open_log
 from mmrec.events.times import TimeRule
 
-text_files.ROWS_PER_CHUNK = 500  # many commits in a small file
+files._ROWS_AT_ONCE = 500  # many commits in a small file
 import_export._ROWS_PER_COMMIT = 1000
 
 with_what = open_events(Path(sys.argv[1]))

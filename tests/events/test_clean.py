@@ -27,7 +27,7 @@ RULES = Cleaning(
     robot_window=timedelta(minutes=30),
     collapsed=("view", "click"),
     collapse_within=timedelta(minutes=15),
-    person_events=2,
+    user_events=2,
     item_events=2,
     core=True,
 )
@@ -36,7 +36,7 @@ RULES = Cleaning(
 def listed(cleaned):
     columns = (cleaned.users, cleaned.items, cleaned.kinds, cleaned.times)
     return [
-        (cleaned.people[user].as_py(), cleaned.item_ids[item].as_py(), cleaned.kind_names[kind], time)
+        (cleaned.user_ids[user].as_py(), cleaned.item_ids[item].as_py(), cleaned.kind_names[kind], time)
         for user, item, kind, time in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
@@ -123,7 +123,7 @@ def test_otherwise_it_matters_only_among_events_of_one_person_and_one_instant(gi
 @settings(max_examples=30, deadline=None)
 def test_cleaning_twice_changes_nothing_where_nothing_collapses(given_events):
     """Collapsing judges by what was there, so it may go further on what it left; all other steps are at rest."""
-    rules = Cleaning(kinds=KINDS, earliest=micro(20), robot_events=5, collapsed=(), person_events=2, core=True)
+    rules = Cleaning(kinds=KINDS, earliest=micro(20), robot_events=5, collapsed=(), user_events=2, core=True)
     once, _ = clean(arrays(given_events), rules, KNOWN, NOW)
     twice, report = clean(once, rules, KNOWN, NOW)
     assert listed(once) == listed(twice)
@@ -148,13 +148,13 @@ def test_the_busiest_people_of_movielens_are_no_robots():
 
     source = open_events(ml_100k_folder() / "ml-100k.inter")
     batches, first = [], 0
-    for raw in source.file.chunks(source.columns.names):
+    for raw in source.batches():
         table = prepare(raw, source.columns, Kinds(), TimeRule()).events.combine_chunks()
         table = table.add_column(0, "seq", [range(first, first + len(table))]).cast(LOG_SCHEMA)
         batches += table.to_batches()
         first += len(table)
     cleaned, report = clean(load_events(batches))
-    assert (len(cleaned), len(cleaned.people), report.robots) == (100_000, 943, 0)
+    assert (len(cleaned), len(cleaned.user_ids), report.robots) == (100_000, 943, 0)
     _, strict = clean(load_events(batches), Cleaning(robot_events=400))
     assert strict.robots > 0
     assert (np.diff(cleaned.times)[np.diff(cleaned.users) == 0] >= 0).all()
@@ -162,7 +162,7 @@ def test_the_busiest_people_of_movielens_are_no_robots():
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"robot_events": 1}, "2 or more"), ({"person_events": 0}, "1 or more"), ({"collapsed": ("look",)}, "'look'")],
+    [({"robot_events": 1}, "2 or more"), ({"user_events": 0}, "1 or more"), ({"collapsed": ("look",)}, "'look'")],
 )
 def test_rules_that_cannot_be_meant_are_told(wrong, said):
     with pytest.raises(UsageError, match=said):

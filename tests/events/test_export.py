@@ -44,7 +44,7 @@ def test_an_export_reads_as_what_it_was_made_of(tmp_path_factory, suffix, given_
     path = tmp_path_factory.mktemp("export") / f"out{suffix}"
     assert export_events(table.combine_chunks().to_batches(max_chunksize=5), path) == len(given_events)
     source = open_events(path)
-    read = [prepare(raw, source.columns, Kinds(), TimeRule()) for raw in source.file.chunks(source.columns.names)]
+    read = [prepare(raw, source.columns, Kinds(), TimeRule()) for raw in source.batches()]
     assert [one for part in read for one in part.refused] == []
     assert [row for part in read for row in part.events.to_pylist()] == table.to_pylist()
     assert all(part.named.all() for part in read)

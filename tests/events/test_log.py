@@ -14,11 +14,10 @@ from sqlalchemy import create_engine, text
 
 from mmrec.errors import StoreError, UsageError
 from mmrec.events.database import insert_anywhere, open_database, writing
-from mmrec.events.event import Event
+from mmrec.events.event import Event, RefusedRow
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog, open_log
 from mmrec.events.prepare import prepare_events
-from mmrec.events.text_files import Refusal
 
 HOUR = timedelta(hours=1)
 
@@ -79,7 +78,9 @@ def test_scanning_goes_on_where_it_stopped(log):
 def test_forgetting_a_person_leaves_the_others(log):
     log.append([*likes(4, "gone"), *likes(4, "stays")])
     with log.writing() as writer:
-        writer.refuse("file", [Refusal(3, "time", "The time is missing.", "gone"), Refusal(4, "", "odd", "stays")])
+        writer.refuse(
+            "file", [RefusedRow(3, "time", "The time is missing.", "gone"), RefusedRow(4, "", "odd", "stays")]
+        )
     newest = log.newest()
     assert log.forget("gone") == 4
     assert log.forget("gone") == 0

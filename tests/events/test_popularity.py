@@ -7,7 +7,7 @@ import pytest
 
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
-from mmrec.events.popularity import RecentPopularity
+from mmrec.events.popularity import LogPopularity
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=40)
 
@@ -16,8 +16,8 @@ def at(days: float) -> datetime:
     return NOON + timedelta(days=days)
 
 
-def impatient() -> RecentPopularity:
-    return RecentPopularity(Kinds(), half_days=7, patience=0)
+def impatient() -> LogPopularity:
+    return LogPopularity(Kinds(), half_days=7, patience=0)
 
 
 def test_sums_decay_and_people_count_once_a_day(log) -> None:
@@ -56,7 +56,7 @@ def test_an_empty_log_and_one_of_the_future_have_nothing_popular(log) -> None:
 
 
 def test_a_count_is_kept_for_a_while(log) -> None:
-    patient = RecentPopularity(Kinds(), patience=3600)
+    patient = LogPopularity(Kinds(), patience=3600)
     assert patient.read(log).ids == ()
     log.append([Event("a", "x", "like", at(0))])
     assert patient.read(log).ids == ()

@@ -14,8 +14,8 @@ from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import Event
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
-from mmrec.events.log import LogRatings
-from mmrec.events.ratings import FAIR, read_ratings, strengths_of, strengths_of_person
+from mmrec.events.popularity import LogRatings
+from mmrec.events.ratings import FAIR, read_ratings, strengths_of, strengths_of_user
 from mmrec.events.splits import leave_one_out, time_split
 from mmrec.events.stats import rating_stats
 
@@ -35,7 +35,7 @@ def crowd() -> list[Event]:
 def strengths(some: list[Event], kinds: Kinds = KINDS) -> dict[str, list[float]]:
     ordered = arrays(sorted(some, key=lambda one: (one.user, one.time)))
     found = strengths_of(ordered, read_ratings(ordered, kinds))
-    return {user: found[ordered.users == place].tolist() for place, user in enumerate(ordered.people.to_pylist())}
+    return {user: found[ordered.users == place].tolist() for place, user in enumerate(ordered.user_ids.to_pylist())}
 
 
 def test_the_same_items_rated_worst_and_best_are_dislikes_and_likes() -> None:
@@ -123,7 +123,7 @@ def test_a_log_is_read_as_its_events_are_and_a_person_as_in_a_history(log) -> No
     assert {item: there.shift(item) for item in ("x0", "y1", "new")} == pytest.approx(
         {item: expected.shift(item) for item in ("x0", "y1", "new")}
     )
-    mine = strengths_of_person(["x0", "x1", "x2"], ["rate"] * 3, [5.0, 5.0, 5.0], kept.read(log))
+    mine = strengths_of_user(["x0", "x1", "x2"], ["rate"] * 3, [5.0, 5.0, 5.0], kept.read(log))
     assert mine.tolist() == pytest.approx(strengths(every)["lover"])
     log.forget("lover")
     assert kept.read(log)["rate"].items["x0"][0] == expected.items["x0"][0] - 1
@@ -165,4 +165,4 @@ def test_histories_without_ratings_are_as_before() -> None:
     made = histories(watched, known, 2_000_000_000_000_000)
     assert made.strengths is None
     assert made.weights(KINDS.weights).tolist() == [1, -8]
-    assert made.people.equals(pa.array(["a"]))
+    assert made.user_ids.equals(pa.array(["a"]))

@@ -13,7 +13,7 @@ from mmrec.errors import UsageError
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import Event
 from mmrec.events.histories import Histories, KnownItems
-from mmrec.events.splits import hold_out_items, hold_out_people, leave_one_out, time_cutoff, time_split
+from mmrec.events.splits import hold_out_items, hold_out_users, leave_one_out, time_cutoff, time_split
 
 NOW = micro(1000)
 CUTOFF = 150
@@ -21,7 +21,7 @@ ITEMS = [f"i{number}" for number in range(6)]
 # Row numbers as a store gives them: not in the order of the ids, and with gaps.
 KNOWN = KnownItems.of([pa.record_batch({"id": ITEMS, "_rowid": [50, 3, 17, 2**40, 4, 0]})])
 ROWS = dict(zip(ITEMS, [50, 3, 17, 2**40, 4, 0], strict=True))
-RULES = Cleaning(robot_events=6, person_events=2)
+RULES = Cleaning(robot_events=6, user_events=2)
 
 
 def histories_of(given_events, rules=RULES):
@@ -35,17 +35,17 @@ def test_histories_hold_the_cleaned_events_by_person_newest_last(given_events):
     made = Histories.of(cleaned, KNOWN)
     expected = {}
     for place in range(len(cleaned)):
-        person = cleaned.people[int(cleaned.users[place])].as_py()
+        person = cleaned.user_ids[int(cleaned.users[place])].as_py()
         item = cleaned.item_ids[int(cleaned.items[place])].as_py()
         expected.setdefault(person, []).append((ROWS[item], int(cleaned.times[place])))
     found = {}
-    for place, person in enumerate(made.people.to_pylist()):
+    for place, person in enumerate(made.user_ids.to_pylist()):
         span = made.span(place)
         found[person] = list(zip(made.items[span].tolist(), made.times[span].tolist(), strict=True))
         assert made.place(person) == place
         assert (made.owners[span] == place).all()
     assert found == expected
-    assert made.people.to_pylist() == sorted(found, key=str.encode)
+    assert made.user_ids.to_pylist() == sorted(found, key=str.encode)
     assert (made.lengths > 0).all()
     assert made.place("nobody") is None
     assert (made.items.dtype, made.kinds.dtype, made.offsets.dtype) == (np.int64, np.int16, np.int64)
@@ -73,7 +73,7 @@ def test_nothing_after_the_cutoff_reaches_training(before, after, other):
     assert one.train.digest() == two.train.digest()
     assert one.report == two.report
     assert hold_out_items(one, KNOWN, 0.3, 1).train.digest() == hold_out_items(two, KNOWN, 0.3, 1).train.digest()
-    assert hold_out_people(one, 0.3, 1).train.digest() == hold_out_people(two, 0.3, 1).train.digest()
+    assert hold_out_users(one, 0.3, 1).train.digest() == hold_out_users(two, 0.3, 1).train.digest()
     assert (one.train.times < micro(CUTOFF)).all()
 
 
@@ -88,7 +88,7 @@ def test_the_digest_sees_every_change(before, change, kind):
         np.array_equal(getattr(one, name), getattr(two, name), equal_nan=name == "values")
         for name in ("offsets", "items", "kinds", "times", "values")
     )
-    assert (one.digest() == two.digest()) == (alike and one.people.equals(two.people))
+    assert (one.digest() == two.digest()) == (alike and one.user_ids.equals(two.user_ids))
 
 
 @given(given_events=st.lists(events, max_size=40))
@@ -113,7 +113,7 @@ def test_every_later_event_that_speaks_for_its_item_is_a_target_with_the_history
         assert seen.start == live.offsets[live.owners[target]]
     last = split.last_only()
     assert last.targets.tolist() == sorted({int(live.owners[t]): t for t in expected}.values())
-    assert split.people == last.people == len(last.targets)
+    assert split.users == last.users == len(last.targets)
 
 
 @given(given_events=st.lists(events, max_size=60))
@@ -121,7 +121,7 @@ def test_every_later_event_that_speaks_for_its_item_is_a_target_with_the_history
 def test_leave_one_out_holds_back_the_last_two(given_events):
     whole = histories_of(given_events)
     split = leave_one_out(whole, RULES)
-    for place, person in enumerate(whole.people.to_pylist()):
+    for place, person in enumerate(whole.user_ids.to_pylist()):
         span = whole.span(place)
         speaking = [
             p for p in range(span.start, span.stop) if RULES.kinds.weights[whole.kind_names[whole.kinds[p]]] > 0
@@ -176,10 +176,10 @@ def test_validation_on_cold_items_is_dropped_and_training_with_validation_keeps_
     assert 0 < on_cold.sum() < len(on_cold)
     assert np.array_equal(held.validation, split.validation[~on_cold])
     assert np.array_equal(held.targets, split.targets)
-    people = hold_out_people(held, 0.3, seed=2)
+    people = hold_out_users(held, 0.3, seed=2)
     learned = people.train_and_validation()
     assert not np.isin(learned.items, held.cold_rows).any()
-    assert set(learned.people.to_pylist()).isdisjoint(people.cold_people.to_pylist())
+    assert set(learned.user_ids.to_pylist()).isdisjoint(people.cold_users.to_pylist())
 
 
 @given(given_events=st.lists(events, max_size=60))
@@ -199,14 +199,14 @@ def test_cold_people_are_seeded_and_tested_on_alone():
     known = KnownItems.numbered(ITEMS)
     log = arrays([Event(f"u{n % 100}", f"i{n % 6}", "like", at(n)) for n in range(900)])
     split = time_split(log, known, micro(500), Cleaning(), NOW)
-    held = hold_out_people(split, 0.2, seed=1)
-    cold = set(held.cold_people.to_pylist())
+    held = hold_out_users(split, 0.2, seed=1)
+    cold = set(held.cold_users.to_pylist())
     assert 8 <= len(cold) <= 35, "a share of 0.2 of 100 people, four standard deviations each way"
-    assert cold.isdisjoint(held.train.people.to_pylist())
-    assert {held.live.people[int(place)].as_py() for place in held.live.owners[held.targets]} <= cold
-    assert set(hold_out_people(split, 0.2, seed=1).cold_people.to_pylist()) == cold
-    assert set(hold_out_people(split, 0.2, seed=2).cold_people.to_pylist()) != cold
+    assert cold.isdisjoint(held.train.user_ids.to_pylist())
+    assert {held.live.user_ids[int(place)].as_py() for place in held.live.owners[held.targets]} <= cold
+    assert set(hold_out_users(split, 0.2, seed=1).cold_users.to_pylist()) == cold
+    assert set(hold_out_users(split, 0.2, seed=2).cold_users.to_pylist()) != cold
     with pytest.raises(UsageError, match="between 0 and 1"):
-        hold_out_people(split, 1.0)
+        hold_out_users(split, 1.0)
     with pytest.raises(UsageError, match="between 0 and 1"):
         hold_out_items(split, known, 0.0)

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
@@ -92,9 +92,27 @@ def test_times_without_a_zone_are_local_time():
     assert at_once(paris, ["2024-07-01T12:00Z"]) == [TimeRule().moment("2024-07-01T12:00Z")]
 
 
+@settings(deadline=None)
+@given(
+    moments=st.lists(
+        st.none()
+        | st.datetimes(datetime(1970, 1, 1), datetime(2037, 1, 1))  # noqa: DTZ001
+        | st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001
+        max_size=4,
+    ),
+    zone=st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),
+)
+def test_local_times_of_a_column_are_those_of_each_alone(moments, zone):
+    rule = TimeRule(zone=zone)
+    assert at_once(rule, pa.array(moments, pa.timestamp("us"))) == one_by_one(rule, moments)
+
+
 def test_where_clocks_go_back_the_first_hour_is_meant_and_an_hour_passed_over_is_none():
     paris = TimeRule(zone="Europe/Paris")
     assert paris.moment("2024-10-27T02:30") == TimeRule().moment("2024-10-27T00:30Z")
+    both = [datetime(2024, 10, 27, 2, 30), datetime(2024, 3, 31, 2, 30)]  # noqa: DTZ001
+    assert at_once(paris, pa.array(both[:1], pa.timestamp("us"))) == one_by_one(paris, both[:1])
+    assert at_once(paris, pa.array(both, pa.timestamp("us"))) == one_by_one(paris, both)
     with pytest.raises(BadTimeError, match="passed over in Europe/Paris"):
         paris.moment("2024-03-31T02:30")
 

@@ -290,7 +290,7 @@ def test_the_web_is_asked_in_one_place_alone():
         if name in guarded or name.partition(".")[0] in guarded
     }
     # A model hub's own client is told apart from the web: its errors alone are named, in one file.
-    assert {folder for folder, _ in imports} == {"web", "hub"}
+    assert {folder for folder, _ in imports} == {"fetch", "hub"}
     assert {name for folder, name in imports if folder == "hub"} == {"httpx"}
     assert {name for _, name in imports} == {"httpx", "httpcore"}
 

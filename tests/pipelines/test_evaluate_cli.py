@@ -51,9 +51,9 @@ def test_a_time_split_is_measured_and_told(store, tmp_path, capfd):
     code, out = run(store, "--report", tmp_path / "new" / "page.html", "--category", "number", "--quantile", "0.7")
     assert code == ExitCode.DONE
     said = capfd.readouterr().err
-    assert "people" in said
+    assert "users" in said
     assert "events predicted among 60 items" in said
-    for name in ("random", "popularity", "item-kNN", "content mean", "new people", "miscalibration"):
+    for name in ("random", "popularity", "item-kNN", "content mean", "new users", "miscalibration"):
         assert name in out.replace("\n", " ")
     assert "<svg" in (tmp_path / "new" / "page.html").read_text()
 
@@ -80,14 +80,14 @@ def test_every_split_gives_one_json_document(store, arguments, split):
     one = found["models"]["item-kNN"]["metrics"]["ndcg@10"]
     assert 0 <= one["low"] <= one["mean"] <= one["high"] <= 1
     if split != "by time":
-        assert found["questions"] == found["people"]
+        assert found["cases"] == found["users"]
     if "--cold-items" in arguments:
         assert found["facts"]["items held out"] == "6"
         assert "cold among cold" in found["models"]["popularity"]["cold_items"]
     if "--people" in arguments:
-        assert found["people"] == 4 < found["all_people"]
+        assert found["users"] == 4 < found["all_users"]
     if "--cold-people" in arguments:
-        assert found["people"] <= int(found["facts"]["people held out"])
+        assert found["users"] <= int(found["facts"]["users held out"])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_wrong_paths(tmp_path):
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(UsageError, match=r"no known kind.*\.parquet"):
         open_source(tmp_path / "a.xlsx", columns)
-    with pytest.raises(UsageError, match="no pictures"):
+    with pytest.raises(UsageError, match="no images"):
         open_source(tmp_path, columns)
 
 

@@ -143,8 +143,11 @@ def test_wrong_patterns(tmp_path):
     assert [item.id for item in open_source(f"{tmp_path}/a-{{007..007}}.tar", columns)] == ["0"]
     with pytest.raises(UsageError, match=r"2 of the files .* not there, such as .*a-006.tar"):
         open_source(f"{tmp_path}/a-{{006..008}}.tar", columns)
-    with pytest.raises(UsageError, match="counts down"):
-        open_source(f"{tmp_path}/a-{{8..7}}.tar", columns)
+    for pattern in ("{0..999999999999}", "{1..2}{-9..9999999}"):
+        with pytest.raises(UsageError, match="more than 1,000,000 files"):
+            open_source(f"{tmp_path}/a-{pattern}.tar", columns)
+    with pytest.raises(UsageError, match="brace that is not closed"):
+        open_source(f"{tmp_path}/a-{{0{{1,2}}.tar", columns)
     with pytest.raises(UsageError, match="All of the files"):
         open_source(f"{tmp_path}/b*.tar", columns)
     (tmp_path / "a-007.csv").write_text("id,text\n1,x\n")

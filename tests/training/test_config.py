@@ -56,7 +56,7 @@ def test_an_estimate_counts_what_the_training_then_has(tmp_path):
     trained = train(data, contents(), ROWS, config, tmp_path)
     assert found.parameters == sum(weight.numel() for weight in trained.model.tower.parameters())
     report = trained.report
-    assert (found.items, found.people, found.events) == (report.items, report.people, report.events)
+    assert (found.items, found.users, found.events) == (report.items, report.users, report.events)
     assert found.validation == len(data.validation)
     assert found.loss == "full"
     assert found.most_seconds == pytest.approx(2 * found.epoch_seconds)

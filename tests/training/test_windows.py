@@ -77,7 +77,7 @@ def test_a_batch_holds_what_was_met_next_and_no_target_that_was_disliked():
     assert batch.targets.tolist() == [[-1, 2, -1], [6, -1, -1]]
     assert batch.kinds[0].tolist() == [0, 1, 0]
     assert batch.liked[0].tolist() == [True, False, True]
-    assert (batch.asked - batch.times)[0].tolist() == [1_000_000] * 3
+    assert (batch.requested - batch.times)[0].tolist() == [1_000_000] * 3
     empty = batch_of(events, windows, np.array([], dtype=np.int64))
     assert empty.items.shape == (0, 1)
     assert empty.items.dtype == torch.int64

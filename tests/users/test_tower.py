@@ -26,7 +26,7 @@ def test_what_is_done_later_changes_nothing_before(seed, length, interests, span
         one,
         **{
             name: torch.cat([getattr(one, name)[:, :kept], getattr(other, name)[:, kept:]], dim=1)
-            for name in ("vectors", "kinds", "liked", "times", "asked")
+            for name in ("vectors", "kinds", "liked", "times", "requested")
         },
     )
     with torch.no_grad():

@@ -3,13 +3,13 @@
 import io
 import ssl
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from typing import Final, Self, TypeVar
 
-import httpcore
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
@@ -17,14 +17,15 @@ from mmrec.errors import MediaError, UnreachableError
 from mmrec.sources.fetch.guard import (
     Deadline,
     Endpoint,
+    GuardedTransport,
     PublicBackend,
     Resolver,
     checked_url,
-    held_to,
-    in_own_words,
-    in_seconds,
+    deadline_in,
     redirected_url,
     resolve,
+    with_deadline,
+    wrap_http_errors,
 )
 from mmrec.sources.fetch.hosts import CircuitOpenError, FetchRules, Hosts
 from mmrec.sources.storage import Reading, Stamp, stamp_of
@@ -32,54 +33,36 @@ from mmrec.sources.storage import Reading, Stamp, stamp_of
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-def header(response: httpcore.Response, name: str) -> str:
-    """The value of a header, or an empty text. Several of one name are joined as HTTP says."""
-    values = [value for key, value in response.headers if key.lower() == name.encode()]
-    joined = b", ".join(values).strip()
-    try:
-        return joined.decode()
-    except UnicodeDecodeError:
-        return joined.decode("latin-1")
-
-
-def read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+def read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Read an answer's body. Raises MediaError where it is larger than allowed, packed oddly or damaged.
 
-    httpcore raises RemoteProtocolError where the body ends before the length that was announced.
+    httpx raises RemoteProtocolError where the body ends before the length that was announced.
     """
-    announced = header(response, "content-length")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-    coding = header(response, "content-encoding").lower()
+    too_large = MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
+    damaged = MediaError("The content from the web is damaged.")
+    if (_announced(response) or 0) > max_bytes:
+        raise too_large
+    coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity", "gzip", "x-gzip"}:
         raise MediaError("The web server packed the content in a way that it was not asked for.")
     unpack = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
     out = io.BytesIO()
     sent = 0
-    for piece in response.iter_stream():
+    for piece in response.iter_raw():
         sent += len(piece)
-        room = max_bytes - out.tell()
-        out.write(piece if unpack is None else _unpacked(unpack, piece, room + 1))
+        try:
+            out.write(piece if unpack is None else unpack.decompress(piece, max_bytes - out.tell() + 1))
+        except zlib.error as error:
+            raise damaged from error
         if max(sent, out.tell()) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large
     if unpack is not None and sent and (not unpack.eof or unpack.unused_data):
-        raise MediaError("The content from the web is damaged.")
+        raise damaged
     return out.getvalue()
 
 
-def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
-    try:
-        return unpack.decompress(piece, most)
-    except zlib.error as error:
-        raise MediaError("The content from the web is damaged.") from error
-
-
-def _too_large(max_bytes: int) -> MediaError:
-    return MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
-
-
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MAY_PASS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WORDS: Final = {401: "wants a password", 403: "forbids it", 404: "has no such content", 410: "has it no more"}
 
 
@@ -91,24 +74,19 @@ class BusyError(UnreachableError):
         self.seconds = seconds
 
 
-def redirected_to(response: httpcore.Response) -> str | None:
-    """Where an answer sends the asker, if it does."""
-    return header(response, "location") or None if response.status in _REDIRECTS else None
-
-
-def check_status(response: httpcore.Response) -> None:
+def check_status(response: httpx.Response) -> None:
     """Raise MediaError where an answer holds no content, BusyError where it may hold one later."""
-    status = response.status
+    status = response.status_code
     if status == 200:
         return
-    if status in _MAY_PASS:
-        raise BusyError(f"The web server cannot answer now (status {status}).", _patience(response))
+    if status in _RETRYABLE_STATUS:
+        raise BusyError(f"The web server cannot answer now (status {status}).", _retry_after(response))
     raise MediaError(f"The web server {_WORDS.get(status, 'does not give it')} (status {status}).")
 
 
-def _patience(response: httpcore.Response) -> float:
+def _retry_after(response: httpx.Response) -> float:
     """Seconds that a server asks to be left alone: given as they are, or as a date."""
-    asked = header(response, "retry-after")
+    asked = response.headers.get("retry-after", "").strip()
     if asked.isdecimal():
         return float(asked[:9])
     try:
@@ -123,7 +101,7 @@ def _patience(response: httpcore.Response) -> float:
 Taken = TypeVar("Taken")
 
 _DEFAULT: Final = FetchRules()
-_HEADERS: Final[dict[bytes | str, bytes | str]] = {
+_HEADERS: Final = {
     "User-Agent": f"mmrec/{metadata.version('mmrec')}",
     "Accept": "*/*",
     "Accept-Encoding": "identity",
@@ -152,22 +130,12 @@ class Fetcher:
         """
         self.rules = rules
         self._ports = rules.ports | {port for _, port in loopback}
-        self._timeouts = {
-            "timeout": {
-                "connect": rules.connect_seconds,
-                "read": rules.silent_seconds,
-                "write": rules.silent_seconds,
-                "pool": rules.connect_seconds,
-            }
-        }
+        patience = httpx.Timeout(rules.silent_seconds, connect=rules.connect_seconds, pool=rules.connect_seconds)
+        self._timeouts = {"timeout": patience.as_dict()}
         self._hosts = Hosts(rules)
         self._backend = PublicBackend(resolver, loopback, rules.connections)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
-            max_connections=rules.connections,
-            max_keepalive_connections=rules.connections,
-            keepalive_expiry=10.0,
-            network_backend=self._backend,
+        self._transport = GuardedTransport(
+            self._backend, tls or httpx.create_ssl_context(trust_env=False), rules.connections
         )
 
     def fetch(self, url: str, max_bytes: int) -> Reading:
@@ -177,14 +145,14 @@ class Fetcher:
         """
         most = min(max_bytes, self.rules.max_bytes)
         start = self._checked(url)
-        deadline = in_seconds(self.rules.total_seconds)
+        deadline = deadline_in(self.rules.total_seconds)
 
-        def take(response: httpcore.Response) -> Reading:
+        def take(response: httpx.Response) -> Reading:
             data = read_body(response, most)
             return Reading(data, _stamp(response, len(data)))
 
         try:
-            reading = self._patiently(deadline)(self._once, "GET", start, take, deadline)
+            reading = self._retrying(deadline)(self._once, "GET", start, take, deadline)
         except CircuitOpenError:
             raise
         except UnreachableError:
@@ -195,7 +163,7 @@ class Fetcher:
 
     def stamp(self, url: str) -> Stamp | None:
         """Return the stamp of what is at a web address without fetching it, or None where it cannot be had."""
-        deadline = in_seconds(self.rules.connect_seconds + self.rules.silent_seconds)
+        deadline = deadline_in(self.rules.connect_seconds + self.rules.silent_seconds)
         try:
             return self._once("HEAD", self._checked(url), lambda answer: _stamp(answer, _announced(answer)), deadline)
         except MediaError:
@@ -203,7 +171,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        self._transport.close()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -215,7 +183,7 @@ class Fetcher:
     def _checked(self, url: str) -> httpx.URL:
         return checked_url(url, self._ports)
 
-    def _patiently(self, deadline: Deadline) -> Retrying:
+    def _retrying(self, deadline: Deadline) -> Retrying:
         """Try again where the trouble may pass: later each time, not before a server says, and not too late."""
         rules = self.rules
         pause = rules.backoff_seconds
@@ -228,27 +196,31 @@ class Fetcher:
             too_long = _asked_for(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
             return state.attempt_number >= rules.attempts or too_long
 
-        return Retrying(retry=retry_if_exception(_may_pass), stop=stop, wait=wait, reraise=True)
+        return Retrying(retry=retry_if_exception(_is_retryable), stop=stop, wait=wait, reraise=True)
 
-    def _once(
-        self, method: str, url: httpx.URL, take: Callable[[httpcore.Response], Taken], deadline: Deadline
-    ) -> Taken:
+    def _once(self, method: str, url: httpx.URL, take: Callable[[httpx.Response], Taken], deadline: Deadline) -> Taken:
         """Ask once, and wherever the answers redirect to."""
         for _ in range(self.rules.redirects + 1):
             with (
-                self._hosts.turn(_host(url), deadline),
-                held_to(deadline),
-                in_own_words(),
-                self._pool.stream(method, _plain(url), headers=_headers(url), extensions=self._timeouts) as response,
+                self._hosts.slot(_host(url), deadline),
+                with_deadline(deadline),
+                wrap_http_errors(),
+                closing(self._ask(method, url)) as response,
             ):
-                location = redirected_to(response)
-                if location is None:
+                location = response.headers.get("location") if response.status_code in _REDIRECTS else None
+                if not location:
                     self._check_status(response, _host(url))
                     return take(response)
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
 
-    def _check_status(self, response: httpcore.Response, host: str) -> None:
+    def _ask(self, method: str, url: httpx.URL) -> httpx.Response:
+        # The transport itself: a client would keep cookies, and look where redirects lead. The host is given as it is
+        # sent: httpx would decode it, and fail where that cannot be.
+        headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}
+        return self._transport.handle_request(httpx.Request(method, url, headers=headers, extensions=self._timeouts))
+
+    def _check_status(self, response: httpx.Response, host: str) -> None:
         try:
             check_status(response)
         except BusyError as error:
@@ -262,24 +234,16 @@ def _host(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii")
 
 
-def _headers(url: httpx.URL) -> Mapping[bytes | str, bytes | str]:
-    return {"Host": url.netloc, **_HEADERS}
+def _announced(response: httpx.Response) -> int | None:
+    length = response.headers.get("content-length", "").strip()
+    return int(length[:19]) if length.isascii() and length.isdecimal() else None
 
 
-def _plain(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+def _stamp(response: httpx.Response, size: int | None) -> Stamp:
+    return stamp_of(size, *(response.headers.get(name, "").strip() for name in ("etag", "last-modified")))
 
 
-def _announced(response: httpcore.Response) -> int | None:
-    length = header(response, "content-length")
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else None
-
-
-def _stamp(response: httpcore.Response, size: int | None) -> Stamp:
-    return stamp_of(size, header(response, "etag"), header(response, "last-modified"))
-
-
-def _may_pass(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
 
 

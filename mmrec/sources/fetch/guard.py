@@ -119,13 +119,13 @@ class Deadline:
 _current: ContextVar[Deadline | None] = ContextVar("mmrec_deadline", default=None)
 
 
-def in_seconds(seconds: float) -> Deadline:
+def deadline_in(seconds: float) -> Deadline:
     """The moment so many seconds from now."""
     return Deadline(time.monotonic() + seconds)
 
 
 @contextmanager
-def held_to(deadline: Deadline) -> Iterator[None]:
+def with_deadline(deadline: Deadline) -> Iterator[None]:
     """Hold all that this thread does on connections to a deadline, whichever connection it is given."""
     token = _current.set(deadline)
     try:
@@ -251,32 +251,47 @@ def _wait(timeout: float | None, too_late: type[httpcore.TimeoutException]) -> f
     return wait
 
 
+class GuardedTransport(httpx.HTTPTransport):
+    """httpx's own transport over guarded connections; no proxy, file or variable of the environment reaches it."""
+
+    def __init__(self, backend: PublicBackend, tls: ssl.SSLContext, connections: int) -> None:
+        """Take what connects, which certificates are believed, and how many connections there may be."""
+        super().__init__(tls, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=10.0,
+            network_backend=backend,
+        )
+
+
 _HUNG_UP: Final = "Server disconnected without sending a response."
 _CUT_SHORT: Final = "peer closed connection"
 
 
 @contextmanager
-def in_own_words() -> Iterator[None]:
+def wrap_http_errors() -> Iterator[None]:
     """Raise UnreachableError for troubles of a connection that may pass, MediaError for those that will not."""
     try:
         yield
-    except httpcore.TimeoutException as error:
+    except httpx.TimeoutException as error:
         raise UnreachableError("The web server did not give the content in time.") from error
-    except httpcore.NetworkError as error:
-        # httpcore drops the chain of causes, but tells the first of them.
-        cause = error.args[0] if error.args else None
+    except httpx.NetworkError as error:
+        # httpcore drops the chain of causes, but keeps the first of them.
+        cause = error.__cause__.args[0] if error.__cause__ is not None and error.__cause__.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise MediaError("The web server cannot prove that it is the one that the address names.") from error
-        if isinstance(error, httpcore.ConnectError) and _is_other_than_end(cause):
+        if isinstance(error, httpx.ConnectError) and _is_other_than_end(cause):
             raise MediaError("What answers at the web address does not speak TLS well.") from error
         raise UnreachableError("The web server cannot be reached, or hung up.") from error
-    except httpcore.RemoteProtocolError as error:
+    except httpx.RemoteProtocolError as error:
         if str(error) == _HUNG_UP:
             raise UnreachableError("The web server hung up without an answer.") from error
         if str(error).startswith(_CUT_SHORT):
             raise UnreachableError("The content from the web broke off before its end.") from error
         raise MediaError("What answers at the web address does not speak HTTP well.") from error
-    except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+    except (httpx.ProtocolError, httpx.UnsupportedProtocol) as error:
         raise MediaError("The web address cannot be asked for.") from error
 
 

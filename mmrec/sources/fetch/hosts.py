@@ -67,10 +67,10 @@ class Hosts:
         self._paused: dict[str, float] = {}
 
     @contextmanager
-    def turn(self, host: str, deadline: Deadline) -> Iterator[None]:
-        """Wait for a turn to ask a host.
+    def slot(self, host: str, deadline: Deadline) -> Iterator[None]:
+        """Wait until a host may be asked once more.
 
-        Raises RestingError where it is left alone, UnreachableError where too many wait.
+        Raises CircuitOpenError where it is left alone, UnreachableError where too many wait.
         """
         with self._changed:
             if self._resting.get(host, 0.0) > time.monotonic():
@@ -105,7 +105,7 @@ class Hosts:
                 self._resting[host] = time.monotonic() + self._rules.rest_seconds
 
     def pause(self, host: str, seconds: float) -> None:
-        """Ask nothing of a host for some seconds, as it wished; whoever wants its turn waits."""
+        """Ask nothing of a host for some seconds, as it wished; others wait."""
         with self._changed:
             self._forget()
             self._paused[host] = max(self._paused.get(host, 0.0), time.monotonic() + seconds)

@@ -49,46 +49,43 @@ class Candidates:
         return np.where(self.rows[found] == rows, found, -1).astype(np.int64)
 
 
-def speaking(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, " n"]:
-    """Which events speak for their item."""
+def positive_events(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, " n"]:
+    """Which events are positive."""
     return histories.weights(kinds.weights) > 0
 
 
-def counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[np.ndarray, " items"]:
-    """Number of events that speak for each candidate."""
-    places = candidates.places(histories.items[speaking(histories, kinds)])
+def positive_counts(histories: Histories, candidates: Candidates, kinds: Kinds) -> Int64[np.ndarray, " items"]:
+    """Number of positive events of each candidate."""
+    places = candidates.places(histories.items[positive_events(histories, kinds)])
     return np.bincount(places[places >= 0], minlength=len(candidates)).astype(np.int64)
 
 
-def past_matrix(pasts: Sequence[History], candidates: Candidates, half_life: float = np.inf) -> sp.csr_array:
-    """What each person did, as a row of weights over the candidates; what is no candidate is left out.
-
-    An event's weight is that of its kind, halved with every `half_life` events that came after it.
-    """
-    lengths = [len(past) for past in pasts]
-    shape = (len(pasts), len(candidates))
+def history_matrix(histories: Sequence[History], candidates: Candidates, half_life: float = np.inf) -> sp.csr_array:
+    """Weights of each user's events over the candidates, a row each, halved with every `half_life` later events."""
+    lengths = [len(past) for past in histories]
+    shape = (len(histories), len(candidates))
     if not sum(lengths):
         return sp.csr_array(shape, dtype=np.float32)
-    lines = np.repeat(np.arange(len(pasts)), lengths)
-    columns = candidates.places(np.concatenate([past.rows for past in pasts]))
+    lines = np.repeat(np.arange(len(histories)), lengths)
+    columns = candidates.places(np.concatenate([past.rows for past in histories]))
     ages = np.concatenate([np.arange(length)[::-1] for length in lengths])
-    weights = np.concatenate([past.weights for past in pasts]) * np.exp2(-ages / half_life)
+    weights = np.concatenate([past.weights for past in histories]) * np.exp2(-ages / half_life)
     there = columns >= 0
     entries = (weights[there].astype(np.float32), (lines[there], columns[there]))
     return sp.coo_array(entries, shape=shape).tocsr()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Questions:
-    """Events to predict, each with what is known of its person by then.
+class EvaluationCases:
+    """Events to predict, each with the history of its user by then.
 
     Attributes:
         live: All histories.
         weights: Weight of each event of `live`.
         targets: Place in `live` of each event to predict.
-        starts: Where the past that a model sees begins.
-        stops: Where it ends; what the person did from there on is not known to anyone.
-        now: The moment of asking, microseconds since 1970.
+        starts: Where the history that a model sees begins.
+        stops: Where it ends.
+        now: Time of the request, microseconds since 1970.
 
     """
 
@@ -101,29 +98,29 @@ class Questions:
 
     @classmethod
     def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
-        """Ask for all targets of a split, or all of its validation, each with the history that it had by then."""
+        """All targets of a split, or its validation events, each with the history before it."""
         weights = split.live.weights((Kinds() if kinds is None else kinds).weights)
         targets = split.validation if validation else split.targets
         starts = split.live.offsets[split.live.owners[targets]]
         return cls(split.live, weights, targets, starts, targets, split.live.times[targets])
 
     def __len__(self) -> int:
-        """Number of questions."""
+        """Number of cases."""
         return len(self.targets)
 
     @property
-    def people(self) -> Int64[np.ndarray, " q"]:
-        """Place in `live` of each question's person."""
+    def users(self) -> Int64[np.ndarray, " q"]:
+        """Place in `live` of each case's user."""
         return np.searchsorted(self.live.offsets, self.targets, side="right") - 1
 
     @property
     def lengths(self) -> Int64[np.ndarray, " q"]:
-        """Number of events that are known of each person when they ask."""
+        """Number of known events of each user."""
         return self.stops - self.starts
 
     @property
     def repeats(self) -> Bool[np.ndarray, " q"]:
-        """Whether the person had met the target's item before."""
+        """Whether the user has seen the target's item before."""
         order = np.lexsort((np.arange(len(self.live.items)), self.live.items, self.live.owners))
         owners, items = self.live.owners[order], self.live.items[order]
         again = np.zeros(len(order), dtype=bool)
@@ -131,67 +128,61 @@ class Questions:
         return again[self.targets]
 
     def take(self, which: Bool[np.ndarray, " q"] | Int64[np.ndarray, " m"]) -> Self:
-        """The questions of a mask, or of places in their order."""
+        """The cases of a mask, or of places in their order."""
         parts = {name: getattr(self, name)[which] for name in ("targets", "starts", "stops", "now")}
         return replace(self, **parts)
 
     def answerable(self, candidates: Candidates, *, allow_seen: bool = False) -> Self:
-        """Those with an answer: the target is a candidate, and was not met before unless that is allowed."""
+        """Those whose target is a candidate, and was not seen before unless that is allowed."""
         can = candidates.places(self.live.items[self.targets]) >= 0
         return self.take(can if allow_seen else can & ~self.repeats)
 
-    def of_people(self, most: int, seed: int = 0) -> Self:
-        """The questions of so many people at most, drawn by the seed: people may be sampled, what is ranked may not."""
-        asking = np.unique(self.people)
+    def of_users(self, most: int, seed: int = 0) -> Self:
+        """The cases of so many users at most, drawn by the seed: users may be sampled, ranked items may not."""
+        asking = np.unique(self.users)
         if len(asking) <= most:
             return self
-        return self.take(np.isin(self.people, np.random.default_rng(seed).choice(asking, most, replace=False)))
+        return self.take(np.isin(self.users, np.random.default_rng(seed).choice(asking, most, replace=False)))
 
     def newest(self, events: int) -> Self:
-        """The same questions to a service that knows only so many of the newest events of each person.
+        """The same cases with only so many of the newest events in the history.
 
-        What the person met before stays out of the ranking all the same: so the targets and their rivals are those of
-        the full history, and what is lost is lost by knowing less.
+        Items seen before stay out of the ranking all the same, so that targets and candidates are those of the full
+        history.
         """
         return replace(self, starts=np.maximum(self.starts, self.stops - events))
 
-    def opening(self, events: int, ahead: int = 10) -> Self:
-        """Ask for newcomers once, after so many events: the next few are the targets of one and the same list.
+    def first_events(self, events: int, ahead: int = 10) -> Self:
+        """One list for each new user after so many events; the next few events are its targets.
 
-        Newcomers are those whose first event is a target already, so that nothing was learned of them. Nothing that
-        comes after the moment of asking is known, the targets before included.
+        New users are those whose first event is a target already, so that they are not in the training events.
         """
-        first = self.live.offsets[self.people]
+        first = self.live.offsets[self.users]
         newcomers = np.isin(first, self.targets)
         stops = first + events
         chosen = newcomers & (self.targets >= stops) & (self.targets < stops + ahead)
         return replace(self.take(chosen), stops=stops[chosen], now=self.live.times[stops[chosen]])
 
-    def at_once(self) -> Self:
-        """Ask each person once, before their first target: all their targets are those of one and the same list."""
+    def one_per_user(self) -> Self:
+        """One list for each user, before their first target; all their targets are those of this list."""
         first = np.full(len(self.live), len(self.live.times), dtype=np.int64)
-        np.minimum.at(first, self.people, self.targets)
-        stops = first[self.people]
+        np.minimum.at(first, self.users, self.targets)
+        stops = first[self.users]
         return replace(self, stops=stops, now=self.live.times[stops])
 
-    def alike(self) -> Int64[np.ndarray, " q"]:
-        """Place of the first question that asks the same: with the same past, at the same moment."""
-        asked = np.stack([self.starts, self.stops, self.people, self.now])
-        _, first, inverse = np.unique(asked, axis=1, return_index=True, return_inverse=True)
+    def first_equal(self) -> Int64[np.ndarray, " q"]:
+        """Place of the first case with the same history and time."""
+        keys = np.stack([self.starts, self.stops, self.users, self.now])
+        _, first, inverse = np.unique(keys, axis=1, return_index=True, return_inverse=True)
         return first[inverse.ravel()]
 
-    def pasts(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[History]:
-        """What a model is told of some of the questions' people."""
-        return [self._past(slice(int(self.starts[place]), int(self.stops[place]))) for place in places]
+    def histories(self, places: Sequence[int] | Int64[np.ndarray, " m"] | range) -> list[History]:
+        """The histories that a model sees of some cases."""
+        spans = [slice(int(self.starts[place]), int(self.stops[place])) for place in places]
+        return [History.of(self.live, self.weights, span) for span in spans]
 
-    def met(self, place: int) -> Int64[np.ndarray, " m"]:
-        """Row numbers of all items that a question's person had met when asking."""
+    def seen(self, place: int) -> Int64[np.ndarray, " m"]:
+        """Row numbers of all items that a case's user has seen before it."""
         target = self.targets[place]
         start = self.live.offsets[np.searchsorted(self.live.offsets, target, side="right") - 1]
         return self.live.items[int(start) : int(self.stops[place])]
-
-    def _past(self, span: slice) -> History:
-        names = self.live.kind_names
-        kinds = tuple(names[kind] for kind in self.live.kinds[span].tolist())
-        strengths = None if self.live.strengths is None else self.live.strengths[span]
-        return History(self.live.items[span], kinds, self.weights[span], self.live.times[span], strengths)

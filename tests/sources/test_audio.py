@@ -134,7 +134,7 @@ def test_a_video_without_sound():
         stream.pix_fmt = "yuv420p"
         file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         file.mux(stream.encode(None))
-    with pytest.raises(MediaError, match="no sound in it"):
+    with pytest.raises(MediaError, match="no audio in it"):
         _decode(out.getvalue())
 
 
