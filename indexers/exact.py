@@ -69,7 +69,7 @@ class ExactIndex:
 
         """
         if spec.factory != EXACT:
-            raise IndexersError(f"{spec.factory!r} was asked for; this index is {EXACT!r}. Use indexers.build.")
+            raise IndexersError(f"{spec.factory!r} was given; this index is {EXACT!r}. Use indexers.build.")
         if vectors.ndim != 2 or vectors.shape[1] < 1:
             raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
         ascending, order = sorted_rows(rows, len(vectors))

@@ -119,7 +119,7 @@ CODED_A_CENTROID = 64
 
 
 def new_index(spec: IndexSpec, dim: int, count: int) -> Native:
-    """Return an empty FAISS index for a number of vectors; flat where they are too few to train what is asked for.
+    """Return an empty FAISS index for a number of vectors; flat where they are too few to train the recipe.
 
     Raises:
         IndexersError: A recipe, or one of its search parameters, that is unknown here.
@@ -128,7 +128,7 @@ def new_index(spec: IndexSpec, dim: int, count: int) -> Native:
     index = _made(spec, spec.factory, dim, count)
     family = family_of(index)
     if family is None or not family.examples:
-        raise IndexersError(f"{spec.factory!r} was asked for. {_allowed()}")
+        raise IndexersError(f"{spec.factory!r} was given. {_allowed()}")
     effort_of(family, index, spec.search)
     return _made(spec, "Flat", dim, count) if count < family.least(index) else index
 
@@ -176,7 +176,7 @@ def _made(spec: IndexSpec, factory: str, dim: int, count: int) -> Native:
 
 
 def _set_training(index: Native) -> None:
-    """Leave out what would be trained in vain, and FAISS's words on stderr where a centroid has few vectors."""
+    """Skip training that is not used, and FAISS's warnings on stderr where a centroid has few vectors."""
     if isinstance(index, faiss.IndexRefine):
         _set_training(faiss.downcast_index(index.base_index))
     if hasattr(index, "cp"):

@@ -5,21 +5,22 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from indexers.live import LiveIndex
+from indexers.vectors import contains, find_rows
 from mmrec.errors import StoreError
 from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import fuse_batch, open_tables
-from mmrec.generation.generation import Generation, modality_bits, open_generation
+from mmrec.generation.generation import Generation, open_generation
 from mmrec.query import Hit
 from mmrec.storage.generations import current
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined
 from mmrec.storage.stored_item import StoredItem
-from mmrec.storage.vectors import KeyIndex, as_words
-from mmrec.types import Modality
+from mmrec.storage.vectors import KeyIndex, key_array
+from mmrec.types import Modality, modality_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +54,15 @@ class Snapshot:
         found = np.zeros((len(wanted), self.generation.fusion.dim), dtype=np.float32)
         places = self.generation.find(wanted)
         found[places >= 0] = self.generation.vectors_at(places[places >= 0])
-        fresh, where = _find(self.tail_rows, wanted)
-        found[fresh] = self.tail_vectors[where[fresh]]
+        places = find_rows(self.tail_rows, wanted)
+        found[places >= 0] = self.tail_vectors[places[places >= 0]]
         return found
 
     def rows_with(self, modalities: frozenset[Modality]) -> Int64[np.ndarray, " n"]:
         """Rows of the items that have any of the modalities, as far as the generation's fusion knows them."""
         bits = modality_bits(modalities)
         built = self.generation.rows[(self.generation.modalities & bits) > 0]
-        replaced, _ = _find(self.tail_rows, built)
-        return np.union1d(built[~replaced], self.tail_rows[(self.tail_modalities & bits) > 0])
+        return np.union1d(built[~contains(self.tail_rows, built)], self.tail_rows[(self.tail_modalities & bits) > 0])
 
     def rows_allowed(self, where: str | None, against: frozenset[Modality] | None) -> Int64[np.ndarray, " n"] | None:
         """Rows a query may answer with; None for all. Raises UsageError where the filter cannot be used."""
@@ -96,8 +96,7 @@ def snapshot_of(layout: Layout, generation: Generation, items: ItemTable) -> Sna
     stored = items.by_row(fresh.tolist())
     tables = open_tables(layout, generation.fusion.blocks) if len(fresh) else {}
     fused = fuse_batch(generation.fusion, tables, [stored[row].fields for row in fresh.tolist()])
-    bits = np.array([modality_bits(frozenset({block.modality})) for block in generation.fusion.blocks], dtype=np.uint8)
-    has = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
+    has = fused.modalities
     live = LiveIndex(generation.fusion.dim, "ip", [generation.index])
     # An item without any vector is in the store, but no query can mean it.
     live.remove(np.concatenate([gone, generation.rows[generation.modalities == 0], fresh[has == 0]]))
@@ -110,18 +109,9 @@ def count_contents(items: ItemTable, blocks: Sequence[Block], left_out: Sequence
     """Number of contents the items have, by block, without those left out."""
     counts = {}
     for modality in {block.modality for block in blocks}:
-        bad = KeyIndex(as_words([one.hash for one in left_out if one.hash and one.modality == modality]))
+        bad = KeyIndex(key_array([one.hash for one in left_out if one.hash and one.modality == modality]))
         counts[modality] = sum(int((bad.find(keys) < 0).sum()) for _, keys in items.content_keys(modality))
     return {block.name: counts[block.modality] for block in blocks}
-
-
-def _find(
-    ascending: Int64[np.ndarray, " n"], wanted: Int64[np.ndarray, " m"]
-) -> tuple[Bool[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    if not len(ascending):
-        return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
-    places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return ascending[places] == wanted, places
 
 
 _TITLES: Final = ("title", "name", "headline", "product_name", "label", "caption")

@@ -19,6 +19,11 @@ class Modality(StrEnum):
     AUDIO = "audio"
 
 
+def modality_bits(modalities: frozenset[Modality]) -> int:
+    """One bit for each modality."""
+    return sum(1 << place for place, modality in enumerate(Modality) if modality in modalities)
+
+
 Scalar: TypeAlias = str | int | float | bool | date | datetime | None
 
 Value: TypeAlias = Scalar | list[Scalar]

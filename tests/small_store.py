@@ -10,7 +10,7 @@ from mmrec.encoders.protocol import Sample
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.findings import VerificationReport
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 
 SPACE = Space("cheap", 16, "c" * 40)
@@ -55,7 +55,7 @@ def follow(layout: Layout, report: VerificationReport) -> None:
     """Do what a report says, and nothing else."""
     for command in report.commands:
         if command.startswith("mmrec repair "):
-            mend_store(layout, spaces)
+            repair_store(layout, spaces)
         elif command.startswith("mmrec index "):
             index(layout)
         else:

@@ -19,7 +19,7 @@ from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
 from pipelines.outcome import run_app
@@ -96,7 +96,7 @@ def test_mending_keeps_the_tower(taught, tmp_path, name):
     shutil.copytree(layout.root, copy.root)
     (copy.generations / str(learned.manifest.number) / name).write_bytes(b"damaged")
     assert not verify_store(copy).sound
-    mend_store(copy, spaces)
+    repair_store(copy, spaces)
     assert verify_store(copy).sound
     assert current(copy) > learned.manifest.number
     assert opened(copy).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
@@ -113,8 +113,8 @@ def test_new_items_are_placed_at_once_and_the_tower_stays_with_the_next_generati
     number = current(layout)
     assert number > learned.manifest.number
     generation = open_generation(layout, number)
-    assert generation.taste is not None
-    assert len(generation.taste.index) == len(NAMES) + 1
+    assert generation.tower_index is not None
+    assert len(generation.tower_index.index) == len(NAMES) + 1
     again = opened(layout).recommend(history=NAMES[20:26], k=100)
     assert [hit.id for hit in again.hits] == [hit.id for hit in listed.hits]
 
@@ -130,7 +130,7 @@ def test_removed_items_are_recommended_no_more(taught):
 def test_a_tower_goes_when_the_vectors_that_it_learned_from_do(taught):
     layout, _, _ = taught
     index(layout, refit=True)
-    assert open_generation(layout, current(layout)).taste is None
+    assert open_generation(layout, current(layout)).tower_index is None
     assert opened(layout).recommend(history=NAMES[20:26], k=3).model != "tower"
     assert np.isfinite(opened(layout).rollback())
     assert opened(layout).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
@@ -173,11 +173,11 @@ def test_a_catalog_is_taken_in_while_a_tower_is_trained(tmp_path, refit):
     if refit:
         with pytest.raises(StoreError, match="train again"):
             learn(layout, log, quick, tmp_path / "training", said=meanwhile)
-        assert open_generation(layout, current(layout)).taste is None
+        assert open_generation(layout, current(layout)).tower_index is None
     else:
         made = learn(layout, log, quick, tmp_path / "training", said=meanwhile).manifest
         assert made.number == current(layout) == 3
-        assert len(open_generation(layout, 3).taste.index) == len(NAMES) + 1
+        assert len(open_generation(layout, 3).tower_index.index) == len(NAMES) + 1
     log.close()
 
 

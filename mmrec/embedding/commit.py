@@ -31,20 +31,17 @@ from mmrec.storage.staging import StagedItems, commit_items, remove_items
 from mmrec.storage.stored_item import StoredField, StoredItem
 from mmrec.types import Value
 
-Ailing = frozenset[tuple[str, str | None]]
-"""Contents of an item that quarantine held before: column and URI."""
-
 
 class Refusals:
     """The quarantine entries of one run, gathered on disk.
 
-    Equal contents are encoded once, for the item that claims them first; the others borrow, and share its failure.
+    Equal contents are encoded once, for the first item that has them; the others fail where it fails.
     """
 
     def __init__(self, staged: StagedQuarantine) -> None:
         """Begin a run."""
         self._staged = staged
-        self._concerned = SeenIds()
+        self._refused_ids = SeenIds()
         self._some_have_no_id = False
         self._late: set[str] = set()
         self._failed: dict[int, tuple[str, bool]] = {}
@@ -52,7 +49,7 @@ class Refusals:
         self._waiting: dict[str, int] = {}
         self._duplicates_in_flight: dict[str, list[Quarantined]] = {}
         self._encoded = SeenIds()
-        self._spared: dict[str, tuple[StoredItem, set[tuple[str, str | None]]]] = {}
+        self._unchanged: dict[str, tuple[StoredItem, set[tuple[str, str | None]]]] = {}
 
     @property
     def count(self) -> int:
@@ -60,13 +57,13 @@ class Refusals:
         return self._staged.count
 
     def refuse(self, entry: Quarantined) -> None:
-        """Leave out a source row, or a content that was never sent to an encoder."""
+        """Add the entry of a source row, or of a content that was never sent to an encoder."""
         self._add(entry)
         if entry.hash is not None:
-            self._settle(entry)
+            self._record_failure(entry)
 
     def refuse_all(self, entries: Iterable[Quarantined], text: str | None, metadata: Mapping[str, Value]) -> None:
-        """Leave out an item of which no content can be used; what it was is kept beside the reasons."""
+        """Add the entries of an item of which no content can be used, with its text and metadata."""
         item = dump_item(text, metadata)
         for entry in entries:
             self.refuse(replace(entry, item=item))
@@ -75,12 +72,12 @@ class Refusals:
         """Note a content that goes to its encoders."""
         self._waiting[content_key(fresh.modality, fresh.hash)] = len(fresh.samples)
 
-    def borrow(self, entry: Quarantined) -> None:
-        """Note an item that relies on another having the same content encoded, while that is open."""
+    def add_duplicate(self, entry: Quarantined) -> None:
+        """Note an item whose content is being encoded for another item."""
         key = key_of(entry)
         failure = self._failed.get(_short(key))
         if failure is not None:
-            self._blame(entry, failure)
+            self._fail_duplicate(entry, failure)
         elif key not in self._encoded:
             self._duplicates_in_flight.setdefault(key, []).append(entry)
 
@@ -95,22 +92,24 @@ class Refusals:
                 self._duplicates_in_flight.pop(key, None)
 
     def fail(self, entry: Quarantined) -> None:
-        """Leave out a content that an encoder could not encode, for everyone who has it."""
+        """Add entries of a content that an encoder could not encode, for every item that has it."""
         if _short(key_of(entry)) not in self._failed:
-            self._leave_out_late(entry)
-            self._settle(entry)
+            self._add_late(entry)
+            self._record_failure(entry)
         self.done(entry)
 
-    def spare(self, item: StoredItem, ailing: Ailing, refused: Collection[Quarantined]) -> None:
-        """Note an item that is as it was, in case that what ailed before and is not `refused` again has recovered."""
-        open_still = set(ailing) - {(entry.column, entry.uri) for entry in refused}
-        if open_still:
-            self._spared[item.id] = (item, open_still)
+    def keep_unchanged(
+        self, item: StoredItem, failed_before: Collection[tuple[str, str | None]], refused: Collection[Quarantined]
+    ) -> None:
+        """Note an unchanged item whose contents in `failed_before` may have recovered, as far as not refused again."""
+        unconfirmed = set(failed_before) - {(entry.column, entry.uri) for entry in refused}
+        if unconfirmed:
+            self._unchanged[item.id] = (item, unconfirmed)
 
     def close(self) -> list[StoredItem]:
-        """End the run. Returns items that are as they were, but of which a content is no longer refused."""
+        """End the run. Returns unchanged items of which a content is no longer refused."""
         self._staged.close()
-        return [item for item, recovered in self._spared.values() if recovered]
+        return [item for item, recovered in self._unchanged.values() if recovered]
 
     def late_ids(self) -> list[str]:
         """Ids of the items of which a content failed after their row was staged."""
@@ -123,38 +122,38 @@ class Refusals:
         )
 
     def entries(self, items: Mapping[str, str]) -> Iterable[Quarantined]:
-        """All entries; those of the given items, of which nothing is left, with what they were. Close first."""
+        """All entries; those of the given items, of which nothing is left, with their description. Close first."""
         for entry in self._staged:
             item = None if entry.id is None else items.get(entry.id)
             yield entry if item is None else replace(entry, item=item)
 
-    def concern(self, name: str | None) -> bool:
+    def has_entry_of(self, name: str | None) -> bool:
         """Whether any entry is of this id, or of a row without one."""
-        return self._some_have_no_id if name is None else name in self._concerned
+        return self._some_have_no_id if name is None else name in self._refused_ids
 
     def _add(self, entry: Quarantined) -> None:
         self._staged.add(entry)
         if entry.id is None:
             self._some_have_no_id = True
         else:
-            self._concerned.add(entry.id)
+            self._refused_ids.add(entry.id)
 
-    def _settle(self, entry: Quarantined) -> None:
+    def _record_failure(self, entry: Quarantined) -> None:
         failure = (entry.reason, entry.transient)
         key = key_of(entry)
         self._failed[_short(key)] = self._reasons.setdefault(failure, failure)  # many contents, few reasons
-        for borrower in self._duplicates_in_flight.pop(key, ()):
-            self._blame(borrower, failure)
+        for duplicate in self._duplicates_in_flight.pop(key, ()):
+            self._fail_duplicate(duplicate, failure)
 
-    def _blame(self, borrower: Quarantined, failure: tuple[str, bool]) -> None:
-        self._leave_out_late(replace(borrower, reason=failure[0], transient=failure[1]))
+    def _fail_duplicate(self, duplicate: Quarantined, failure: tuple[str, bool]) -> None:
+        self._add_late(replace(duplicate, reason=failure[0], transient=failure[1]))
 
-    def _leave_out_late(self, entry: Quarantined) -> None:
+    def _add_late(self, entry: Quarantined) -> None:
         self._add(entry)
         if entry.id is not None:
             self._late.add(entry.id)
-            if entry.id in self._spared:
-                self._spared[entry.id][1].discard((entry.column, entry.uri))
+            if entry.id in self._unchanged:
+                self._unchanged[entry.id][1].discard((entry.column, entry.uri))
 
 
 def _short(key: str) -> int:
@@ -164,7 +163,7 @@ def _short(key: str) -> int:
 
 
 EntryLocation: TypeAlias = tuple[str | None, str, str]
-"""What an entry without an id is known by: where it is, its column, and the reason."""
+"""Identifies an entry without an id: where it is, its column, and the reason."""
 
 FEW = 1000
 """A run over no more ids than this changes the quarantine where it must, and leaves the rest of it alone."""
@@ -172,7 +171,7 @@ FEW = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a run may change; see `EmbeddingJob` for each."""
+    """What a run may change; see `EmbeddingJob`."""
 
     keep_missing: bool
     delta: bool
@@ -183,7 +182,7 @@ class Rules:
 
 @dataclass
 class SeenInRun:
-    """The ids that a run came across.
+    """The ids that a run has seen.
 
     Attributes:
         items: Ids of its items.
@@ -209,22 +208,22 @@ class SeenInRun:
 
 @dataclass(frozen=True)
 class RunExclusions:
-    """What a run leaves out.
+    """The quarantine entries of a run that are to be committed.
 
     Attributes:
-        refusals: All that it refused.
-        remains: Items of which nothing is left, with what they were.
-        newer: Ids of items that others changed meanwhile: what this run found in their contents is of no interest.
+        refusals: All entries of the run.
+        described: Items of which nothing is left, by id, as JSON.
+        newer: Ids of items that others changed meanwhile: entries of their contents are dropped.
 
     """
 
     refusals: Refusals
-    remains: Mapping[str, str]
+    described: Mapping[str, str]
     newer: Collection[str]
 
     def entries(self) -> Iterator[Quarantined]:
-        """All that goes into quarantine. A row that is no item is a fault of the source, whatever became of its id."""
-        for entry in self.refusals.entries(self.remains):
+        """All entries for the quarantine. A row that is no item stays an error of the source, whatever its id."""
+        for entry in self.refusals.entries(self.described):
             if entry.modality is None or entry.id not in self.newer:
                 yield entry
 
@@ -234,18 +233,18 @@ class RunExclusions:
         return sum(1 for _ in self.entries()) if self.newer else self.refusals.count
 
     @cached_property
-    def nameless(self) -> Collection[EntryLocation]:
+    def without_id(self) -> Collection[EntryLocation]:
         """Places of entries without an id."""
-        return {_place(entry) for entry in self.entries() if entry.id is None}
+        return {_location(entry) for entry in self.entries() if entry.id is None}
 
 
 @dataclass
 class Commit:
-    """What is needed to end a run."""
+    """The state of a run that its commit needs."""
 
     layout: Layout
     before: ItemTable
-    earlier: QuarantineSnapshot
+    quarantine_before: QuarantineSnapshot
     tally: Tally
     rules: Rules
     seen: SeenInRun = field(default_factory=SeenInRun)
@@ -258,19 +257,19 @@ class Commit:
         with commit_lock(self.layout.lock, PATIENCE_SECONDS):
             now = ItemTable(self.layout.items)
             gone = self._gone(changed_meanwhile=now.ids_changed_since(self.before.version))
-            stored, dropped, remains = self._lost(now, staged, refusals)
+            stored, dropped, described = self._lost(now, staged, refusals)
             newer = self._newer(now) if self.rules.yields else set()
             self._drop(staged, dropped | newer, in_store=set(stored) | set(self.before.by_id(sorted(newer))))
             gone = set() if self.rules.retry else gone | (stored - newer)
             self._check_removals(len(gone - self.seen.marked))
             commit_items(self.layout.items, staged)
             self.tally.removed = remove_items(self.layout.items, sorted(gone))
-            self._quarantine(RunExclusions(refusals, remains, newer))
+            self._quarantine(RunExclusions(refusals, described, newer))
 
     def _quarantine(self, found: RunExclusions) -> None:
         path, few = self.layout.quarantine, self.seen.few
         self.tally.quarantined = found.count
-        if self.rules.delta and not found.nameless and few is not None:
+        if self.rules.delta and not found.without_id and few is not None:
             staying = [one for one in quarantined_of(path, few) if self._stays(one, found, meanwhile=False)]
             amend_quarantine(path, few, chain(found.entries(), staying))
         elif found.count or count_quarantined(path):
@@ -293,8 +292,8 @@ class Commit:
             return set(), set(), {}
         stored, fresh = now.by_id(late), staged.items(late)
         lost = {name for name, item in (stored | fresh).items() if refusals.all_failed(item.fields)}
-        remains = {name: dump_item(one.text, one.metadata) for name, one in (stored | fresh).items() if name in lost}
-        return lost & stored.keys(), lost & fresh.keys(), remains
+        described = {name: dump_item(one.text, one.metadata) for name, one in (stored | fresh).items() if name in lost}
+        return lost & stored.keys(), lost & fresh.keys(), described
 
     def _drop(self, staged: StagedItems, names: set[str], in_store: set[str]) -> None:
         dropped = staged.drop(names)
@@ -338,16 +337,16 @@ class Commit:
         - without an id: where written meanwhile, or this run is no whole source and so did not look at its row
         - of an item that others changed meanwhile: yes, as their item stays too
         - of an item that this run looked at: only where a retry has no way to look at what the entry is of
-        - of an id of which this run only met rows that are no items: where it is of a content, which no one looked at
-        - of an id that this run did not meet: where the item stays, or it was written meanwhile
+        - of an id of which this run only saw rows that are no items: where it is of a content, which was not read
+        - of an id that this run did not see: where the item stays, or it was written meanwhile
         """
         if entry.id is None:
-            return _place(entry) not in found.nameless and (meanwhile or self.rules.delta or self.rules.retry)
+            return _location(entry) not in found.without_id and (meanwhile or self.rules.delta or self.rules.retry)
         if entry.id in found.newer:
             return True
         if entry.id in self.seen.items:
             return self.rules.retry and not can_be_retried(entry)
-        if found.refusals.concern(entry.id):
+        if found.refusals.has_entry_of(entry.id):
             return self._keeps and entry.modality is not None
         return self._keeps or meanwhile
 
@@ -355,9 +354,11 @@ class Commit:
         """Entries in the table that stay there; where a whole source replaces all, of those written meanwhile."""
         path = self.layout.quarantine
         if not self._keeps:
-            return (entry for entry in later_than(self.earlier, path) if self._stays(entry, found, meanwhile=True))
+            return (
+                entry for entry in later_than(self.quarantine_before, path) if self._stays(entry, found, meanwhile=True)
+            )
         return (entry for entry in read_quarantine(path) if self._stays(entry, found, meanwhile=False))
 
 
-def _place(entry: Quarantined) -> EntryLocation:
+def _location(entry: Quarantined) -> EntryLocation:
     return entry.where, entry.column, entry.reason

@@ -1,4 +1,4 @@
-"""The contents of items: which are new, read and decoded ahead of the encoders; counts of a run."""
+"""Read, hash and decode the contents of items; find which must be encoded; counts of a run."""
 
 import hashlib
 import json
@@ -22,12 +22,12 @@ from mmrec.types import Field, Item, Modality, Space
 MAX_CONSECUTIVE_FAILURES = 32
 """Contents that may fail one after the other, through no fault of theirs, before the encoder is held to be broken."""
 
-MEND = "What was encoded before is kept; mend the encoder or its device, and run the same command again"
+ADVICE = "What was encoded before is kept; repair the encoder or its device, and run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A content ready to be encoded, once for each encoder that lacks it, and whom to blame should that fail."""
+    """A content ready to be encoded, once for each encoder that lacks it, and its quarantine entry on failure."""
 
     hash: bytes
     modality: Modality
@@ -37,14 +37,14 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one item.
+    """The result of examining one item.
 
     Attributes:
         item: Its row for the table; None where nothing of it can be used.
         fresh: Its contents that must be encoded.
         refused: Its contents that cannot be used.
         read: How many of its contents were read from where they lie.
-        duplicates_in_flight: Contents that another item has claimed in this run; refused later if they fail there.
+        duplicates_in_flight: Contents that are encoded for another item in this run; refused later if they fail there.
 
     """
 
@@ -111,7 +111,7 @@ class Contents:
         row = _stored_item(item, stored) if usable else None
         return Outcome(row, tuple(fresh), tuple(refused), read, tuple(duplicates_in_flight))
 
-    def _recognise(self, content: Field, before: StoredField | None) -> "_Found":
+    def _recognise(self, content: Field, before: StoredField | None) -> "_Recognised":
         """Hash a content, without reading it where its file has not changed."""
         known = self._unchanged(content, before)
         if known:
@@ -123,20 +123,20 @@ class Contents:
         except MediaError as error:
             raise _Refused(str(error), None) from error
         except Exception as error:
-            raise self._unforeseen("read", error, None) from error
+            raise self._unexpected("read", error, None) from error
         size, changed = (reading.stamp.size, reading.stamp.changed) if reading.stamp else (None, None)
         digest = content_hash(reading.data)
         stored = StoredField(content.modality, content.column, digest, content.uri, size, changed)
         missing = self._missing(digest, content.modality)
-        return self._known(stored, missing, reading.data, was_read=content.uri is not None and content.data is None)
+        return self._checked(stored, missing, reading.data, was_read=content.uri is not None and content.data is None)
 
     def _unreachable(self, content: Field, before: StoredField | None, reason: str) -> "_Refused":
-        """Leave out a content that cannot be had now; what is known of it from before stays, and the item with it."""
+        """Refuse a content that cannot be read now; its earlier vectors stay, and the item with them."""
         if before and before.hash and not self._missing(before.hash, content.modality):
             return _Refused(f"{reason} What was read of it before is kept.", None, transient=True, kept=before)
         return _Refused(reason, None, transient=True)
 
-    def _unchanged(self, content: Field, before: StoredField | None) -> "_Found | None":
+    def _unchanged(self, content: Field, before: StoredField | None) -> "_Recognised | None":
         """What is known of a content that needs no reading: it is encoded, and has not changed where it lies."""
         if not before or not before.hash or not content.uri or content.data is not None:
             return None
@@ -146,13 +146,13 @@ class Contents:
         stamp = self.media.stat(content.uri)
         if stamp is None or not stamp.is_of(before.size, before.mtime_ns):
             return None
-        return self._known(before, missing, None, was_read=False)
+        return self._checked(before, missing, None, was_read=False)
 
-    def _known(self, stored: StoredField, missing: list[int], data: bytes | None, *, was_read: bool) -> "_Found":
+    def _checked(self, stored: StoredField, missing: list[int], data: bytes | None, *, was_read: bool) -> "_Recognised":
         known_bad = self.bad.get(content_key(stored.modality, stored.hash or b""))
         if known_bad:
             raise _Refused(known_bad.reason, stored, known_bad.at)
-        return _Found(stored, missing, data, was_read)
+        return _Recognised(stored, missing, data, was_read)
 
     def _missing(self, content: bytes, modality: Modality) -> list[int]:
         """Numbers of the encoders that have not encoded a content into all their spaces."""
@@ -162,7 +162,7 @@ class Contents:
             if any(not self.tables[space].has([content])[0] for space in encoder.spaces.get(modality, ()))
         ]
 
-    def _prepare(self, item: Item, content: Field, found: "_Found") -> Fresh | None:
+    def _prepare(self, item: Item, content: Field, found: "_Recognised") -> Fresh | None:
         """Decode and preprocess a content that no one has encoded, and no one is about to."""
         digest = found.field.hash or b""
         if not found.needed or found.data is None:
@@ -180,24 +180,24 @@ class Contents:
         except (EncoderError, DecodingError):
             raise
         except Exception as error:
-            raise self._unforeseen("prepared", error, found.field) from error
+            raise self._unexpected("prepared", error, found.field) from error
         self._failures_in_a_row = 0
         return Fresh(digest, content.modality, samples, _entry(item, content, found.field, ""))
 
-    def _unforeseen(self, what: str, error: Exception, stored: StoredField | None) -> Exception:
-        """Blame a content for an error that no one expected, but not for ever; or an encoder that does nothing else."""
+    def _unexpected(self, what: str, error: Exception, stored: StoredField | None) -> Exception:
+        """Refuse a content for an unexpected error, to be tried again; an EncoderError after many in a row."""
         reason = f"It could not be {what}: {type(error).__name__}: {error}"[:200]
         with self._lock:
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 return EncoderError(
-                    f"{MAX_CONSECUTIVE_FAILURES} contents in a row failed, the last with: {reason} {MEND}"
+                    f"{MAX_CONSECUTIVE_FAILURES} contents in a row failed, the last with: {reason} {ADVICE}"
                 )
         return _Refused(reason, stored, transient=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Recognised:
     field: StoredField
     needed: list[int]
     data: bytes | None
@@ -226,7 +226,7 @@ class _Refused(Exception):  # noqa: N818 -- an outcome, not an error
 
 
 def content_key(modality: str, content: bytes) -> str:
-    """What a content is known by in a run: the same bytes may be a good sound and a bad picture."""
+    """Key of a content in a run: the same bytes may be good audio and a bad image."""
     return f"{modality}:{content.hex()}"
 
 
@@ -260,7 +260,7 @@ class Tally:
     """What a run has done so far.
 
     Attributes:
-        seen: Source rows taken.
+        seen: Source rows read.
         added: Items that are new.
         changed: Items whose contents, places or metadata changed.
         removed: Items that the source no longer has.

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
-from mmrec.embedding.contents import MAX_CONSECUTIVE_FAILURES, MEND, Fresh
+from mmrec.embedding.contents import ADVICE, MAX_CONSECUTIVE_FAILURES, Fresh
 from mmrec.encoders.protocol import Encoder, Sample, Vectors
 from mmrec.encoders.tuned_config import Derivation, derivations_of
 from mmrec.errors import EncoderError
@@ -159,9 +159,9 @@ NOT_FINITE = "The encoder gave numbers that are not finite."
 
 
 class Encoding:
-    """Waiting samples of all encoders, and what becomes of them.
+    """Batches the samples of all encoders, encodes them and writes their vectors.
 
-    Where a batch fails, each of its contents is encoded alone, so that only the guilty one is left out.
+    Where a batch fails, each of its contents is encoded alone, so that only the ones that fail are left out.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Encoding:
         return any(bucket.is_full for bucket in self._buckets.values())
 
     def drop_stored(self) -> set[tuple[Modality, bytes]]:
-        """Let go of contents that wait here and that others have encoded and stored meanwhile. Returns them."""
+        """Drop waiting contents that others have encoded and stored meanwhile. Returns them."""
         dropped: set[tuple[Modality, bytes]] = set()
         for (number, modality), bucket in self._buckets.items():
             hashes = bucket.hashes
@@ -247,7 +247,7 @@ class Encoding:
             if got != (len(batch), space.dim):
                 raise EncoderError(
                     f"{type(self._encoders[number]).__name__} gave an array of shape {got} for {len(batch)} {modality} "
-                    f"contents in space {space.name!r}, where {(len(batch), space.dim)} was due. {MEND}"
+                    f"contents in space {space.name!r}, where {(len(batch), space.dim)} was due. {ADVICE}"
                 )
         finite = np.logical_and.reduce([np.isfinite(vectors[space.name]).all(axis=1) for space in spaces])
         kept = [pending for pending, good in zip(batch, finite.tolist(), strict=True) if good]
@@ -265,7 +265,7 @@ class Encoding:
         if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
             raise EncoderError(
                 f"{MAX_CONSECUTIVE_FAILURES} contents in a row could not be encoded, "
-                f"the last with: {entry.reason} {MEND}"
+                f"the last with: {entry.reason} {ADVICE}"
             ) from cause
 
 

@@ -35,18 +35,18 @@ class Known:
         item: The item as it came in.
         before: Its fields as stored, by column and URI.
         stored: Its row; None where it has none.
-        ailing: Contents of it that were in quarantine and may have recovered: column and URI.
+        failed_before: Contents of it that were in quarantine and may have recovered: column and URI.
 
     """
 
     item: Item
     before: dict[tuple[str, str | None], StoredField]
     stored: StoredItem | None
-    ailing: frozenset[tuple[str, str | None]]
+    failed_before: frozenset[tuple[str, str | None]]
 
     @property
     def text(self) -> str | None:
-        """The text that stands for the item."""
+        """The item's text."""
         return next((content.text for content in self.item.fields if content.text is not None), None)
 
     @property
@@ -64,26 +64,26 @@ class Known:
 class Lookup:
     """The items of a store and its quarantine, as they were when a run began."""
 
-    def __init__(self, items: ItemTable, earlier: QuarantineSnapshot, *, afresh: bool = False) -> None:
-        """Take the store; `afresh` if what quarantine holds is to be read again though its files are the same."""
+    def __init__(self, items: ItemTable, quarantine: QuarantineSnapshot, *, ignore_failures: bool = False) -> None:
+        """With `ignore_failures`, contents in quarantine are read again although their files are the same."""
         self._items = items
-        self._earlier = earlier
-        self._afresh = afresh
+        self._quarantine = quarantine
+        self._ignore_failures = ignore_failures
 
     def find(self, items: Sequence[Item]) -> Iterator[Known]:
         """What is known of each item; of those of which nothing could be used, only what quarantine knows."""
         ids = [item.id for item in items]
         stored = self._items.by_id(ids)
-        bad = self._earlier.of_ids(ids)
+        bad = self._quarantine.of_ids(ids)
         for item in items:
             found = stored.get(item.id)
             entries = [entry for entry in bad.get(item.id, ()) if entry.hash is not None]
-            ailing = frozenset((entry.column, entry.uri) for entry in entries)
+            failed_before = frozenset((entry.column, entry.uri) for entry in entries)
             before = found.fields if found else _as_stored(item, entries)
             known = {(one.column, one.uri): one for one in before}
-            if self._afresh:
-                known = {place: one for place, one in known.items() if place not in ailing}
-            yield Known(item, known, found, ailing)
+            if self._ignore_failures:
+                known = {place: one for place, one in known.items() if place not in failed_before}
+            yield Known(item, known, found, failed_before)
 
 
 def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:
@@ -129,9 +129,9 @@ class EmbeddingJob:
         keep_missing: Whether items that the source no longer has stay.
         delta: Whether the source holds changes alone: what it does not name stays as it is, quarantine included.
         modalities: What is encoded, as far as there is an encoder for it.
-        prune: Whether the source may remove more than half of the items; else it is taken for broken.
+        prune: Whether the source may remove more than half of the items; otherwise that is an error.
         retry: Whether what is in quarantine is read and decoded again though its file has not changed.
-        yields: Whether what others changed while this run was under way stays, being newer than what the run read.
+        yields: Whether changes that others made during this run stay, being newer than what the run read.
         shared: Whether others may be about to encode the same contents. One at a time encodes then, and what another
             has stored meanwhile is not encoded again.
 
@@ -154,22 +154,22 @@ class EmbeddingJob:
     def __post_init__(self) -> None:
         self.tally = Tally()
         self._items = ItemTable(self.layout.items)
-        self._earlier = QuarantineSnapshot(self.layout.quarantine)
+        self._quarantine = QuarantineSnapshot(self.layout.quarantine)
         spaces = {space for encoder in self.encoders for some in encoder.spaces.values() for space in some}
         tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
-        bad = KnownFailures(None if self.retry else self._earlier)
+        bad = KnownFailures(None if self.retry else self._quarantine)
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
         limits = limits_for(self.encoders, self.limits)
         self._contents = Contents(self.encoders, tables, bad, self.modalities & able, limits, self.media)
         self._writer = VectorWriter(self.layout, tables)
-        self._lookup = Lookup(self._items, self._earlier, afresh=self.retry)
+        self._lookup = Lookup(self._items, self._quarantine, ignore_failures=self.retry)
         rules = Rules(self.keep_missing, self.delta, self.prune, self.retry, self.yields)
-        self._commit = Commit(self.layout, self._items, self._earlier, self.tally, rules)
+        self._commit = Commit(self.layout, self._items, self._quarantine, self.tally, rules)
         self._seen = self._commit.seen
 
     def run(self, source: Iterable[Item | Removal | Reject], metadata: pa.Schema) -> Tally:
-        """Take in a whole source. Whatever stops it, the vectors made until then are kept.
+        """Index a whole source. Whatever stops it, the vectors made until then are kept.
 
         Raises UsageError, and changes no item, where more than half of them would go and `prune` is not set.
         """
@@ -183,13 +183,13 @@ class EmbeddingJob:
             self._encoding = Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)
             try:
                 for outcome, known in prefetch_ordered(self._looked_up(source), self._examine, self.workers):
-                    self._take(outcome, known, staged)
+                    self._record(outcome, known, staged)
                     if self._encoding.has_full_batch:
-                        with self._turn():
+                        with self._encoding_lock():
                             self._encoding.encode_full_batches()
                     self.report(self.tally)
                 if self._encoding.has_waiting:
-                    with self._turn():
+                    with self._encoding_lock():
                         self._encoding.encode_rest()
             finally:
                 self._writer.flush()
@@ -202,7 +202,7 @@ class EmbeddingJob:
         return self.tally
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _encoding_lock(self) -> Iterator[None]:
         """Wait for this job's turn to encode, where others may be encoding the same contents."""
         if not self.shared:
             yield
@@ -244,7 +244,7 @@ class EmbeddingJob:
         size = sum(sample.tensor.nbytes for fresh in outcome.fresh for _, sample in fresh.samples)
         return (outcome, known.without_contents), size
 
-    def _take(self, outcome: Outcome, known: Known, staged: StagedItems) -> None:
+    def _record(self, outcome: Outcome, known: Known, staged: StagedItems) -> None:
         self.tally.seen += 1
         self.tally.read += outcome.read
         row = outcome.item
@@ -256,7 +256,7 @@ class EmbeddingJob:
             for entry in outcome.refused:
                 self._refusals.refuse(entry)
         for entry in outcome.duplicates_in_flight:
-            self._refusals.borrow(entry)
+            self._refusals.add_duplicate(entry)
         for fresh in outcome.fresh:
             self._refusals.queue(fresh)
             self._encoding.add(fresh)
@@ -266,7 +266,7 @@ class EmbeddingJob:
             if known.stored is not None:
                 self._seen.unusable.add(known.item.id)
         elif known.stored is not None and row.digest == known.stored.digest:
-            self._refusals.spare(row, known.ailing, outcome.refused)
+            self._refusals.keep_unchanged(row, known.failed_before, outcome.refused)
         else:
             staged.add(row)
             self.tally.added += known.stored is None

@@ -53,7 +53,7 @@ def _take(waiting: "deque[tuple[Future[tuple[Result, int]], int]]", room: "_Room
 
 
 class _Room:
-    """Room for results that wait. The oldest task always gets in, or all would wait for each other."""
+    """Bounds the bytes of waiting results. The oldest task may always start, or all would wait for each other."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -76,7 +76,7 @@ class _Room:
             self._changed.notify_all()
 
     def open(self) -> None:
-        """Let everyone in: nothing more is taken."""
+        """Let all tasks start: no more results are read."""
         with self._changed:
             self._is_open = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What is in quarantine, as items to be tried again without their source."""
+"""Items to retry: contents in quarantine that can be read again without the item's source."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,28 +30,28 @@ def can_be_retried(entry: Quarantined) -> bool:
 def items_to_retry(layout: Layout, media: MediaAccess = _ANYWHERE) -> Iterator[Item]:
     """The items of which something is in quarantine, made whole from the store alone, each once.
 
-    An item is left to its source where its text cannot be had (it never was in the store, or it had several texts), or
-    a picture or sound of it that was given by itself, without an address.
+    An item needs its source where its text is not known (it never was in the store, or it had several texts), or
+    where an image or audio of it was given as bytes, without an address.
     """
-    table, earlier, seen = ItemTable(layout.items), QuarantineSnapshot(layout.quarantine), SeenIds()
+    table, quarantine, seen = ItemTable(layout.items), QuarantineSnapshot(layout.quarantine), SeenIds()
     names: list[str] = []
-    for entry in read_quarantine(layout.quarantine, earlier.version):
+    for entry in read_quarantine(layout.quarantine, quarantine.version):
         if entry.id is None or not can_be_retried(entry) or entry.id in seen:
             continue
         seen.add(entry.id)
         names.append(entry.id)
         if len(names) == IDS_PER_LOOKUP:
-            yield from _items(names, table, earlier, media)
+            yield from _items(names, table, quarantine, media)
             names = []
-    yield from _items(names, table, earlier, media)
+    yield from _items(names, table, quarantine, media)
 
 
-def _items(names: Sequence[str], table: ItemTable, earlier: QuarantineSnapshot, media: MediaAccess) -> Iterator[Item]:
-    stored, entries = table.by_id(names), earlier.of_ids(names)
+def _items(names: Sequence[str], table: ItemTable, snapshot: QuarantineSnapshot, media: MediaAccess) -> Iterator[Item]:
+    stored, entries = table.by_id(names), snapshot.of_ids(names)
     for name in names:
         some = [entry for entry in entries[name] if can_be_retried(entry)]
         known = stored.get(name)
-        text, metadata = (known.text, known.metadata) if known else _remains(some, table.metadata_schema)
+        text, metadata = (known.text, known.metadata) if known else _described(some, table.metadata_schema)
         fields = _fields(some, known, text, media)
         if fields:
             yield Item(name, tuple(fields), metadata, min(entry.source_row for entry in some))
@@ -60,10 +60,10 @@ def _items(names: Sequence[str], table: ItemTable, earlier: QuarantineSnapshot, 
 def _fields(
     entries: Sequence[Quarantined], known: StoredItem | None, text: str | None, media: MediaAccess
 ) -> list[Field]:
-    """All contents of an item; none where a text cannot be had, or a file that was good is out of reach now."""
-    ailing = {(entry.column, entry.uri) for entry in entries}
+    """All contents of an item; none where a text is not known, or a file that was good cannot be reached now."""
+    failed = {(entry.column, entry.uri) for entry in entries}
     good = [one for one in (known.fields if known else ()) if one.uri and one.size is not None]
-    if any(media.stat(one.uri or "") is None for one in good if (one.column, one.uri) not in ailing):
+    if any(media.stat(one.uri or "") is None for one in good if (one.column, one.uri) not in failed):
         return []
     stored = [one for one in (known.fields if known else ()) if not is_imported(one.column)]
     if any(one.uri is None and one.modality != Modality.TEXT for one in stored):
@@ -83,7 +83,7 @@ def _fields(
     return fields
 
 
-def _remains(entries: Sequence[Quarantined], schema: pa.Schema) -> tuple[str | None, Mapping[str, Any]]:
+def _described(entries: Sequence[Quarantined], schema: pa.Schema) -> tuple[str | None, Mapping[str, Any]]:
     """Text and metadata of an item that is in no table, as quarantine kept them."""
     kept: dict[str, Any] = next(
         (json.loads(entry.item) for entry in entries if entry.item), {"text": None, "metadata": {}}

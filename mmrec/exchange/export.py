@@ -25,7 +25,7 @@ from mmrec.storage.stored_item import RESERVED
 from mmrec.storage.tables import writing
 
 OURS = ("part-*.parquet", "data-*.arrow", "state.json", "dataset_info.json")
-"""What an export to a directory is made of."""
+"""The files of an export to a directory."""
 
 
 def check_place(out: Path, store: Path, *, overwrite: bool) -> None:
@@ -45,7 +45,7 @@ def check_place(out: Path, store: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a path beside `out`; what is there at the end takes its place, what is there after an error is removed."""
+    """Give a path beside `out`; what is written there replaces `out` at the end, and is removed after an error."""
     check_place(out, store, overwrite=overwrite)
     made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.new")
     try:
@@ -85,15 +85,10 @@ ROWS_PER_GROUP = 16_384
 
 def write_parquet_file(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, origin: Origin) -> None:
     """One Parquet file, its origin among the file's metadata."""
-    pending: list[pa.RecordBatch] = []
+    source = iter(batches)
     with pq.ParquetWriter(path, schema.with_metadata({METADATA_KEY: origin.dump()}), compression="zstd") as writer:
-        for batch in batches:
-            pending.append(batch)
-            if sum(len(one) for one in pending) >= ROWS_PER_GROUP:
-                writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROWS_PER_GROUP)
-                pending.clear()
-        if pending:
-            writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROWS_PER_GROUP)
+        while group := list(_at_least(source, ROWS_PER_GROUP)):
+            writer.write_table(pa.Table.from_batches(group, schema), row_group_size=ROWS_PER_GROUP)
 
 
 def write_parquet_directory(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, origin: Origin) -> None:
@@ -134,20 +129,18 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
 def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:
     """The batches in runs of `ROWS_PER_FILE`; take each run whole before the next. There is always one."""
     source = iter(batches)
-    first = next(source, pa.RecordBatch.from_pylist([], schema=schema))
-
-    def run(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        count = 0
-        for one in chain([batch], source):
-            yield one
-            count += len(one)
-            if count >= ROWS_PER_FILE:
-                return
-
-    following: pa.RecordBatch | None = first
+    following: pa.RecordBatch | None = next(source, pa.RecordBatch.from_pylist([], schema=schema))
     while following is not None:
-        yield run(following)
+        yield _at_least(chain([following], source), ROWS_PER_FILE)
         following = next(source, None)
+
+
+def _at_least(source: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Take batches until they have so many rows."""
+    count = 0
+    while count < rows and (batch := next(source, None)) is not None:
+        yield batch
+        count += len(batch)
 
 
 @contextmanager
@@ -237,29 +230,20 @@ def _contents(layout: Layout, name: str, number: int | None) -> ContentVectors:
 
 
 def _origin(layout: Layout, vectors: ItemVectors | ContentVectors, how: Export) -> Origin:
-    made, _ = read_fusion(layout, how.generation)
-    if isinstance(vectors, ContentVectors):
-        return Origin(
-            kind="contents",
-            space=vectors.space.name,
-            fingerprint=vectors.space.fingerprint,
-            dim=vectors.dim,
-            dtype=how.dtype,
-            encoders=made.encoders,
-            generation=made.number,
-            modalities=tuple(sorted(str(one) for one in vectors.modalities)),
-        )
-    fusion = vectors.fusion
+    made, fusion = read_fusion(layout, how.generation)
+    fused = isinstance(vectors, ItemVectors)
+    blocks = {one.name: part.stop - part.start for one, part in zip(fusion.blocks, fusion.slices, strict=True)}
+    modalities = {block.modality for block in fusion.blocks} if isinstance(vectors, ItemVectors) else vectors.modalities
     return Origin(
-        kind="items",
-        space="fused",
-        fingerprint=made.sha256[FUSION],
+        kind="items" if fused else "contents",
+        space="fused" if isinstance(vectors, ItemVectors) else vectors.space.name,
+        fingerprint=made.sha256[FUSION] if isinstance(vectors, ItemVectors) else vectors.space.fingerprint,
         dim=vectors.dim,
         dtype=how.dtype,
         encoders=made.encoders,
         generation=made.number,
-        blocks={one.name: part.stop - part.start for one, part in zip(fusion.blocks, fusion.slices, strict=True)},
-        modalities=tuple(sorted({str(block.modality) for block in fusion.blocks})),
+        blocks=blocks if fused else {},
+        modalities=tuple(sorted(map(str, modalities))),
     )
 
 

@@ -38,11 +38,11 @@ from mmrec.storage.stored_item import (
     is_imported,
     item_schema,
 )
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
 from mmrec.types import Modality, Space, Value
 
 SAME = 0.999
-"""Cosine from which two vectors of one content are taken for the same, stored in half precision or not."""
+"""Cosine from which two vectors of one content count as the same, stored in half precision or not."""
 
 
 @dataclass
@@ -50,12 +50,12 @@ class ImportTally:
     """What an import has done.
 
     Attributes:
-        seen: Rows taken.
+        seen: Rows read.
         vectors: Vectors that are new.
         added: Items made of rows.
         changed: Items that got a vector, or another one.
         known: Rows whose contents had their vector before.
-        shared: Rows whose contents are equal to those of an earlier row, whose vector stands for both.
+        shared: Rows whose contents are equal to those of an earlier row, whose vector is used for both.
         quarantined: Rows left out.
 
     """
@@ -94,7 +94,7 @@ class VectorImport:
         self._keys, self._new = SeenIds(), SeenIds()
 
     def run(self, file: VectorFile) -> ImportTally:
-        """Take in a file. Whatever stops it, items are as they were; vectors written until then do no harm.
+        """Import a file. Whatever stops it, items are as they were; vectors written until then do no harm.
 
         Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
         """
@@ -111,7 +111,8 @@ class VectorImport:
                 if file.columns.content is None:
                     self._take_by_id(good, items, refused)
                 else:
-                    written += self._take_by_content(good, refused)
+                    pairs = [(row.key, row) for row in good if isinstance(row.key, bytes)]
+                    written += sorted(self._write(pairs, refused)[0])
                 self.tally.seen += len(rows)
             self._writer.flush()
             self._touch(written, items)
@@ -169,9 +170,6 @@ class VectorImport:
                 self.tally.added += item is None
                 self.tally.changed += item is not None
 
-    def _take_by_content(self, rows: Sequence[VectorRow], refused: StagedQuarantine) -> list[bytes]:
-        return sorted(self._write([(row.key, row) for row in rows if isinstance(row.key, bytes)], refused)[0])
-
     def _is_content(self, one: StoredField) -> bool:
         return one.modality == self.declared.modality and one.hash is not None and not is_imported(one.column)
 
@@ -214,18 +212,18 @@ class VectorImport:
             self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))
         self.tally.vectors += len(fresh)
         self.tally.known += len(had - taken - bad)
-        asked = {row.row for _, row in pairs if row.vector is not None}
-        self.tally.shared += len(asked - taken - had - bad)
+        usable = {row.row for _, row in pairs if row.vector is not None}
+        self.tally.shared += len(usable - taken - had - bad)
         return set(fresh), bad
 
     def _touch(self, written: Sequence[bytes], items: StagedItems) -> None:
         """Stage the items that have one of these contents, so that their vectors are made anew."""
         if not written:
             return
-        keys = KeyIndex(as_words(written))
+        keys = KeyIndex(key_array(written))
         for rows, batch in self._items.batches():
             hashes = [(n, one.hash) for n, some in enumerate(batch) for one in some if self._is_content(one)]
-            found = keys.find(as_words([key or b"" for _, key in hashes])) >= 0
+            found = keys.find(key_array([key or b"" for _, key in hashes])) >= 0
             hit = sorted({n for (n, _), there in zip(hashes, found.tolist(), strict=True) if there})
             for item in self._items.by_row(rows[hit].tolist()).values():
                 items.add(item)
@@ -242,22 +240,22 @@ def _digest(name: str, metadata: Mapping[str, Value]) -> bytes:
 
 
 NO_ENCODERS = "none"
-"""What stands for the encoders of a store of which all vectors were made elsewhere."""
+"""Name of the encoders of a store of which all vectors were made elsewhere."""
 
 UNFINISHED = "import.unfinished"
-"""A file that is there while an import is under way: one that died may have left vectors that no item vector has."""
+"""A file that is there while an import runs: one that was killed may have left vectors that no item vector has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """How vectors are taken in.
+    """How vectors are imported.
 
     Attributes:
         columns: Which columns of the file are what.
-        said: What the person says of the vectors.
+        said: What the user declares of the vectors.
         add_items: Make items of rows whose id the store does not have; always so where it has no item.
         dim: Most dimensions of an item vector.
-        index: Index recipe; None keeps what a person chose for the store before, else it is chosen by size and memory.
+        index: Index recipe; None keeps what the user chose for the store before, else it is chosen by size and memory.
 
     """
 
@@ -269,10 +267,10 @@ class Import:
 
 
 def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
-    """Take in a file of vectors. Returns what was done, the space, and the generation that is now current.
+    """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
     Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
-    space than was said, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
+    space than was declared, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
     """
     file = open_vectors(path, how.columns)
     layout.create()
@@ -280,7 +278,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         space = decide(layout, how.said, file)
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
-        died = unfinished.exists()
+        interrupted = unfinished.exists()
         with commit_lock(layout.lock):
             write_atomically(unfinished, space.name.encode())
         add_items = how.add_items or not len(ItemTable(layout.items))
@@ -289,13 +287,13 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         if not any(block.space.name == space.name and block.modality == space.modality for block in blocks):
             with commit_lock(layout.lock):
                 declare(layout, space)
-        made = _publish(layout, blocks, how, refit=died)
+        made = _publish(layout, blocks, how, refit=interrupted)
         unfinished.unlink()
     return tally, space, made
 
 
 def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: bool) -> Manifest:
-    """Build the generation of what the store had before and has now; all anew after an import that was cut off."""
+    """Build the generation of what the store had before and has now; all anew after an interrupted import."""
     number = current(layout)
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
@@ -313,7 +311,7 @@ def _index_choice(how: Import, made: Manifest | None) -> tuple[IndexSpec | None,
 
 
 def _check_index(layout: Layout, how: Import, new: Declared) -> None:
-    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is taken in."""
+    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
     number = current(layout)
     index, _ = _index_choice(how, None if number is None else manifest(layout, number))
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
 
+from indexers.vectors import contains, find_rows
 from mmrec.errors import SpaceMismatchError, StoreError, UsageError
 from mmrec.exchange.vector_files import VectorFile
 from mmrec.files import file_sha256
@@ -61,8 +61,8 @@ class ItemVectors:
         tables = open_tables(self.layout, self.fusion.blocks)
         for batch in items.scan(where):
             numbers = batch.column("_rowid").to_numpy().astype(np.int64)
-            known = _is_in(numbers, rows) & ~_is_in(numbers, fresh)
-            places = np.searchsorted(rows, numbers)
+            places = find_rows(rows, numbers)
+            known = (places >= 0) & ~contains(fresh, numbers)
             found = np.zeros((len(numbers), self.dim), dtype=np.float32)
             has = np.zeros(len(numbers), dtype=bool)
             found[known] = vectors[places[known]]
@@ -71,7 +71,7 @@ class ItemVectors:
                 fields = batch.column("mmrec_fields").filter(pa.array(~known)).to_pylist()
                 fused = fuse_batch(self.fusion, tables, [as_fields(entry) for entry in fields])
                 found[~known] = fused.vectors
-                has[~known] = fused.present.any(axis=1)
+                has[~known] = fused.modalities > 0
             yield batch.filter(pa.array(has)), found[has]
 
 
@@ -103,14 +103,9 @@ class ContentVectors:
             has, vectors = table.fetch([one.hash or b"" for _, one in pairs])
             kept = [pair for pair, there in zip(pairs, has.tolist(), strict=True) if there]
             taken = batch.take(pa.array([place for place, _ in kept], pa.int64()))
-            values = [
-                [str(one.modality) for _, one in kept],
-                [one.column for _, one in kept],
-                [one.uri for _, one in kept],
-                [one.hash for _, one in kept],
-            ]
-            for column, some in zip(CONTENT_COLUMNS, values, strict=True):
-                taken = taken.append_column(column.name, pa.array(some, column.type))
+            for column in CONTENT_COLUMNS:
+                values = [getattr(one, column.name.removeprefix("mmrec_")) for _, one in kept]
+                taken = taken.append_column(column.name, pa.array(values, column.type))
             yield taken, vectors[has]
 
 
@@ -151,15 +146,9 @@ def _damaged(layout: Layout, number: int, why: str) -> StoreError:
     return StoreError(f"generation {number} of {layout.root} is damaged: {why}; go back with `mmrec rollback`")
 
 
-def _is_in(numbers: Int64[np.ndarray, " n"], ascending: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
-    if not len(ascending):
-        return np.zeros(len(numbers), dtype=bool)
-    return ascending[np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)] == numbers
-
-
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a person says of vectors; what is left out is taken from their file or from the store.
+    """What the user declares of vectors; what is not given is taken from their file or from the store.
 
     Attributes:
         space: Name of the space.
@@ -183,7 +172,7 @@ def known_blocks(layout: Layout) -> tuple[Block, ...]:
 def decide(layout: Layout, said: Declaration, file: VectorFile) -> Declared:
     """The space of a file's vectors.
 
-    Raises UsageError where that cannot be known, SpaceMismatchError where the person, the file and the store differ.
+    Raises UsageError where that cannot be known, SpaceMismatchError where the user, the file and the store differ.
     """
     origin = file.origin
     name = said.space or (origin.space if origin else None)
@@ -222,8 +211,8 @@ def _modality(name: str, file: VectorFile, same_name: list[Declared]) -> Modalit
     }
     if len(there) != 1:
         raise UsageError(
-            f"Say what the vectors of {name!r} are of: --modality text, image or audio. An item's picture vectors "
-            "count beside its other pictures."
+            f"Say what the vectors of {name!r} are of: --modality text, image or audio. An item's image vectors "
+            "count beside its other images."
         )
     return there.pop()
 

@@ -1,4 +1,4 @@
-"""How far to trust a modality beside texts, measured on the catalog itself: whether it agrees with an item's own text.
+"""Agreement of a modality with the texts of its items, measured on the catalog; it scales the modality's weight.
 
 Two questions, each over pairs of items with different texts; chance is one half (the area under the ROC curve):
 
@@ -11,10 +11,10 @@ An item's own content is no part of what is predicted for it, so nothing is judg
 interval over items decides, so that little evidence counts little; it becomes a distance in standard deviations
 (Macmillan and Creelman 2005: d' = sqrt(2) times the normal quantile of the area).
 
-Measured on the stamps (950 items with a text and a picture), with all, half, a fifth and none of the pictures at their
-own text: neighbours .916, .667, .516, .497 and texts to bridged pictures .774, .636, .556, .505. Best weight of
-pictures beside texts for the nearest item of the same folder: 1, .25 to .5, below .05, 0; of bridged pictures for
-queries by text: .5, .1 to .25, below .1, 0.
+Measured on the stamps (950 items with a text and an image), with all, half, a fifth and none of the images at their
+own text: neighbours .916, .667, .516, .497 and texts to bridged images .774, .636, .556, .505. Best weight of images
+beside texts for the nearest item of the same folder: 1, .25 to .5, below .05, 0; of bridged images for queries by
+text: .5, .1 to .25, below .1, 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ FEWEST = 50
 """Items with different texts that a measurement needs; with fewer a modality is trusted wholly."""
 
 LEAST = 0.02
-"""Confidence of what is at chance: not zero, so that such a block can still be asked alone."""
+"""Confidence of what is at chance: not zero, so that such a block can still be searched alone."""
 
 WHOLE_NEIGHBOURS, WHOLE_TEXTS = 1.5, 0.9
 """Distances from which on neighbours and texts are trusted wholly: below those of the stamps, 1.86 and .98."""
@@ -40,7 +40,7 @@ WHOLE_NEIGHBOURS, WHOLE_TEXTS = 1.5, 0.9
 NEIGHBOURS = 10
 
 LITTLE = 0.5
-"""Confidence below which a person is told."""
+"""Confidence below which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def texts_find(
 
 def advice(agreements: Sequence[Agreement]) -> list[str]:
     """Say of each modality that agrees little with the texts what was measured, what follows and what to do."""
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     best: dict[str, float] = {}
     for one in agreements:
         modality = one.subject.rpartition(".")[2]
@@ -118,7 +118,7 @@ def advice(agreements: Sequence[Agreement]) -> list[str]:
     for one in agreements:
         modality = one.subject.rpartition(".")[2]
         acts = best[modality] if one.subject == modality else one.confidence
-        if acts >= LITTLE or modality in told:
+        if acts >= LITTLE or modality in sentences:
             continue
         figures = (
             f"{one.rate:.1%} of comparisons with another's (95% interval {one.low:.1%} to {one.high:.1%}, "
@@ -126,18 +126,18 @@ def advice(agreements: Sequence[Agreement]) -> list[str]:
         )
         no_better = "no better than chance" if one.low <= 0.5 else "little better than chance"
         if one.subject == modality:
-            told[modality] = (
+            sentences[modality] = (
                 f"By {modality}, items agree with their texts {no_better}: an item's neighbours by {modality} point to "
                 f"its own text in {figures}. So {modality} counts {acts:.0%} of its weight beside texts; "
                 f"to decide yourself: --weights text=1,{modality}=1"
             )
         else:
-            told[modality] = (
+            sentences[modality] = (
                 f"Texts find items by {modality} {no_better}: a text is nearer to its own item in {figures}. So this "
                 f"match counts {one.confidence:.0%} of its weight in queries by text; to decide yourself: "
                 f"--weights text=1,{modality}=1"
             )
-    return list(told.values())
+    return list(sentences.values())
 
 
 def confidences(blocks: Sequence[Block], agreements: Sequence[Agreement]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from mmrec.unit import unit
 STAND_IN_SHARE = 0.1
 """Share of a modality's weight that goes to its stand-in space, where it has one.
 
-Measured on the stamps (961 items, nearest neighbour of the same folder): pictures .801 without, .814 with .1, .803 with
+Measured on the stamps (961 items, nearest neighbour of the same folder): images .801 without, .814 with .1, .803 with
 .25, .778 with .5; all modalities together .891, .895, .897, .892.
 """
 

@@ -20,20 +20,20 @@ from mmrec.unit import unit
 ACROSS = (0.5, 0.25)
 """What a match between two kinds of content counts beside a match of like with like.
 
-First for a vector of the space itself, as a text that looks for pictures; then for a query that is itself a stand-in,
-as a picture that looks for texts by its labels. Measured on the stamps, with the nearest neighbour of the same folder:
-text queries .819 without, .817 at .5, .785 at 1; picture queries .812 without, .811 at .25, .781 at .5, .688 at 1.
+First for a vector of the space itself, as a text that looks for images; then for a query that is itself a stand-in,
+as an image that looks for texts by its labels. Measured on the stamps, with the nearest neighbour of the same folder:
+text queries .819 without, .817 at .5, .785 at 1; image queries .812 without, .811 at .25, .781 at .5, .688 at 1.
 """
 
 STAND_IN_ROOM = 2.0
-"""How much more a stand-in block's energy counts in the competition for dimensions: texts meet it from outside."""
+"""How much more a stand-in block's energy counts in the allocation of dimensions: it is searched by texts."""
 
 
 LEAST_ROOM = 0.05
 """Least that a block's energy counts there, however little its modality agrees with the texts.
 
-Films with unrelated pictures (1,682, 512 dimensions), titles that find their film first and pictures whose nearest is
-of the same folder: .956 without pictures; .938 and .789 with the whole room, .954 and .789 at .14, .956 and .784 at
+Films with unrelated images (1,682, 512 dimensions), titles that find their film first and images whose nearest is
+of the same folder: .956 without images; .938 and .789 with the whole room, .954 and .789 at .14, .956 and .784 at
 .05, .956 and .777 at .02.
 """
 
@@ -44,7 +44,7 @@ class Fusion:
 
     Attributes:
         blocks: The parts of an item vector, in order.
-        weights: One weight a block, as asked for; they sum to one.
+        weights: One weight a block, as requested; they sum to one.
         means: What each block's vectors are centred by.
         rotations: Each block's kept directions.
         fitted_on: Number of contents each block was fitted on.
@@ -61,7 +61,7 @@ class Fusion:
 
     @cached_property
     def strengths(self) -> Float32[np.ndarray, " blocks"]:
-        """The weights that act: those asked for, times the confidence in their modality; they sum to one."""
+        """Effective weights: the requested ones times the confidence in their modality; they sum to one."""
         if not self.agreements:
             return self.weights
         scaled = self.weights * confidences(self.blocks, self.agreements)[0]
@@ -112,7 +112,7 @@ class Fusion:
         """One content as a query: fills every block it can be compared with, among the modalities `against`.
 
         A block is met by the vector of its own space and modality, with the block's weight. Else it is met by one of a
-        space that meets there (a text vector in the block of bridged pictures), centred as its own kind is, with the
+        space that meets there (a text vector in the block of bridged images), centred as its own kind is, with the
         weight of the block's modality times `ACROSS` times the confidence in such matches. A whole match scores 1, or
         the confidence where nothing but such matches is met. Raises SpaceMismatchError where no block can be met.
         """

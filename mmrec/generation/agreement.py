@@ -1,4 +1,4 @@
-"""How far the modalities of a catalog agree with its texts, measured on a sample of its items."""
+"""Agreement of the modalities of a catalog with its texts, measured on a sample of its items."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def measure_agreements(fusion: Fusion, sampled: Mapping[Block, Sampled]) -> tupl
 
 
 def advice_of(made: Manifest) -> list[str]:
-    """Say which modalities of a generation agree little with its texts, and what to do."""
+    """Return warnings about modalities of a generation that agree little with its texts, and what to do."""
     return advice(
         [
             Agreement(subject, int(one["items"]), one["rate"], one["low"], one["high"], one["confidence"])

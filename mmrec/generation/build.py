@@ -12,15 +12,15 @@ from jaxtyping import Int64
 from indexers.protocol import BadVectorsError, Index, IndexersError
 from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec
+from indexers.vectors import contains
 from mmrec.errors import StoreError, UsageError
 from mmrec.files import file_sha256, reserve, write_atomically
-from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.fusion import Fusion, dump_fusion
 from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
 from mmrec.generation.fuse import Recipe, fit_fusion, fuse_batch, open_tables
-from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, modality_bits, open_folder
-from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault, write_taste
+from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, open_folder
+from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault, write_tower_index
 from mmrec.storage.generations import Manifest, publish
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
@@ -87,15 +87,16 @@ def build_generation(
     kept = kept and (before is None or before.manifest.chose_weights == recipe.weights_given)
     fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, recipe)
     with scratch_folder(layout) as folder, writing(folder):
-        reused = _reused(layout, before, items, tables) if before is not None and kept else None
-        rows = _write_vectors(folder, fusion, tables, items, reused)
+        stale = stale_rows(layout, before, items, tables) if before is not None and kept else None
+        rows = _write_vectors(folder, fusion, tables, items, None if stale is None else before, stale)
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = _build_index(recipe, rows, vectors)
         write_atomically(folder / FUSION, dump_fusion(fusion))
         digests = {INDEX: index.save(folder / INDEX)}
-        tower = _kept_tower(before, tower) if kept else None
+        tower = tower or (before.tower_index.model if before is not None and before.tower_index is not None else None)
+        tower = tower if kept else None
         if tower is not None:
-            digests[TASTE_INDEX] = write_taste(folder, tower, rows, vectors)
+            digests[TOWER_INDEX] = write_tower_index(folder, tower, rows, vectors)
         files = [layout.items, layout.quarantine, *(layout.vectors(block.space) for block in blocks)]
         write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
@@ -108,23 +109,13 @@ def build_generation(
             return publish(layout, folder, made)
 
 
-def _kept_tower(
-    before: Generation | None, new: "mmrec.users.tower.TowerModel | None"
-) -> "mmrec.users.tower.TowerModel | None":
-    """The new tower, or the one there was."""
-    if new is not None or before is None or before.taste is None:
-        return new
-    return before.taste.model
-
-
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
-    """Build the index; where no one said how hard to search, as hard as it takes.
+    """Build the index; search parameters that were not given are found by measuring.
 
     Raises UsageError where the recipe does not fit the vectors or the memory.
     """
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
-        # Effort that nobody asked for is found by measuring.
         spec = spec if recipe.index else replace(spec, search={})
         index = build(spec, rows, vectors)
         return index if spec.search else tuned(index, RecallSample.of(rows, vectors, "ip", recipe.seed))
@@ -149,7 +140,7 @@ def _manifest(
         encoders=recipe.encoders,
         weights={str(m): float(recipe.weights.get(m, 1.0)) for m in Modality},
         weights_given=recipe.weights_given,
-        agreement={one.subject: _figures(one) for one in fusion.agreements},
+        agreement={one.subject: {k: v for k, v in asdict(one).items() if k != "subject"} for one in fusion.agreements},
         dim=fusion.dim,
         items=len(index),
         contents={block.name: count for block, count in zip(fusion.blocks, fusion.fitted_on, strict=True)},
@@ -162,10 +153,6 @@ def _manifest(
         checks={},
         sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
-
-
-def _figures(measured: Agreement) -> dict[str, int | float]:
-    return {name: value for name, value in asdict(measured).items() if name != "subject"}
 
 
 def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
@@ -209,38 +196,33 @@ def _still_fits(fusion: Fusion, recipe: Recipe, blocks: Sequence[Block], weights
     return fusion.dim == wanted and fusion.blocks == tuple(blocks) and np.array_equal(fusion.weights, weights)
 
 
-def _reused(
-    layout: Layout, before: Generation, items: ItemTable, tables: Mapping[Block, VectorTable]
-) -> tuple[Generation, np.ndarray]:
-    """The generation before, and the rows of which it has the right vectors."""
-    return before, np.setdiff1d(before.rows, stale_rows(layout, before, items, tables), assume_unique=True)
-
-
 def _write_vectors(
     folder: Path,
     fusion: Fusion,
     tables: Mapping[Block, VectorTable],
     items: ItemTable,
-    reused: tuple[Generation, np.ndarray] | None,
+    before: Generation | None,
+    stale: Int64[np.ndarray, " s"] | None,
 ) -> np.ndarray:
-    """Write item vectors, row numbers and modalities. Returns the row numbers."""
+    """Write item vectors, row numbers and modalities. Returns the row numbers.
+
+    Vectors of the generation before are reused, except of stale rows.
+    """
     rows = items.rows()
     vectors = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float16, shape=(len(rows), fusion.dim))
     reserve(folder / VECTORS)
     modalities = np.zeros(len(rows), dtype=np.uint8)
     done = np.zeros(len(rows), dtype=bool)
-    if reused is not None:
-        before, fit_for_use = reused
-        done = np.isin(rows, fit_for_use, assume_unique=True)
+    if before is not None and stale is not None:
+        done = contains(before.rows, rows) & ~contains(stale, rows)
         places = before.find(rows[done])
         vectors[done] = before.vectors[places]
         modalities[done] = before.modalities[places]
-    bits = np.array([modality_bits(frozenset({block.modality})) for block in fusion.blocks], dtype=np.uint8)
     for batch_rows, batch in items.batches(lambda some: ~done[np.searchsorted(rows, some)]):
         at = np.searchsorted(rows, batch_rows)
         fused = fuse_batch(fusion, tables, batch)
         vectors[at] = fused.vectors
-        modalities[at] = np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
+        modalities[at] = fused.modalities
     vectors.flush()
     np.save(folder / ROWS, rows, allow_pickle=False)
     np.save(folder / MODALITIES, modalities, allow_pickle=False)
@@ -250,15 +232,15 @@ def _write_vectors(
 def _check(
     generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], seed: int
 ) -> dict[str, object]:
-    """Ask of what was written, read again from disk, all that `mmrec verify` would.
+    """Check what was written, read again from disk, as `mmrec verify` would.
 
-    Returns what the manifest is to say of it. Raises StoreError.
+    Returns the manifest's entries about it. Raises StoreError.
     """
     faults = list(array_faults(generation))
     checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
-    taste = generation.taste
+    taste = generation.tower_index
     measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
     warnings = [shortfall(measured, f"the index {generation.manifest.index_factory}")]
     if taste is not None:

@@ -1,18 +1,21 @@
-"""What must hold of a generation before it is published, and what `mmrec verify` asks of it again later."""
+"""Checks of a generation, made before it is published and again by `mmrec verify`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float16, Int64
 
 from indexers.protocol import Index
 from indexers.recall import TARGET, Recall, RecallSample
+from indexers.vectors import contains
 from mmrec.fusion.blocks import Block
-from mmrec.generation.fuse import FusedBatch, fuse_batch
-from mmrec.generation.generation import Generation, modality_bits
+from mmrec.generation.fuse import fuse_batch
+from mmrec.generation.generation import Generation
 from mmrec.storage.items import ItemTable
 from mmrec.storage.stored_item import StoredField
 from mmrec.storage.vectors import VectorTable
+from mmrec.types import modality_bits
 
 LOWEST_RECALL = 0.9
 """Below this nothing is published; from here to the target it is, with a warning."""
@@ -71,7 +74,7 @@ def array_faults(generation: Generation) -> Iterator[str]:
 def measure_search(
     index: Index, rows: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n dim"], seed: int
 ) -> Recall:
-    """Ask an index for a sample of items by their own vectors, and compare what is found with exact search."""
+    """Search an index for a sample of items by their own vectors, and compare the results with exact search."""
     return RecallSample.of(rows, vectors, "ip", seed).of_index(index)
 
 
@@ -95,16 +98,9 @@ def mispaired(
     if sample is not None and len(rows) > sample:
         rows = np.sort(np.random.default_rng(seed).choice(rows, size=sample, replace=False))
     wrong = [np.empty(0, dtype=np.int64)]
-    for some, fields in items.chosen(rows):
+    for some, fields in items.batches(partial(contains, rows)) if len(rows) else ():
         wrong.append(some[_differs(generation, some, fields, tables)])
     return len(rows), np.sort(np.concatenate(wrong))
-
-
-def bits_of(generation: Generation, fused: FusedBatch) -> np.ndarray:
-    """Which modalities fused items have, as bits."""
-    blocks = generation.fusion.blocks
-    bits = np.array([modality_bits(frozenset({block.modality})) for block in blocks], dtype=np.uint8)
-    return np.bitwise_or.reduce(np.where(fused.present, bits, 0), axis=1, dtype=np.uint8)
 
 
 def _differs(
@@ -116,11 +112,10 @@ def _differs(
     places = generation.find(rows)
     fused = fuse_batch(generation.fusion, tables, fields)
     known = places >= 0
-    held = generation.vectors_at(np.where(known, places, 0)) if len(generation.rows) else np.zeros_like(fused.vectors)
-    far = ~(np.linalg.norm(held - fused.vectors, axis=1) <= HALF_ROUNDING)  # NaN is far
-    if len(generation.rows):
-        far |= generation.modalities[np.where(known, places, 0)] != bits_of(generation, fused)
-    return far | ~known
+    differs = ~known
+    far = ~(np.linalg.norm(generation.vectors_at(places[known]) - fused.vectors[known], axis=1) <= HALF_ROUNDING)
+    differs[known] = far | (generation.modalities[places[known]] != fused.modalities[known])  # NaN is far
+    return differs
 
 
 def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, " b"]]:

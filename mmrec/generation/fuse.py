@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain, combinations
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from indexers.protocol import IndexersError, IndexSpec
 from indexers.recipes import check_spec
@@ -20,12 +20,12 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import StoredField
 from mmrec.storage.vectors import VectorTable
-from mmrec.types import Modality, Space
+from mmrec.types import Modality, Space, modality_bits
 from mmrec.unit import unit
 
 
 def chosen_before(made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
-    """Return the recipe, and the most bytes of memory, that a person chose for a generation; None where nobody did."""
+    """Return the index recipe, and the most bytes of memory, that the user chose for a generation, if any."""
     if made is None:
         return None, None
     search = {} if made.index_tuned else made.index_search
@@ -35,29 +35,24 @@ def chosen_before(made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
 def check_choice(spec: IndexSpec | None, spaces: Mapping[Modality, Iterable[Space]], dim: int) -> None:
     """Raise UsageError where a recipe suits no item vector that these spaces can give, whatever contents items have.
 
-    Args:
-        spec: The recipe; None, as what is chosen by size, always suits.
-        spaces: The spaces of each modality that counts.
-        dim: Most dimensions of an item vector.
-
+    None, the recipe that is chosen by size, always suits. `dim` is the most dimensions of an item vector.
     """
     if spec is None:
         return
-    refusals = [_refusal(spec, possible) for possible in _dimensions(spaces, dim)]
-    if refusals and all(refusals):
+    refusals: list[IndexersError] = []
+    for possible in _dimensions(spaces, dim):
+        try:
+            check_spec(spec, possible)
+        except IndexersError as error:
+            refusals.append(error)
+        else:
+            return
+    if refusals:
         raise UsageError(f"{refusals[0]} Nothing was read yet") from refusals[0]
 
 
-def _refusal(spec: IndexSpec, dim: int) -> IndexersError | None:
-    try:
-        check_spec(spec, dim)
-    except IndexersError as error:
-        return error
-    return None
-
-
 def _dimensions(spaces: Mapping[Modality, Iterable[Space]], dim: int) -> list[int]:
-    """What length an item vector may have, by which modalities the items turn out to have; the longest first."""
+    """Possible lengths of an item vector, by which modalities the items turn out to have; the longest first."""
     wide = [whole for some in spaces.values() if (whole := sum(space.dim for space in some))]
     found = chain.from_iterable(combinations(wide, count) for count in range(1, len(wide) + 1))
     return sorted({min(dim, sum(some)) for some in found}, reverse=True)
@@ -70,7 +65,7 @@ class Recipe:
     Attributes:
         spaces: The spaces of each modality.
         weights: Weight of each modality; those not named weigh 1.
-        weights_given: Whether a person chose the weights; else each counts as far as the catalog agrees with it.
+        weights_given: Whether the user chose the weights; else each is scaled by the modality's agreement with texts.
         encoders: Where the encoders came from, for the manifest.
         dim: Most dimensions of an item vector.
         index: Index recipe; chosen by size and memory where None.
@@ -109,10 +104,10 @@ def spaces_of(fusion: Fusion) -> dict[Modality, tuple[Space, ...]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedBatch:
-    """Item vectors, and which blocks each item has something in."""
+    """Item vectors, and which modalities each item has a vector of, as bits (`modality_bits`)."""
 
     vectors: Float32[np.ndarray, "n dim"]
-    present: Bool[np.ndarray, "n blocks"]
+    modalities: UInt8[np.ndarray, " n"]
 
 
 def open_tables(layout: Layout, blocks: Sequence[Block]) -> dict[Block, VectorTable]:
@@ -146,7 +141,9 @@ def fuse_batch(
             np.add.at(sums, owners, fusion.centred(index, vectors[found]))
             present[owners, index] = True
         centred.append(unit(sums))
-    return FusedBatch(fusion.fuse(centred, present), present)
+    bits = np.array([modality_bits(frozenset({block.modality})) for block in fusion.blocks], dtype=np.uint8)
+    modalities = np.bitwise_or.reduce(np.where(present, bits, 0), axis=1, dtype=np.uint8)
+    return FusedBatch(fusion.fuse(centred, present), modalities)
 
 
 FIT_SAMPLE = 20_000
@@ -155,9 +152,9 @@ FIT_SAMPLE = 20_000
 def fit_fusion(
     items: ItemTable, tables: Mapping[Block, VectorTable], weights: Float32[np.ndarray, " blocks"], recipe: Recipe
 ) -> Fusion:
-    """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids and taken in the order of content hashes.
+    """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids, in the order of content hashes.
 
-    Where no person chose the weights, it is measured on the same items how far each modality agrees with the texts.
+    Where the user did not choose the weights, each modality's agreement with the texts is measured on these items.
 
     Args:
         items: The catalog.

@@ -10,6 +10,7 @@ from jaxtyping import Float16, Float32, Int64, UInt8
 
 from indexers.protocol import Index
 from indexers.recipes import load
+from indexers.vectors import find_rows
 from mmrec.errors import DamagedError, StoreError, UnreadableError
 from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.storage.damage import check_files, reading
@@ -17,7 +18,6 @@ from mmrec.storage.generations import Manifest, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.tables import altered, check_unaltered, opens
-from mmrec.types import Modality
 
 if TYPE_CHECKING:
     import mmrec.generation.user_tower_index
@@ -54,21 +54,18 @@ class Generation:
     index: Index
 
     @cached_property
-    def taste(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
-        """Items as a trained tower places them, opened when first asked for; None where there is no tower.
+    def tower_index(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
+        """Items as a trained user tower maps them, opened at first use; None where there is no tower.
 
         Raises StoreError where it is damaged.
         """
-        from mmrec.generation.user_tower_index import open_taste  # noqa: PLC0415 - searching needs no torch
+        from mmrec.generation.user_tower_index import open_tower_index  # noqa: PLC0415 - searching needs no torch
 
-        return open_taste(self.folder, self.manifest)
+        return open_tower_index(self.folder, self.manifest)
 
     def find(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-        """Place of each row number in `rows`, -1 where it is not there."""
-        if not len(self.rows):
-            return np.full(len(rows), -1, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        return np.where(self.rows[places] == rows, places, -1)
+        """Position of each row number in `rows`, -1 where it is not there."""
+        return find_rows(self.rows, rows)
 
     def vectors_at(self, places: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m dim"]:
         """Item vectors by place."""
@@ -106,7 +103,7 @@ def open_generation(layout: Layout, number: int) -> Generation:
 def open_folder(folder: Path, made: Manifest) -> Generation:
     """Open the files of a generation, published or not; each is checked against the manifest before it is used.
 
-    Those of a tower are checked when it is asked for.
+    Those of a tower are checked when it is opened.
 
     Raises StoreError where a file is missing, damaged or not the one the manifest names.
     """
@@ -134,8 +131,3 @@ def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.nda
     if array.shape != shape:
         raise ValueError(f"{path.name} has shape {array.shape}, and {shape} is due")
     return array
-
-
-def modality_bits(modalities: frozenset[Modality]) -> int:
-    """One bit a modality."""
-    return sum(1 << place for place, modality in enumerate(Modality) if modality in modalities)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import mmrec.users.tower
 
 
-TASTE_VECTORS = "taste.npy"
-TASTE_INDEX = "taste.faiss"
+TOWER_VECTORS = "taste.npy"
+TOWER_INDEX = "taste.faiss"
 ROWS_PER_PIECE = 16_384
 CHECKED = 2_000
 HALF_ROUNDING = 2e-3
@@ -29,10 +29,10 @@ HALF_ROUNDING = 2e-3
 
 @dataclass(frozen=True, eq=False)
 class UserTowerIndex:
-    """A trained tower, and where it places the items of a generation.
+    """A trained user tower, and its vectors of the items of a generation.
 
     Attributes:
-        model: Places items and people.
+        model: Maps items and users into one space.
         vectors: Items in the order of the generation's rows, mapped from disk.
         index: Search over them.
 
@@ -43,7 +43,7 @@ class UserTowerIndex:
     index: Index
 
 
-def write_taste(
+def write_tower_index(
     folder: Path,
     model: "mmrec.users.tower.TowerModel",
     rows: Int64[np.ndarray, " n"],
@@ -53,20 +53,20 @@ def write_taste(
     from mmrec.users.tower import save_tower  # noqa: PLC0415 - a store without a tower needs no torch
 
     shape = (len(rows), model.dim)
-    vectors = np.lib.format.open_memmap(folder / TASTE_VECTORS, mode="w+", dtype=np.float16, shape=shape)
+    vectors = np.lib.format.open_memmap(folder / TOWER_VECTORS, mode="w+", dtype=np.float16, shape=shape)
     if len(rows):
-        reserve(folder / TASTE_VECTORS)
+        reserve(folder / TOWER_VECTORS)
     for start in range(0, len(rows), ROWS_PER_PIECE):
         piece = slice(start, start + ROWS_PER_PIECE)
         vectors[piece] = model.items(rows[piece], np.asarray(contents[piece], dtype=np.float32))
     vectors.flush()
     save_tower(model, folder)
     index = build(replace(default_spec(len(rows), model.dim, "ip"), search={}), rows, vectors)
-    return tuned(index, RecallSample.of(rows, vectors, "ip")).save(folder / TASTE_INDEX)
+    return tuned(index, RecallSample.of(rows, vectors, "ip")).save(folder / TOWER_INDEX)
 
 
-def open_taste(folder: Path, made: Manifest) -> UserTowerIndex | None:
-    """Open what `write_taste` wrote; None where the generation has no tower.
+def open_tower_index(folder: Path, made: Manifest) -> UserTowerIndex | None:
+    """Open what `write_tower_index` wrote; None where the generation has no tower.
 
     Raises StoreError where a file is missing, damaged or not the one that the manifest names.
     """
@@ -75,26 +75,26 @@ def open_taste(folder: Path, made: Manifest) -> UserTowerIndex | None:
     from mmrec.users.tower import CONFIG, WEIGHTS, load_tower  # noqa: PLC0415 - as above
 
     try:
-        check_files({folder / name: made.sha256[name] for name in (CONFIG, WEIGHTS, TASTE_VECTORS)})
+        check_files({folder / name: made.sha256[name] for name in (CONFIG, WEIGHTS, TOWER_VECTORS)})
         model = load_tower(folder)
         with reading(folder):
-            vectors = np.load(folder / TASTE_VECTORS, mmap_mode="r", allow_pickle=False)
+            vectors = np.load(folder / TOWER_VECTORS, mmap_mode="r", allow_pickle=False)
             if vectors.dtype != np.float16 or vectors.shape != (made.items, model.dim):
-                raise StoreError(f"{folder / TASTE_VECTORS} does not hold {made.items:,} vectors of {model.dim} halves")
-            return UserTowerIndex(model, vectors, load(folder / TASTE_INDEX, made.sha256[TASTE_INDEX]))
+                raise StoreError(f"{folder / TOWER_VECTORS} does not hold {made.items:,} vectors of {model.dim} halves")
+            return UserTowerIndex(model, vectors, load(folder / TOWER_INDEX, made.sha256[TOWER_INDEX]))
     except KeyError as error:
         raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
 
 
 def pairing_fault(
-    taste: UserTowerIndex, rows: Int64[np.ndarray, " n"], contents: Float16[np.ndarray, "n content"]
+    found: UserTowerIndex, rows: Int64[np.ndarray, " n"], contents: Float16[np.ndarray, "n content"]
 ) -> str | None:
     """Say what is wrong where a sample of items is not where the tower places it, or the index has other rows."""
-    if not np.array_equal(np.sort(taste.index.rows), rows):
-        return f"its taste index has other row numbers ({len(taste.index.rows):,} of them) than its vectors"
+    if not np.array_equal(np.sort(found.index.rows), rows):
+        return f"its user tower's index has other row numbers ({len(found.index.rows):,} of them) than its vectors"
     places = np.sort(np.random.default_rng(0).choice(len(rows), min(CHECKED, len(rows)), replace=False))
     given: Float32[np.ndarray, "m content"] = np.asarray(contents[places], dtype=np.float32)
-    far = np.linalg.norm(taste.model.items(rows[places], given) - taste.vectors[places], axis=1) > HALF_ROUNDING
+    far = np.linalg.norm(found.model.items(rows[places], given) - found.vectors[places], axis=1) > HALF_ROUNDING
     if far.any():
         return f"{far.sum():,} of {len(places):,} items are not where its tower places them"
     return None

@@ -22,7 +22,7 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
 from mmrec.trust import check_encoders, remember
 from mmrec.types import Modality, Space
-from mmrec.verification.mend import Mended, mend_store
+from mmrec.verification.repair import RepairReport, repair_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class RetryOptions:
 
 def repair(
     store: Path, encoders: str | Path | None = None, *, trust_code: bool = False, reporter: Reporter = SILENT
-) -> Mended:
+) -> RepairReport:
     """Repair what needs no source: set damaged files aside, keep what can be read, rebuild the generation.
 
     Raises StoreError where the new generation fails its checks, or the store cannot be written.
     """
-    mended = mend_store(
+    mended = repair_store(
         Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code, reporter=reporter)
     )
     for action in mended.actions or ["found nothing that can be mended without the source"]:

@@ -140,7 +140,7 @@ class PopularityBlendCache:
 
     def read(self, snapshot: Snapshot, space: UserItemSpace, log: EventLog) -> PopularityBlend | None:
         """Return the shares; None where held-out events are too few, or the space was trained on all of them."""
-        if snapshot.generation.taste is not None:
+        if snapshot.generation.tower_index is not None:
             return None
         number = snapshot.generation.manifest.number
         newest, before = log.newest(), self._fitted

@@ -52,7 +52,7 @@ def user_item_space(snapshot: Snapshot) -> UserItemSpace:
     Items that are new or edited since the generation was built are placed by the tower at once, from their contents.
     Raises StoreError where the tower's files are damaged.
     """
-    generation, tower = snapshot.generation, snapshot.generation.taste
+    generation, tower = snapshot.generation, snapshot.generation.tower_index
     if tower is None:
         return content_space(snapshot)
     tail_rows = snapshot.tail_rows

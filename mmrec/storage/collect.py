@@ -19,17 +19,17 @@ from mmrec.storage.generations import Manifest, current, manifest, numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import SET_ASIDE, Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.storage.scratch import dead_folders, living_since, sweep
+from mmrec.storage.scratch import dead_folders, running_since, sweep
 from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
-from mmrec.storage.vectors import KeyIndex, words_of
+from mmrec.storage.vectors import KeyIndex, key_column
 from mmrec.types import Modality
 
 KEEP: Final = ".keep"
-"""Ending of what may hold more than could be saved of it: no one but its owner removes it."""
+"""Ending of what may hold more than could be saved of it: only the user removes it."""
 
 
 def set_aside(layout: Layout, path: Path, *, keep: bool = False) -> Path:
-    """Move something damaged out of the way; ``mmrec gc`` removes it unless it is to be kept. Returns where it is."""
+    """Move something out of the way; ``mmrec gc`` removes it unless it is to be kept. Returns where it is."""
     layout.damaged.mkdir(exist_ok=True)
     aside = layout.damaged / f"{path.name}.{uuid.uuid4().hex}{KEEP if keep else ''}"
     move(layout.root, path, aside)
@@ -59,14 +59,14 @@ NEVER = timedelta(days=36_500)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is kept.
+    """What garbage collection keeps.
 
     Attributes:
         keep: Generations: the current one and the newest before it; any after it, as after a rollback, stay too.
         unused_vectors: Whether vectors of contents that no item has are dropped. They are kept otherwise: contents
             come back, and are then not encoded again.
         grace: Versions of tables, and generations, that were in use so recently are kept for those who still read them.
-        dry_run: Only tell what would be done.
+        dry_run: Only report what would be done.
 
     """
 
@@ -86,7 +86,7 @@ class Collected:
 
     Attributes:
         generations: Numbers of generations.
-        folders: Folders of jobs that died, and what mending set aside.
+        folders: Folders of jobs that were killed, and what a repair set aside.
         versions: Old versions of tables.
         vectors: Vectors of contents that no item has.
         freed_bytes: Room given back; of a dry run, without that of `vectors`, which is known only when it is done.
@@ -107,13 +107,13 @@ def collect(layout: Layout, policy: Policy) -> Collected:
     stops it, the store is whole: what is removed was needed by nothing before it was touched.
 
     Only what has a name that mmrec gives is removed. Raises StoreError where the current generation or a table cannot
-    be read: mend the store first; LinkError where a link lies in the store.
+    be read: repair the store first; LinkError where a link lies in the store.
     """
     layout.check()
     done = Collected()
     with commit_lock(layout.lock, PATIENCE_SECONDS):
         layout.check_links()  # the wait may have been long
-        kept, others = _told_apart(layout, policy)
+        kept, others = _kept_and_others(layout, policy)
         _remove_folders(layout, policy, done)
         _remove_generations(layout, others, policy, done)
         if not policy.dry_run:
@@ -127,7 +127,7 @@ def collect(layout: Layout, policy: Policy) -> Collected:
     return done
 
 
-def _told_apart(layout: Layout, policy: Policy) -> tuple[list[Manifest], list[int]]:
+def _kept_and_others(layout: Layout, policy: Policy) -> tuple[list[Manifest], list[int]]:
     """The manifests of the generations that are kept, and the numbers of the others."""
     there = numbers(layout)
     kept: list[Manifest] = []
@@ -150,18 +150,17 @@ def _told_apart(layout: Layout, policy: Policy) -> tuple[list[Manifest], list[in
 
 
 def _remove_generations(layout: Layout, others: list[int], policy: Policy, done: Collected) -> None:
-    """Move generations out of the way, each at once, so that one that is cut off here is never half a generation."""
+    """Move generations out of the way, each at once, so that a crash never leaves half a generation."""
     for number in others:
         folder = layout.generations / str(number)
         done.generations.append(number)
         done.freed_bytes += _size(folder)
         if not policy.dry_run:
-            layout.damaged.mkdir(exist_ok=True)
-            move(layout.root, folder, layout.damaged / f"{number}.{uuid.uuid4().hex}")
+            set_aside(layout, folder)
 
 
 def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
-    """Remove what dead jobs left, and what repair set aside of which nothing was lost."""
+    """Remove what killed jobs left, and what a repair set aside of which nothing was lost."""
     folders = [*dead_folders(layout), *disposable(layout)]
     done.folders = len(folders)
     done.freed_bytes += sum(_size(folder) for folder in folders)
@@ -183,7 +182,7 @@ def _empty(layout: Layout) -> None:
 def _horizon(layout: Layout, policy: Policy) -> datetime:
     """Since when someone may have been reading."""
     now = datetime.now(UTC)
-    started = [since - STARTING for since in living_since(layout).values()]
+    started = [since - STARTING for since in running_since(layout).values()]
     return min([now - policy.grace, *started])
 
 
@@ -208,13 +207,13 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
         if _utc(following) < horizon and int(one["version"]) not in pinned
     ]
     done.versions += len(old)
-    asked: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
-    # Every writer holds the commit lock, as this one does: what no version knows of was left by one that died.
-    asked |= {"delete_unverified": True, "error_if_tagged_old_versions": False}
+    options: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
+    # Every writer holds the commit lock, as this one does: files of no version were left by a writer that was killed.
+    options |= {"delete_unverified": True, "error_if_tagged_old_versions": False}
     if policy.dry_run:
-        done.freed_bytes += table.explain_cleanup_old_versions(**asked).stats.bytes_removed
+        done.freed_bytes += table.explain_cleanup_old_versions(**options).stats.bytes_removed
     else:
-        done.freed_bytes += table.cleanup_old_versions(**asked).bytes_removed
+        done.freed_bytes += table.cleanup_old_versions(**options).bytes_removed
 
 
 def _utc(version: Mapping[str, Any]) -> datetime:
@@ -224,7 +223,7 @@ def _utc(version: Mapping[str, Any]) -> datetime:
 
 def _drop_unused(layout: Layout, paths: list[Path], policy: Policy, done: Collected) -> None:
     """Drop vectors of contents that no item has. A job that runs may count on them, so none may."""
-    if living_since(layout):
+    if running_since(layout):
         raise StoreError(
             f"a job that may need unused vectors is running on {layout.root}; wait for it, or leave them out"
         )
@@ -244,7 +243,7 @@ def _drop_unused(layout: Layout, paths: list[Path], policy: Policy, done: Collec
 def _unused(table: lance.LanceDataset, used: KeyIndex) -> list[int]:
     rows: list[int] = []
     for batch in table.scanner(columns=["hash"], with_row_id=True).to_batches():
-        unused = used.find(words_of(batch.column("hash"))) < 0
+        unused = used.find(key_column(batch.column("hash"))) < 0
         rows += batch.column("_rowid").filter(pa.array(unused)).to_pylist()
     return rows
 

@@ -28,7 +28,7 @@ _KINDS = (
 )
 _WRITTEN_IN_PLACE = (".lock", ".db", ".db-wal", ".db-shm", ".db-journal")
 _EARLIER_TEMPORARY = re.compile(r"\.(CURRENT|store\.json|spaces\.json|.+\.lance)\.new")
-_TOLD = 3
+_MOST_NAMED = 3
 
 
 def refuse_links(root: Path) -> None:
@@ -139,8 +139,8 @@ def _kind(path: str) -> str | None:
 
 
 def _refused(found: list[tuple[str, str]], holder: str) -> LinkError:
-    named = "; ".join(f"{_shown(path)} is {kind}" for path, kind in found[:_TOLD])
-    more = f"; and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
+    named = "; ".join(f"{_shown(path)} is {kind}" for path, kind in found[:_MOST_NAMED])
+    more = f"; and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
     path, kind = found[0]
     if kind.startswith("a hard link"):
         copy = _shown(f"{path}.copy")

@@ -16,7 +16,7 @@ from mmrec.storage.damage import judged
 from mmrec.storage.layout import FORMAT_VERSION, Layout
 
 TOWER = "tower.safetensors"
-"""The file by which a generation is known to have a tower."""
+"""A generation with this file has a user tower."""
 
 
 class Manifest(BaseModel):
@@ -31,7 +31,7 @@ class Manifest(BaseModel):
         vector_versions: Version of each vector table it was built from, by file name.
         encoders: Preset or config file the vectors were made with, for the reader; never used to load code.
         weights: Weight of each modality.
-        weights_given: Whether a person chose them; None where it was written before that was kept.
+        weights_given: Whether the user chose them; None where it was written before that was kept.
         agreement: How far modalities agree with the texts, by modality and block: ``items``, ``rate``, ``low``,
             ``high`` and ``confidence`` (see `mmrec.fusion.agreement`).
         dim: Length of an item vector.
@@ -41,10 +41,10 @@ class Manifest(BaseModel):
         index_factory: Recipe of the index.
         index_search: Its search parameters.
         index_tuned: Whether they were found by measuring, and are found anew with each generation.
-        index_given: Whether a person chose the recipe; later generations then keep it.
-        index_memory: The bytes that a person allowed the index to take, if any; kept alike.
+        index_given: Whether the user chose the recipe; later generations then keep it.
+        index_memory: The bytes that the user allowed the index to take, if any; kept alike.
         checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
-        warnings: What a person should know of it all the same, as sentences: an index that finds less than it should.
+        warnings: Sentences for the user: an index below the target of recall.
         sha256: Checksum of each file, by name.
         digest: Checksum of all the rest of the manifest; empty where it was written before there was one.
 
@@ -78,14 +78,14 @@ class Manifest(BaseModel):
 
     @property
     def chose_weights(self) -> bool:
-        """Whether a person chose the weights."""
+        """Whether the user chose the weights."""
         if self.weights_given is None:
             return any(weight != 1 for weight in self.weights.values())
         return self.weights_given
 
     @property
     def has_tower(self) -> bool:
-        """Whether it holds what was learned of behaviour."""
+        """Whether it holds a user tower."""
         return TOWER in self.sha256
 
     def signed(self) -> "Manifest":
@@ -95,14 +95,20 @@ class Manifest(BaseModel):
 
 def _digest(written: Mapping[str, Any]) -> str:
     """Checksum of what a manifest says, as it was written: a field that came later is not among it."""
-    told = json.dumps({name: value for name, value in written.items() if name != "digest"}, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    signed = json.dumps({name: value for name, value in written.items() if name != "digest"}, sort_keys=True)
+    return hashlib.sha256(signed.encode()).hexdigest()
 
 
 def numbers(layout: Layout) -> list[int]:
     """Numbers of all published generations, ascending."""
     folders = layout.generations.glob("*/manifest.json")
     return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+
+
+def folders(layout: Layout) -> list[int]:
+    """Numbers of all folders of generations, ascending, damaged ones too."""
+    found = layout.generations.iterdir() if layout.generations.is_dir() else ()
+    return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
 def current(layout: Layout) -> int | None:
@@ -160,10 +166,9 @@ def manifest(layout: Layout, number: int) -> Manifest:
 def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     """Make a built folder the current generation, atomically. Hold the commit lock. Returns the final manifest."""
     layout.generations.mkdir(exist_ok=True)
-    taken = [int(path.name) for path in layout.generations.iterdir() if path.name.isdigit()]  # damaged ones too
     set_aside = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
-    taken += [int(path.name.split(".")[0]) for path in set_aside if path.name.split(".")[0].isdigit()]
-    number = max(taken, default=0) + 1
+    named = (path.name.split(".")[0] for path in set_aside)
+    number = max([0, *folders(layout), *(int(name) for name in named if name.isdigit())]) + 1
     final = made.model_copy(update={"number": number, "parent": current(layout)}).signed()
     for path in folder.iterdir():
         sync_file(path)

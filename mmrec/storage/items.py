@@ -1,4 +1,4 @@
-"""The item table and its filters. A row's Lance row id is the row number of indexes; it stays through updates."""
+"""The item table and its SQL filters. A row's Lance row id is its row number in indexes; updates keep it."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int64, UInt64
 from mmrec.errors import DamagedError, UsageError
 from mmrec.storage.damage import reason_of
 from mmrec.storage.stored_item import RESERVED, StoredField, StoredItem, as_fields, as_item
-from mmrec.storage.tables import open_table, quoted
-from mmrec.storage.vectors import words_of
+from mmrec.storage.tables import open_table, quoted, value_filters
+from mmrec.storage.vectors import key_column
 from mmrec.types import Modality
 
 _TOKEN: Final = re.compile(
@@ -85,7 +85,7 @@ def mismatch(where: str, schema: pa.Schema) -> str | None:
         bare = value.strip("'")
         if kind in _NUMBERS and found["how"][0] in "=!<>" and re.fullmatch(r"-?\d+(\.\d+)?", bare):
             example = f"{shown} {found['how']} {bare}"
-        return f"column {name!r} holds {kind}, and {value} is {_told(value)}; write it as in: {example}"
+        return f"column {name!r} holds {kind}, and {value} is {_value_kind(value)}; write it as in: {example}"
     return None
 
 
@@ -97,11 +97,8 @@ def _kind(dtype: pa.DataType) -> tuple[str, str]:
     return next(((kind, example) for is_it, kind, example in _KINDS if is_it(dtype)), (str(dtype), "is not null"))
 
 
-def _told(value: str) -> str:
+def _value_kind(value: str) -> str:
     return "a text" if value.startswith("'") else "true or false" if value.lower() in {"true", "false"} else "a number"
-
-
-IDS_PER_QUERY = 1000
 
 
 class ItemTable:
@@ -129,20 +126,35 @@ class ItemTable:
         """The columns that `where` can name beside ``id``."""
         return pa.schema([f for f in self._table.schema if f.name not in RESERVED] if self._table is not None else [])
 
-    def rows(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
-        """Row numbers, ascending, of all items or of those a SQL expression lets pass.
+    def scan(
+        self,
+        where: str | None = None,
+        size: int | None = 4096,
+        limit: int | None = None,
+        columns: list[str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns, by default all, of all items or of those that a SQL condition selects, with ``_rowid``, in batches.
 
-        Raises UsageError where the expression cannot be used.
+        Raises UsageError where the condition cannot be used.
         """
         if self._table is None:
-            return np.empty(0, dtype=np.int64)
+            return
+        condition = None if where is None else as_condition(where, ["id", *self.metadata_schema.names])
+        options = {"columns": columns, "filter": condition, "batch_size": size, "limit": limit}
         try:
-            found = self._table.scanner(columns=[], filter=self._condition(where), with_row_id=True).to_table()
+            yield from self._table.scanner(**options, with_row_id=True).to_batches()
         except DamagedError as error:
-            self._blame_filter(where, error)
+            self._check_filter(where, error)
             raise
+
+    def rows(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
+        """Row numbers, ascending, of all items or of those that a SQL condition selects.
+
+        Raises UsageError where the condition cannot be used.
+        """
+        found = [_row_numbers(batch) for batch in self.scan(where, None, columns=[])]
         # They mostly come in order, which a stable sort makes use of: ten times as fast for a million.
-        return np.sort(found["_rowid"].to_numpy().astype(np.int64), kind="stable")
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]), kind="stable")
 
     def changed_since(self, version: int) -> Int64[np.ndarray, " n"]:
         """Row numbers of items added or edited after a version."""
@@ -150,105 +162,61 @@ class ItemTable:
 
     def by_id(self, ids: Sequence[str]) -> dict[str, StoredItem]:
         """The items of these ids, as far as they exist."""
-        return {item.id: item for item in self._where_in("id", list(ids))}
+        return {row["id"]: as_item(row) for row in self._with_values("id", ids)}
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Row numbers of these ids, as far as they exist."""
-        found: dict[str, int] = {}
-        if self._table is None:
-            return found
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            wanted = f"id IN ({quoted(list(ids[start : start + IDS_PER_QUERY]))})"
-            table = self._table.scanner(columns=["id"], filter=wanted, with_row_id=True).to_table()
-            found.update(zip(table["id"].to_pylist(), table["_rowid"].to_pylist(), strict=True))
-        return found
+        return {row["id"]: row["_rowid"] for row in self._with_values("id", ids, ["id"])}
 
     def by_row(self, rows: Sequence[int]) -> dict[int, StoredItem]:
         """The items of these row numbers, as far as they exist."""
-        return {item.row: item for item in self._where_in("_rowid", [int(row) for row in rows])}
+        return {row["_rowid"]: as_item(row) for row in self._with_values("_rowid", [int(row) for row in rows])}
 
     def modalities(self) -> frozenset[Modality]:
         """The modalities of which any item has a content that is not in quarantine."""
         there: set[str] = set()
-        if self._table is not None:
-            for batch in self._table.scanner(columns=["mmrec_fields"]).to_batches():
-                fields = batch.column("mmrec_fields").flatten()
-                there.update(fields.field("modality").filter(fields.field("hash").is_valid()).unique().to_pylist())
+        for batch in self.scan(size=None, columns=["mmrec_fields"]):
+            fields = batch.column("mmrec_fields").flatten()
+            there.update(fields.field("modality").filter(fields.field("hash").is_valid()).unique().to_pylist())
         return frozenset(Modality(name) for name in there)
 
     def batches(
         self, wanted: Callable[[Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]] | None = None, size: int = 4096
     ) -> Iterator[tuple[Int64[np.ndarray, " m"], list[tuple[StoredField, ...]]]]:
         """Row numbers and fields of all items, or of those whose row numbers are `wanted`, a batch at a time."""
-        if self._table is None:
-            return
-        scanner = self._table.scanner(columns=["mmrec_fields"], with_row_id=True, batch_size=size)
-        for batch in scanner.to_batches():
-            rows = batch.column("_rowid").to_numpy().astype(np.int64)
+        for batch in self.scan(size=size, columns=["mmrec_fields"]):
+            rows = _row_numbers(batch)
             chosen = np.ones(len(rows), dtype=bool) if wanted is None else wanted(rows)
             if chosen.any():
-                fields = batch.column("mmrec_fields").filter(pa.array(chosen))
-                yield rows[chosen], [as_fields(entry) for entry in fields.to_pylist()]
+                yield rows[chosen], _fields(batch, chosen)
 
     def content_keys(
         self, modality: Modality, size: int = 65536
     ) -> Iterator[tuple[Int64[np.ndarray, " c"], UInt64[np.ndarray, "c 2"]]]:
         """Row number and key of each content of a modality that is not in quarantine, a batch at a time."""
-        if self._table is None:
-            return
-        scanner = self._table.scanner(columns=["mmrec_fields"], with_row_id=True, batch_size=size)
-        for batch in scanner.to_batches():
+        for batch in self.scan(size=size, columns=["mmrec_fields"]):
             column = batch.column("mmrec_fields")
             fields = column.flatten()
             hashes = fields.field("hash")
             wanted = pc.and_(hashes.is_valid(), pc.equal(fields.field("modality"), str(modality)))
             owners = pc.list_parent_indices(column).filter(wanted).to_numpy()
-            yield batch.column("_rowid").to_numpy().astype(np.int64)[owners], words_of(hashes.filter(wanted))
-
-    def chosen(
-        self, rows: Int64[np.ndarray, " n"], size: int = 4096
-    ) -> Iterator[tuple[Int64[np.ndarray, " m"], list[tuple[StoredField, ...]]]]:
-        """Row numbers and fields of the items of ascending row numbers, as far as they exist, a batch at a time."""
-
-        def asked(some: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
-            return rows[np.minimum(np.searchsorted(rows, some), len(rows) - 1)] == some
-
-        return self.batches(asked, size) if len(rows) else iter(())
+            yield _row_numbers(batch)[owners], key_column(hashes.filter(wanted))
 
     def fields_of_ids(
         self, wanted: Callable[[list[str]], Bool[np.ndarray, " n"]], size: int = 4096
     ) -> Iterator[list[tuple[StoredField, ...]]]:
         """Fields of the items whose ids are `wanted`, a batch at a time."""
-        if self._table is not None:
-            for batch in self._table.scanner(columns=["id", "mmrec_fields"], batch_size=size).to_batches():
-                chosen = wanted(batch.column("id").to_pylist())
-                yield [as_fields(entry) for entry in batch.column("mmrec_fields").filter(pa.array(chosen)).to_pylist()]
+        for batch in self.scan(size=size, columns=["id", "mmrec_fields"]):
+            yield _fields(batch, wanted(batch.column("id").to_pylist()))
 
     def ids(self, where: str | None = None, size: int = 65536, limit: int | None = None) -> Iterator[list[str]]:
-        """All ids, or those of the items that a SQL expression lets pass, a batch at a time."""
-        if self._table is not None:
-            scanner = self._table.scanner(columns=["id"], filter=self._condition(where), batch_size=size, limit=limit)
-            for batch in scanner.to_batches():
-                yield batch.column("id").to_pylist()
-
-    def scan(self, where: str | None = None, size: int = 4096, limit: int | None = None) -> Iterator[pa.RecordBatch]:
-        """All columns of the items, or of those that a SQL expression lets pass, with ``_rowid``, a batch at a time.
-
-        Raises UsageError where the expression cannot be used.
-        """
-        if self._table is None:
-            return
-        try:
-            scanner = self._table.scanner(filter=self._condition(where), with_row_id=True, batch_size=size, limit=limit)
-            yield from scanner.to_batches()
-        except DamagedError as error:
-            self._blame_filter(where, error)
-            raise
+        """All ids, or those of the items that a SQL condition selects, a batch at a time."""
+        for batch in self.scan(where, size, limit, ["id"]):
+            yield batch.column("id").to_pylist()
 
     def id_rows(self, size: int = 65536) -> Iterator[pa.RecordBatch]:
         """Ids with their row numbers, columns ``id`` and ``_rowid``, of all items, a batch at a time."""
-        if self._table is not None:
-            yield from self._table.scanner(columns=["id"], with_row_id=True, batch_size=size).to_batches()
+        return self.scan(size=size, columns=["id"])
 
     def ids_changed_since(self, version: int) -> set[str]:
         """Ids of items added or edited after a version."""
@@ -256,43 +224,42 @@ class ItemTable:
 
     def digests_changed_since(self, version: int) -> Iterator[dict[str, bytes]]:
         """Digests of items added or edited after a version, by id, a batch at a time."""
+        for batch in self.scan(_after(version), columns=["id", "mmrec_digest"]):
+            yield dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+
+    def _with_values(
+        self, column: str, values: Sequence[Any], columns: list[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         if self._table is not None:
-            scanner = self._table.scanner(columns=["id", "mmrec_digest"], filter=_after(version), batch_size=4096)
-            for batch in scanner.to_batches():
-                yield dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+            for wanted in value_filters(column, values):
+                found = self._table.scanner(columns=columns, filter=wanted, with_row_id=True)
+                yield from found.to_table().to_pylist()
 
-    def _where_in(self, column: str, values: list[Any]) -> Iterator[StoredItem]:
-        if self._table is None:
-            return
-        for start in range(0, len(values), IDS_PER_QUERY):
-            wanted = f"{column} IN ({quoted(values[start : start + IDS_PER_QUERY])})"
-            for row in self._table.scanner(filter=wanted, with_row_id=True).to_table().to_pylist():
-                yield as_item(row)
-
-    def _blame_filter(self, where: str | None, error: DamagedError) -> None:
-        """Raise UsageError where a scan failed for its filter, as the same columns can be read without one."""
+    def _check_filter(self, where: str | None, error: DamagedError) -> None:
+        """Raise UsageError where a scan failed because of its filter, as the same columns can be read without one."""
         if where is None or self._table is None:
             return
+        schema = pa.schema([("id", pa.string()), *self.metadata_schema])
         try:
-            for _ in self._table.scanner(columns=["id", *self.metadata_schema.names]).to_batches():
+            for _ in self._table.scanner(columns=schema.names).to_batches():
                 pass
         except DamagedError:
             return
-        raise UsageError(self._bad_filter(where, error.__cause__ or error)) from error
-
-    def _condition(self, where: str | None) -> str | None:
-        return None if where is None else as_condition(where, ["id", *self.metadata_schema.names])
-
-    def _bad_filter(self, where: str, error: BaseException) -> str:
-        schema = pa.schema([("id", pa.string()), *self.metadata_schema])
-        # The table's own words, without the names of its inner columns.
-        reason = reason_of(error).split(" Valid fields")[0].rsplit("error: ", 1)[-1].rstrip(". ")
-        reason = mismatch(where, schema) or reason
-        return (
-            f"the filter {where!r} cannot be used: {reason}. Columns: {typed_names(schema)}. "
-            "Write texts as 'O''Neil', dates as "
+        # Lance's own words, without the names of the store's inner columns.
+        reason = reason_of(error.__cause__ or error).split(" Valid fields")[0].rsplit("error: ", 1)[-1].rstrip(". ")
+        raise UsageError(
+            f"the filter {where!r} cannot be used: {mismatch(where, schema) or reason}. Columns: {typed_names(schema)}."
+            " Write texts as 'O''Neil', dates as "
             "date '2024-01-31', times as timestamp '2024-01-31 12:00:00', and names with spaces as `unit price`"
-        )
+        ) from error
+
+
+def _row_numbers(batch: pa.RecordBatch) -> Int64[np.ndarray, " n"]:
+    return batch.column("_rowid").to_numpy().astype(np.int64)
+
+
+def _fields(batch: pa.RecordBatch, chosen: Bool[np.ndarray, " n"]) -> list[tuple[StoredField, ...]]:
+    return [as_fields(entry) for entry in batch.column("mmrec_fields").filter(pa.array(chosen)).to_pylist()]
 
 
 def _after(version: int) -> str:

@@ -1,4 +1,4 @@
-"""Where everything lies in a store directory."""
+"""The files and folders of a store directory."""
 
 import json
 import os
@@ -15,67 +15,52 @@ from mmrec.types import Space
 FORMAT_VERSION = 1
 
 EVENT_FILES = ("events.db", "events.db-wal", "events.db-shm", "events.db-journal")
-"""The log of events, and what SQLite keeps beside it."""
+"""The event log, and what SQLite keeps beside it."""
 
 SET_ASIDE = re.compile(r".+\.[0-9a-f]{32}(\.keep)?", re.DOTALL)
 """Names of generations and tables in the folder `damaged`."""
 
 
+class _Inside:
+    """A path in a store's directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layout: "Layout", owner: type | None = None) -> Path:
+        return layout.root / self._name
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths of a store. Nothing is opened."""
+    """Paths of a store. Nothing is opened.
+
+    Attributes:
+        items: Table of items.
+        quarantine: Table of what could not be used.
+        events: Event log, where it is in no other database.
+        generations: Folder of the generations, one numbered folder each.
+        current: File that names the current generation.
+        lock: File whose OS lock is held around each commit.
+        job_lock: File whose OS lock is held by the one job that indexes a catalog.
+        encode_lock: File whose OS lock is held by the one live change that encodes.
+        staging: Folder for what a running job has not committed; its content may be deleted.
+        damaged: Folder of what a repair set aside; its content may be deleted.
+
+    """
 
     root: Path
-
-    @property
-    def items(self) -> Path:
-        """Table of items."""
-        return self.root / "items.lance"
-
-    @property
-    def quarantine(self) -> Path:
-        """Table of what could not be used."""
-        return self.root / "quarantine.lance"
-
-    @property
-    def events(self) -> Path:
-        """Log of events, where it is in no other database."""
-        return self.root / "events.db"
-
-    @property
-    def generations(self) -> Path:
-        """Folder of the generations, one numbered folder each."""
-        return self.root / "generations"
-
-    @property
-    def current(self) -> Path:
-        """File that names the current generation."""
-        return self.root / "CURRENT"
-
-    @property
-    def lock(self) -> Path:
-        """File whose OS lock is held around each commit."""
-        return self.root / "commit.lock"
-
-    @property
-    def job_lock(self) -> Path:
-        """File whose OS lock is held by the one job that takes in a catalog."""
-        return self.root / "job.lock"
-
-    @property
-    def encode_lock(self) -> Path:
-        """File whose OS lock is held by the one live change that encodes."""
-        return self.root / "encode.lock"
-
-    @property
-    def staging(self) -> Path:
-        """Folder for what a running job has not committed; its content may be thrown away."""
-        return self.root / "staging"
-
-    @property
-    def damaged(self) -> Path:
-        """Folder of what mending set aside; its content may be thrown away."""
-        return self.root / "damaged"
+    items = _Inside("items.lance")
+    quarantine = _Inside("quarantine.lance")
+    events = _Inside("events.db")
+    generations = _Inside("generations")
+    current = _Inside("CURRENT")
+    lock = _Inside("commit.lock")
+    job_lock = _Inside("job.lock")
+    encode_lock = _Inside("encode.lock")
+    staging = _Inside("staging")
+    damaged = _Inside("damaged")
+    _about = _Inside("store.json")
 
     def vectors(self, space: Space) -> Path:
         """Table of one space's vectors; an encoder that was trained further gets a table of its own.
@@ -136,12 +121,8 @@ class Layout:
             )
 
     def _is_unborn(self) -> bool:
-        """Whether there is nothing here, or what a process left that died while making the store."""
+        """Whether there is nothing here, or what a process left that was killed while making the store."""
         return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
-
-    @property
-    def _about(self) -> Path:
-        return self.root / "store.json"
 
 
 def _way_out(found: object) -> str:

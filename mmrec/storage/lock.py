@@ -1,4 +1,4 @@
-"""One commit at a time, over all processes that share a store."""
+"""OS locks over all processes that share a store: one commit at a time, and one indexing job at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,46 +18,38 @@ def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
 
     Raises StoreBusyError after the wait.
     """
-    lock = FileLock(path, timeout=wait_seconds)
-    try:
-        _acquire(lock, path)
-    except Timeout as error:
-        msg = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
-        raise StoreBusyError(msg) from error
-    try:
+    busy = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
+    with _held(path, wait_seconds, busy):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
 def job_lock(path: Path) -> Iterator[None]:
-    """Hold the lock that lets one job at a time take in a catalog; live changes do not need it.
+    """Hold the lock that lets one job at a time index a catalog; live changes do not need it.
 
-    Raises StoreBusyError at once where another job holds it: two would read and encode the same things twice.
+    Raises StoreBusyError at once where another job holds it: two would read and encode the same items twice.
     """
-    lock = FileLock(path, timeout=0)
-    try:
-        _acquire(lock, path)
-    except Timeout as error:
-        msg = (
-            f"another job is taking a catalog, vectors or its quarantine into {path.parent}; wait until it is done and "
-            "run this again, or stop it: what it has encoded is kept. Live changes and searches go on meanwhile"
-        )
-        raise StoreBusyError(msg) from error
-    try:
+    busy = (
+        f"another job is indexing a catalog, vectors or the quarantine into {path.parent}; wait until it is done and "
+        "run this again, or stop it: what it has encoded is kept. Live changes and searches go on meanwhile"
+    )
+    with _held(path, 0, busy):
         yield
-    finally:
-        lock.release()
 
 
-def _acquire(lock: FileLock, path: Path) -> None:
+@contextmanager
+def _held(path: Path, wait_seconds: float, busy: str) -> Iterator[None]:
+    lock = FileLock(path, timeout=wait_seconds)
     try:
         lock.acquire()
-    except Timeout:
-        raise
+    except Timeout as error:
+        raise StoreBusyError(busy) from error
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror}. Nothing was changed; put that right and run it again. "
             "Searches need no permission to write"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()

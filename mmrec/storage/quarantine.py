@@ -1,24 +1,24 @@
-"""The quarantine table: what could not be read, decoded or encoded, and why."""
+"""The quarantine table: contents and rows that could not be read, decoded or encoded, and why."""
 
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import lance
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64, UInt64
 from lance.dataset import ColumnOrdering
 
 from mmrec.sources.rows import SeenIds
-from mmrec.storage.tables import append, open_table, quoted, writing
-from mmrec.storage.vectors import words_of
+from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
+from mmrec.storage.tables import append, open_table, quoted, value_filters, writing
+from mmrec.storage.vectors import key_column
 from mmrec.types import Value
 
 SCHEMA = pa.schema(
@@ -39,9 +39,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-ROWS_PER_FLUSH = 4096
-IDS_PER_DELETE = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -57,8 +54,8 @@ class Quarantined:
         size: Bytes of the file when it was read.
         mtime_ns: Modification time of the file when it was read.
         at: When it was found, UTC.
-        modality: What the content was taken for; None for a row. A film without sound may still be a picture.
-        transient: Whether another run may have more luck, as after a lack of memory; the content is then tried again.
+        modality: What the content was decoded as; None for a row. A video without audio may still be an image.
+        transient: Whether another run may succeed, as after a lack of memory; the content is then tried again.
         where: File and line, row or member of the source, as in ``catalog.csv line 5``.
         item: Text and metadata of an item of which nothing is left, as JSON; None where it is in the table of items.
 
@@ -84,39 +81,20 @@ def dump_item(text: str | None, metadata: Mapping[str, Value]) -> str:
     return json.dumps({"text": text, "metadata": dict(metadata)}, default=lambda moment: moment.isoformat())
 
 
-class StagedQuarantine:
-    """The entries of a run on their way into the table: kept in one Parquet file, so that memory stays bounded."""
+class StagedQuarantine(StagedRows):
+    """The entries of a run that are to be written into the table."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "quarantine.parquet"
-        self._writer = pq.ParquetWriter(self._path, SCHEMA)
-        self._pending: list[Quarantined] = []
+        super().__init__(folder / "quarantine.parquet", SCHEMA)
         self._now = datetime.now(UTC)
-        self.count = 0
 
     def add(self, entry: Quarantined) -> None:
         """Stage one entry. Raises StoreError where it cannot be written."""
-        self._pending.append(entry)
-        self.count += 1
-        if len(self._pending) >= ROWS_PER_FLUSH:
-            self._flush()
-
-    def close(self) -> None:
-        """Finish the file, so that it can be read; a second call does nothing."""
-        if self._writer.is_open:
-            self._flush()
-            with writing(self._path):
-                self._writer.close()
+        self.add_row(_as_row(entry, self._now))
 
     def __iter__(self) -> Iterator[Quarantined]:
         """All entries, in the order in which they came. Close first."""
-        for batch in pq.ParquetFile(self._path).iter_batches(ROWS_PER_FLUSH):
-            yield from _entries(batch)
-
-    def _flush(self) -> None:
-        rows, self._pending = self._pending, []
-        with writing(self._path):
-            self._writer.write_batch(_as_batch(rows, self._now))
+        return chain.from_iterable(map(_entries, self.read()))
 
 
 def read_quarantine(path: Path, version: int | None = None) -> Iterator[Quarantined]:
@@ -165,11 +143,7 @@ def amend_quarantine(path: Path, gone: Collection[str], fresh: Iterable[Quaranti
 
 def replace_column(path: Path, column: str, fresh: Iterable[Quarantined]) -> None:
     """Write entries over those of one column. Hold the commit lock."""
-    table = open_table(path)
-    wanted = f"`column` = {quoted([column])}"
-    if table is not None and table.count_rows(wanted):
-        with writing(path):
-            table.delete(wanted)
+    _delete(path, f"`column` = {quoted([column])}")
     _append(path, fresh)
 
 
@@ -185,25 +159,22 @@ def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
 def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
     """The entries of some items."""
     table = open_table(path)
-    if table is None:
-        return
-    some = sorted(ids)
-    for start in range(0, len(some), IDS_PER_DELETE):
-        wanted = f"id IN ({quoted(some[start : start + IDS_PER_DELETE])})"
-        yield from _entries(table.scanner(filter=wanted).to_table())
+    if table is not None:
+        for wanted in value_filters("id", sorted(ids)):
+            yield from _entries(table.scanner(filter=wanted).to_table())
 
 
 def forget(path: Path, ids: Collection[str]) -> None:
     """Drop the entries of deleted items. Hold the commit lock."""
+    for wanted in value_filters("id", sorted(ids)):
+        _delete(path, wanted)
+
+
+def _delete(path: Path, wanted: str) -> None:
     table = open_table(path)
-    if table is None:
-        return
-    some = sorted(ids)
-    for start in range(0, len(some), IDS_PER_DELETE):
-        wanted = f"id IN ({quoted(some[start : start + IDS_PER_DELETE])})"
-        if table.count_rows(wanted):  # the deletion of nothing would be a commit too
-            with writing(path):
-                table.delete(wanted)
+    if table is not None and table.count_rows(wanted):  # the deletion of nothing would be a commit too
+        with writing(path):
+            table.delete(wanted)
 
 
 def _lacks_columns(path: Path) -> bool:
@@ -217,19 +188,22 @@ def _entries(rows: pa.RecordBatch | pa.Table) -> Iterator[Quarantined]:
 
 
 def _as_batch(entries: list[Quarantined], now: datetime) -> pa.RecordBatch:
-    rows: list[dict[str, Any]] = [{**asdict(entry), "at": entry.at or now} for entry in entries]
-    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+    return pa.RecordBatch.from_pylist([_as_row(entry, now) for entry in entries], schema=SCHEMA)
+
+
+def _as_row(entry: Quarantined, now: datetime) -> dict[str, Any]:
+    return {**asdict(entry), "at": entry.at or now}
 
 
 class QuarantineSnapshot:
-    """A snapshot of the quarantine; only digests are in memory, entries are read as they are asked for."""
+    """A snapshot of the quarantine; only digests are in memory, entries are read when needed."""
 
     def __init__(self, path: Path) -> None:
         self._table = open_table(path)
         ids: list[int] = []
         places: list[int] = []
         words: list[np.ndarray] = []
-        spots: list[np.ndarray] = []
+        hash_places: list[np.ndarray] = []
         start = 0
         for batch in self._batches():
             for place, name in enumerate(batch.column("id").to_pylist(), start):
@@ -237,12 +211,12 @@ class QuarantineSnapshot:
                     ids.append(_digest(name))
                     places.append(place)
             has = batch.column("hash").is_valid()
-            words.append(words_of(batch.column("hash").drop_null())[:, 0])
-            spots.append(np.flatnonzero(has.to_numpy(zero_copy_only=False)) + start)
+            words.append(key_column(batch.column("hash").drop_null())[:, 0])
+            hash_places.append(np.flatnonzero(has.to_numpy(zero_copy_only=False)) + start)
             start += len(batch)
         self._by_id = _Places(np.array(ids, dtype=np.uint64), np.array(places, dtype=np.int64))
         hashes = np.concatenate([np.empty(0, dtype=np.uint64), *words])
-        self._by_hash = _Places(hashes, np.concatenate([np.empty(0, dtype=np.int64), *spots]))
+        self._by_hash = _Places(hashes, np.concatenate([np.empty(0, dtype=np.int64), *hash_places]))
         self._count = start
 
     def __len__(self) -> int:
@@ -264,7 +238,7 @@ class QuarantineSnapshot:
         return found
 
     def of_content(self, content: bytes) -> list[Quarantined]:
-        """The entries of a content, whatever it was taken for."""
+        """The entries of a content, whatever modality it was decoded as."""
         word = int.from_bytes(content[:8], "little")
         return [entry for entry in self._read(self._by_hash.of([word])) if entry.hash == content]
 
@@ -281,9 +255,9 @@ class QuarantineSnapshot:
 class KnownFailures:
     """Contents that are unusable for good, and why, by ``modality:hash``; each is looked up in the snapshot."""
 
-    def __init__(self, earlier: QuarantineSnapshot | None) -> None:
+    def __init__(self, snapshot: QuarantineSnapshot | None) -> None:
         """Take a snapshot, or None for knowing of no bad content."""
-        self._earlier = earlier
+        self._snapshot = snapshot
 
     def __contains__(self, key: str) -> bool:
         """Whether a content is known to be bad."""
@@ -292,18 +266,18 @@ class KnownFailures:
     def get(self, key: str) -> Quarantined | None:
         """The entry of a content, None where it may be good."""
         modality, _, digest = key.partition(":")
-        entries = self._earlier.of_content(bytes.fromhex(digest)) if self._earlier is not None else []
+        entries = self._snapshot.of_content(bytes.fromhex(digest)) if self._snapshot is not None else []
         return next((one for one in entries if one.modality == modality and not one.transient), None)
 
 
-def later_than(earlier: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
+def later_than(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
     """Entries of the quarantine as it is now that are not in a snapshot."""
     table = open_table(path)
-    if table is None or table.version == earlier.version:
+    if table is None or table.version == snapshot.version:
         return
     before = SeenIds()
-    if earlier.version is not None:
-        for entry in read_quarantine(path, earlier.version):
+    if snapshot.version is not None:
+        for entry in read_quarantine(path, snapshot.version):
             before.add(repr(entry))
     yield from (entry for entry in read_quarantine(path) if repr(entry) not in before)
 

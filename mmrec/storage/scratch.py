@@ -1,4 +1,4 @@
-"""Folders for what is not committed yet: gone with their owner, and swept up after one that died."""
+"""Scratch folders of running jobs, removed when the job ends or after it was killed; rows staged in them."""
 
 import re
 import time
@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreError
 from mmrec.storage.containment import refuse_linked, remove
 from mmrec.storage.layout import Layout
+from mmrec.storage.tables import writing
 
 _OWN = re.compile(r"([0-9]+-)?[0-9a-f]{32}")
-"""Names that `scratch_folder` gives; whatever else lies beside them is left alone."""
+"""Names that `scratch_folder` gives; other files beside them are left alone."""
 
 _LOCK = ".lock"
 
@@ -24,14 +28,14 @@ _LOCK = ".lock"
 def scratch_folder(layout: Layout) -> Iterator[Path]:
     """Give an empty folder in the store, on its file system; what is left in it at the end is thrown away.
 
-    An OS lock beside it is held meanwhile, so that others can tell the folders of the dead from those of the living.
+    An OS lock beside it is held meanwhile, so that others know whether its job still runs.
     """
     folder = layout.staging / f"{int(time.time())}-{uuid.uuid4().hex}"
     lock = FileLock(_lock_of(folder))
     try:
         layout.staging.mkdir(exist_ok=True)
         sweep(layout)
-        lock.acquire()  # before the folder is there, or a sweep could take it for one of the dead
+        lock.acquire()  # before the folder is there, or a sweep could remove it
     except OSError as error:
         raise StoreError(
             f"{layout.staging} cannot be written: {error.strerror}. Nothing was changed; put that right, run it again"
@@ -45,9 +49,9 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
         lock.release()
 
 
-def living_since(layout: Layout) -> dict[str, datetime]:
-    """Names of the folders whose owners are at work, and when they began."""
-    living = {}
+def running_since(layout: Layout) -> dict[str, datetime]:
+    """Names of the folders whose jobs are running, and when they began."""
+    running = {}
     for name in _names(layout):
         path = _lock_of(layout.staging / name)
         if not path.exists():
@@ -57,12 +61,12 @@ def living_since(layout: Layout) -> dict[str, datetime]:
                 continue
         except Timeout:
             began = name.split("-")[0]
-            living[name] = datetime.fromtimestamp(int(began) if began.isdigit() else 0, UTC)
-    return living
+            running[name] = datetime.fromtimestamp(int(began) if began.isdigit() else 0, UTC)
+    return running
 
 
 def sweep(layout: Layout) -> None:
-    """Remove the folders whose owners died, and the locks of those that died before they had a folder."""
+    """Remove the folders of jobs that were killed, and the locks of those that were killed before they had one."""
     for name in _names(layout):
         folder = layout.staging / name
         with suppress(Timeout), FileLock(_lock_of(folder), timeout=0), suppress(OSError):
@@ -71,8 +75,8 @@ def sweep(layout: Layout) -> None:
 
 def dead_folders(layout: Layout) -> list[Path]:
     """Folders that `sweep` would remove."""
-    living = living_since(layout)
-    folders = [layout.staging / name for name in _names(layout) if name not in living]
+    running = running_since(layout)
+    folders = [layout.staging / name for name in _names(layout) if name not in running]
     return [folder for folder in folders if folder.is_dir()]
 
 
@@ -91,3 +95,52 @@ def _clear(layout: Layout, folder: Path) -> None:
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}{_LOCK}")
+
+
+ROWS_PER_FLUSH = 4096
+
+
+class StagedRows:
+    """Rows that are to be committed: kept in one Parquet file, so that memory stays bounded.
+
+    Attributes:
+        path: The file.
+        schema: Its columns.
+        count: Number of rows.
+
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self.count = 0
+        self._writer = pq.ParquetWriter(path, schema)
+        self._pending: list[dict[str, Any]] = []
+
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Stage one row. Raises StoreError where it cannot be written."""
+        self._pending.append(row)
+        self.count += 1
+        if len(self._pending) >= ROWS_PER_FLUSH:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the file, so that it can be read; a second call does nothing."""
+        if self._writer.is_open:
+            self._flush()
+            with writing(self.path):
+                self._writer.close()
+
+    def read(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """What is staged, a batch at a time. Close first."""
+        return pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=columns)
+
+    def as_table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """Rows as they are written."""
+        return pa.Table.from_pylist(rows, schema=self.schema)
+
+    def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        if rows:
+            with writing(self.path):
+                self._writer.write_table(self.as_table(rows))

@@ -10,13 +10,12 @@ from typing import Any
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmrec.errors import UsageError
 from mmrec.sources.scalars import common_type
-from mmrec.storage.items import IDS_PER_QUERY
+from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
 from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
-from mmrec.storage.tables import compact, create, open_table, quoted, writing
+from mmrec.storage.tables import VALUES_PER_QUERY, compact, create, open_table, value_filters, writing
 
 INTERIM = "mmrec_retyped"
 """Name of a column between its old and its new type; what it holds is given by the suffix."""
@@ -43,7 +42,7 @@ class Retyping:
 
 
 def retypings(stored: pa.Schema, given: pa.Schema) -> Iterator[Retyping]:
-    """Tell which columns will change their type or differ from it, before a source is taken in."""
+    """Tell which columns will change their type or differ from it, before a source is indexed."""
     for column in given:
         place = stored.get_field_index(column.name)
         if place >= 0 and stored.field(place).type != column.type and not pa.types.is_null(column.type):
@@ -60,7 +59,7 @@ def as_json(lists: pa.Array) -> pa.Array:
 def retype(table: lance.LanceDataset, column: str, wanted: pa.DataType) -> None:
     """Change the type of a column, values and row numbers kept. Hold the commit lock.
 
-    Three commits: a copy, the old one dropped, the copy renamed. `mend` puts right what dies between them.
+    Three commits: a copy, the old one dropped, the copy renamed. `finish_retyping` completes it after a crash.
     """
     kept = table.schema.field(column).type
     if wanted not in SQL and not pa.types.is_list(wanted):
@@ -87,8 +86,8 @@ def _add_cast_lists(table: lance.LanceDataset, column: str, interim: pa.Field) -
     table.add_columns(lance.batch_udf(output_schema=schema)(cast), read_columns=[column])
 
 
-def mend(table: lance.LanceDataset) -> None:
-    """Finish or undo a change of type that was cut off. Hold the commit lock."""
+def finish_retyping(table: lance.LanceDataset) -> None:
+    """Finish or undo a change of type that was interrupted. Hold the commit lock."""
     for interim in [name for name in table.schema.names if name.startswith(f"{INTERIM} ")]:
         column = interim.removeprefix(f"{INTERIM} ")
         if column in table.schema.names:
@@ -105,21 +104,16 @@ def _rename(table: lance.LanceDataset, old: str, new: str) -> None:
 INDEX_IDS_FROM = 10_000
 """Rows from which an index over ids pays for itself."""
 
-ROWS_PER_FLUSH = 4096
 ROWS_PER_COMMIT = 64 * ROWS_PER_FLUSH
 
 
-class StagedItems:
-    """Item rows on their way into the table: kept in one Parquet file, so that memory stays bounded."""
+class StagedItems(StagedRows):
+    """Item rows that are to be committed."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.path = folder / "items.parquet"
-        self.schema = schema
+        super().__init__(folder / "items.parquet", schema)
         self._names = frozenset(schema.names)  # of thousands of columns, a list for each look-up takes minutes
-        self._writer = pq.ParquetWriter(self.path, schema)
-        self._pending: list[dict[str, Any]] = []
         self._dropped: frozenset[str] = frozenset()
-        self.count = 0
 
     def add(self, item: StoredItem) -> None:
         """Stage one new or edited item. Each id once. Raises UsageError where metadata does not fit the columns."""
@@ -129,53 +123,24 @@ class StagedItems:
                 f"item {item.id!r} has metadata {min(unknown)!r}, which is not among the columns "
                 f"{[name for name in self.schema.names if name not in RESERVED]}; declare it in the metadata schema"
             )
-        text = None if item.text is None else item.text.encode("utf-8", "replace").decode()
-        own = {"id": item.id, "mmrec_digest": item.digest, "mmrec_text": text}
-        fields = [
-            {
-                "modality": str(one.modality),
-                "column": one.column,
-                "hash": one.hash,
-                "uri": one.uri,
-                "size": one.size,
-                "mtime_ns": one.mtime_ns,
-            }
-            for one in item.fields
-        ]
-        self._pending.append({**item.metadata, **own, "mmrec_fields": fields})
-        self.count += 1
-        if len(self._pending) >= ROWS_PER_FLUSH:
-            self._flush()
-
-    def close(self) -> None:
-        """Finish the file, so that it can be read; a second call does nothing."""
-        if self._writer.is_open:
-            with writing(self.path):
-                self._flush()
-                self._writer.close()
+        self.add_row(item.as_row())
 
     def is_empty(self, column: str) -> bool:
         """Whether nothing staged has a value in a column. Close first."""
-        batches = pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=[column])
-        return all(batch.column(0).null_count == len(batch) for batch in batches)
+        return all(batch.column(0).null_count == len(batch) for batch in self.read([column]))
 
     def items(self, ids: Collection[str]) -> dict[str, StoredItem]:
         """The items of these ids, as far as they are staged. Close first."""
-        found = {}
         wanted = pa.array(list(ids), pa.string())
-        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
-            for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist():
-                item = as_item(row)
-                found[item.id] = item
-        return found
+        rows = (batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist() for batch in self.read())
+        return {row["id"]: as_item(row) for some in rows for row in some}
 
     def drop(self, ids: Collection[str]) -> set[str]:
-        """Leave out items, once, after all. Returns those that were staged. Close first."""
+        """Do not commit these items. Call it once. Returns those that were staged. Close first."""
         wanted = pa.array(sorted(ids), pa.string())
         staged: set[str] = set()
-        if len(wanted):
-            for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=["id"]):
-                staged.update(batch.column("id").filter(pc.is_in(batch.column("id"), wanted)).to_pylist())
+        for batch in self.read(["id"]) if len(wanted) else ():
+            staged.update(batch.column("id").filter(pc.is_in(batch.column("id"), wanted)).to_pylist())
         self._dropped = frozenset(staged)
         self.count -= len(staged)
         return staged
@@ -183,14 +148,21 @@ class StagedItems:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """What is staged and not dropped. Close first."""
         dropped = pa.array(sorted(self._dropped), pa.string())
-        for batch in pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH):
+        for batch in self.read():
             yield batch.filter(pc.invert(pc.is_in(batch.column("id"), dropped))) if self._dropped else batch
 
-    def _flush(self) -> None:
-        if self._pending:
-            rows, self._pending = self._pending, []
-            with writing(self.path):
-                self._writer.write_table(_as_table(rows, self.schema))
+    def as_table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """Rows as they are written. Raises UsageError naming an item that does not fit the columns."""
+        try:
+            return super().as_table(rows)
+        except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self.as_table([row])
+            columns = {field.name: str(field.type) for field in self.schema if field.name not in RESERVED}
+            raise UsageError(
+                f"item {rows[0]['id']!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
+            ) from error
 
 
 def commit_items(path: Path, staged: StagedItems) -> None:
@@ -227,28 +199,16 @@ def remove_items(path: Path, ids: Sequence[str]) -> int:
     table = open_table(path)
     if table is None or not ids:
         return 0
-    if len(ids) <= IDS_PER_QUERY and not table.count_rows(f"id IN ({quoted(list(ids))})"):
+    if len(ids) <= VALUES_PER_QUERY and not table.count_rows(next(value_filters("id", ids))):
         return 0  # the deletion of nothing would be a commit too
     with writing(path):
         gone = pa.table({"id": pa.array(ids, pa.string())})
         return int(table.merge_insert("id").when_matched_delete().execute(gone)["num_deleted_rows"])
 
 
-def _as_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    try:
-        return pa.Table.from_pylist(rows, schema=schema)
-    except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
-        if len(rows) > 1:
-            for row in rows:
-                _as_table([row], schema)
-        columns = {field.name: str(field.type) for field in schema if field.name not in RESERVED}
-        msg = f"item {rows[0]['id']!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
-        raise UsageError(msg) from error
-
-
 def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
     """Make the metadata columns fit: new ones are added, those of another type widened. Returns all columns."""
-    mend(table)
+    finish_retyping(table)
     empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
     incoming = frozenset(staged.schema.names)
     filled = [name for name in empty if name in incoming and not pa.types.is_null(staged.schema.field(name).type)]

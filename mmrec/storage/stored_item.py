@@ -52,6 +52,13 @@ class StoredItem:
     metadata: Mapping[str, Value]
     row: int = -1
 
+    def as_row(self) -> dict[str, Any]:
+        """The row of the table, which `as_item` reads."""
+        text = None if self.text is None else self.text.encode("utf-8", "replace").decode()
+        fields = [{name: getattr(one, name) for name in _FIELD_NAMES} for one in self.fields]
+        own = {"id": self.id, "mmrec_digest": self.digest, "mmrec_text": text, "mmrec_fields": fields}
+        return {**self.metadata, **own}
+
 
 def as_item(row: dict[str, Any]) -> StoredItem:
     """An item from its row, which is used up."""
@@ -96,6 +103,7 @@ OWN_COLUMNS = [
     pa.field("mmrec_text", pa.string()),
     pa.field("mmrec_fields", pa.list_(FIELD_TYPE)),
 ]
+_FIELD_NAMES: Final = [field.name for field in FIELD_TYPE]
 RESERVED = frozenset(column.name for column in OWN_COLUMNS)
 """Column names that metadata cannot have."""
 
@@ -131,7 +139,7 @@ class Declared(BaseModel):
         dim: Numbers of a vector.
         fingerprint: Hex digest over what made the vectors.
         modality: What the vectors are of.
-        model: What the person said made them.
+        model: The model that made them, as the user named it.
 
     """
 

@@ -4,7 +4,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,21 @@ from mmrec.storage.generations import manifest, numbers
 from mmrec.storage.layout import Layout
 
 MOST_SMALL_FRAGMENTS = 64
+VALUES_PER_QUERY = 1000
 ROWS_PER_DELETE = 10_000
 SMALL_ROWS = 65_536
 """A file of a table is small below this; larger ones are never rewritten to merge them, or each would be many times."""
+
+
+def _guarded(name: str) -> Callable[..., Any]:
+    """A method of Lance that raises StoreError for damaged files."""
+    method = getattr(lance.LanceDataset, name)
+
+    def guarded(self: lance.LanceDataset, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as Lance's method
+        with reading(Path(self.uri)):
+            return method(self, *args, **options)
+
+    return guarded
 
 
 class Table(lance.LanceDataset):
@@ -37,16 +49,6 @@ class Table(lance.LanceDataset):
         with reading(Path(self.uri)):
             return Scan(super().scanner(*args, **options), Path(self.uri))
 
-    def take(self, *args: Any, **options: Any) -> pa.Table:
-        """As of Lance."""
-        with reading(Path(self.uri)):
-            return super().take(*args, **options)
-
-    def count_rows(self, *args: Any, **options: Any) -> int:
-        """As of Lance."""
-        with reading(Path(self.uri)):
-            return int(super().count_rows(*args, **options))
-
     def versions(self) -> list[Any]:
         """As of Lance."""
         with reading(Path(self.uri)):
@@ -58,10 +60,8 @@ class Table(lance.LanceDataset):
         with reading(Path(self.uri)):
             return int(super().latest_version)
 
-    def tracked_files(self, **options: Any) -> pa.RecordBatchReader:
-        """As of Lance."""
-        with reading(Path(self.uri)):
-            return super().tracked_files(**options).read_all().to_reader()
+    take = _guarded("take")
+    count_rows = _guarded("count_rows")
 
 
 class Scan:
@@ -109,7 +109,7 @@ def writing(path: Path) -> Iterator[None]:
     except MmrecError:
         raise
     except OSError as error:
-        if _met_damage(error):
+        if _failed_to_read(error):
             raise judged(path, error) from error
         msg = (
             f"{path} cannot be written: {error.strerror or reason_of(error)}. What was committed is kept; put that "
@@ -126,8 +126,8 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
-def _met_damage(error: OSError) -> bool:
-    """Whether a write failed over what it had to read."""
+def _failed_to_read(error: OSError) -> bool:
+    """Whether a write failed because something that it had to read is damaged."""
     if not by_lance(error):
         return False
     number = errno_of(error)
@@ -172,9 +172,15 @@ def compact(table: lance.LanceDataset) -> None:
 
 def drop_rows(table: lance.LanceDataset, rows: Sequence[int]) -> None:
     """Delete rows by their row ids. Hold the commit lock."""
-    for start in range(0, len(rows), ROWS_PER_DELETE):
+    for wanted in value_filters("_rowid", rows, ROWS_PER_DELETE):
         with writing(Path(table.uri)):
-            table.delete(f"_rowid IN ({quoted(list(rows[start : start + ROWS_PER_DELETE]))})")
+            table.delete(wanted)
+
+
+def value_filters(column: str, values: Sequence[Any], most: int = VALUES_PER_QUERY) -> Iterator[str]:
+    """SQL conditions that a column has one of some values, at most so many values in each."""
+    for start in range(0, len(values), most):
+        yield f"{column} IN ({quoted(list(values[start : start + most]))})"
 
 
 def quoted(values: list[Any]) -> str:
@@ -192,7 +198,8 @@ def table_files(path: Path) -> list[Path]:
     table = open_table(path)
     if table is None:
         return []
-    listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
+    with reading(path):
+        listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
     return sorted(path / one["path"] for one in listed if one["type"] in HOLDS_DATA)
 
 

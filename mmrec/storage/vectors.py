@@ -13,12 +13,12 @@ from mmrec.storage.tables import append, open_table
 from mmrec.types import Space
 
 
-def as_words(keys: Iterable[bytes]) -> UInt64[np.ndarray, "n 2"]:
+def key_array(keys: Iterable[bytes]) -> UInt64[np.ndarray, "n 2"]:
     """16-byte keys as pairs of integers."""
     return np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2).astype(np.uint64)
 
 
-def words_of(column: pa.FixedSizeBinaryArray) -> UInt64[np.ndarray, "n 2"]:
+def key_column(column: pa.FixedSizeBinaryArray) -> UInt64[np.ndarray, "n 2"]:
     """Read a column of 16-byte keys without nulls as pairs of integers, at no copy."""
     words = np.frombuffer(column.buffers()[1] or b"", dtype="<u8").reshape(-1, 2)
     return words[column.offset : column.offset + len(column)].astype(np.uint64, copy=False)
@@ -90,7 +90,7 @@ class VectorTable:
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector here."""
-        return self.has_keys(as_words(hashes))
+        return self.has_keys(key_array(hashes))
 
     def has_keys(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         """Which contents, by key, have a vector here."""
@@ -102,7 +102,7 @@ class VectorTable:
 
     def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, " n"], Float32[np.ndarray, "n dim"]]:
         """Vectors of the contents, and which were found; a missing one is a row of zeros."""
-        positions = self.keys.find(as_words(hashes))
+        positions = self.keys.find(key_array(hashes))
         found = positions >= 0
         vectors = np.zeros((len(hashes), self._space.dim), dtype=np.float32)
         if found.any() and self._table is not None:
@@ -112,9 +112,9 @@ class VectorTable:
             vectors[found] = _to_numpy(rows["vector"], self._space.dim)[place]
         return found, vectors
 
-    def _check_pairing(self, read: pa.ChunkedArray, asked: list[bytes], place: np.ndarray) -> None:
+    def _check_pairing(self, read: pa.ChunkedArray, wanted: list[bytes], place: np.ndarray) -> None:
         hashes = read.to_pylist()
-        if [hashes[i] for i in place] != asked:
+        if [hashes[i] for i in place] != wanted:
             raise StoreError(f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup")
 
     def _check_space(self) -> None:
@@ -155,14 +155,14 @@ class VectorAppender:
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector now."""
         self._follow(open_table(self._path))
-        return self._find(as_words(hashes))
+        return self._find(key_array(hashes))
 
     def append(self, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
         """Write the vectors of contents that have none, in one commit; of a content given twice, the first.
 
         Hold the commit lock. Returns how many were written. Raises StoreError where that fails.
         """
-        keys = as_words(hashes)
+        keys = key_array(hashes)
         self._follow(open_table(self._path))
         fresh = _first_of_each(keys) & ~self._find(keys)
         if not fresh.any():
@@ -216,7 +216,7 @@ def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: F
 def _keys_since(table: lance.LanceDataset, version: int | None) -> UInt64[np.ndarray, "n 2"]:
     """Keys of the rows that were written after a version of the table; all of them where that is None."""
     fresh = None if version is None else f"_row_created_at_version > {int(version)}"
-    return words_of(table.scanner(columns=["hash"], filter=fresh).to_table()["hash"].combine_chunks())
+    return key_column(table.scanner(columns=["hash"], filter=fresh).to_table()["hash"].combine_chunks())
 
 
 def _made(path: Path) -> int:

@@ -1,1 +1,1 @@
-"""Whether a store is sound, what is broken in it, and how it is mended."""
+"""Verify and repair a store."""

@@ -1,4 +1,4 @@
-"""What a check of a store found."""
+"""The findings of a verification."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from mmrec.storage.damage import reading
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is broken.
+    """One defect of a store.
 
     Attributes:
         check: Which kind of check found it: store, checksum, manifest, count, fingerprint, pairing, content, vectors,
             ids, recall or events.
         where: File, folder or table, relative to the store.
         what: One sentence.
-        run: The commands that mend it, in order.
+        run: The commands that repair it, in order.
 
     """
 
@@ -62,14 +62,14 @@ class VerificationReport:
         return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
 
     def add(self, check: str, where: Path, what: str, *commands: str) -> None:
-        """Note something broken; it is mended by `commands`, or by ``mmrec repair`` where none is named."""
+        """Add a defect; it is repaired by `commands`, or by ``mmrec repair`` where none is named."""
         inside = where.relative_to(self.root) if where.is_relative_to(self.root) else where
-        run = commands or (self.mend,)
+        run = commands or (self.repair,)
         self.findings.append(Finding(check, str(inside), what, run))
 
     @contextmanager
     def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
-        """Take whatever fails within for a finding, but for what cannot be read now: that is no damage."""
+        """Report failures within as findings, but not what cannot be read now: that is no damage."""
         try:
             with reading(where):
                 yield
@@ -79,7 +79,7 @@ class VerificationReport:
             self.add(check, where, error.what if isinstance(error, DamagedError) else str(error), *commands)
 
     @property
-    def mend(self) -> str:
+    def repair(self) -> str:
         """The command that sets aside or builds anew what is damaged."""
         return f"mmrec repair {self.root}"
 

@@ -1,22 +1,23 @@
 """Verify generations: file checksums, counts, and that items, content vectors and fused vectors belong together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from indexers.recall import Recall
 from mmrec.fusion.blocks import Block
 from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import INDEX, Generation, open_folder
-from mmrec.generation.user_tower_index import TASTE_INDEX, pairing_fault
+from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault
 from mmrec.storage.damage import sha256_of
-from mmrec.storage.generations import Manifest, current, manifest, numbers
+from mmrec.storage.generations import Manifest, current, folders, manifest, numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
+from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 
 MANIFEST = "manifest.json"
@@ -29,7 +30,7 @@ def check_current(report: VerificationReport, layout: Layout, seed: int) -> Gene
         number = current(layout)
         if number is None:
             there = f"; there are {numbers(layout)}" if numbers(layout) else ""
-            report.add("store", layout.current, f"no generation is current{there}", report.mend, report.index)
+            report.add("store", layout.current, f"no generation is current{there}", report.repair, report.index)
     if number is None:
         return None
     folder = layout.generations / str(number)
@@ -53,8 +54,7 @@ def check_others(report: VerificationReport, layout: Layout) -> None:
     """Check that every other generation could be gone back to."""
     with report.guarded("store", layout.current):
         now = current(layout)
-        folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
-        taken = sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+        taken = folders(layout)
         for number in [number for number in taken if number != now]:
             made = check_generation_files(report, layout, number)
             if made and INDEX in made.sha256:
@@ -94,7 +94,7 @@ def _check_fusion(report: VerificationReport, layout: Layout, generation: Genera
 
 def _check_search(report: VerificationReport, generation: Generation, seed: int) -> None:
     """The index finds what exact search finds, and so does that of the tower, which places the items where they are."""
-    rows, taste = generation.rows, generation.taste
+    rows, taste = generation.rows, generation.tower_index
     measured = measure_search(generation.index, rows, generation.vectors, seed)
     report.checked |= {"self_query": measured.self_query, "recall": measured.recall}
     _report_recall(report, measured, generation.folder / INDEX)
@@ -106,7 +106,7 @@ def _check_search(report: VerificationReport, generation: Generation, seed: int)
         return
     measured = measure_search(taste.index, rows, taste.vectors, seed)
     report.checked |= {"taste_recall": measured.recall}
-    _report_recall(report, measured, generation.folder / TASTE_INDEX)
+    _report_recall(report, measured, generation.folder / TOWER_INDEX)
 
 
 def _report_recall(report: VerificationReport, measured: Recall, path: Path) -> None:
@@ -134,27 +134,18 @@ def check_pairing(
     full: bool,
     seed: int,
 ) -> Int64[np.ndarray, " w"]:
-    """Check that contents have vectors, and items those of their contents.
+    """Check that contents have vectors, and that the vectors of items are those of their contents.
 
-    Args:
-        report: Where findings go.
-        layout: The store.
-        generation: The current one.
-        bad: Modality and hash of the contents in quarantine, which need no vector.
-        full: Compare all items also where there are more than `FULL_BELOW`.
-        seed: Of the sample that is compared otherwise.
-
-    Returns:
-        Rows of the items whose vectors are not those of their contents.
-
+    `bad` has modality and hash of the contents in quarantine, which need no vector. Where there are more than
+    `FULL_BELOW` items and `full` is not set, a sample is compared. Returns rows of the items that have other vectors.
     """
     wrong = np.empty(0, dtype=np.int64)
-    with report.guarded("pairing", layout.items, report.mend, report.index):
+    with report.guarded("pairing", layout.items, report.repair, report.index):
         items = ItemTable(layout.items)
         made = generation.manifest
         if items.version < made.items_version:
             what = f"it is at version {items.version}, and generation {made.number} was built from {made.items_version}"
-            report.add("count", layout.items, what, report.mend, report.index)
+            report.add("count", layout.items, what, report.repair, report.index)
             return wrong
         tables = open_tables(layout, generation.fusion.blocks)
         lacking = _check_contents(report, layout, items, tables, bad)
@@ -169,7 +160,7 @@ def check_pairing(
         if len(wrong) > len(absent):
             others = np.setdiff1d(wrong, absent)
             what = f"{len(others):,} items have other vectors in it than their contents: {_ids(items, others)}"
-            report.add("pairing", folder, what, report.mend, report.index)
+            report.add("pairing", folder, what, report.repair, report.index)
     return wrong
 
 
@@ -184,18 +175,26 @@ def _check_contents(
     lacking = [np.empty(0, dtype=np.int64)]
     report.checked["contents"] = 0
     for block, table in tables.items():
-        known = KeyIndex(as_words([key for modality, key in bad if modality == block.modality]))
-        rows = [np.empty(0, dtype=np.int64)]
-        for owners, keys in items.content_keys(block.modality):
-            report.checked["contents"] += len(keys)
-            missing = ~table.has_keys(keys)
+        dangling = [np.empty(0, dtype=np.int64)]
+        for owners, missing, unexplained in lacking_vectors(items, table, block.modality, bad):
+            report.checked["contents"] += len(owners)
             lacking.append(owners[missing])
-            rows.append(owners[missing][known.find(keys[missing]) < 0])
-        dangling = np.concatenate(rows)
-        if len(dangling):
-            what = f"{len(dangling):,} contents have no vector: {_ids(items, np.unique(dangling))}"
+            dangling.append(owners[unexplained])
+        rows = np.concatenate(dangling)
+        if len(rows):
+            what = f"{len(rows):,} contents have no vector: {_ids(items, np.unique(rows))}"
             report.add("content", layout.vectors(block.space), what, report.index)
     return np.unique(np.concatenate(lacking))
+
+
+def lacking_vectors(
+    items: ItemTable, table: VectorTable, modality: Modality, bad: set[tuple[str, bytes]]
+) -> Iterator[tuple[Int64[np.ndarray, " c"], Bool[np.ndarray, " c"], Bool[np.ndarray, " c"]]]:
+    """Items of contents; which contents lack a vector; and which of these are not among the `bad` in quarantine."""
+    known = KeyIndex(key_array([key for of, key in bad if of == modality]))
+    for owners, keys in items.content_keys(modality):
+        missing = ~table.has_keys(keys)
+        yield owners, missing, missing & (known.find(keys) < 0)
 
 
 def _ids(items: ItemTable, rows: Sequence[int] | Int64[np.ndarray, " n"]) -> str:

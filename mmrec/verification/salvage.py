@@ -1,4 +1,4 @@
-"""What can still be read of a damaged table, in a new table under the same name."""
+"""Copy what can still be read of a damaged table into a new table under the same name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,7 +106,7 @@ def replace(layout: Layout, path: Path, *, keep: bool = False) -> None:
         move(layout.root, _saved(path), path)
 
 
-def left_by_the_dead(layout: Layout) -> list[Path]:
+def left_by_crash(layout: Layout) -> list[Path]:
     """Tables that were saved and not put in their places; what was not saved wholly is removed. Hold the lock."""
     folders = [layout.root, layout.root / "vectors"]
     for folder in folders:

@@ -21,10 +21,10 @@ from mmrec.files import sync_file
 from mmrec.storage.collect import KEEP
 from mmrec.storage.damage import reading
 from mmrec.storage.layout import Layout
-from mmrec.storage.quarantine import quarantined
+from mmrec.storage.quarantine import count_quarantined, read_quarantine
 from mmrec.storage.stored_item import OWN_COLUMNS
 from mmrec.storage.tables import altered, open_table
-from mmrec.storage.vectors import as_words, words_of
+from mmrec.storage.vectors import key_array, key_column
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
 
@@ -41,31 +41,31 @@ NAMED = 3
 
 def check_items(report: VerificationReport, path: Path) -> None:
     """Read all items: ids there and unique, fields that can be understood."""
-    with report.guarded("store", path, report.mend, report.index):
+    with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
-            report.add("store", path, "the table of items is missing", report.mend, report.index)
+            report.add("store", path, "the table of items is missing", report.repair, report.index)
             return
         lost = [column.name for column in OWN_COLUMNS if column.name not in table.schema.names]
         if lost:
-            report.add("store", path, f"it has no column {', '.join(lost)}", report.mend, report.index)
+            report.add("store", path, f"it has no column {', '.join(lost)}", report.repair, report.index)
             return
         digests = [np.empty((0, 2), dtype=np.uint64)]
         unnamed, unknown = 0, set[str]()
         for batch in table.scanner(batch_size=BATCH).to_batches():
             names = batch.column("id").to_pylist()
-            digests.append(as_words(_digest(name) for name in names))
+            digests.append(key_array(_digest(name) for name in names))
             unnamed += sum(not name for name in names)
             unknown |= _unknown_modalities(batch)
         words = np.concatenate(digests)
         report.checked["items"] = len(words)
         if len(words) != table.count_rows():
-            report.add("count", path, f"{len(words):,} rows can be read of {table.count_rows():,}", report.mend)
+            report.add("count", path, f"{len(words):,} rows can be read of {table.count_rows():,}", report.repair)
         if unnamed:
-            report.add("ids", path, f"{unnamed:,} items have no id", report.mend, report.index)
+            report.add("ids", path, f"{unnamed:,} items have no id", report.repair, report.index)
         if unknown:
             what = f"items have contents of no known modality: {', '.join(sorted(unknown))}"
-            report.add("content", path, what, report.mend, report.index)
+            report.add("content", path, what, report.repair, report.index)
         repeated = _repeated(words)
         if len(repeated):
             _name_doubled(report, path, table, repeated)
@@ -74,44 +74,44 @@ def check_items(report: VerificationReport, path: Path) -> None:
 def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Path]:
     """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
     damaged: set[Path] = set()
-    with report.guarded("store", path, report.mend, report.index):
+    with report.guarded("store", path, report.repair, report.index):
         for file in altered(layout, path, again=True):
             damaged.add(file)
             what = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
-            report.add("checksum", file, what, report.mend, report.index)
+            report.add("checksum", file, what, report.repair, report.index)
     return damaged
 
 
 def check_vectors(report: VerificationReport, path: Path) -> None:
     """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
-    with report.guarded("store", path, report.mend, report.index):
+    with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
             return  # named by the items that miss it
         fingerprint = (table.schema.metadata or {}).get(b"fingerprint", b"").decode()
         if not path.stem.endswith(f"-{fingerprint[:12]}") or not fingerprint:
             what = f"it says it holds vectors of {fingerprint or 'an unknown encoder'}, and its name says another"
-            report.add("fingerprint", path, what, report.mend, report.index)
+            report.add("fingerprint", path, what, report.repair, report.index)
         bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
         for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
             good = _good_vectors(batch)
             bad += int((~good).sum())
-            keys.append(words_of(batch.column("hash").filter(pa.array(good))))
+            keys.append(key_column(batch.column("hash").filter(pa.array(good))))
         words = np.concatenate(keys)
         report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
         if bad:
             what = f"{bad:,} vectors are not finite or not of length 1"
-            report.add("vectors", path, what, report.mend, report.index)
+            report.add("vectors", path, what, report.repair, report.index)
         doubled = _repeated(words)
         if doubled:
-            report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.mend)
+            report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.repair)
 
 
 def first_good_vectors(path: Path) -> Chooser:
     """Choose the whole vectors of a table, of each content the first."""
     table = open_table(path)
     batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
-    words = [words_of(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
+    words = [key_column(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
     first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
     return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
 
@@ -120,7 +120,7 @@ def first_good_items(path: Path) -> Chooser:
     """Choose the items that have an id and known contents, of each id the first."""
     table = open_table(path)
     ids = _all_ids(table) if table else ()
-    first = _FirstOnly(_repeated(as_words(_digest(name) for name in ids)))
+    first = _FirstOnly(_repeated(key_array(_digest(name) for name in ids)))
 
     def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
         names = batch.column("id").to_pylist()
@@ -165,11 +165,15 @@ def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
 
 def check_quarantine(report: VerificationReport, path: Path) -> set[tuple[str, bytes]]:
     """Read the quarantine. Returns the modality and hash of every content in it."""
-    with report.guarded("store", path, report.mend, report.index):
-        entries = quarantined(path)
-        report.checked["quarantined"] = len(entries)
-        return {(entry.modality or "", entry.hash) for entry in entries if entry.hash}
+    with report.guarded("store", path, report.repair, report.index):
+        report.checked["quarantined"] = count_quarantined(path)
+        return quarantined_contents(path)
     return set()
+
+
+def quarantined_contents(path: Path) -> set[tuple[str, bytes]]:
+    """Modality and hash of every content in quarantine."""
+    return {(entry.modality or "", entry.hash) for entry in read_quarantine(path) if entry.hash}
 
 
 def _unknown_modalities(batch: pa.RecordBatch) -> set[str]:
@@ -191,7 +195,7 @@ def _name_doubled(report: VerificationReport, path: Path, table: lance.LanceData
     names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
     shown = ", ".join(repr(name) for name in names[:NAMED])
     what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"
-    report.add("ids", path, what, report.mend)
+    report.add("ids", path, what, report.repair)
 
 
 def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
@@ -209,7 +213,7 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
         least = noted(layout, strict=True)
     if not layout.events.exists():
         if least is not None and least.arrived:
-            report.add("events", layout.events, f"it is missing, and it held {_told(least)}")
+            report.add("events", layout.events, f"it is missing, and it held {_amount(least)}")
         return
     with report.guarded("events", layout.events):
         faults = faults_of_sqlite(layout.events)
@@ -224,8 +228,8 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
             report.add("events", layout.events, lacking)
 
 
-def mend_events(layout: Layout) -> list[str]:
-    """Put what can be read of a damaged log in its place. Hold the commit lock. Returns what was done."""
+def repair_events(layout: Layout) -> list[str]:
+    """Replace a damaged event log by what can be read of it. Hold the commit lock. Returns what was done."""
     report = VerificationReport(layout.root)
     check_events(report, layout)
     if not report.findings:
@@ -263,7 +267,7 @@ def _save(layout: Layout, least: Noted | None) -> str:
     new.replace(log)
     if not any(aside.iterdir()):
         aside.rmdir()
-        return f"made a new, empty log of events: the old one is missing, and it held {_told(least)}"
+        return f"made a new, empty log of events: the old one is missing, and it held {_amount(least)}"
     known = least.events if least is not None else None
     lost = f"at least {max(0, known - saved):,} are lost" if known is not None else "how many are lost is not known"
     return (
@@ -277,7 +281,7 @@ def _unlink(database: Path) -> None:
         database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
 
 
-def _told(least: Noted | None) -> str:
+def _amount(least: Noted | None) -> str:
     if least is None:
         return "an unknown number of events"
     return f"{least.arrived if least.events is None else least.events:,} events"

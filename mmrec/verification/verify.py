@@ -1,13 +1,13 @@
-"""Whether a store is sound: everything that can be checked without its sources and encoders."""
+"""Verify a store: all that can be checked without its sources and encoders."""
 
 import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
 from mmrec.storage.collect import KEEP, disposable, kept_aside
-from mmrec.storage.generations import current, manifest, numbers
+from mmrec.storage.generations import current, folders, manifest, numbers
 from mmrec.storage.layout import Layout
-from mmrec.storage.scratch import living_since
+from mmrec.storage.scratch import running_since
 from mmrec.storage.tables import readable
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing
@@ -97,10 +97,9 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
 
 def _note_unborn(report: VerificationReport, layout: Layout) -> bool:
     """Say how far a store is of which nothing was published yet. Returns whether it is one."""
-    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
-    if layout.current.exists() or any(folder.name.isdigit() for folder in folders) or not report.sound:
+    if layout.current.exists() or folders(layout) or not report.sound:
         return False
-    if living_since(layout):
+    if running_since(layout):
         report.unborn = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
     elif layout.items.exists():
         return False
@@ -113,7 +112,7 @@ def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
     left = sum(path.is_dir() for path in layout.staging.iterdir()) if layout.staging.is_dir() else 0
     if left:
         report.notes.append(
-            f"staging holds {left} folders of jobs that died or still run; `mmrec gc {layout.root}` clears it"
+            f"staging holds {left} folders of jobs that were killed or still run; `mmrec gc {layout.root}` clears it"
         )
     spare, kept = len(disposable(layout)), len(kept_aside(layout))
     if spare:

@@ -106,7 +106,7 @@ def test_many_rows_make_several_files_of_which_none_is_lost(shop, tmp_path, monk
 
 
 def _one_by_one(scan):
-    return lambda self, where=None: scan(self, where, size=1)
+    return lambda self, where=None, size=None, **options: scan(self, where, 1, **options)
 
 
 def test_nothing_to_export_is_an_export_of_nothing(shop, tmp_path):

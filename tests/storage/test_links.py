@@ -32,7 +32,7 @@ from mmrec.storage.scratch import scratch_folder, sweep
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Space
 from mmrec.users.tower_config import TowerConfig
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.salvage import set_aside
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
@@ -292,7 +292,7 @@ def test_a_store_that_is_reached_by_a_link_serves(place, tmp_path, said):
     engine = mmrec.open(near.root, encoders=[Cheap()])
     assert engine.search("i7", k=1).hits[0].id == "i7"
     assert collect(near, Policy(keep=1, grace=NOW)).generations == [1]
-    assert mend_store(near, spaces).actions == []
+    assert repair_store(near, spaces).actions == []
     assert verify_store(near, full=True).findings == []
     assert run_app(app, ["verify", str(near.root)]) == 0
     dangling = tmp_path / "dangling"

@@ -12,7 +12,7 @@ from mmrec.errors import DamagedError
 from mmrec.event_log import note_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.storage.collect import Policy, collect
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def test_a_lost_deletion_file_costs_no_item_and_the_damaged_table_is_kept(layout
         path.unlink()
     with pytest.raises(DamagedError, match=r"items.lance.* is damaged: .*`mmrec repair "):
         opened(layout).show("i7")
-    done = mend_store(layout, spaces)
+    done = repair_store(layout, spaces)
     (said,) = [action for action in done.actions if "items.lance" in action]
     assert "saved 60 rows" in said
     assert "from an older version, so that deleted ones may be back; 0 rows are lost" in said
@@ -62,7 +62,7 @@ def test_an_edited_item_does_not_come_back_as_it_was(layout):
     opened(layout).upsert([Item("i5", (Field(Modality.TEXT, "title", text="i6"),), {"number": 5}, 1)])
     for path in (layout.items / "_deletions").iterdir():
         path.unlink()
-    mend_store(layout, spaces)
+    repair_store(layout, spaces)
     shown = {hit.id: hit.text for hit in opened(layout).items()}
     assert shown["i5"] == "i6"
     assert len(shown) == 60
@@ -71,7 +71,7 @@ def test_an_edited_item_does_not_come_back_as_it_was(layout):
 def test_lost_rows_are_counted(layout):
     files = sorted((layout.items / "data").iterdir(), key=lambda path: path.stat().st_size)
     files[0].write_bytes(b"")
-    done = mend_store(layout, spaces)
+    done = repair_store(layout, spaces)
     (said,) = [action for action in done.actions if "rows of items.lance" in action]
     rows = len(list(opened(layout).items())) if done.generation else 0
     assert f"{60 - rows:,} rows are lost" in said or not done.generation
@@ -85,7 +85,7 @@ def test_what_can_be_read_of_a_damaged_log_is_saved_and_the_loss_is_said(layout)
         file.write(bytes(40_000))
     report = verify_store(layout)
     assert {one.check for one in report.findings} == {"events"}
-    done = mend_store(layout, spaces)
+    done = repair_store(layout, spaces)
     (said,) = [action for action in done.actions if "events of the log" in action]
     assert "are lost. The damaged log is kept in damaged/events.db." in said
     assert verify_store(layout).sound
@@ -117,7 +117,7 @@ def test_a_log_that_holds_less_than_it_did_is_told(layout, way):
     assert {one.check for one in verify_store(layout).findings} == {"events"}
     with pytest.raises(DamagedError, match=r"events.db is damaged: .*restore it from a backup"):
         opened(layout).recommend("p2")
-    done = mend_store(layout, spaces)
+    done = repair_store(layout, spaces)
     assert [action for action in done.actions if "events" in action]
     assert verify_store(layout).sound
     opened(layout).recommend("p2")

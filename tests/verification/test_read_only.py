@@ -124,7 +124,7 @@ from pathlib import Path
 from small_store import Cheap
 import mmrec
 from mmrec.storage.layout import Layout
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 
 def use(layout):
@@ -132,7 +132,7 @@ def use(layout):
     for job in (
         lambda: verify_store(layout),
         lambda: mmrec.open(layout.root, encoders=[Cheap()]).search("i7"),
-        lambda: mend_store(layout, lambda _: Cheap.spaces),
+        lambda: repair_store(layout, lambda _: Cheap.spaces),
     ):
         try:
             job()

@@ -29,7 +29,7 @@ from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.users.tower_config import TowerConfig
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 from mmrec.verification.verify import verify_store
 
 TOWER = TrainingConfig(tower=TowerConfig(dim=16, width=16, inner=32, layers=1, window=12), epochs=2, device="cpu")
@@ -216,7 +216,7 @@ def sweep(store, tmp_path: Path, names: list[str], ways, *, mending: bool) -> Co
 
 def mended(layout: Layout, folder: Path, sound, about: str) -> bool:
     """Whether all is as it was after mending, indexing only where that is what is said."""
-    done = mend_store(layout, spaces)
+    done = repair_store(layout, spaces)
     report = verify_store(layout)
     if done.incomplete or any(command.startswith("mmrec index") for command in report.commands):
         take_in(layout, folder, 29)

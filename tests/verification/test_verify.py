@@ -278,10 +278,10 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/embedding"]
 crash_job, small_store = map(importlib.import_module, ("crash_job", "small_store"))
 from mmrec.storage.layout import Layout
-from mmrec.verification.mend import mend_store
+from mmrec.verification.repair import repair_store
 module, function, number, moment = sys.argv[3].split(":")
 crash_job.Step(module, function, int(number), moment).arm()
-mend_store(Layout(Path(sys.argv[2])), small_store.spaces)
+repair_store(Layout(Path(sys.argv[2])), small_store.spaces)
 """
 
 
@@ -299,11 +299,11 @@ def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
     "step",
     [
         "mmrec.verification.salvage:create:1:after",
-        "mmrec.verification.mend:replace:1:before",
+        "mmrec.verification.repair:replace:1:before",
         "mmrec.verification.salvage:set_aside:1:after",
-        "mmrec.verification.mend:drop_bad:1:after",
-        "mmrec.verification.mend:build_generation:1:before",
-        "mmrec.verification.mend:build_generation:1:after",
+        "mmrec.verification.repair:drop_bad:1:after",
+        "mmrec.verification.repair:build_generation:1:before",
+        "mmrec.verification.repair:build_generation:1:after",
     ],
 )
 def test_mending_that_is_killed_can_be_done_again(layout, step):

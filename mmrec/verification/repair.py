@@ -20,17 +20,16 @@ from mmrec.generation.fuse import Recipe, block_contents, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_folder
 from mmrec.storage.collect import set_aside
 from mmrec.storage.damage import check_files, reading, sha256_of
-from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.generations import Manifest, current, folders, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.storage.quarantine import quarantined
 from mmrec.storage.tables import open_table, opens
-from mmrec.storage.vectors import KeyIndex, VectorTable, as_words, words_of
+from mmrec.storage.vectors import KeyIndex, VectorTable, key_array, key_column
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport
-from mmrec.verification.generations import check_current, check_generation_files, check_pairing
-from mmrec.verification.salvage import drop_bad, left_by_the_dead, replace, salvage
+from mmrec.verification.generations import check_current, check_generation_files, check_pairing, lacking_vectors
+from mmrec.verification.salvage import drop_bad, left_by_crash, replace, salvage
 from mmrec.verification.tables import (
     check_items,
     check_quarantine,
@@ -38,7 +37,8 @@ from mmrec.verification.tables import (
     check_vectors,
     first_good_items,
     first_good_vectors,
-    mend_events,
+    quarantined_contents,
+    repair_events,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ PACKAGED = "packaged"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecoveredRecipe:
-    """What is still known of how a store's generations were made.
+    """What can still be read of how a store's generations were made.
 
     Attributes:
         recipe: How to make another.
-        fusion: Theirs; None where none can be read.
-        tower: What was trained on the vectors of that fusion, if anything was and can be read.
+        fusion: Their fusion; None where none can be read.
+        tower: The user tower that was trained on the vectors of that fusion, if any can be read.
 
     """
 
@@ -67,14 +67,14 @@ class RecoveredRecipe:
 def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> RecoveredRecipe:
     """Read the recipe, the fusion and the tower of the current generation, or of the newest that can be read.
 
-    Without any, `spaces` is asked for the spaces of the encoders that a manifest names, or of the packaged ones.
+    Without any, `spaces` gives the spaces of the encoders that a manifest names, or of the packaged ones.
     """
-    told: list[Manifest] = []
+    manifests: list[Manifest] = []
     for number in _newest_first(layout):
         try:
             with reading(layout.generations):
                 made = manifest(layout, number)
-                told.append(made)
+                manifests.append(made)
                 folder = layout.generations / str(number)
                 if sha256_of(folder / FUSION, again=True) == made.sha256.get(FUSION):
                     fusion = load_fusion(folder / FUSION)
@@ -83,8 +83,9 @@ def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Sp
                     )
         except StoreError:
             continue
-    encoders = told[0].encoders if told else PACKAGED
-    return RecoveredRecipe(recipe_like(told[0], spaces(encoders)) if told else Recipe(spaces(encoders), {}, encoders))
+    encoders = manifests[0].encoders if manifests else PACKAGED
+    like = recipe_like(manifests[0], spaces(encoders)) if manifests else Recipe(spaces(encoders), {}, encoders)
+    return RecoveredRecipe(like)
 
 
 def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower.TowerModel | None":
@@ -116,8 +117,7 @@ def _sums(layout: Layout, number: int) -> Mapping[str, str]:
 
 
 def _newest_first(layout: Layout) -> list[int]:
-    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
-    taken = sorted((int(folder.name) for folder in folders if folder.name.isdigit()), reverse=True)
+    taken = folders(layout)[::-1]
     try:
         now = current(layout)
     except (StoreError, OSError):
@@ -126,11 +126,11 @@ def _newest_first(layout: Layout) -> list[int]:
 
 
 @dataclass
-class Mended:
-    """What was done to a store.
+class RepairReport:
+    """What a repair did to a store.
 
     Attributes:
-        actions: What was done, one sentence each; empty where nothing was broken that can be mended without a source.
+        actions: What was done, one sentence each; empty where nothing was broken that can be repaired without a source.
         generation: The generation that was built, if one was.
         incomplete: Whether rows of the items may be lost, so that the source must be indexed again to bring them back.
 
@@ -141,8 +141,8 @@ class Mended:
     incomplete: bool = False
 
 
-def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> Mended:
-    """Put right what can be put right without a source. Other jobs wait meanwhile.
+def repair_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> RepairReport:
+    """Repair what can be repaired without a source. Other jobs wait meanwhile.
 
     Args:
         layout: The store.
@@ -154,23 +154,23 @@ def mend_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[S
         LinkError: A link or special file lies in the store.
 
     """
-    mended = Mended()
+    done = RepairReport()
     layout.check_links()
     with commit_lock(layout.lock, PATIENCE_SECONDS), _native_stderr_closed():
         layout.check_links()  # the wait may have been long
-        _mend_root(layout, mended)
-        told = recipe_of(layout, spaces)
-        for path in left_by_the_dead(layout):
-            _replace(layout, path, mended)
-        _mend_quarantine(layout, mended)
+        _repair_root(layout, done)
+        recovered = recipe_of(layout, spaces)
+        for path in left_by_crash(layout):
+            _replace(layout, path, done)
+        _repair_quarantine(layout, done)
         for path in sorted((layout.root / "vectors").glob("*.lance")):
-            _mend_vectors(layout, path, mended)
-        _mend_items(layout, mended)
-        whole = _mend_generations(layout, mended)
-        mended.actions += mend_events(layout)
+            _repair_vectors(layout, path, done)
+        _repair_items(layout, done)
+        whole = _repair_generations(layout, done)
+        done.actions += repair_events(layout)
     if not whole:
-        _rebuild(layout, told, mended)
-    return mended
+        _rebuild(layout, recovered, done)
+    return done
 
 
 @contextmanager
@@ -188,160 +188,153 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(null)
 
 
-def _mend_root(layout: Layout, mended: Mended) -> None:
+def _repair_root(layout: Layout, done: RepairReport) -> None:
     try:
         layout.check()
     except StoreError:
         if not (layout.items.exists() or layout.generations.exists()):
             raise
         layout.write_about()
-        mended.actions.append("wrote store.json anew")
+        done.actions.append("wrote store.json anew")
 
 
-def _mend_quarantine(layout: Layout, mended: Mended) -> None:
+def _repair_quarantine(layout: Layout, done: RepairReport) -> None:
     damaged = check_sums(VerificationReport(layout.root), layout, layout.quarantine)
     if damaged or _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
         set_aside(layout, layout.quarantine)
-        mended.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
+        done.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
 
 
-def _mend_vectors(layout: Layout, path: Path, mended: Mended) -> None:
+def _repair_vectors(layout: Layout, path: Path, done: RepairReport) -> None:
     """Keep what can be read, is whole and is there once."""
     damaged = check_sums(VerificationReport(layout.root), layout, path)
     kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
     if "fingerprint" in kinds:
         set_aside(layout, path)
-        mended.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
+        done.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
     elif kinds or damaged:
         if "store" in kinds or damaged:
-            _salvage(layout, path, damaged, mended)
+            _salvage(layout, path, damaged, done)
         table = open_table(path)
         if table is not None:
             dropped = drop_bad(table, ["hash", "vector"], first_good_vectors(path))
-            mended.actions += [f"dropped {dropped:,} bad or doubled vectors of {path.name}"] if dropped else []
+            done.actions += [f"dropped {dropped:,} bad or doubled vectors of {path.name}"] if dropped else []
 
 
-def _mend_items(layout: Layout, mended: Mended) -> None:
+def _repair_items(layout: Layout, done: RepairReport) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
     damaged = check_sums(VerificationReport(layout.root), layout, layout.items)
     kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
     replaced = bool(kinds & {"store", "count"} or damaged)
     if replaced:
-        _salvage(layout, layout.items, damaged, mended)
-    _drop_generations(layout, mended, newer_than=ItemTable(layout.items).version)
+        _salvage(layout, layout.items, damaged, done)
+    _drop_generations(layout, done, newer_than=ItemTable(layout.items).version)
     if kinds or damaged:
         table = open_table(layout.items)
         if table is not None:
             dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
-            mended.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
+            done.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
 
 
-def _drop_generations(layout: Layout, mended: Mended, newer_than: int | None = None) -> None:
+def _drop_generations(layout: Layout, done: RepairReport, newer_than: int | None = None) -> None:
     """Set generations aside that were built from a later version of the items than there is; all without one."""
-    for folder in _generation_folders(layout):
+    for number in folders(layout):
         with suppress(StoreError):
-            if newer_than is not None and manifest(layout, int(folder.name)).items_version <= newer_than:
-                continue
-            set_aside(layout, folder)
-            mended.actions.append(f"set generation {folder.name} aside: its row numbers mean other items now")
+            if newer_than is None or manifest(layout, number).items_version > newer_than:
+                set_aside(layout, layout.generations / str(number))
+                done.actions.append(f"set generation {number} aside: its row numbers mean other items now")
 
 
-def _salvage(layout: Layout, path: Path, damaged: set[Path], mended: Mended) -> None:
+def _salvage(layout: Layout, path: Path, damaged: set[Path], done: RepairReport) -> None:
     is_items = path == layout.items
     columns = {"id", "mmrec_fields", "mmrec_text", "mmrec_digest"} if is_items else {"hash", "vector"}
     saved = salvage(layout, path, damaged, columns, "id" if is_items else "hash")
     lost = f"{saved.lost:,} rows are lost" if saved.lost is not None else "how many rows are lost is not known"
     older = f", {saved.older:,} of them from an older version, so that deleted ones may be back" if saved.older else ""
     kept = "" if saved.whole else "; the damaged table is kept in damaged/, and `mmrec gc` leaves it there"
-    mended.actions.append(f"saved {saved.rows:,} rows of {path.name}{older}; {lost}{kept}")
-    mended.incomplete |= is_items and not saved.whole
-    _replace(layout, path, mended, keep=not saved.whole)
+    done.actions.append(f"saved {saved.rows:,} rows of {path.name}{older}; {lost}{kept}")
+    done.incomplete |= is_items and not saved.whole
+    _replace(layout, path, done, keep=not saved.whole)
 
 
-def _replace(layout: Layout, path: Path, mended: Mended, *, keep: bool = True) -> None:
+def _replace(layout: Layout, path: Path, done: RepairReport, *, keep: bool = True) -> None:
     if path == layout.items:
         # Before the items are numbered anew, or a death in between would leave generations that mean others.
-        _drop_generations(layout, mended)
+        _drop_generations(layout, done)
     replace(layout, path, keep=keep)
 
 
-def _mend_generations(layout: Layout, mended: Mended) -> bool:
+def _repair_generations(layout: Layout, done: RepairReport) -> bool:
     """Set aside what is damaged. Returns whether a whole generation is left and current."""
-    bad = {(entry.modality or "", entry.hash) for entry in quarantined(layout.quarantine) if entry.hash}
+    bad = quarantined_contents(layout.quarantine)
     report = VerificationReport(layout.root)
     generation = check_current(report, layout, seed=0)
     if generation is not None and report.sound:
         wrong = check_pairing(report, layout, generation, bad, full=True, seed=0)
         known = wrong[generation.find(wrong) >= 0]
-        _drop_contents(layout, generation, known, mended)
+        _drop_contents(layout, generation, known, done)
         whole = len(known) == len(wrong)
     else:
         whole = False
-    for folder in _generation_folders(layout):
-        is_current = generation is not None and int(folder.name) == generation.manifest.number and report.sound
-        if not is_current and _kinds(layout, partial(_check_whole, layout, folder)):
-            set_aside(layout, folder)
-            mended.actions.append(f"set generation {folder.name} aside, which is damaged")
+    for number in folders(layout):
+        is_current = generation is not None and number == generation.manifest.number and report.sound
+        if not is_current and _kinds(layout, partial(_check_whole, layout, number)):
+            set_aside(layout, layout.generations / str(number))
+            done.actions.append(f"set generation {number} aside, which is damaged")
     return whole
 
 
-def _check_whole(layout: Layout, folder: Path, report: VerificationReport) -> None:
+def _check_whole(layout: Layout, number: int, report: VerificationReport) -> None:
     """Check a generation that is not current as if it were."""
-    made = check_generation_files(report, layout, int(folder.name))
+    folder = layout.generations / str(number)
+    made = check_generation_files(report, layout, number)
     with report.guarded("checksum", folder):
         if made:
             open_folder(folder, made)
 
 
-def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, " n"], mended: Mended) -> None:
+def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, " n"], done: RepairReport) -> None:
     """Drop the vectors of contents that are not what the generation, whose files are whole, was built from."""
     if not len(rows):
         return
     items = [item.fields for item in ItemTable(layout.items).by_row(rows.tolist()).values()]
     for block in generation.fusion.blocks:
         table = open_table(layout.vectors(block.space))
-        contents = KeyIndex(as_words(block_contents(block, items)[1]))
+        contents = KeyIndex(key_array(block_contents(block, items)[1]))
         if table is not None and len(contents):
             drop_bad(table, ["hash"], partial(_not_among, contents))
-    mended.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
+    done.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
 
 
 def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    return contents.find(words_of(batch.column("hash"))) < 0
+    return contents.find(key_column(batch.column("hash"))) < 0
 
 
-def _rebuild(layout: Layout, told: RecoveredRecipe, mended: Mended) -> None:
+def _rebuild(layout: Layout, recovered: RecoveredRecipe, done: RepairReport) -> None:
     """Build a generation from the items and vectors there are. Raises StoreError where its checks fail."""
     layout.current.unlink(missing_ok=True)
-    if told.fusion is None and _lacks_vectors(layout, told.recipe):
+    if recovered.fusion is None and _lacks_vectors(layout, recovered.recipe):
         # Fitted on what is left, it would be frozen like that.
-        mended.actions.append("left the store without a generation; `mmrec index` fits one when all is encoded")
+        done.actions.append("left the store without a generation; `mmrec index` fits one when all is encoded")
         return
     try:
-        mended.generation = build_generation(layout, told.recipe, None, fusion=told.fusion, tower=told.tower).number
+        made = build_generation(layout, recovered.recipe, None, fusion=recovered.fusion, tower=recovered.tower)
     except UsageError:  # no item, or none with a content that counts
-        mended.actions.append("left the store without a generation, as there is nothing to build one from")
+        done.actions.append("left the store without a generation, as there is nothing to build one from")
     else:
-        mended.actions.append(f"built generation {mended.generation} from the stored vectors")
+        done.generation = made.number
+        done.actions.append(f"built generation {made.number} from the stored vectors")
 
 
 def _lacks_vectors(layout: Layout, recipe: Recipe) -> bool:
     """Whether a content that is not in quarantine has no vector."""
-    items = ItemTable(layout.items)
-    bad = [entry for entry in quarantined(layout.quarantine) if entry.hash]
-    for modality, some in recipe.spaces.items():
-        known = KeyIndex(as_words([entry.hash or b"" for entry in bad if entry.modality == modality]))
-        for space in some:
-            table = VectorTable(layout.vectors(space), space)
-            for _, keys in items.content_keys(modality):
-                if (~table.has_keys(keys) & (known.find(keys) < 0)).any():
-                    return True
-    return False
-
-
-def _generation_folders(layout: Layout) -> list[Path]:
-    folders = layout.generations.iterdir() if layout.generations.is_dir() else ()
-    return sorted(folder for folder in folders if folder.name.isdigit())
+    items, bad = ItemTable(layout.items), quarantined_contents(layout.quarantine)
+    return any(
+        unexplained.any()
+        for modality, some in recipe.spaces.items()
+        for space in some
+        for _, _, unexplained in lacking_vectors(items, VectorTable(layout.vectors(space), space), modality, bad)
+    )
 
 
 def _kinds(layout: Layout, check: Callable[[VerificationReport], object]) -> set[str]:
