@@ -111,21 +111,58 @@ of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all oth
 
 
 def feedback_penalties(
-    cosines: Float32[np.ndarray, "n h"], strengths: Float32[np.ndarray, " h"], scores: Float32[np.ndarray, " n"]
+    cosines: Float32[np.ndarray, "n h"],
+    strengths: Float32[np.ndarray, " h"],
+    scores: Float32[np.ndarray, " n"],
+    spared: float = SPARED,
 ) -> Float32[np.ndarray, " n"]:
     """Return what items lose of their scores for being similar to disliked items.
 
     An item loses, for the disliked item that costs it most, its strength times their cosine beyond `MIN_COSINE`, or
-    beyond `SPARED` of its score where that is more. Items of other subjects lose nothing: their order does not change.
+    beyond a share of its score where that is more. Items of other subjects lose nothing: their order does not change.
 
     Args:
         cosines: Cosine of each item with each disliked one.
         strengths: Strength of each dislike, 0 to 1.
         scores: Cosine of each item with the interest that it was found by; 0 where it was found otherwise.
+        spared: That share of the score.
 
     """
-    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, SPARED * scores)[:, None])
+    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, spared * scores)[:, None])
     return (beyond * strengths).max(axis=1, initial=0).astype(np.float32)
+
+
+TRAINED_PENALTY: Final = 5.0
+"""Standard deviations of a trained model's scores, over its candidates, that one unit of content cosine costs.
+
+ml-100k, leave-one-out, a tower of 32 dimensions. 60 users who rated three similar films 5 or 1, and three others high:
+difference between their lists' mean cosines with the three films; NDCG@10 on validation and test. Before: .040, and
+.0932, .0897. At 2.5: .063, and .0934, .0930; at 5: .108, and .0931, .0928; at 10: .136, and .0916, .0911; at 20: .149,
+and .0921, .0886.
+"""
+
+
+def trained_feedback_penalties(
+    cosines: Float32[np.ndarray, "n h"],
+    strengths: Float32[np.ndarray, " h"],
+    liked: Float32[np.ndarray, " n"],
+    scores: Float32[np.ndarray, " n"],
+) -> Float32[np.ndarray, " n"]:
+    """Return what a trained model's candidates lose for being more similar to a disliked item than to any liked one.
+
+    Such a model's scores are no content cosines, so the penalty is scaled to the spread of the scores.
+
+    Args:
+        cosines: As in `feedback_penalties`.
+        strengths: As in `feedback_penalties`.
+        liked: Greatest content cosine of each item with a liked item.
+        scores: The model's scores of the candidates.
+
+    """
+    if not len(scores):
+        return scores
+    penalties = feedback_penalties(cosines, strengths, liked, spared=1.0)
+    return penalties * np.float32(TRAINED_PENALTY * scores.std())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

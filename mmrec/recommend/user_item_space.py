@@ -26,6 +26,7 @@ class UserItemSpace:
         vectors: Returns the items' vectors by row number; an unknown row is a zero vector.
         contents: Returns the items' fused vectors likewise.
         shares: Returns what each part adds to the inner product of a user's and an item's vector.
+        trained: Whether the model's scores are on a scale of their own, not that of content cosines.
 
     """
 
@@ -34,6 +35,7 @@ class UserItemSpace:
     vectors: Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n dim"]]
     contents: Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n content"]]
     shares: Callable[[Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]], Mapping[str, float]]
+    trained: bool = False
 
 
 def content_space(snapshot: Snapshot) -> UserItemSpace:
@@ -73,7 +75,7 @@ def user_item_space(snapshot: Snapshot) -> UserItemSpace:
     there = snapshot.tail_modalities > 0
     if there.any():
         live.add(tail_rows[there], tail[there])
-    return UserItemSpace(tower.model, live, vectors, content_space(snapshot).contents, _behaviour_share)
+    return UserItemSpace(tower.model, live, vectors, content_space(snapshot).contents, _behaviour_share, trained=True)
 
 
 def _behaviour_share(user: Float32[np.ndarray, " dim"], item: Float32[np.ndarray, " dim"]) -> dict[str, float]:

@@ -11,14 +11,14 @@ from indexers.vectors import NO_ROW
 from mmrec.events.ratings import FAIR
 from mmrec.fusion.fusion import Fusion
 from mmrec.recommend.answer import CandidateSource, ListOptions, Reason, Recommended
-from mmrec.recommend.diversify import blend, diversify, feedback_penalties
+from mmrec.recommend.diversify import blend, diversify, feedback_penalties, trained_feedback_penalties
 from mmrec.recommend.popular_list import PopularList
 from mmrec.recommend.popularity_blend import PopularityBlend, blended_scores
 from mmrec.recommend.user_events import UserContext
 from mmrec.recommend.user_item_space import UserItemSpace
 from mmrec.snapshot import Snapshot, hit_of, title_of
 from mmrec.unit import unit
-from mmrec.users.interests import NegativeFeedback, negative_feedback
+from mmrec.users.interests import NegativeFeedback, liked_events, negative_feedback
 from mmrec.users.model import Interests
 
 _MOST_BESIDE: Final = 500
@@ -80,12 +80,14 @@ class PlacedUser:
         interests: What their history gives.
         text: What the text of the request gives, a unit vector; None without one.
         disliked: Their negative feedback.
+        liked: Unit content vectors of the items they like; none without negative feedback.
 
     """
 
     interests: Interests
     text: Float32[np.ndarray, " dim"] | None
     disliked: NegativeFeedback
+    liked: Float32[np.ndarray, "l content"]
 
     @property
     def vectors(self) -> Float32[np.ndarray, "m dim"]:
@@ -112,7 +114,8 @@ def place_user(
     placed = None if text is None else unit(space.model.items(np.array([-1], dtype=np.int64), text[None]))[0]
     any_disliked = (history.weights < 0).any()
     contents = space.contents(history.rows) if any_disliked else np.zeros((len(history), 0), dtype=np.float32)
-    return PlacedUser(interests, placed, negative_feedback(history, contents))
+    liked = unit(contents[liked_events(history)])
+    return PlacedUser(interests, placed, negative_feedback(history, contents), liked)
 
 
 def popular_share(context: UserContext, placed: PlacedUser, fitted: PopularityBlend | None = None) -> float:
@@ -151,7 +154,7 @@ def rank_candidates(
     if fitted is not None and 0 < share < 1:
         candidates = scored_candidates(space, placed, lists, 1 - share, depth)
     else:
-        candidates = interleaved_candidates(apply_feedback(space, lists, placed.disliked), weights, depth)
+        candidates = interleaved_candidates(apply_feedback(space, lists, placed), weights, depth)
     diversity, shape = float(options.diversity), (len(candidates.rows), 0)
     units = unit(space.contents(candidates.rows)) if diversity else np.zeros(shape, dtype=np.float32)
     return candidates, diversify(candidates.relevance, units, options.k, diversity)
@@ -184,16 +187,24 @@ def popular_candidates(popular: PopularList, depth: int, excluded: Int64[np.ndar
     return RankedItems(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32), by_vector=False)
 
 
-def apply_feedback(space: UserItemSpace, lists: Sequence[RankedItems], disliked: NegativeFeedback) -> list[RankedItems]:
+def apply_feedback(space: UserItemSpace, lists: Sequence[RankedItems], placed: PlacedUser) -> list[RankedItems]:
     """Lower what is similar to disliked items, in all lists."""
+    disliked = placed.disliked
     if not len(disliked.vectors):
         return list(lists)
     rows = np.unique(np.concatenate([one.rows for one in lists]))
-    cosines = unit(space.contents(rows)) @ disliked.vectors.T
+    units = unit(space.contents(rows))
+    cosines = units @ disliked.vectors.T
+    liked = (units @ placed.liked.T).max(axis=1, initial=0)
     lowered = []
     for one in lists:
-        scores = one.scores if one.by_vector else np.zeros_like(one.scores)
-        ranks = one.ranks - feedback_penalties(cosines[np.searchsorted(rows, one.rows)], disliked.strengths, scores)
+        places = np.searchsorted(rows, one.rows)
+        if one.by_vector and space.trained:
+            lost = trained_feedback_penalties(cosines[places], disliked.strengths, liked[places], one.scores)
+        else:
+            scores = one.scores if one.by_vector else np.zeros_like(one.scores)
+            lost = feedback_penalties(cosines[places], disliked.strengths, scores)
+        ranks = one.ranks - lost
         order = np.argsort(-ranks, kind="stable")
         lowered.append(RankedItems(one.rows[order], one.scores[order], ranks[order], one.by_vector))
     return lowered

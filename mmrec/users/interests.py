@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from mmrec.unit import unit
 from mmrec.users.model import History, Interests, RequestTimes, request_times
@@ -24,6 +24,12 @@ class NegativeFeedback:
 
     vectors: Float32[np.ndarray, "h dim"]
     strengths: Float32[np.ndarray, " h"]
+
+
+def liked_events(history: History) -> Bool[np.ndarray, " n"]:
+    """Return which events are positive feedback on an item whose feedback is positive in sum."""
+    _, groups = np.unique(history.rows, return_inverse=True)
+    return (history.weights > 0) & (np.bincount(groups, history.weights)[groups] > 0)
 
 
 def negative_feedback(history: History, vectors: Float32[np.ndarray, "n dim"]) -> NegativeFeedback:
@@ -91,8 +97,7 @@ class ContentInterests:
         return [self._interests(*one) for one in zip(histories, vectors, times, strict=True)]
 
     def _interests(self, history: History, vectors: Float32[np.ndarray, "n dim"], now: int) -> Interests:
-        _, groups = np.unique(history.rows, return_inverse=True)
-        liked = (history.weights > 0) & (np.bincount(groups, history.weights)[groups] > 0) & vectors.any(axis=1)
+        liked = liked_events(history) & vectors.any(axis=1)
         places = np.flatnonzero(liked)[-self.events :]
         if not len(places):
             return Interests.none(self.dim)
