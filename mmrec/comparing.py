@@ -18,7 +18,7 @@ from mmrec.generation.checks import measure_search
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.queries import QueryMaker
 from mmrec.query import Part, PartKind
-from mmrec.snapshot import Snapshot, snapshot_of
+from mmrec.snapshot import Snapshot, search_by_text, snapshot_of
 from mmrec.sources.assemble import BadValueError, id_of
 from mmrec.sources.places import Place
 from mmrec.sources.source import open_reader
@@ -330,13 +330,19 @@ def _ask(
             found.reasons[str(error)] += 1
     allowed = snapshot.rows_allowed(None, against)
     k = min(k, max(1, len(snapshot.live)))  # more would only cost memory
-    places = list(vectors)
-    for start in range(0, len(places), _QUERIES_AT_ONCE):
-        some = places[start : start + _QUERIES_AT_ONCE]
-        rows = snapshot.live.search(np.stack([vectors[place] for place in some]), k + 1, allowed=allowed).rows
-        for place, near in zip(some, rows.tolist(), strict=True):
-            itself = _row_of(snapshot, queries[place])
-            found.lists[place] = [row for row in near if row >= 0 and row != itself][:k]
+    texts = [place for place in vectors if queries[place].part.kind == "text"]
+    others = [place for place in vectors if queries[place].part.kind != "text"]
+    for places in (texts, others):
+        for start in range(0, len(places), _QUERIES_AT_ONCE):
+            some = places[start : start + _QUERIES_AT_ONCE]
+            asked = np.stack([vectors[place] for place in some])
+            if places is texts:
+                rows = search_by_text(snapshot, asked, k, allowed)
+            else:
+                rows = snapshot.live.search(asked, k + 1, allowed=allowed).rows.tolist()
+            for place, near in zip(some, rows, strict=True):
+                itself = _row_of(snapshot, queries[place])
+                found.lists[place] = [row for row in near if row >= 0 and row != itself][:k]
     return found
 
 

@@ -25,7 +25,7 @@ from mmrec.recommend.answer import ListOptions, Recommendations
 from mmrec.recommend.recommender import Recommender
 from mmrec.recommend.user_events import StoreEvents
 from mmrec.recommend.user_item_space import user_item_space
-from mmrec.snapshot import Snapshot, count_contents, found_hits, hit_of, open_snapshot
+from mmrec.snapshot import Snapshot, count_contents, found_hits, hit_of, open_snapshot, search_by_text
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.generations import Manifest, current, manifest, numbers, roll_back
 from mmrec.storage.items import ItemTable, near_ids
@@ -94,8 +94,12 @@ class Engine:
         self._known(snapshot.items, asked)
         vector = self._queries.make(parts, snapshot, counted)
         allowed = snapshot.rows_allowed(where, counted)
-        found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
-        hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
+        if len(parts) == 1 and parts[0].kind == "text" and parts[0].weight > 0:
+            (rows,) = search_by_text(snapshot, vector[None], k, allowed)
+            hits = found_hits(snapshot, vector, rows, set(), Modality.TEXT)
+        else:
+            found = snapshot.live.search(vector[None], k + len(set(asked)), allowed=allowed)
+            hits = found_hits(snapshot, vector, found.rows[0].tolist(), set(asked))[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
     def search_many(

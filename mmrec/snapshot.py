@@ -139,19 +139,45 @@ def title_of(item: StoredItem) -> str:
 
 
 def found_hits(
-    snapshot: Snapshot, query: Float32[np.ndarray, " dim"], rows: Sequence[int], left_out: set[str]
+    snapshot: Snapshot,
+    query: Float32[np.ndarray, " dim"],
+    rows: Sequence[int],
+    left_out: set[str],
+    asked_by: Modality | None = None,
 ) -> list[Hit]:
     """Return the items of rows, best first as they are given, with what each modality adds to their scores.
 
-    Rows that are not there any more, and items of ids that are left out, are passed over.
+    Rows that are not there any more, and items of ids that are left out, are passed over. Of a query by one content,
+    `asked_by` names the modality; see `Fusion.fade_across`.
     """
+    fusion = snapshot.generation.fusion
     found = [row for row in rows if row >= 0]
     stored = snapshot.items.by_row(found)
-    vectors = dict(zip(found, snapshot.vectors(found), strict=True))
+    known = snapshot.vectors(found)
+    vectors = dict(zip(found, known if asked_by is None else fusion.fade_across(asked_by, query, known), strict=True))
     hits = []
     for row in found:
         item = stored.get(row)
         if item is not None and item.id not in left_out:
-            shares = snapshot.generation.fusion.shares(query, vectors[row])
-            hits.append(hit_of(item, float(query @ vectors[row]), shares))
+            hits.append(hit_of(item, float(query @ vectors[row]), fusion.shares(query, vectors[row])))
     return hits
+
+
+_RERANKED: Final = 100
+"""Candidates beyond those wanted that are ranked anew, at least."""
+
+
+def search_by_text(
+    snapshot: Snapshot, queries: Float32[np.ndarray, "q dim"], k: int, allowed: Int64[np.ndarray, " a"] | None
+) -> list[list[int]]:
+    """Return for each of some texts the rows of its k best items, best first, by scores as of `Fusion.fade_across`.
+
+    The index knows only plain scores, so more candidates than wanted are taken and ranked anew.
+    """
+    fusion, best = snapshot.generation.fusion, []
+    found = snapshot.live.search(queries, k + max(k, _RERANKED), allowed=allowed).rows
+    for query, near in zip(queries, found, strict=True):
+        rows = near[near >= 0]
+        vectors = fusion.fade_across(Modality.TEXT, query, snapshot.vectors(rows.tolist()))
+        best.append(rows[np.argsort(-(vectors @ query), kind="stable")[:k]].tolist())
+    return best

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.fusion.agreement import Agreement
 from mmrec.fusion.blocks import Block, block_weights
-from mmrec.fusion.fusion import Fusion, dump_fusion, fit, load_fusion
+from mmrec.fusion.fusion import ACROSS_FADES, FADED, Fusion, dump_fusion, fit, load_fusion
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
@@ -220,3 +220,28 @@ def test_confidence_scales_weights_and_a_score_is_still_their_sum_of_cosines(see
         if against is None:
             image = by_modality[Modality.IMAGE]
             assert lengths[2] / lengths[0] == pytest.approx(0.5 * across * image / by_modality[Modality.TEXT], rel=1e-4)
+
+
+@given(seeds, weights)
+@settings(max_examples=25, deadline=None)
+def test_matches_across_count_less_the_better_an_items_own_text_matches(seed, by_modality):
+    fusion, vectors = fitted(seed, by_modality)
+    present = np.ones((len(vectors[0]), len(BLOCKS)), dtype=bool)
+    present[::2, 0] = False
+    items = fused(fusion, vectors, present)
+    text, _, bridge, _ = fusion.slices
+    query = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, None)
+    faded = fusion.fade_across(Modality.TEXT, query, items)
+    scale = faded[0, bridge] @ items[0, bridge] / (items[0, bridge] @ items[0, bridge])
+    cosines = items[:, text] @ query[text] / (np.linalg.norm(query[text]) * np.sqrt(fusion.strengths[0]))
+    factors = np.clip(1 - cosines / ACROSS_FADES, FADED, 1)
+    assert cosines[3] == pytest.approx(1, abs=1e-5)
+    # What lacks a text is found by its picture as ever; what has that very text is judged by it nearly alone.
+    assert (factors[::2] == 1).all()
+    assert factors[3] == pytest.approx(FADED)
+    np.testing.assert_allclose(faded[:, bridge], items[:, bridge] * factors[:, None] * scale, atol=1e-5)
+    np.testing.assert_allclose(faded[:, text], items[:, text] * scale, atol=1e-5)
+    assert (faded @ query).max() <= 1 + 1e-5
+    for against in (Modality.IMAGE, Modality.TEXT):
+        alone = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, frozenset({against}))
+        assert fusion.fade_across(Modality.TEXT, alone, items) is items
