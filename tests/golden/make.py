@@ -3,8 +3,9 @@
     python tests/golden/make.py tests/golden/v1
 
 Run with the released version whose format is to be kept, never again afterwards: later versions must open what it made
-(`test_golden.py`). Everything is made by the `mmrec` command from a catalog that a seed decides. Formats that the
-archives cover: `store.json`, Lance tables of items, vectors and quarantine, manifests, fusion, FAISS files (exact and
+(`test_golden.py`). Where the ranking of text queries was changed on purpose since, `expected.json` has the answers of
+that change. Everything is made by the `mmrec` command from a catalog that a seed decides. Formats that the archives
+cover: `store.json`, Lance tables of items, vectors and quarantine, manifests, fusion, FAISS files (exact and
 HNSW), the event log in SQLite, user towers, and folders of fine-tuned heads.
 """
 
