@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import mmrec
-from pipelines import grammar, options
+from pipelines import options
 from pipelines.commands.events import EventsOption
 
 commands = typer.Typer()
@@ -37,6 +37,8 @@ def search(
 
     Parts may be repeated. A number after the last ^ is a part's weight (1 without it); a negative one pushes away.
     """
+    from pipelines import grammar
+
     counting = grammar.parse_against(against)
     from mmrec.sources.media_access import opened_media
     from pipelines import answers, console
@@ -73,6 +75,8 @@ def similar(
     as_json: options.AsJson = False,
 ) -> None:
     """Find items like one of the store."""
+    from pipelines import grammar
+
     counting = grammar.parse_against(against)
     from mmrec.query import Part
     from mmrec.sources.media_access import opened_media
@@ -148,6 +152,8 @@ def compare(
     Their spaces may differ: each is asked with its own encoders. Quality needs queries that say what is right; the
     verdict is that of NDCG@k, with a paired 95% interval.
     """
+    from pipelines import grammar
+
     counting = grammar.parse_against(against)
     from mmrec.compute import check_device
     from mmrec.jobs import compare as job
@@ -196,6 +202,8 @@ def recommend(
 
     Without any of them, what is popular. What was turned down is never shown.
     """
+    from pipelines import grammar
+
     liked, hidden = grammar.parse_ids(history or ()), grammar.parse_ids(hide or ())
     from pipelines.recommend import RecommendOptions, print_recommendations, run_recommend
 

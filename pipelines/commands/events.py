@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines import grammar, options
+from pipelines import options
 from pipelines.outcome import ExitCode
 
 commands = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
@@ -57,7 +57,7 @@ def import_(
     Columns that are not named are told from their names.
     """
     from mmrec.jobs.events import ImportOptions, run_import
-    from pipelines import answers, console
+    from pipelines import answers, console, grammar
     from pipelines.progress import ConsoleReporter
 
     given = {"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column}

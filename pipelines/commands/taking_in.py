@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines import grammar, options
+from pipelines import options
 from pipelines.outcome import ExitCode
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def index(
     """
     from mmrec.compute import check_device
     from mmrec.jobs.index_options import Columns, IndexOptions, with_spec
+    from pipelines import grammar
 
     texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
     columns = Columns(id_column, texts, images, sounds, kept, deleted)
@@ -134,6 +135,7 @@ def reindex(
     """
     from mmrec.compute import check_device
     from mmrec.jobs.index_options import IndexOptions
+    from pipelines import grammar
 
     asked = IndexOptions(
         source=None,
@@ -198,6 +200,8 @@ def import_vectors(
 
     A row's vector is that of its item's content of the modality, or of the item itself where it has none.
     """
+    from pipelines import grammar
+
     columns = grammar.parse_columns(metadata or ())
     from mmrec.exchange.importing import Import
     from mmrec.exchange.vector_files import VectorColumns
@@ -242,7 +246,7 @@ def export(
     """
     from mmrec.exchange.export import Export
     from mmrec.jobs import upkeep as job
-    from pipelines import answers
+    from pipelines import answers, grammar
 
     how = Export(
         space,
