@@ -188,9 +188,9 @@ class DelimitedTable(TextTable):
             is_last, waiting = not block, waiting + block
             done = 0
             plain = self._all_at_once(waiting)
-            for cells in plain or ():
+            for record in plain or ():
                 number += 1
-                yield number, line + done, dict(zip(self.header, cells, strict=True))
+                yield number, line + done, dict(zip(self.header, record, strict=True))
                 done += 1
             for cells, span in () if plain else self._one_by_one(waiting, is_last=is_last):
                 number += bool(cells)
