@@ -54,19 +54,26 @@ class EventSource:
         """Read all rows, some ten thousands at a time; a row that cannot be read is refused, and the rest goes on."""
         names = self.columns.names
         if isinstance(self.reader, ParquetFiles):
-            yield from _by_column(self.reader, names)
-            return
-        rows = self.reader.rows(names)
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            read = [row for row in some if isinstance(row, Row)]
-            yield RawEvents(
-                np.array([row.number for row in read], dtype=np.int64),
-                {name: [row.values.get(name) for row in read] for name in names},
-                tuple(_refused(row) for row in some if isinstance(row, Reject)),
-            )
+            yield from _of_parquet(self.reader, names)
+        elif isinstance(self.reader, TextTable):
+            for numbers, columns, rejects in self.reader.columns(names, _ROWS_AT_ONCE):
+                yield RawEvents(np.array(numbers, dtype=np.int64), columns, tuple(map(_refused, rejects)))
+        else:
+            yield from _of_rows(self.reader, names)
 
 
-def _by_column(files: ParquetFiles, names: Sequence[str]) -> Iterator[RawEvents]:
+def _of_rows(reader: Reader, names: Sequence[str]) -> Iterator[RawEvents]:
+    rows = reader.rows(names)
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        read = [row for row in some if isinstance(row, Row)]
+        yield RawEvents(
+            np.array([row.number for row in read], dtype=np.int64),
+            {name: [row.values.get(name) for row in read] for name in names},
+            tuple(_refused(row) for row in some if isinstance(row, Reject)),
+        )
+
+
+def _of_parquet(files: ParquetFiles, names: Sequence[str]) -> Iterator[RawEvents]:
     for read in files.batches(names, _ROWS_AT_ONCE):
         if isinstance(read, Reject):
             yield RawEvents(np.empty(0, dtype=np.int64), {}, (_refused(read),))

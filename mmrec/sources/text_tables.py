@@ -122,9 +122,25 @@ class TextTable:
         """Read these columns of every row."""
         for number, line, record in self.records():
             if isinstance(record, str):
-                yield Reject(number, None, "", record, self._where(line))
+                yield self._reject(number, line, record)
             else:
                 yield Row(number, {name: record.get(name) for name in names}, self._where(line))
+
+    def columns(
+        self, names: Sequence[str], size: int
+    ) -> Iterator[tuple[list[int], dict[str, list[object]], list[Reject]]]:
+        """Read so many records at a time: numbers and columns of the rows, and those that cannot be read."""
+        records = self.records()
+        while some := list(islice(records, size)):
+            rows = [(number, record) for number, _, record in some if not isinstance(record, str)]
+            yield (
+                [number for number, _ in rows],
+                {name: [record.get(name) for _, record in rows] for name in names},
+                [self._reject(number, line, why) for number, line, why in some if isinstance(why, str)],
+            )
+
+    def _reject(self, number: int, line: int, reason: str) -> Reject:
+        return Reject(number, None, "", reason, self._where(line))
 
     def _where(self, line: int) -> str:
         return f"{self.path.name} line {line}"
@@ -171,7 +187,12 @@ class DelimitedTable(TextTable):
             block = _block(texts)
             is_last, waiting = not block, waiting + block
             done = 0
-            for cells, span in self._all_at_once(waiting) or self._one_by_one(waiting, is_last=is_last):
+            plain = self._all_at_once(waiting)
+            for record in plain or ():
+                number += 1
+                yield number, line + done, dict(zip(self.header, record, strict=True))
+                done += 1
+            for cells, span in () if plain else self._one_by_one(waiting, is_last=is_last):
                 number += bool(cells)
                 if isinstance(cells, str):
                     yield number, line + done, cells
@@ -196,17 +217,18 @@ class DelimitedTable(TextTable):
         hint = "" if likely is None else f" It can be read as {likely}: add --encoding {likely}."
         return f"The line is not UTF-8.{hint}"
 
-    def _all_at_once(self, lines: Sequence[str | None]) -> list[tuple[list[str] | str, int]] | None:
+    def _all_at_once(self, lines: Sequence[str | None]) -> list[list[str]] | None:
         """Read records of one line each; None where anything is odd about any of them."""
         if None in lines:
             return None
         texts = cast("Sequence[str]", lines)
         try:
+            "".join(texts).encode()  # fails where some bytes were not of the file's encoding
             records = list(self._reader(texts) if self.quoted else map(self._split, texts))
-        except csv.Error:
+        except (csv.Error, UnicodeEncodeError):
             return None
         is_plain = len(records) == len(lines) and all(len(cells) == len(self.header) for cells in records)
-        return [(cells, 1) for cells in records] if is_plain else None
+        return records if is_plain else None
 
     def _one_by_one(self, lines: Sequence[str | None], *, is_last: bool) -> Iterator[tuple[list[str] | str, int]]:
         """Read records, and the number of lines of each, until one that may go on in the lines to come."""

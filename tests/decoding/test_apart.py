@@ -105,8 +105,7 @@ def test_a_content_without_end_is_refused_once_its_time_is_up(pool):
 
 def test_a_content_that_stands_still_is_to_be_tried_another_time(pool, monkeypatch):
     asleep = "from mmrec.decoding import decode, process; import time; process._LEAST_STANDSTILL = 0.5;"
-    asleep += "decode._DECODERS['image'] = ('time', 'sleep');"
-    asleep += "time.sleep = lambda data, limits, wait=time.sleep: wait(60);"
+    asleep += "decode.decoder_of = process.decoder_of = lambda modality: lambda data, limits: time.sleep(60);"
     monkeypatch.setattr(worker, "_PROGRAM", worker._PROGRAM.replace("from", asleep + "from", 1))
     with pytest.raises(DecoderLostError, match="made no headway"):
         pool.decode(Modality.IMAGE, picture(), Limits(max_decoding_seconds=0.05))

@@ -50,7 +50,7 @@ def test_events_of_their_own_ids(log):
     first = Event("u", "i", "view", at(0), id="click-1")
     assert log.append([first, Event("u", "i", "view", at(0), id="click-2")]) == Appended(2, 0)
     assert log.append([first]) == Appended(0, 1)
-    with pytest.raises(UsageError, match="Event 1: Another event has the same id"):
+    with pytest.raises(UsageError, match="Event 2: Another event has the same id"):
         log.append([Event("u", "j", "view", at(1)), Event("u", "other", "view", at(0), id="click-1")])
     with pytest.raises(UsageError, match="same id"):
         log.append([Event("w", "x", "view", at(1), id="new"), Event("w", "y", "view", at(1), id="new")])
