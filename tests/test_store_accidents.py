@@ -225,7 +225,7 @@ def test_a_second_job_says_so_at_once_and_live_changes_go_on(layout):
     job.start()
     try:
         assert under_way.wait(60)
-        with pytest.raises(StoreBusyError, match="another job is taking a catalog"):
+        with pytest.raises(StoreBusyError, match="another job is indexing a catalog"):
             index(layout, numbered(70))
         assert engine.upsert(items({"live": "alive"})).added == 1
         assert engine.search("alive", k=1).hits[0].id == "live"

@@ -116,14 +116,14 @@ def test_no_command_runs_what_lies_in_a_copied_store(
         (["search", "shop", "--text", "boat"], 1),
         (["recommend", "shop", "--text", "boat"], 1),
         (["index", str(tmp_path / "items.csv"), "shop", "--id", "id", "--text", "text"], 1),
-        (["index", "shop"], 1),
+        (["reindex", "shop"], 1),
         (["finetune", "align", "shop", "--out", str(tmp_path / "out"), "--dry-run"], 1),
         (["quarantine", "shop", "--retry"], 1),
         (["finetune", "align", "shop", "--out", "shop/out"], 2),
         (["similar", "shop", "boat"], 0),
         (["status", "shop"], 0),
         (["search", "shop", "--text", "boat", "--encoders", str(folder)], 2),
-        (["index", "shop", "--encoders", "shop/enc"], 2),
+        (["reindex", "shop", "--encoders", "shop/enc"], 2),
     ):
         code = run_app(app, words)
         said[words[0]] = capfd.readouterr().err

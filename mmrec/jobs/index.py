@@ -12,7 +12,6 @@ from indexers.protocol import IndexSpec
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
-from mmrec.finetuning.verdict import read_verdict
 from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, adopt, index_items, loses_tower
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
@@ -177,6 +176,8 @@ def _warn_of_types(options: IndexOptions, source: CatalogSource, reporter: Repor
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
     """Raise UsageError for encoders that fine-tuning made worse, unless a person insists."""
+    from mmrec.finetuning.verdict import read_verdict  # noqa: PLC0415 - loads torch and scipy
+
     told = read_verdict(Path(encoders))
     if told is not None and told[0] == "hurt" and not force:
         raise UsageError(

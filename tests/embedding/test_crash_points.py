@@ -119,7 +119,7 @@ def test_two_jobs_at_once_double_and_lose_nothing(tmp_path):
     jobs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(said, job.returncode) for job in jobs for said in [job.communicate()[1]]]
     assert 0 in [code for _, code in ends]
-    assert all("another job is taking a catalog" in said for said, code in ends if code)
+    assert all("another job is indexing a catalog" in said for said, code in ends if code)
     names = [name for batch in ItemTable(Layout(store).items).ids() for name in batch]
     assert sorted(names) == sorted(f"i{n}" for n in range(10, 70))
     engine = mmrec.open(store, encoders=[crash_job.Cheap()])

@@ -33,10 +33,10 @@ def ratings():
     with (ml_100k_folder() / "ml-100k.inter").open() as file:
         rows = list(csv.reader(file, delimiter="\t"))[1:]
     users, items = (pa.array([row[column] for row in rows]).dictionary_encode() for column in (0, 1))
-    users, places = np.unique(np.array(users.dictionary.to_pylist()), return_inverse=True)
+    user_ids, places = np.unique(np.array(users.dictionary.to_pylist()), return_inverse=True)
     item_ids, item_places = np.unique(np.array(items.dictionary.to_pylist()), return_inverse=True)
     events = EventArrays(
-        pa.array(users.tolist()), pa.array(item_ids.tolist()), ("rate",),
+        pa.array(user_ids.tolist()), pa.array(item_ids.tolist()), ("rate",),
         places[users.indices.to_numpy()].astype(np.int32), item_places[items.indices.to_numpy()].astype(np.int32),
         np.zeros(len(rows), np.int16), np.array([int(row[3]) * 10**6 for row in rows]), np.arange(len(rows)),
         np.array([float(row[2]) for row in rows], np.float32),

@@ -154,8 +154,10 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path, text, message):
         read(tmp_path, text)
 
 
-def test_a_pull_without_end_is_meant(tmp_path):
-    assert read(tmp_path, "[towers.image.fit]\npull = inf").towers[Modality.IMAGE].fit.target_scale == float("inf")
+def test_an_infinite_target_scale_is_meant(tmp_path):
+    assert read(tmp_path, "[towers.image.fit]\ntarget_scale = inf").towers[Modality.IMAGE].fit.target_scale == float(
+        "inf"
+    )
 
 
 def test_files_that_are_none_are_refused(tmp_path):

@@ -96,5 +96,5 @@ def test_items_of_one_taste_lie_together(items):
 
 def test_nothing_taken_together_says_so():
     alone = co_occurrence(np.arange(4), np.arange(4), np.zeros(4, dtype=np.int64), COUNT)
-    with pytest.raises(UsageError, match="no two items were taken by the same people"):
+    with pytest.raises(UsageError, match="no two items were taken by the same users"):
         ppmi_vectors(alone, 4)

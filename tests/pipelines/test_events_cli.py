@@ -54,7 +54,7 @@ def test_import_stats_export_forget(tmp_path, ratings, capfd):
         "read": 2003, "added": 2000, "known": 0, "refused": 3, "events": 2000}  # fmt: skip
     said = capfd.readouterr().err
     assert "user = user_id, item = item_id, time = timestamp, value = rating; every event is a 'rate'" in said
-    assert "row 2000, timestamp: The time 'never' is neither" in said
+    assert "row 2001, timestamp: The time 'never' is neither" in said
     assert re.search(
         r"2,000 ratings \(rate\) from 1 to 5, mean 3\.\d\d: 1,\d{3} count as likes, \d{3} as dislikes", said
     )

@@ -147,10 +147,10 @@ def test_only_regular_files_are_replaced(
         assert run(command, capsys)[0] == ExitCode.USAGE, name
         assert out.lstat().st_ino == before.st_ino
         assert out.lstat().st_mode == before.st_mode
-    from pipelines.evaluated import write_file
+    from mmrec.files import write_page
 
     with pytest.raises(console.UsageError, match="is not replaced"):
-        write_file(tmp_path / "page.html", "x")
+        write_page(tmp_path / "page.html", "x")
     assert kept.read_text() == "mine"
 
 

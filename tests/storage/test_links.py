@@ -117,7 +117,7 @@ def commands(place: Path) -> dict[str, list[str]]:
         "reindex": ["reindex", store],
         "delete": ["delete", store, "i1"],
         "rollback": ["rollback", store],
-        "mend": ["repair", store],
+        "repair": ["repair", store],
         "search": ["search", store, "--text", "i1"],
         "similar": ["similar", store, "i1"],
         "show": ["show", store, "i1"],
