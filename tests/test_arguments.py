@@ -63,7 +63,7 @@ EXPECTED = {
     "number among ids": "got int 3",
     "none as ids": "got NoneType",
     "picture in a part": "takes a path, a URL or bytes; Part.image(...) also takes what is decoded; got Image",
-    "picture as query": "Part('image', 'boat.png')",
+    "picture as query": "Part.image('boat.png')",
     "number as query": "got list [1, 2]",
     "text as weight": "the weight of a part is a number; got str 'much'",
     "fraction as k": "k must be a whole number, at least 1; got 2.5",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetuning.test_towers import CARD, learn, towers_of, vectors
+from finetuning.test_towers import CARD, learn, small_bundles, towers_of, vectors  # noqa: F401 - a fixture
 from finetuning.tower_cases import CASES, contents
 
 from mmrec.encoders.presets import read_encoder_specs

@@ -59,7 +59,7 @@ def test_import_stats_export_forget(tmp_path, ratings, capfd):
         r"2,000 ratings \(rate\) from 1 to 5, mean 3\.\d\d: 1,\d{3} count as likes, \d{3} as dislikes", said
     )
     assert answer("import", store, ratings)["known"] == 2000
-    assert [row["row"] for row in answer("refused", store)["refused"]] == [2000, 2001, 2002]
+    assert [row["row"] for row in answer("refused", store)["refused"]] == [2001, 2002, 2003]
 
     stats = answer("stats", store)
     assert (stats["events"], stats["by_kind"], stats["refused"]) == (2000, {"rate": 2000}, 3)
