@@ -39,12 +39,12 @@ _Saver = Callable[[Any, Any, Path], dict[str, object]]
 """Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
 
 
-def has_own_format(encoder: Any) -> bool:  # noqa: ANN401 - a protocol check would load its weights
+def has_own_format(encoder: Encoder) -> bool:
     """Return whether an encoder's network can be saved as its own library saves it."""
     return type(encoder) in _SAVERS
 
 
-def save_own(encoder: Any, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:  # noqa: ANN401 - as above
+def save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
     """Write an encoder with trained weights in its network into a new folder. Returns how it is built from there.
 
     Args:
