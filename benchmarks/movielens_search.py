@@ -88,7 +88,7 @@ def questions(most: int) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     return known, {title: titles[title] for title in drawn}
 
 
-def asked(engine: mmrec.Engine, texts: Sequence[str]) -> dict[str, list[str]]:
+def asked(engine: mmrec.Store, texts: Sequence[str]) -> dict[str, list[str]]:
     """The ids found for each text, best first."""
     return {text: [hit.id for hit in engine.search(text, k=DEEP).hits] for text in texts}
 

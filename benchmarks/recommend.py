@@ -2,7 +2,7 @@
 
 The store is a real one: a table of items, a generation with its index, a log of events in SQLite; its vectors are
 synthetic (384 numbers, 2,000 clusters of like size). Each person has 3 to 60 events in three clusters, and one hide.
-Whole calls of `Engine.recommend` are measured, each right after an event of that person came through another
+Whole calls of `Store.recommend` are measured, each right after an event of that person came through another
 connection, and each step of a call on its own; ``whole cpu`` is processor time, of all threads. ``--quick`` takes
 10,000 items.
 """

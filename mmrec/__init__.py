@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmrec.encoders.presets import load_encoders
-    from mmrec.engine import Engine
     from mmrec.errors import MmrecError
     from mmrec.events.event import Event
     from mmrec.examples import fetch_stamps, ml_100k_folder, write_films, write_stamps
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from mmrec.types import Field, Item, Modality, Reject, Space, Waveform
 
 __all__ = [
-    "Engine",
     "Event",
     "Field",
     "FinetuneConfig",
@@ -55,7 +53,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Engine": ("engine", "Engine"),
     "Event": ("events.event", "Event"),
     "Field": ("types", "Field"),
     "FinetuneConfig": ("finetuning.config", "FinetuneConfig"),

@@ -15,19 +15,19 @@ _LOGGER: Final = logging.getLogger("mmrec")
 
 
 class Reporter:
-    """What a job has to say. This one logs notes and warnings, and takes the call itself for consent."""
+    """Receives notes, warnings, progress and questions of a job. This one logs, and never asks."""
 
     @property
-    def asks(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether there is someone to ask."""
         return False
 
     def note(self, message: str) -> None:
-        """Say one thing beside the result."""
+        """Report something besides the result."""
         _LOGGER.info(message)
 
     def warn(self, message: str) -> None:
-        """Say one thing that needs attention."""
+        """Report something that needs attention."""
         _LOGGER.warning(message)
 
     def values(self, values: Mapping[str, object]) -> None:
@@ -35,20 +35,20 @@ class Reporter:
         for name, value in values.items():
             _LOGGER.info("%s: %s", name, value)
 
-    def agree(self, question: str, *, yes: bool, instead: str, at_terminal_only: bool = False) -> None:
-        """Return where the user agrees, else raise UsageError.
+    def require_consent(self, question: str, *, yes: bool, otherwise: str, at_terminal_only: bool = False) -> None:
+        """Return where the user consents, as a call from Python always does; else raise UsageError.
 
         Args:
-            question: What is asked, without its question mark.
+            question: The question, without its question mark.
             yes: Whether the user agreed beforehand.
-            instead: What to do for another outcome, as a sentence.
-            at_terminal_only: Take it for agreed where there is nobody to ask.
+            otherwise: A sentence: what to do for another outcome.
+            at_terminal_only: Whether nobody to ask means yes.
 
         """
-        del question, yes, instead, at_terminal_only
+        del question, yes, otherwise, at_terminal_only
 
-    def confirm(self, question: str) -> bool:
-        """Return whether the user, asked now, says yes; False where nobody can be asked."""
+    def ask_yes_no(self, question: str) -> bool:
+        """Ask the user; False where nobody can be asked."""
         del question
         return False
 

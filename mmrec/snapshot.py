@@ -73,14 +73,20 @@ class Snapshot:
         return having if matching is None else np.intersect1d(having, matching, assume_unique=True)
 
 
+def require_generation(layout: Layout) -> int:
+    """Return the number of the current generation. Raises StoreError before the first one."""
+    number = current(layout)
+    if number is None:
+        raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
+    return number
+
+
 def open_snapshot(layout: Layout, before: Snapshot | None = None) -> Snapshot:
     """Open the current generation, or take that of the snapshot before, and fuse what changed since it was built.
 
     Raises StoreError where there is none.
     """
-    number = current(layout)
-    if number is None:
-        raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
+    number = require_generation(layout)
     known = before is not None and before.generation.manifest.number == number
     generation = before.generation if before is not None and known else open_generation(layout, number)
     return snapshot_of(layout, generation, ItemTable(layout.items))

@@ -132,7 +132,7 @@ def _work(summary: IndexSummary) -> dict[str, object]:
     }
 
 
-def _ask(engine: mmrec.Engine, store: Path, question: Question) -> Section:
+def _ask(engine: mmrec.Store, store: Path, question: Question) -> Section:
     results: Results = engine.search(question.parts, against=question.against, where=question.where, k=5)
     console.data.print(f"\n[bold]{question.title}[/bold]\n[dim]mmrec search {store} {question.command} --explain[/dim]")
     answers.print_results(results, Display(as_json=False, explain=True, sheet=None, narrowed=bool(question.where)))

@@ -284,9 +284,9 @@ def _by_slices(models: Sequence[ModelMetrics], colours: Mapping[str, int], name:
     history = {model.name: model.by_history for model in models}
     item = {model.name: model.by_item for model in models}
     return [
-        _chart("By the length of the history", "EvaluationCases by the number of events before them.",
+        _chart("By the length of the history", "Cases by the number of events before them.",
                lines(history, colours, "events in the history", name)),
-        _chart("By the popularity of the target", "EvaluationCases by the training events of the target.",
+        _chart("By the popularity of the target", "Cases by the training events of the target.",
                lines(item, colours, "training events of the target", name)),
     ]  # fmt: skip
 

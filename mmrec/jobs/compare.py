@@ -81,5 +81,5 @@ def _encoders(
     found = fitting(map(load, given), spaces)
     if found is not None and (covers(found, spaces) or not may_reopen(layout, made_with)):
         return found
-    check_encoders(layout, made_with, reporter.confirm)
+    check_encoders(layout, made_with, reporter.ask_yes_no)
     return load(made_with)

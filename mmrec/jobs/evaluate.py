@@ -90,12 +90,12 @@ class EvaluateOptions:
         report: Where the page is written, if anywhere.
         category: Metadata column whose values, parted by commas, are categories.
         cold_items: Whether a tenth of the items is held out of training.
-        cold_people: Whether a tenth of the people is, who alone are asked then.
-        allow_seen: Whether what a person had met can be recommended.
+        cold_users: Whether a tenth of the users is held out of training; only they are evaluated then.
+        allow_seen: Whether items that the user has seen are ranked too.
         kinds: TOML file with weights and other names of kinds.
         events: SQLAlchemy URL of the log; None is the store's own.
-        people: How many people are asked at most, drawn by the seed; all if None.
-        seed: Of what is held out, and of the people drawn.
+        users: How many users are evaluated at most, drawn by the seed; all if None.
+        seed: Random seed of what is held out, and of the users drawn.
         train: Configuration of towers that are trained on the split and evaluated too; none without it.
         seeds: How often each tower is trained.
 
@@ -107,11 +107,11 @@ class EvaluateOptions:
     report: Path | None = None
     category: str | None = None
     cold_items: bool = False
-    cold_people: bool = False
+    cold_users: bool = False
     allow_seen: bool = False
     kinds: Path | None = None
     events: str | None = None
-    people: int | None = None
+    users: int | None = None
     seed: int = 0
     train: Path | TrainingConfig | None = None
     seeds: int = 1
@@ -200,9 +200,7 @@ def run(asked: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation
     if towers is not None:
         models |= towers(split, candidates)
     with reporter.progress("evaluating", len(models)) as advance:
-        protocol = EvaluationProtocol(
-            allow_seen=asked.allow_seen, most_users=asked.people, seed=asked.seed, kinds=kinds
-        )
+        protocol = EvaluationProtocol(allow_seen=asked.allow_seen, most_users=asked.users, seed=asked.seed, kinds=kinds)
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(asked, split)
     if asked.report is not None:
@@ -218,7 +216,7 @@ def run(asked: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation
 
 
 def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scorer) -> Scorer:
-    """What recommends where nothing was trained."""
+    """The scorer that needs no training."""
     assert candidates.vectors is not None  # noqa: S101 - a store has some
     model = ContentInterests(candidates.vectors.shape[1])
     interests = UserModelScorer(model, candidates, cold=popular, name="interests")
@@ -234,7 +232,7 @@ def _towers(asked: EvaluateOptions, kinds: Kinds, reporter: Reporter) -> Towers 
 
 
 def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
-    if has_events(layout, asked.events):  # to open a log that is not there would make one
+    if has_events(layout, asked.events):  # opening a log creates it
         with closing(open_event_log(layout, asked.events)) as log:
             events = load_events(log.scan())
         if len(events):
@@ -251,7 +249,7 @@ def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules
     # What is held out is chosen by ids alone, and before targets are dropped.
     if asked.cold_items:
         split = hold_out_items(split, known, seed=asked.seed)
-    if asked.cold_people:
+    if asked.cold_users:
         split = hold_out_users(split, seed=asked.seed)
     return split.last_only() if asked.split == "last" else split
 
@@ -262,7 +260,7 @@ def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
         facts["time of the request"] += f", but not to {TOWER}{UNTIMED}"
     if split.live.strengths is not None:
         low = int((split.live.strengths <= 0).sum())
-        facts["targets"] = f"liked: {low:,} ratings count as dislikes and are none"
+        facts["targets"] = f"liked items; {low:,} low ratings count as dislikes and are no targets"
     if split.cutoff is not None:
         moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
         facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"

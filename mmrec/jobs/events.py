@@ -90,13 +90,15 @@ def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
     """
-    if not len(known) or 2 * seen.without_item <= seen.read or not reporter.asks:
+    if not len(known) or 2 * seen.without_item <= seen.read or not reporter.is_interactive:
         return
     reporter.warn(
         f"{seen.without_item:,} of the first {seen.read:,} events are of items that {asked.store} does not have, such "
         f"as {_some(seen.lacking)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
     )
-    reporter.agree("Add the events all the same", yes=False, instead="Name the column of the items' ids with --item.")
+    reporter.require_consent(
+        "Add the events all the same", yes=False, otherwise="Name the column of the items' ids with --item."
+    )
 
 
 def _some(ids: Sequence[str]) -> str:

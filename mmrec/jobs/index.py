@@ -99,7 +99,7 @@ def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = S
             f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
             f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
         )
-    check_encoders(layout, made_with, reporter.confirm)
+    check_encoders(layout, made_with, reporter.ask_yes_no)
     return made_with
 
 
@@ -124,7 +124,7 @@ def _ask_about_tower(options: IndexOptions, reporter: Reporter) -> None:
         f"next generation: recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
         f"`mmrec rollback {options.store}`."
     )
-    reporter.agree("Go on", yes=options.yes, instead="The store is as it was.", at_terminal_only=True)
+    reporter.require_consent("Go on", yes=options.yes, otherwise="The store is as it was.", at_terminal_only=True)
 
 
 def _has_tower(layout: Layout) -> bool:
@@ -175,14 +175,16 @@ def _warn_of_types(options: IndexOptions, source: CatalogSource, reporter: Repor
 
 
 def _check_verdict(encoders: str, *, force: bool) -> None:
-    """Raise UsageError for encoders that fine-tuning made worse, unless a person insists."""
-    from mmrec.finetuning.verdict import read_verdict  # noqa: PLC0415 - loads torch and scipy
+    """Raise UsageError for encoders that fine-tuning made worse, without `force`."""
+    if force or not any(Path(encoders).glob("verdict.json")):
+        return
+    from mmrec.finetuning.verdict import read_verdict  # noqa: PLC0415 - loads scipy.stats, which takes seconds
 
-    told = read_verdict(Path(encoders))
-    if told is not None and told[0] == "hurt" and not force:
+    verdict = read_verdict(Path(encoders))
+    if verdict is not None and verdict[0] == "hurt":
         raise UsageError(
-            f"The encoders in {encoders} are worse than those they were made from. {told[1]} To take them "
-            "up all the same: --force."
+            f"The encoders in {encoders} are worse than those they were made from. {verdict[1]} To use them "
+            "all the same: --force."
         )
 
 
@@ -206,8 +208,8 @@ def _agree_to_guess(options: IndexOptions, columns: ColumnSpec, reporter: Report
         reporter.note(f"To be asked no more: {_command(options, columns)}")
     else:
         reporter.note(f"That is {len(columns.names):,} columns; name those you filter by and show with --metadata.")
-    reporter.agree(
-        "Index with these columns", yes=options.yes, instead="Name them with --id, --text, --image, --audio."
+    reporter.require_consent(
+        "Index with these columns", yes=options.yes, otherwise="Name them with --id, --text, --image, --audio."
     )
 
 

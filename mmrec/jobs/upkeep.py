@@ -73,7 +73,7 @@ def _spaces(
 ) -> Mapping[Modality, tuple[Space, ...]]:
     """The spaces of the encoders that the user gave, or of those that the store was made with."""
     if given is None:
-        check_encoders(Layout(store), made_with, reporter.confirm)
+        check_encoders(Layout(store), made_with, reporter.ask_yes_no)
     else:
         remember(Layout(store), given)
     return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))

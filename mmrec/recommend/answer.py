@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
 from mmrec.errors import UsageError
 from mmrec.query import Hit, as_table
 
@@ -116,9 +114,7 @@ class ListOptions:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for numbers that are not allowed."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise UsageError(f"k must be a whole number, at least 1; got {self.k!r}")
+        """Raise UsageError for a diversity that is not allowed."""
         given = self.diversity
         if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given) or not 0 <= given <= 1:
             raise UsageError(f"diversity must be a number from 0 to 1; got {given!r}")

@@ -37,7 +37,7 @@ class VerificationReport:
         findings: What is broken; empty where the store is sound.
         checked: How much of each kind was checked, and what was measured.
         notes: What is not broken but worth knowing.
-        unborn: What is said of a store of which no generation was published yet; empty for all others.
+        unpublished: Message about a store without a published generation; empty for all others.
         seconds: How long it took.
 
     """
@@ -46,7 +46,7 @@ class VerificationReport:
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    unborn: str = ""
+    unpublished: str = ""
     seconds: float = 0.0
 
     @property

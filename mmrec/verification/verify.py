@@ -35,7 +35,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Verifi
     started = time.perf_counter()
     report = VerificationReport(layout.root)
     _check_root(report, layout)
-    if _note_unborn(report, layout):
+    if _note_unpublished(report, layout):
         check_events(report, layout)
         return report
     items_open = readable(check_sums(report, layout, layout.items))
@@ -95,16 +95,16 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
             report.add("manifest", where, what, move if number == now else drop)
 
 
-def _note_unborn(report: VerificationReport, layout: Layout) -> bool:
-    """Say how far a store is of which nothing was published yet. Returns whether it is one."""
+def _note_unpublished(report: VerificationReport, layout: Layout) -> bool:
+    """Return whether no generation was published yet, and report how far the store is."""
     if layout.current.exists() or folders(layout) or not report.sound:
         return False
     if running_since(layout):
-        report.unborn = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
+        report.unpublished = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
     elif layout.items.exists():
         return False
     else:
-        report.unborn = f"{layout.root} has no items yet: nothing is published. Index a catalog: {report.index}"
+        report.unpublished = f"{layout.root} has no items yet: nothing is published. Index a catalog: {report.index}"
     return True
 
 

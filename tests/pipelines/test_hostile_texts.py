@@ -15,7 +15,7 @@ from small_store import Cheap, index
 from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.cli import app
-from pipelines.console import clean, escaped
+from pipelines.console import to_safe_line, to_unique_id
 from pipelines.outcome import ExitCode, run_app
 
 HOSTILE = (
@@ -42,18 +42,19 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 @given(st.lists(st.text(st.sampled_from("ab\\xu0 \n\t\x1b\u200b\u202e\U000e0041"), max_size=6), min_size=2, max_size=2))
 def test_ids_that_differ_are_shown_differently(pair: list[str]) -> None:
-    first, second = map(escaped, pair)
+    first, second = map(to_unique_id, pair)
     assert (first == second) == (pair[0] == pair[1])
     assert first.isprintable()
-    assert clean(pair[0]).isprintable()
+    assert to_safe_line(pair[0]).isprintable()
 
 
 def test_words_and_emoji_keep_their_joiners() -> None:
     assert (
-        clean("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645") == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+        to_safe_line("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
+        == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
     )
-    assert clean("\U0001f469\u200d\U0001f680") == "\U0001f469\u200d\U0001f680"
-    assert clean("pay\u200dpal") == "pay\\u200dpal"
+    assert to_safe_line("\U0001f469\u200d\U0001f680") == "\U0001f469\u200d\U0001f680"
+    assert to_safe_line("pay\u200dpal") == "pay\\u200dpal"
 
 
 @pytest.fixture(scope="module")
