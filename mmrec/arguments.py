@@ -116,7 +116,7 @@ def _history_entry(given: Any, kinds: Kinds) -> tuple[str, str]:  # noqa: ANN401
         raise UsageError(f"an entry of a history is an id, or a pair of an id and a kind of event; got {_shown(given)}")
     kind = kinds.resolve(given[1])
     if kind is None:
-        raise UsageError(kinds.unknown(given[1]))
+        raise UsageError(kinds.unknown_message(given[1]))
     return given[0], kind
 
 

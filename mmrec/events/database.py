@@ -92,11 +92,11 @@ FORGOTTEN: Final = Table(
 
 
 def open_database(place: str | Path) -> Engine:
-    """Open the database of a log, the path of an SQLite file or any SQLAlchemy URL; make its tables if there are none.
+    """Open the database of a log, the path of an SQLite file or any SQLAlchemy URL; missing tables are created.
 
-    An SQLite file that this process may not write, as on a read-only file system, is opened to be read. Raises
-    UsageError for no URL or where its driver is not installed, StoreError where the database cannot be reached or holds
-    a log of another format.
+    An SQLite file that this process may not write, as on a read-only file system, is opened for reading. Raises
+    UsageError for an invalid URL or a missing driver, StoreError where the database cannot be reached or has another
+    format.
     """
     url = _url(place)
     file = _file_of(url)
@@ -134,7 +134,7 @@ def _check_format(engine: Engine, found: list[int]) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: it waits for others that do, and is durable when the block has ended well."""
+    """A write transaction: it waits for other writers, and is durable when the block has ended well."""
     with engine.execution_options(mmrec_writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":
             queue_up(connection)
@@ -143,7 +143,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def wrap_db_errors(engine: Engine) -> Iterator[None]:
-    """Say what went wrong in the database as a StoreError; what was acknowledged before is kept."""
+    """Raise errors of the database as StoreError; acknowledged writes are kept."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -156,7 +156,7 @@ def wrap_db_errors(engine: Engine) -> Iterator[None]:
 
 
 def shown(engine: Engine) -> str:
-    """Name the database without its password."""
+    """The URL of the database without its password."""
     return engine.url.render_as_string(hide_password=True)
 
 
@@ -166,7 +166,7 @@ def _reason(error: SQLAlchemyError) -> str:
 
 
 def _file_of(url: URL) -> Path | None:
-    """The SQLite file of a log, None where it is another database or in memory."""
+    """The SQLite file of a log, None for another database or one in memory."""
     inside = url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"} and not url.query
     return Path(str(url.database)) if inside else None
 
@@ -188,7 +188,7 @@ _IDS_PER_QUERY: Final = 500
 _ATTEMPTS: Final = 8
 
 
-def insert_anywhere(connection: Connection, events: pa.Table) -> int:
+def insert_portable(connection: Connection, events: pa.Table) -> int:
     """Insert the events whose id is new, in their order. Returns how many were."""
     rows = events.set_column(events.schema.get_field_index("time"), "time", events["time"].cast(pa.int64())).to_pylist()
     for attempt in range(_ATTEMPTS):
@@ -209,8 +209,8 @@ def insert_anywhere(connection: Connection, events: pa.Table) -> int:
 def _known(connection: Connection, ids: list[bytes]) -> set[bytes]:
     found: set[bytes] = set()
     for start in range(0, len(ids), _IDS_PER_QUERY):
-        asked = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
-        found.update(bytes(one) for (one,) in connection.execute(asked))
+        statement = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+        found.update(bytes(one) for (one,) in connection.execute(statement))
     return found
 
 
@@ -218,10 +218,10 @@ _ROWS_AT_ONCE: Final = 10_000
 
 
 def salvage_sqlite(source: Path, target: Path, arrived: int = 0) -> int:
-    """Copy every row that can be read into a new log. Returns the number of events saved.
+    """Copy every readable row into a new log. Returns the number of events saved.
 
-    Rows are read from both ends up to what is damaged. Events keep their numbers of arrival, and later ones get greater
-    numbers than any of the old log, or than `arrived`.
+    Rows are read from both ends up to the damage. Events keep their sequence numbers; new ones get greater numbers than
+    any of the old log, or than `arrived`.
     """
     open_database(target).dispose()
     saved = 0
@@ -248,7 +248,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, names: l
     fill = f"INSERT OR IGNORE INTO {table} (rowid, {columns}) VALUES ({', '.join('?' * (len(names) + 1))})"  # noqa: S608
     count = 0
     for row in chain(_rows(old, table, columns, "ASC"), _rows(old, table, columns, "DESC")):
-        with suppress(sqlite3.DatabaseError):  # a row that is none any more
+        with suppress(sqlite3.DatabaseError):  # an invalid row
             count += max(0, new.execute(fill, row).rowcount)
         if count % _ROWS_AT_ONCE == 0:
             new.commit()

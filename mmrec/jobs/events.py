@@ -13,7 +13,7 @@ from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventColumns, load_events
 from mmrec.events.files import open_events
 from mmrec.events.histories import KnownItems
-from mmrec.events.import_export import EventTally, export_events, formula_cells, import_events, lacking
+from mmrec.events.import_export import EventTally, count_unknown_items, export_events, formula_cells, import_events
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
@@ -65,7 +65,7 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     Layout(asked.store).create()
     reporter.note(f"Columns of {asked.source}: {_shown(source.columns)}")
     known = _known_items(Layout(asked.store))
-    _ask_about_lacking(asked, lacking(source, kinds, times, known), known, reporter)
+    _ask_about_unknown_items(asked, count_unknown_items(source, kinds, times, known), known, reporter)
     with _log(asked.store, asked.events) as log, reporter.progress("importing", source.count) as advance:
         tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
         total = len(log)
@@ -77,15 +77,15 @@ def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, o
     if tally.without_item:
         reporter.warn(
             f"{tally.without_item:,} of {tally.read - tally.refused:,} events are of items that {asked.store} does not "
-            f"have, such as {_some(tally.lacking)}. They are kept, and count once there are such items."
+            f"have, such as {_some(tally.unknown_items)}. They are kept, and count once there are such items."
         )
-    counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "lacking"}}
+    counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "unknown_items"}}
     for read in ratings:
         reporter.note(_rated(read, kinds))
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
-def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
+def _ask_about_unknown_items(asked: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
     """At a terminal, ask before events are added most of which are of items that there are not.
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
@@ -94,7 +94,7 @@ def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems
         return
     reporter.warn(
         f"{seen.without_item:,} of the first {seen.read:,} events are of items that {asked.store} does not have, such "
-        f"as {_some(seen.lacking)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
+        f"as {_some(seen.unknown_items)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
     )
     reporter.require_consent(
         "Add the events all the same", yes=False, otherwise="Name the column of the items' ids with --item."

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 from indexers.vectors import NO_ROW
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import load_events
-from mmrec.events.histories import DecayedPopularity, Histories, KnownItems, Opening, openings
+from mmrec.events.histories import DecayedPopularity, Histories, HistoryPrefix, KnownItems, sample_prefixes
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.popularity import Popular
@@ -163,12 +163,12 @@ class PopularityBlendCache:
         cleaned = clean(events, Cleaning(kinds=self._kinds), known)[0]
         histories = Histories.of(cleaned, known, read_ratings(cleaned, self._kinds))
         weights = histories.weights(self._kinds.weights)
-        first = openings(histories, weights, KNOWN_EVENTS, _USERS)
+        first = sample_prefixes(histories, weights, KNOWN_EVENTS, _USERS)
         return fit_popularity_blend(list(_held_out(space, histories, weights, first))) if first else None
 
 
 def _held_out(
-    space: UserItemSpace, histories: Histories, weights: Float32[np.ndarray, " n"], first: Sequence[Opening]
+    space: UserItemSpace, histories: Histories, weights: Float32[np.ndarray, " n"], first: Sequence[HistoryPrefix]
 ) -> Iterator[HeldOutEvents]:
     """Score candidates for users of the past, found as recommending does."""
     rows = np.unique(histories.items)

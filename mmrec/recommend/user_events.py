@@ -70,7 +70,7 @@ def user_context(
     found = np.array([rows[one.item] for one in known], dtype=np.int64)
     ids, names = tuple(one.item for one in known), tuple(one.kind for one in known)
     strengths = strengths_of_user(ids, names, [one.value for one in known], ratings)
-    weights = kinds.of(names) * np.nan_to_num(strengths, nan=1.0)
+    weights = kinds.weights_of(names) * np.nan_to_num(strengths, nan=1.0)
     times = np.maximum.accumulate(np.array([one.time for one in known], dtype=np.int64))
     latest = {row: weight for row, weight in zip(found.tolist(), weights.tolist(), strict=True) if weight}
     disliked = sorted(row for row, weight in latest.items() if weight < 0)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from indexers.vectors import NO_ROW
-from mmrec.events.ratings import FAIR
+from mmrec.events.ratings import MIN_REASON_STRENGTH
 from mmrec.fusion.fusion import Fusion
 from mmrec.recommend.answer import CandidateSource, ListOptions, Reason, Recommended
 from mmrec.recommend.diversify import blend, diversify, feedback_penalties, trained_feedback_penalties
@@ -316,7 +316,7 @@ def reasons(
     history = context.history
     good = history.weights > 0
     if history.strengths is not None:
-        good &= ~(history.strengths < FAIR)
+        good &= ~(history.strengths < MIN_REASON_STRENGTH)
     good &= ~np.isin(history.rows, context.disliked)
     latest = {int(history.rows[place]): place for place in np.flatnonzero(good).tolist()}
     places = sorted(latest.values())

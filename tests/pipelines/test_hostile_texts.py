@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_store import Cheap, index
 
+from mmrec.errors import UsageError
 from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.cli import app
@@ -150,7 +151,7 @@ def test_only_regular_files_are_replaced(
         assert out.lstat().st_mode == before.st_mode
     from mmrec.files import write_page
 
-    with pytest.raises(console.UsageError, match="is not replaced"):
+    with pytest.raises(UsageError, match="is not replaced"):
         write_page(tmp_path / "page.html", "x")
     assert kept.read_text() == "mine"
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     assert "cannot be shown" in embed_image(str(broken), MediaAccess()).problem
     assert "cannot be played" in embed_audio(str(tmp_path / "gone.ogg"), MediaAccess()).problem
     assert "1.6 MB" in embed_audio(_write_sound(tmp_path / "long.wav", 800_000), MediaAccess()).problem
-    assert "browsers do not play" in embed_audio(str(odd), MediaAccess()).problem
+    assert "Browsers do not play" in embed_audio(str(odd), MediaAccess()).problem
 
 
 def test_page_holds_query_hits_and_nothing_from_outside(tmp_path: Path, picture: str, sound: str) -> None:
