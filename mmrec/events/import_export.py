@@ -128,12 +128,19 @@ EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False)
 """Columns of an export: those of the log, ids spelled in hex."""
 
 
-def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet: bool = False) -> int:
-    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
+def export_events(
+    batches: Iterable[pa.RecordBatch],
+    path: Path,
+    *,
+    spreadsheet: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[int, int]:
+    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix.
 
-    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet`, ids that a spreadsheet would
-    run as a formula get an apostrophe, as OWASP advises, and are other ids when imported. The file is written
-    atomically. Raises UsageError for another suffix, a device or a link.
+    Returns the number of events, and of ids that a spreadsheet would run as a formula: those that begin with =, +, -,
+    @, a tab or a return. A CSV file holds ids as they are, so that it can be imported again; with `spreadsheet` such
+    ids get an apostrophe, as OWASP advises, and are other ids when imported. The file is written atomically. Raises
+    UsageError for another suffix, a device or a link.
     """
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
@@ -141,13 +148,19 @@ def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet:
     check_output(path)
     if spreadsheet and path.suffix.lower() != ".csv":
         raise UsageError(f"{path.name} is no CSV file: only there are cells escaped for spreadsheets.")
+    formulas = 0
+
+    def prepared() -> Iterator[pa.RecordBatch]:
+        nonlocal formulas
+        for batch in batches:
+            found = [pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() for name in _FREE_TEXTS]
+            formulas += sum(filter(None, found))
+            yield _spelled(batch, spreadsheet=spreadsheet)
+            advance(len(batch))
+
     with atomic_file(path) as file:
-        return write((_spelled(batch, spreadsheet=spreadsheet) for batch in batches), file)
-
-
-def formula_cells(batch: pa.RecordBatch) -> int:
-    """Count the ids that a spreadsheet would run as a formula: those that begin with =, +, -, @, a tab or a return."""
-    return sum(pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() or 0 for name in _FREE_TEXTS)
+        count = write(prepared(), file)
+    return count, formulas
 
 
 def _spelled(batch: pa.RecordBatch, *, spreadsheet: bool) -> pa.RecordBatch:
