@@ -22,7 +22,7 @@ from mmrec.snapshot import Snapshot, search_by_text, snapshot_of
 from mmrec.sources.assemble import BadValueError, id_of
 from mmrec.sources.places import Place
 from mmrec.sources.source import open_reader
-from mmrec.storage.generations import numbers
+from mmrec.storage.generations import generation_numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.types import Modality, Reject
@@ -308,7 +308,7 @@ def compare_generations(
 
 
 def _check(layout: Layout, pair: tuple[int, int], k: int) -> None:
-    there = numbers(layout)
+    there = generation_numbers(layout)
     for number in pair:
         if number not in there:
             raise UsageError(f"{layout.root} has no generation {number}; there are {there}")

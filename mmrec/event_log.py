@@ -18,15 +18,15 @@ from mmrec.errors import DamagedError, StoreError
 from mmrec.events.dialects import lost_commits, may_write, write_ahead_log
 from mmrec.events.log import EventLog, open_log
 from mmrec.files import write_atomically
-from mmrec.storage.damage import damaged, reading
+from mmrec.storage.damage import convert_read_errors, damaged_error
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 
 _SECONDS_BETWEEN: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class LogCheckpoint:
     """How much a log held when that was last noted.
 
     Attributes:
@@ -43,7 +43,7 @@ class Noted:
 
 def has_events(layout: Layout, place: str | None = None) -> bool:
     """Whether a store has a log of events, or is noted to have had one."""
-    return place is not None or layout.events.exists() or note_of(layout).exists()
+    return place is not None or layout.events.exists() or checkpoint_path(layout).exists()
 
 
 def open_event_log(layout: Layout, place: str | None = None) -> EventLog:
@@ -53,14 +53,14 @@ def open_event_log(layout: Layout, place: str | None = None) -> EventLog:
     """
     if place is not None:
         return open_log(place)
-    least = noted(layout)
+    least = read_checkpoint(layout)
     is_new = not layout.events.exists()
     if is_new and least is not None and least.arrived:
         raise _damaged(layout, f"it is missing, and it held at least {_count(least)}")
     if is_new and not may_write(layout.events):
         raise StoreError(f"{layout.root} has no events, and none can be recorded: it may not be written")
     ahead = write_ahead_log(layout.events)
-    with reading(ahead):
+    with convert_read_errors(ahead):
         lost = lost_commits(ahead)
     if lost:
         raise _damaged(layout, f"{lost:,} commits in {ahead.name} lie behind a frame that is not what was written")
@@ -74,11 +74,11 @@ def open_event_log(layout: Layout, place: str | None = None) -> EventLog:
         log.close()
         raise _damaged(layout, fault)
     if is_new:
-        note_events(layout, log, wait_seconds=0)
+        update_checkpoint(layout, log, wait_seconds=0)
     return log
 
 
-def shortfall(log: EventLog, least: Noted | None, *, count: bool = False) -> str | None:
+def shortfall(log: EventLog, least: LogCheckpoint | None, *, count: bool = False) -> str | None:
     """Say what a log lacks of what is noted; with `count`, all events are counted."""
     if least is None:
         return None
@@ -90,51 +90,51 @@ def shortfall(log: EventLog, least: Noted | None, *, count: bool = False) -> str
     return None
 
 
-def note_events(layout: Layout, log: EventLog, *, count: bool = True, wait_seconds: float = 10.0) -> None:
+def update_checkpoint(layout: Layout, log: EventLog, *, count: bool = True, wait_seconds: float = 10.0) -> None:
     """Note how much the store's own log holds. What cannot be noted now is noted another time."""
-    with suppress(StoreError), commit_lock(layout.lock, wait_seconds):
+    with suppress(StoreError), file_lock(layout.lock, wait_seconds):
         forgettings, arrived = log.forgettings(), log.arrived()
-        before = noted(layout)
+        before = read_checkpoint(layout)
         if count:
             events = len(log)
             # Who was forgotten meanwhile may be counted or not.
-            now = Noted(arrived, forgettings, events if log.forgettings() == forgettings else None)
+            now = LogCheckpoint(arrived, forgettings, events if log.forgettings() == forgettings else None)
         else:
             same = before is not None and before.forgettings == forgettings
-            now = Noted(arrived, forgettings, before.events if before is not None and same else None)
+            now = LogCheckpoint(arrived, forgettings, before.events if before is not None and same else None)
         if now != before:
-            write_note(layout, now)
+            write_checkpoint(layout, now)
 
 
-def write_note(layout: Layout, found: Noted | None) -> None:
+def write_checkpoint(layout: Layout, found: LogCheckpoint | None) -> None:
     """Note how much the log holds, or that there is none. Hold the commit lock."""
     if found is None:
-        note_of(layout).unlink(missing_ok=True)
+        checkpoint_path(layout).unlink(missing_ok=True)
     else:
-        write_atomically(note_of(layout), _as_bytes(found))
+        write_atomically(checkpoint_path(layout), _as_bytes(found))
 
 
-def noted(layout: Layout, *, strict: bool = False) -> Noted | None:
+def read_checkpoint(layout: Layout, *, strict: bool = False) -> LogCheckpoint | None:
     """Return what is noted; None where nothing is, or nothing that can be read, which with `strict` is an error."""
-    path = note_of(layout)
-    with reading(path):
+    path = checkpoint_path(layout)
+    with convert_read_errors(path):
         try:
             written = path.read_bytes()
         except FileNotFoundError:
             return None
     try:
         told = json.loads(written)
-        found = Noted(int(told["arrived"]), int(told["forgettings"]), told["events"])
+        found = LogCheckpoint(int(told["arrived"]), int(told["forgettings"]), told["events"])
         if _as_bytes(found) == written:
             return found
     except (ValueError, KeyError, TypeError):
         pass
     if strict:
-        raise damaged(path, "it is not what was written")
+        raise damaged_error(path, "it is not what was written")
     return None
 
 
-class Noter:
+class CheckpointWriter:
     """Notes how much a log holds while events are recorded, seldom enough not to slow that down."""
 
     def __init__(self, layout: Layout) -> None:
@@ -152,22 +152,22 @@ class Noter:
     def finish(self, log: EventLog) -> None:
         """Note what was recorded since the last time."""
         if self._pending:
-            note_events(self._layout, log, count=False, wait_seconds=0)
+            update_checkpoint(self._layout, log, count=False, wait_seconds=0)
             self._pending = False
             self._due = time.monotonic() + _SECONDS_BETWEEN
 
 
-def note_of(layout: Layout) -> Path:
+def checkpoint_path(layout: Layout) -> Path:
     """Where it is noted how much a store's log holds."""
     return layout.root / "events.json"
 
 
-def _as_bytes(found: Noted) -> bytes:
+def _as_bytes(found: LogCheckpoint) -> bytes:
     told = json.dumps(asdict(found), sort_keys=True)
     return json.dumps({**asdict(found), "digest": hashlib.sha256(told.encode()).hexdigest()}).encode()
 
 
-def _count(least: Noted) -> str:
+def _count(least: LogCheckpoint) -> str:
     return f"{least.arrived:,} events" if least.events is None else f"{least.events:,} events"
 
 

@@ -17,11 +17,11 @@ from mmrec.events.ratings import read_ratings
 from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_generation
-from mmrec.storage.containment import refuse_linked, sweep_temporaries
-from mmrec.storage.generations import Manifest, current
+from mmrec.storage.containment import check_not_links, sweep_temporaries
+from mmrec.storage.generations import Manifest, current_number
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock, job_lock
+from mmrec.storage.lock import file_lock, job_lock
 from mmrec.training.config import TrainingConfig
 from mmrec.training.train import CHECKPOINT, TrainingReport, train
 from mmrec.training.trainer import Epoch, accelerator_for
@@ -73,7 +73,7 @@ def lessons(layout: Layout, log: EventLog, rules: Cleaning) -> Lessons:
 
     Raises StoreError where there is no generation, UsageError where nothing is left to learn from.
     """
-    number = current(layout)
+    number = current_number(layout)
     if number is None:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
     generation = open_generation(layout, number)
@@ -119,10 +119,10 @@ def learn(
     """
     rules = Cleaning() if rules is None else rules
     folder.mkdir(parents=True, exist_ok=True)
-    refuse_linked(folder, WRITTEN)
+    check_not_links(folder, WRITTEN)
     accelerator = accelerator_for(config)
     main = accelerator.is_main_process
-    with commit_lock(folder / LOCK, 0) if main else nullcontext():
+    with file_lock(folder / LOCK, 0) if main else nullcontext():
         if main:
             sweep_temporaries(folder, folder)
         taught = lessons(layout, log, rules)
@@ -136,14 +136,14 @@ def learn(
             (folder / CHECKPOINT).unlink(missing_ok=True)
         accelerator.wait_for_everyone()
     if made is None:
-        number = current(layout)
+        number = current_number(layout)
         made = taught.generation.manifest if number is None else open_generation(layout, number).manifest
     return Learned(trained.report, made, main)
 
 
 def _published(layout: Layout, learned_from: Generation, tower: TowerModel) -> Manifest:
     """Put a tower into the next generation, of the items as they are now."""
-    number = current(layout)
+    number = current_number(layout)
     before = learned_from if number is None else open_generation(layout, number)
     if before.manifest.sha256[FUSION] != learned_from.manifest.sha256[FUSION]:
         raise StoreError(

@@ -19,7 +19,7 @@ from mmrec.snapshot import Snapshot
 from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality, Space
 
-CANCELLED = 0.05
+MIN_RELATIVE_NORM = 0.05
 """A weighted sum shorter than this share of its parts' lengths has no direction worth following."""
 
 REMEMBERED_QUERIES = 1024
@@ -58,7 +58,7 @@ class QueryMaker:
         vectors = np.stack([self._part(part, snapshot, against) for part in parts])
         mixed = (weights[:, None] * vectors).sum(axis=0) / np.abs(weights).sum()
         lengths = np.abs(weights) @ np.linalg.norm(vectors, axis=1) / np.abs(weights).sum()
-        if np.linalg.norm(mixed) < CANCELLED * lengths or lengths == 0:
+        if np.linalg.norm(mixed) < MIN_RELATIVE_NORM * lengths or lengths == 0:
             raise UsageError(
                 "the parts of this query cancel out, so that no item is nearer than another; change a weight"
             )

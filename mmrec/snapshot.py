@@ -14,7 +14,7 @@ from mmrec.fusion.blocks import Block
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.query import Hit
-from mmrec.storage.generations import current
+from mmrec.storage.generations import current_number
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import Quarantined
@@ -46,7 +46,10 @@ class Snapshot:
 
     def is_current(self, layout: Layout) -> bool:
         """Whether nothing was published or committed since."""
-        return current(layout) == self.generation.manifest.number and self.items.version == self.items.latest_version
+        return (
+            current_number(layout) == self.generation.manifest.number
+            and self.items.version == self.items.latest_version
+        )
 
     def vectors(self, rows: Sequence[int]) -> Float32[np.ndarray, "n dim"]:
         """Item vectors by row number; an unknown row is a zero vector."""
@@ -75,7 +78,7 @@ class Snapshot:
 
 def require_generation(layout: Layout) -> int:
     """Return the number of the current generation. Raises StoreError before the first one."""
-    number = current(layout)
+    number = current_number(layout)
     if number is None:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
     return number

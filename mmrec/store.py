@@ -62,11 +62,11 @@ from mmrec.snapshot import (
     search_by_text,
 )
 from mmrec.sources.media_access import MediaAccess
-from mmrec.storage.generations import Manifest, manifest, numbers, roll_back
+from mmrec.storage.generations import Manifest, generation_numbers, read_manifest, roll_back
 from mmrec.storage.items import ItemTable, near_ids
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
-from mmrec.storage.quarantine import Quarantined, count_quarantined, forget, quarantined
+from mmrec.storage.lock import file_lock
+from mmrec.storage.quarantine import Quarantined, count_quarantined, delete_quarantined, list_quarantined
 from mmrec.storage.staging import remove_items
 from mmrec.storage.stored_item import StoredItem, as_item
 from mmrec.storage.tables import check_unaltered
@@ -269,23 +269,23 @@ class Store(StoreJobs):
     def delete(self, ids: str | Iterable[str]) -> int:
         """Delete items at once. Returns how many were there; unknown ids are no error."""
         wanted = sorted({ids} if isinstance(ids, str) else set(as_ids(ids)))
-        with commit_lock(self._layout.lock):
+        with file_lock(self._layout.lock):
             removed = remove_items(self._layout.items, wanted)
-            forget(self._layout.quarantine, set(wanted))
+            delete_quarantined(self._layout.quarantine, set(wanted))
         return removed
 
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """Contents and rows that could not be used, with reasons: all, or the first few, in the order of the source."""
         check_unaltered(self._layout, self._layout.quarantine)
-        return quarantined(self._layout.quarantine, limit)
+        return list_quarantined(self._layout.quarantine, limit)
 
     def generations(self) -> list[Manifest]:
         """All published generations, oldest first."""
-        return [manifest(self._layout, number) for number in numbers(self._layout)]
+        return [read_manifest(self._layout, number) for number in generation_numbers(self._layout)]
 
     def rollback(self, number: int | None = None) -> int:
         """Make an earlier generation current, by default the one before. Returns its number. Raises UsageError."""
-        with commit_lock(self._layout.lock):
+        with file_lock(self._layout.lock):
             return roll_back(self._layout, number)
 
     def status(self) -> dict[str, Any]:

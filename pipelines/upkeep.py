@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.storage.layout import Layout
-from mmrec.storage.quarantine import count_quarantined, quarantined, read_quarantine
+from mmrec.storage.quarantine import count_quarantined, list_quarantined, read_quarantine
 from mmrec.verification.findings import VerificationReport
 from pipelines import answers, console
 
@@ -57,7 +57,7 @@ def print_quarantine(store: Path, limit: int | None, *, as_json: bool) -> None:
         console.emit_json_rows("quarantined", answers.quarantine_rows(some))
         return
     few = FEW if limit is None else limit
-    rows = list(answers.quarantine_rows(quarantined(path, few or None)))
+    rows = list(answers.quarantine_rows(list_quarantined(path, few or None)))
     answers.print_rows("quarantined", rows, as_json=False, empty="Nothing was left out.")
     more = count_quarantined(path) - len(rows)
     if more > 0:

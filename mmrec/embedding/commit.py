@@ -14,16 +14,16 @@ from mmrec.errors import UsageError
 from mmrec.sources.rows import SeenIds
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
 from mmrec.storage.quarantine import (
     Quarantined,
     QuarantineSnapshot,
     StagedQuarantine,
+    added_since,
     amend_quarantine,
     count_quarantined,
     dump_item,
-    later_than,
-    quarantined_of,
+    quarantined_items,
     read_quarantine,
     replace_quarantine,
 )
@@ -254,7 +254,7 @@ class Commit:
 
         Raises UsageError, and changes nothing, where more than half of the items would go and `prune` is not set.
         """
-        with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+        with file_lock(self.layout.lock, JOB_WAIT_SECONDS):
             now = ItemTable(self.layout.items)
             gone = self._gone(changed_meanwhile=now.ids_changed_since(self.before.version))
             stored, dropped, described = self._lost(now, staged, refusals)
@@ -270,7 +270,7 @@ class Commit:
         path, few = self.layout.quarantine, self.seen.few
         self.tally.quarantined = found.count
         if self.rules.delta and not found.without_id and few is not None:
-            staying = [one for one in quarantined_of(path, few) if self._stays(one, found, meanwhile=False)]
+            staying = [one for one in quarantined_items(path, few) if self._stays(one, found, meanwhile=False)]
             amend_quarantine(path, few, chain(found.entries(), staying))
         elif found.count or count_quarantined(path):
             replace_quarantine(path, chain(found.entries(), self._staying(found)))
@@ -355,7 +355,9 @@ class Commit:
         path = self.layout.quarantine
         if not self._keeps:
             return (
-                entry for entry in later_than(self.quarantine_before, path) if self._stays(entry, found, meanwhile=True)
+                entry
+                for entry in added_since(self.quarantine_before, path)
+                if self._stays(entry, found, meanwhile=True)
             )
         return (entry for entry in read_quarantine(path) if self._stays(entry, found, meanwhile=False))
 

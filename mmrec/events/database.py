@@ -39,7 +39,7 @@ from sqlalchemy.exc import (
 
 from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.dialects import connected, may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
-from mmrec.storage.damage import damaged
+from mmrec.storage.damage import damaged_error
 
 FORMAT_VERSION: Final = 1
 
@@ -151,7 +151,7 @@ def wrap_db_errors(engine: Engine) -> Iterator[None]:
         if isinstance(error, OperationalError) and "locked" in str(cause):
             raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
         if isinstance(cause, sqlite3.DatabaseError) and not isinstance(error, OperationalError | IntegrityError):
-            raise damaged(Path(str(engine.url.database)), _reason(error)) from error
+            raise damaged_error(Path(str(engine.url.database)), _reason(error)) from error
         raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
 
 

@@ -22,7 +22,7 @@ from mmrec.generation.generation import FUSION
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import RESERVED
-from mmrec.storage.tables import writing
+from mmrec.storage.tables import convert_write_errors
 
 OURS = ("part-*.parquet", "data-*.arrow", "state.json", "dataset_info.json")
 """The files of an export to a directory."""
@@ -209,7 +209,7 @@ def export_vectors(layout: Layout, out: Path, how: Export) -> Exported:
     origin = _origin(layout, vectors, how)
     schema = _schema(items.metadata_schema, vectors, how)
     counts = [0, 0]
-    with placed(out, layout.root, overwrite=how.overwrite) as made, writing(out):
+    with placed(out, layout.root, overwrite=how.overwrite) as made, convert_write_errors(out):
         batches = _batches(vectors, items, how, schema, counts)
         if how.format == "datasets":
             write_dataset(made, batches, schema, origin)

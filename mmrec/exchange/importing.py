@@ -21,22 +21,22 @@ from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
 from mmrec.sources.rows import SeenIds
 from mmrec.sources.scalars import common_type, to_value
-from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.generations import Manifest, current_number, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock, job_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock, job_lock
 from mmrec.storage.quarantine import Quarantined, StagedQuarantine, replace_column
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items
 from mmrec.storage.stored_item import (
     VECTOR_FIELD,
-    Declared,
+    DeclaredSpace,
     StoredField,
     StoredItem,
     declare,
-    declared,
     is_imported,
     item_schema,
+    read_declared,
 )
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
 from mmrec.types import Modality, Space, Value
@@ -81,7 +81,7 @@ class VectorImport:
     """
 
     layout: Layout
-    declared: Declared
+    declared: DeclaredSpace
     add_items: bool
     tally: ImportTally = field(default_factory=ImportTally)
 
@@ -119,7 +119,7 @@ class VectorImport:
             items.close()
             refused.close()
             self.tally.quarantined = refused.count
-            with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+            with file_lock(self.layout.lock, JOB_WAIT_SECONDS):
                 commit_items(self.layout.items, items)
                 replace_column(self.layout.quarantine, self._column, refused)
         return self.tally
@@ -266,7 +266,7 @@ class Import:
     index: IndexSpec | None = None
 
 
-def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
+def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, DeclaredSpace, Manifest]:
     """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
     Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
@@ -279,13 +279,13 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
         interrupted = unfinished.exists()
-        with commit_lock(layout.lock):
+        with file_lock(layout.lock):
             write_atomically(unfinished, space.name.encode())
         add_items = how.add_items or not len(ItemTable(layout.items))
         tally = VectorImport(layout, space, add_items).run(file)
         blocks = known_blocks(layout)
         if not any(block.space.name == space.name and block.modality == space.modality for block in blocks):
-            with commit_lock(layout.lock):
+            with file_lock(layout.lock):
                 declare(layout, space)
         made = _publish(layout, blocks, how, refit=interrupted)
         unfinished.unlink()
@@ -294,7 +294,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
 
 def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: bool) -> Manifest:
     """Build the generation of what the store had before and has now; all anew after an interrupted import."""
-    number = current(layout)
+    number = current_number(layout)
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
     encoders = before.manifest.encoders if before else NO_ENCODERS
@@ -310,10 +310,10 @@ def _index_choice(how: Import, made: Manifest | None) -> tuple[IndexSpec | None,
     return (how.index, None) if how.index is not None else chosen_before(made)
 
 
-def _check_index(layout: Layout, how: Import, new: Declared) -> None:
+def _check_index(layout: Layout, how: Import, new: DeclaredSpace) -> None:
     """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
-    number = current(layout)
-    index, _ = _index_choice(how, None if number is None else manifest(layout, number))
+    number = current_number(layout)
+    index, _ = _index_choice(how, None if number is None else read_manifest(layout, number))
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}
     spaces[new.modality][new.space] = None
     check_choice(index, spaces, how.dim)
@@ -321,7 +321,7 @@ def _check_index(layout: Layout, how: Import, new: Declared) -> None:
 
 def _spaces(layout: Layout, blocks: Sequence[Block]) -> dict[Modality, tuple[Space, ...]]:
     pairs = [(block.modality, block.space) for block in blocks]
-    pairs += [(one.modality, one.space) for one in declared(layout)]
+    pairs += [(one.modality, one.space) for one in read_declared(layout)]
     return {
         modality: tuple(dict.fromkeys(space for other, space in pairs if other == modality)) for modality in Modality
     }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventColumns, load_events
 from mmrec.events.files import open_events
@@ -68,7 +68,7 @@ def run_import(options: ImportOptions, reporter: Reporter = SILENT) -> dict[str,
         tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
         total = len(log)
         if options.events is None:
-            note_events(Layout(options.store), log)
+            update_checkpoint(Layout(options.store), log)
         ratings = rating_stats(log, kinds) if source.columns.value else []
     for refusal in tally.examples:
         reporter.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
@@ -145,7 +145,7 @@ def run_forget(store: Path, user: str, events: str | None) -> int:
     with _log(store, events) as log:
         gone = log.forget(user)
         if events is None:
-            note_events(Layout(store), log)
+            update_checkpoint(Layout(store), log)
         return gone
 
 

@@ -23,9 +23,9 @@ from mmrec.finetuning.towers import load_sources
 from mmrec.jobs.index import encoders_of
 from mmrec.reporting import SILENT, Reporter
 from mmrec.sources.media_access import opened_media
-from mmrec.storage.containment import refuse_linked, sweep_temporaries
+from mmrec.storage.containment import check_not_links, sweep_temporaries
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.training.trainer import Epoch
 
 PAGE = "report.html"
@@ -77,9 +77,9 @@ def run(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, obje
         raise UsageError(f"--out {folder} is the store, in it, or holds it; name a folder of its own")
     chosen = encoders_of(options.encoders, layout, reporter)
     folder.mkdir(parents=True, exist_ok=True)
-    refuse_linked(folder, (LOCK, PAGE, *WRITTEN))
+    check_not_links(folder, (LOCK, PAGE, *WRITTEN))
     is_main = _is_main(config)
-    with commit_lock(folder / LOCK, 0) if is_main else nullcontext(), _opened(options, layout) as access:
+    with file_lock(folder / LOCK, 0) if is_main else nullcontext(), _opened(options, layout) as access:
         if is_main:
             sweep_temporaries(folder, folder)
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)

@@ -21,7 +21,7 @@ from mmrec.sources.guess import guess_columns
 from mmrec.sources.media_access import opened_media
 from mmrec.sources.source import CatalogSource, open_source
 from mmrec.sources.storage import configure
-from mmrec.storage.generations import current, manifest
+from mmrec.storage.generations import current_number, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.staging import retypings
@@ -92,8 +92,8 @@ def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = S
     if given is not None:
         check_named(layout, given)
         return str(given)
-    number = current(layout)
-    made_with = PACKAGED if number is None else manifest(layout, number).encoders
+    number = current_number(layout)
+    made_with = PACKAGED if number is None else read_manifest(layout, number).encoders
     if not PRESETS.get(made_with, (None,)):
         raise UsageError(
             f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
@@ -128,8 +128,8 @@ def _ask_about_tower(options: IndexOptions, reporter: Reporter) -> None:
 
 
 def _has_tower(layout: Layout) -> bool:
-    number = current(layout)
-    return number is not None and manifest(layout, number).has_tower
+    number = current_number(layout)
+    return number is not None and read_manifest(layout, number).has_tower
 
 
 def _opened(options: IndexOptions, source: str | Path, reporter: Reporter) -> CatalogSource:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmrec.compute import own_threads
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.learning import learn, lessons
@@ -48,7 +48,7 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     log = open_event_log(layout, options.events)
     try:
         if options.events is None:
-            note_events(layout, log)
+            update_checkpoint(layout, log)
         learned = learn(layout, log, settings, folder, rules, lambda epoch: _report(epoch, reporter))
     finally:
         log.close()

@@ -16,7 +16,7 @@ from mmrec.indexing import Indexing, index_items, spaces_of
 from mmrec.jobs.index import encoders_of
 from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
 from mmrec.sources.media_access import opened_media
-from mmrec.storage.generations import manifest
+from mmrec.storage.generations import read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
@@ -62,7 +62,7 @@ def repair(
     for action in mended.actions or ["found nothing that can be mended without the source"]:
         reporter.note(f"{action[:1].upper()}{action[1:]}.")
     if mended.generation is not None:
-        warn_of(manifest(Layout(store), mended.generation), reporter)
+        warn_of(read_manifest(Layout(store), mended.generation), reporter)
     if mended.incomplete:
         reporter.warn(f"items may be lost or outdated; index their source again: mmrec index SOURCE {store}")
     return mended

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mmrec.event_log import Noter, has_events, open_event_log
+from mmrec.event_log import CheckpointWriter, has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog
@@ -20,7 +20,7 @@ from mmrec.recommend.popular_list import PopularityBlendCache
 from mmrec.recommend.popularity_blend import PopularityBlend
 from mmrec.recommend.user_item_space import UserItemSpace
 from mmrec.snapshot import Snapshot
-from mmrec.storage.containment import refuse_linked
+from mmrec.storage.containment import check_not_links
 from mmrec.storage.layout import EVENT_FILES, Layout
 from mmrec.users.model import History
 
@@ -93,7 +93,7 @@ class StoreEvents:
         self._place = place
         self._lock = threading.Lock()
         self._log: EventLog | None = None
-        self._noter = Noter(layout)
+        self._noter = CheckpointWriter(layout)
         self._popularity = LogPopularity(self.kinds)
         self._ratings = LogRatings(self.kinds)
         self._blends = PopularityBlendCache(self.kinds)
@@ -141,6 +141,6 @@ class StoreEvents:
     def _opened(self) -> EventLog:
         with self._lock:
             if self._log is None:
-                refuse_linked(self._layout.root, EVENT_FILES)  # the store was opened long ago, perhaps
+                check_not_links(self._layout.root, EVENT_FILES)  # the store was opened long ago, perhaps
                 self._log = open_event_log(self._layout, self._place)
             return self._log

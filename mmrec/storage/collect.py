@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.storage.containment import move, refuse_links, remove, sweep_temporaries
-from mmrec.storage.generations import Manifest, current, manifest, numbers
+from mmrec.storage.containment import check_no_links, move, remove, sweep_temporaries
+from mmrec.storage.generations import Manifest, current_number, generation_numbers, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import SET_ASIDE, Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
 from mmrec.storage.scratch import dead_folders, running_since, sweep
-from mmrec.storage.tables import SMALL_ROWS, drop_rows, open_table, writing
+from mmrec.storage.tables import SMALL_ROWS, convert_write_errors, drop_rows, open_table
 from mmrec.storage.vectors import KeyIndex, key_column
 from mmrec.types import Modality
 
@@ -36,7 +36,7 @@ def set_aside(layout: Layout, path: Path, *, keep: bool = False) -> Path:
     return aside
 
 
-def disposable(layout: Layout) -> list[Path]:
+def removable_aside(layout: Layout) -> list[Path]:
     """What was set aside and holds nothing that was not saved."""
     return [path for path in _aside(layout) if not path.name.endswith(KEEP)]
 
@@ -111,7 +111,7 @@ def collect(layout: Layout, policy: Policy) -> Collected:
     """
     layout.check()
     done = Collected()
-    with commit_lock(layout.lock, PATIENCE_SECONDS):
+    with file_lock(layout.lock, JOB_WAIT_SECONDS):
         layout.check_links()  # the wait may have been long
         kept, others = _kept_and_others(layout, policy)
         _remove_folders(layout, policy, done)
@@ -129,23 +129,23 @@ def collect(layout: Layout, policy: Policy) -> Collected:
 
 def _kept_and_others(layout: Layout, policy: Policy) -> tuple[list[Manifest], list[int]]:
     """The manifests of the generations that are kept, and the numbers of the others."""
-    there = numbers(layout)
+    there = generation_numbers(layout)
     kept: list[Manifest] = []
-    number = current(layout)
+    number = current_number(layout)
     if number is not None:
-        kept.append(manifest(layout, number))
+        kept.append(read_manifest(layout, number))
     recently = datetime.now(UTC) - policy.grace
     for other in sorted((one for one in there if number is not None and one < number), reverse=True):
         replaced_recently = bool(kept) and datetime.fromisoformat(kept[-1].created) > recently
         if len(kept) < policy.keep or replaced_recently:
             with suppress(StoreError):  # one that is damaged is of no use
-                kept.append(manifest(layout, other))
+                kept.append(read_manifest(layout, other))
     names = {made.number for made in kept}
     # One that was rolled back from is newer than the current one: someone may go forward to it again.
     newer = [one for one in there if number is None or one > number]
     for other in newer:
         with suppress(StoreError):
-            kept.append(manifest(layout, other))
+            kept.append(read_manifest(layout, other))
     return kept, [one for one in there if one not in names and one not in newer]
 
 
@@ -161,7 +161,7 @@ def _remove_generations(layout: Layout, others: list[int], policy: Policy, done:
 
 def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
     """Remove what killed jobs left, and what a repair set aside of which nothing was lost."""
-    folders = [*dead_folders(layout), *disposable(layout)]
+    folders = [*dead_folders(layout), *removable_aside(layout)]
     done.folders = len(folders)
     done.freed_bytes += sum(_size(folder) for folder in folders)
     if not policy.dry_run:
@@ -170,8 +170,8 @@ def _remove_folders(layout: Layout, policy: Policy, done: Collected) -> None:
 
 def _empty(layout: Layout) -> None:
     """Delete what was set aside and holds nothing more, and the temporary files of writers that were killed."""
-    with writing(layout.root):
-        for path in disposable(layout):
+    with convert_write_errors(layout.root):
+        for path in removable_aside(layout):
             remove(layout.root, path)
         for folder in (layout.root, layout.root / "vectors"):
             sweep_temporaries(layout.root, folder)
@@ -198,7 +198,7 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
     table = open_table(path)
     if table is None:
         return
-    refuse_links(path)  # Lance deletes by path
+    check_no_links(path)  # Lance deletes by path
     versions = sorted(table.versions(), key=lambda one: int(one["version"]))
     # A version was being read until the next one came.
     old = [

@@ -31,7 +31,7 @@ _EARLIER_TEMPORARY = re.compile(r"\.(CURRENT|store\.json|spaces\.json|.+\.lance)
 _MOST_NAMED = 3
 
 
-def refuse_links(root: Path) -> None:
+def check_no_links(root: Path) -> None:
     """Raise LinkError where a link or special file lies anywhere in a store. 20,000 files take some 15 ms.
 
     What comes or goes meanwhile is passed over, and so are folders that this user may not read.
@@ -41,7 +41,7 @@ def refuse_links(root: Path) -> None:
         raise _refused(found, f"the store {_shown(root)}")
 
 
-def refuse_linked(folder: Path, names: Iterable[str]) -> None:
+def check_not_links(folder: Path, names: Iterable[str]) -> None:
     """Raise LinkError where one of these names in a folder is a link or special file."""
     found = [(str(folder / name), kind) for name in names if (kind := _kind(str(folder / name)))]
     if found:
@@ -95,7 +95,7 @@ def _opened(root: Path, parts: Iterable[str]) -> Iterator[int]:
             try:
                 inner = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
             except OSError:
-                refuse_linked(at.parent, [part])
+                check_not_links(at.parent, [part])
                 raise
             os.close(descriptor)
             descriptor = inner

@@ -24,7 +24,7 @@ _SOURCE_PLACE = re.compile(r"[,;]?\s*(?:at )?\S*\.rs:\d+(?::\d+)?")
 
 
 @contextmanager
-def reading(where: Path) -> Iterator[None]:
+def convert_read_errors(where: Path) -> Iterator[None]:
     """Raise StoreError for whatever unreadable files make the libraries beneath raise, their panics included.
 
     It is an UnreadableError where only permission, memory or file handles are missing, else a DamagedError.
@@ -36,10 +36,10 @@ def reading(where: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise judged(where, error) from error
+        raise store_error_for(where, error) from error
 
 
-def judged(where: Path, error: BaseException) -> StoreError:
+def store_error_for(where: Path, error: BaseException) -> StoreError:
     """Return the StoreError that a failed read of a file or table amounts to."""
     number = errno_of(error)
     if number in _DENIED:
@@ -49,10 +49,10 @@ def judged(where: Path, error: BaseException) -> StoreError:
         )
     if number in _SCARCE:
         return UnreadableError(f"{where} cannot be read now: {os.strerror(number)}. Nothing is known to be damaged")
-    return damaged(where, reason_of(error))
+    return damaged_error(where, reason_of(error))
 
 
-def damaged(where: Path, reason: str) -> DamagedError:
+def damaged_error(where: Path, reason: str) -> DamagedError:
     """Return the error that says what is damaged and what to run."""
     store = _store_of(where)
     advice = f"see what else is with `mmrec verify {store}`, and repair it with `mmrec repair {store}`"
@@ -74,7 +74,7 @@ def errno_of(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def by_lance(error: BaseException) -> bool:
+def is_from_lance(error: BaseException) -> bool:
     """Whether an error was raised within Lance."""
     return _SOURCE_PLACE.search(str(error)) is not None
 
@@ -100,7 +100,7 @@ def sha256_of(path: Path, *, again: bool = False) -> str:
 
     Raises StoreError where it cannot be read.
     """
-    with reading(path):
+    with convert_read_errors(path):
         stamp = _stamp(path)
         found = None if again else _known.get(path)
         if found is not None and found[0] == stamp:
@@ -120,7 +120,7 @@ def check_files(sums: Mapping[Path, str]) -> None:
     with ThreadPoolExecutor(_THREADS if large else 1) as pool:
         for path, digest in zip(sums, pool.map(sha256_of, sums), strict=True):
             if digest != sums[path]:
-                raise damaged(path, "it is not the file that was published: its SHA-256 is another")
+                raise damaged_error(path, "it is not the file that was published: its SHA-256 is another")
 
 
 def _stamp(path: Path) -> _Stamp:

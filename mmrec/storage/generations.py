@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from mmrec.errors import StoreError, UnreadableError, UsageError
 from mmrec.files import sync_directory, sync_file, write_atomically
 from mmrec.storage.containment import is_plain_name, move
-from mmrec.storage.damage import judged
+from mmrec.storage.damage import store_error_for
 from mmrec.storage.layout import FORMAT_VERSION, Layout
 
 TOWER = "tower.safetensors"
@@ -99,26 +99,26 @@ def _digest(written: Mapping[str, Any]) -> str:
     return hashlib.sha256(signed.encode()).hexdigest()
 
 
-def numbers(layout: Layout) -> list[int]:
+def generation_numbers(layout: Layout) -> list[int]:
     """Numbers of all published generations, ascending."""
     folders = layout.generations.glob("*/manifest.json")
     return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
 
 
-def folders(layout: Layout) -> list[int]:
+def generation_folders(layout: Layout) -> list[int]:
     """Numbers of all folders of generations, ascending, damaged ones too."""
     found = layout.generations.iterdir() if layout.generations.is_dir() else ()
     return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
-def current(layout: Layout) -> int | None:
+def current_number(layout: Layout) -> int | None:
     """Return the number of the current generation, None before the first is published."""
     try:
         return _numbered(layout.current.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        msg = f"{layout.current} is damaged; write one of {numbers(layout)} into it"
+        msg = f"{layout.current} is damaged; write one of {generation_numbers(layout)} into it"
         raise StoreError(msg) from error
 
 
@@ -139,14 +139,14 @@ def _short_sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def manifest(layout: Layout, number: int) -> Manifest:
+def read_manifest(layout: Layout, number: int) -> Manifest:
     """Read a generation's manifest. Raises StoreError where it is missing, damaged or another generation's."""
     path = layout.generations / str(number) / "manifest.json"
     try:
         written = json.loads(path.read_bytes())
         found = Manifest.model_validate(written)
     except (OSError, ValueError) as error:
-        unreadable = judged(path, error)
+        unreadable = store_error_for(path, error)
         if isinstance(unreadable, UnreadableError):
             raise unreadable from error
         msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
@@ -168,8 +168,8 @@ def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     layout.generations.mkdir(exist_ok=True)
     set_aside = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
     named = (path.name.split(".")[0] for path in set_aside)
-    number = max([0, *folders(layout), *(int(name) for name in named if name.isdigit())]) + 1
-    final = made.model_copy(update={"number": number, "parent": current(layout)}).signed()
+    number = max([0, *generation_folders(layout), *(int(name) for name in named if name.isdigit())]) + 1
+    final = made.model_copy(update={"number": number, "parent": current_number(layout)}).signed()
     for path in folder.iterdir():
         sync_file(path)
     write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
@@ -184,14 +184,14 @@ def roll_back(layout: Layout, number: int | None) -> int:
 
     Raises UsageError where there is no such generation.
     """
-    now = current(layout)
-    there = numbers(layout)
+    now = current_number(layout)
+    there = generation_numbers(layout)
     if number is None and now is not None:
         number = _parent(layout, now, there)
     if number is None or number not in there:
         msg = f"no generation {number if number is not None else 'before the current one'}; there are {there}"
         raise UsageError(msg)
-    manifest(layout, number)
+    read_manifest(layout, number)
     write_atomically(layout.current, _as_current(number))
     return number
 
@@ -199,7 +199,7 @@ def roll_back(layout: Layout, number: int | None) -> int:
 def _parent(layout: Layout, number: int, there: list[int]) -> int | None:
     """The generation that a generation replaced; the one numbered before it where that is gone or not known."""
     with suppress(StoreError):
-        parent = manifest(layout, number).parent
+        parent = read_manifest(layout, number).parent
         if parent in there:
             return parent
     return max((other for other in there if other < number), default=None)

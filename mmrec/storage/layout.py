@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmrec.errors import MissingStoreError, StoreError, UsageError
 from mmrec.files import write_atomically
-from mmrec.storage.containment import is_plain_name, refuse_links, sweep_temporaries
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.containment import check_no_links, is_plain_name, sweep_temporaries
+from mmrec.storage.lock import file_lock
 from mmrec.types import Space
 
 FORMAT_VERSION = 1
@@ -83,8 +83,8 @@ class Layout:
             msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
             raise UsageError(msg)
         self.root.mkdir(parents=True, exist_ok=True)
-        refuse_links(self.root)
-        with commit_lock(self.lock):
+        check_no_links(self.root)
+        with file_lock(self.lock):
             if not self._about.exists():
                 self.write_about()
             sweep_temporaries(self.root, self.root)
@@ -96,7 +96,7 @@ class Layout:
     def check_links(self) -> None:
         """Raise LinkError where a link or special file lies in the store; folders that are none are not scanned."""
         if any(map(os.path.lexists, (self._about, self.items, self.generations))):
-            refuse_links(self.root)
+            check_no_links(self.root)
 
     def check(self) -> None:
         """Raise MissingStoreError without a store, LinkError for a link in it, StoreError for another version."""

@@ -8,12 +8,12 @@ from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreBusyError, StoreError
 
-PATIENCE_SECONDS = 900.0
+JOB_WAIT_SECONDS = 900.0
 """How long a job waits that has worked for hours: another may commit a whole catalog meanwhile."""
 
 
 @contextmanager
-def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
+def file_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
     """Hold the store's OS lock, which the kernel releases when its holder dies.
 
     Raises StoreBusyError after the wait.

@@ -17,7 +17,7 @@ from lance.dataset import ColumnOrdering
 
 from mmrec.sources.rows import SeenIds
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
-from mmrec.storage.tables import append, open_table, quoted, value_filters, writing
+from mmrec.storage.tables import append, convert_write_errors, open_table, quoted, value_filters
 from mmrec.storage.vectors import key_column
 from mmrec.types import Value
 
@@ -105,7 +105,7 @@ def read_quarantine(path: Path, version: int | None = None) -> Iterator[Quaranti
             yield from _entries(batch)
 
 
-def quarantined(path: Path, limit: int | None = None) -> list[Quarantined]:
+def list_quarantined(path: Path, limit: int | None = None) -> list[Quarantined]:
     """Entries in the order of their source rows: all, or the first few."""
     table = open_table(path)
     if table is None:
@@ -127,7 +127,7 @@ def replace_quarantine(path: Path, entries: Iterable[Quarantined]) -> None:
     now = datetime.now(UTC)
     source = iter(entries)
     batches = (_as_batch(rows, now) for rows in iter(lambda: list(islice(source, ROWS_PER_FLUSH)), []))
-    with writing(path):
+    with convert_write_errors(path):
         reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
         lance.write_dataset(reader, str(path), mode="overwrite" if path.exists() else "create")
 
@@ -137,7 +137,7 @@ def amend_quarantine(path: Path, gone: Collection[str], fresh: Iterable[Quaranti
 
     What is not concerned is neither read nor written.
     """
-    forget(path, gone)
+    delete_quarantined(path, gone)
     _append(path, fresh)
 
 
@@ -156,7 +156,7 @@ def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
         append(path, pa.Table.from_batches([_as_batch(rows, now)]))
 
 
-def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
+def quarantined_items(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
     """The entries of some items."""
     table = open_table(path)
     if table is not None:
@@ -164,7 +164,7 @@ def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
             yield from _entries(table.scanner(filter=wanted).to_table())
 
 
-def forget(path: Path, ids: Collection[str]) -> None:
+def delete_quarantined(path: Path, ids: Collection[str]) -> None:
     """Drop the entries of deleted items. Hold the commit lock."""
     for wanted in value_filters("id", sorted(ids)):
         _delete(path, wanted)
@@ -173,7 +173,7 @@ def forget(path: Path, ids: Collection[str]) -> None:
 def _delete(path: Path, wanted: str) -> None:
     table = open_table(path)
     if table is not None and table.count_rows(wanted):  # the deletion of nothing would be a commit too
-        with writing(path):
+        with convert_write_errors(path):
             table.delete(wanted)
 
 
@@ -270,7 +270,7 @@ class KnownFailures:
         return next((one for one in entries if one.modality == modality and not one.transient), None)
 
 
-def later_than(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
+def added_since(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
     """Entries of the quarantine as it is now that are not in a snapshot."""
     table = open_table(path)
     if table is None or table.version == snapshot.version:

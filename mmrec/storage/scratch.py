@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreError
-from mmrec.storage.containment import refuse_linked, remove
+from mmrec.storage.containment import check_not_links, remove
 from mmrec.storage.layout import Layout
-from mmrec.storage.tables import writing
+from mmrec.storage.tables import convert_write_errors
 
 _OWN = re.compile(r"([0-9]+-)?[0-9a-f]{32}")
 """Names that `scratch_folder` gives; other files beside them are left alone."""
@@ -82,7 +82,7 @@ def dead_folders(layout: Layout) -> list[Path]:
 
 def _names(layout: Layout) -> list[str]:
     """Names of the folders that there are or whose locks there are. Raises LinkError where their folder is a link."""
-    refuse_linked(layout.root, [layout.staging.name])  # a lock would be made where it leads
+    check_not_links(layout.root, [layout.staging.name])  # a lock would be made where it leads
     paths = layout.staging.iterdir() if layout.staging.is_dir() else ()
     return sorted({name for path in paths if _OWN.fullmatch(name := path.name.removesuffix(_LOCK))})
 
@@ -128,7 +128,7 @@ class StagedRows:
         """Finish the file, so that it can be read; a second call does nothing."""
         if self._writer.is_open:
             self._flush()
-            with writing(self.path):
+            with convert_write_errors(self.path):
                 self._writer.close()
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -142,5 +142,5 @@ class StagedRows:
     def _flush(self) -> None:
         rows, self._pending = self._pending, []
         if rows:
-            with writing(self.path):
+            with convert_write_errors(self.path):
                 self._writer.write_table(self.as_table(rows))

@@ -15,7 +15,14 @@ from mmrec.errors import UsageError
 from mmrec.sources.scalars import common_type
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
 from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
-from mmrec.storage.tables import VALUES_PER_QUERY, compact, create, open_table, value_filters, writing
+from mmrec.storage.tables import (
+    VALUES_PER_QUERY,
+    compact,
+    convert_write_errors,
+    create_table,
+    open_table,
+    value_filters,
+)
 
 INTERIM = "mmrec_retyped"
 """Name of a column between its old and its new type; what it holds is given by the suffix."""
@@ -174,10 +181,10 @@ def commit_items(path: Path, staged: StagedItems) -> None:
     """
     if not staged.count:
         return
-    with writing(path):
+    with convert_write_errors(path):
         table = open_table(path)
         if table is None:
-            table = create(path, staged.schema)
+            table = create_table(path, staged.schema)
         schema = _reconcile(table, staged)
         batches = _cast(staged.batches(), schema)
         if table.count_rows() == 0:
@@ -201,7 +208,7 @@ def remove_items(path: Path, ids: Sequence[str]) -> int:
         return 0
     if len(ids) <= VALUES_PER_QUERY and not table.count_rows(next(value_filters("id", ids))):
         return 0  # the deletion of nothing would be a commit too
-    with writing(path):
+    with convert_write_errors(path):
         gone = pa.table({"id": pa.array(ids, pa.string())})
         return int(table.merge_insert("id").when_matched_delete().execute(gone)["num_deleted_rows"])
 

@@ -131,7 +131,7 @@ _FINGERPRINT = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 
 
-class Declared(BaseModel):
+class DeclaredSpace(BaseModel):
     """One declared space.
 
     Attributes:
@@ -162,7 +162,7 @@ class Declared(BaseModel):
         return f"{self.dim} numbers of {self.modality}{made_by}, fingerprint {self.fingerprint[:12]}"
 
 
-_LIST = TypeAdapter(list[Declared])
+_LIST = TypeAdapter(list[DeclaredSpace])
 
 
 def fingerprint_of(model: str, dim: int) -> str:
@@ -175,7 +175,7 @@ def is_imported(column: str) -> bool:
     return column.startswith(VECTOR_FIELD)
 
 
-def declared(layout: Layout) -> list[Declared]:
+def read_declared(layout: Layout) -> list[DeclaredSpace]:
     """All declared spaces. Raises StoreError where their file is damaged."""
     path = _path(layout)
     try:
@@ -188,14 +188,14 @@ def declared(layout: Layout) -> list[Declared]:
 
 def declared_spaces(layout: Layout) -> dict[Modality, tuple[Space, ...]]:
     """Declared spaces by modality."""
-    found = declared(layout)
+    found = read_declared(layout)
     return {
         modality: tuple(one.space for one in found if one.modality == modality)
         for modality in {one.modality for one in found}
     }
 
 
-def check(new: Declared) -> None:
+def check_declared(new: DeclaredSpace) -> None:
     """Raise UsageError where a space cannot have its name or fingerprint: both become part of a file's name."""
     if not _NAME.fullmatch(new.name):
         raise UsageError(
@@ -208,13 +208,13 @@ def check(new: Declared) -> None:
         )
 
 
-def declare(layout: Layout, new: Declared) -> None:
+def declare(layout: Layout, new: DeclaredSpace) -> None:
     """Declare a space, or do nothing where it is declared already. Hold the commit lock.
 
     Raises SpaceMismatchError where another one has its name, UsageError where it cannot have that name.
     """
-    check(new)
-    there = declared(layout)
+    check_declared(new)
+    there = read_declared(layout)
     other = next((one for one in there if one.name == new.name and one.space != new.space), None)
     if other is not None:
         raise SpaceMismatchError(

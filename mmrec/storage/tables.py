@@ -15,8 +15,16 @@ import pyarrow as pa
 from indexers.atomic import sync_directory, temporary_name
 from mmrec.errors import DamagedError, MmrecError, StoreError
 from mmrec.files import file_sha256, sync_tree
-from mmrec.storage.damage import by_lance, damaged, errno_of, judged, reading, reason_of, sha256_of
-from mmrec.storage.generations import manifest, numbers
+from mmrec.storage.damage import (
+    convert_read_errors,
+    damaged_error,
+    errno_of,
+    is_from_lance,
+    reason_of,
+    sha256_of,
+    store_error_for,
+)
+from mmrec.storage.generations import generation_numbers, read_manifest
 from mmrec.storage.layout import Layout
 
 MOST_SMALL_FRAGMENTS = 64
@@ -31,7 +39,7 @@ def _guarded(name: str) -> Callable[..., Any]:
     method = getattr(lance.LanceDataset, name)
 
     def guarded(self: lance.LanceDataset, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as Lance's method
-        with reading(Path(self.uri)):
+        with convert_read_errors(Path(self.uri)):
             return method(self, *args, **options)
 
     return guarded
@@ -46,18 +54,18 @@ class Table(lance.LanceDataset):
 
     def scanner(self, *args: Any, **options: Any) -> "Scan":  # type: ignore[override]
         """As of Lance; the scan is guarded too."""
-        with reading(Path(self.uri)):
+        with convert_read_errors(Path(self.uri)):
             return Scan(super().scanner(*args, **options), Path(self.uri))
 
     def versions(self) -> list[Any]:
         """As of Lance."""
-        with reading(Path(self.uri)):
+        with convert_read_errors(Path(self.uri)):
             return list(super().versions())
 
     @property
     def latest_version(self) -> int:
         """As of Lance."""
-        with reading(Path(self.uri)):
+        with convert_read_errors(Path(self.uri)):
             return int(super().latest_version)
 
     take = _guarded("take")
@@ -73,14 +81,14 @@ class Scan:
 
     def to_table(self) -> pa.Table:
         """Read all of it into memory."""
-        with reading(self._path):
+        with convert_read_errors(self._path):
             return self._scanner.to_table()
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """Read it a batch at a time."""
         batches = self._scanner.to_batches()
         while True:
-            with reading(self._path):
+            with convert_read_errors(self._path):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -94,12 +102,12 @@ def open_table(path: Path, version: int | None = None) -> Table | None:
 
     Raises StoreError where it cannot be read.
     """
-    with reading(path):
+    with convert_read_errors(path):
         return Table(str(path), version=version) if path.exists() else None
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def convert_write_errors(path: Path) -> Iterator[None]:
     """Raise StoreError where what is done within cannot write: the disk is full, permission is missing.
 
     Where a table turns out to be damaged, it is the DamagedError that reading it raises.
@@ -110,32 +118,32 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if _failed_to_read(error):
-            raise judged(path, error) from error
+            raise store_error_for(path, error) from error
         msg = (
             f"{path} cannot be written: {error.strerror or reason_of(error)}. What was committed is kept; put that "
             "right and run it again"
         )
         raise StoreError(msg) from error
     except Exception as error:
-        if by_lance(error):
-            raise judged(path, error) from error
+        if is_from_lance(error):
+            raise store_error_for(path, error) from error
         raise
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise judged(path, error) from error
+            raise store_error_for(path, error) from error
         raise
 
 
 def _failed_to_read(error: OSError) -> bool:
     """Whether a write failed because something that it had to read is damaged."""
-    if not by_lance(error):
+    if not is_from_lance(error):
         return False
     number = errno_of(error)
     unreadable = re.search(r"Not found|fill whole buffer|corrupt", str(error), re.IGNORECASE) is not None
     return number in {errno.ENOENT, None} and unreadable
 
 
-def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
+def create_table(path: Path, schema: pa.Schema) -> lance.LanceDataset:
     """Make an empty table whose rows keep their row id for life: whole or not at all, even where the process is killed.
 
     Hold a lock where others may make the same table.
@@ -155,9 +163,9 @@ def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
 
 def append(path: Path, rows: pa.Table) -> lance.LanceDataset:
     """Add rows in one commit; the table is made if need be. Raises StoreError where it cannot be written."""
-    with writing(path):
+    with convert_write_errors(path):
         if not path.exists():
-            create(path, rows.schema)
+            create_table(path, rows.schema)
         table = lance.write_dataset(rows, str(path), mode="append")
         compact(table)
     return table
@@ -173,7 +181,7 @@ def compact(table: lance.LanceDataset) -> None:
 def drop_rows(table: lance.LanceDataset, rows: Sequence[int]) -> None:
     """Delete rows by their row ids. Hold the commit lock."""
     for wanted in value_filters("_rowid", rows, ROWS_PER_DELETE):
-        with writing(Path(table.uri)):
+        with convert_write_errors(Path(table.uri)):
             table.delete(wanted)
 
 
@@ -198,7 +206,7 @@ def table_files(path: Path) -> list[Path]:
     table = open_table(path)
     if table is None:
         return []
-    with reading(path):
+    with convert_read_errors(path):
         listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
     return sorted(path / one["path"] for one in listed if one["type"] in HOLDS_DATA)
 
@@ -212,14 +220,14 @@ def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
     return json.dumps(sums, indent=0).encode()
 
 
-def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
+def altered_files(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
     """The files of a table's latest version that are not what was written, as far as a generation knows them.
 
     With `again`, files are read also where this process has checked them before and they were not touched since.
 
     Raises StoreError where the table cannot be opened.
     """
-    with reading(path):
+    with convert_read_errors(path):
         return _altered(layout, path, again=again)
 
 
@@ -244,9 +252,9 @@ def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
 
 def check_unaltered(layout: Layout, path: Path) -> None:
     """Raise StoreError where a file of a table's latest version is not what was written, as far as it is known."""
-    for file in altered(layout, path):
+    for file in altered_files(layout, path):
         there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
-        raise damaged(file, there)
+        raise damaged_error(file, there)
 
 
 def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
@@ -255,12 +263,12 @@ def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
     return any(name.startswith(prefix) and (layout.root / name).exists() for name in known)
 
 
-def opens(damaged: Collection[Path]) -> bool:
+def can_open(damaged: Collection[Path]) -> bool:
     """Whether Lance may open a table of which these files are damaged."""
     return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
 
 
-def readable(damaged: Collection[Path]) -> bool:
+def can_read(damaged: Collection[Path]) -> bool:
     """Whether Lance may read a table of which these files are damaged: reading an altered one can end in a panic."""
     return not any(file.exists() for file in damaged)
 
@@ -296,10 +304,10 @@ def known_sums(layout: Layout) -> Mapping[str, str]:
 
 def _ledgers(layout: Layout) -> Iterator[Mapping[str, str]]:
     """The lists of all generations that are whole, oldest first."""
-    for number in numbers(layout):
+    for number in generation_numbers(layout):
         path = layout.generations / str(number) / LEDGER
         try:
-            if file_sha256(path) == manifest(layout, number).sha256.get(LEDGER):
+            if file_sha256(path) == read_manifest(layout, number).sha256.get(LEDGER):
                 yield json.loads(path.read_bytes())
         except (OSError, StoreError):
             continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmrec.errors import DamagedError, MmrecError, UnreadableError
-from mmrec.storage.damage import reading
+from mmrec.storage.damage import convert_read_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class VerificationReport:
     def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
         """Report failures within as findings, but not what cannot be read now: that is no damage."""
         try:
-            with reading(where):
+            with convert_read_errors(where):
                 yield
         except UnreadableError:
             raise

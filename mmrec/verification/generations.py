@@ -13,7 +13,7 @@ from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault
 from mmrec.storage.damage import sha256_of
-from mmrec.storage.generations import Manifest, current, folders, manifest, numbers
+from mmrec.storage.generations import Manifest, current_number, generation_folders, generation_numbers, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
@@ -27,9 +27,9 @@ def check_current(report: VerificationReport, layout: Layout, seed: int) -> Gene
     """Check the generation that answers queries. Returns it where it can be opened."""
     number = None
     with report.guarded("store", layout.current):
-        number = current(layout)
+        number = current_number(layout)
         if number is None:
-            there = f"; there are {numbers(layout)}" if numbers(layout) else ""
+            there = f"; there are {generation_numbers(layout)}" if generation_numbers(layout) else ""
             report.add("store", layout.current, f"no generation is current{there}", report.repair, report.index)
     if number is None:
         return None
@@ -53,8 +53,8 @@ def check_current(report: VerificationReport, layout: Layout, seed: int) -> Gene
 def check_others(report: VerificationReport, layout: Layout) -> None:
     """Check that every other generation could be gone back to."""
     with report.guarded("store", layout.current):
-        now = current(layout)
-        taken = folders(layout)
+        now = current_number(layout)
+        taken = generation_folders(layout)
         for number in [number for number in taken if number != now]:
             made = check_generation_files(report, layout, number)
             if made and INDEX in made.sha256:
@@ -66,7 +66,7 @@ def check_generation_files(report: VerificationReport, layout: Layout, number: i
     """Check a generation's manifest and files; the index is left to who opens it. Returns the manifest."""
     folder = layout.generations / str(number)
     with report.guarded("manifest", folder / MANIFEST):
-        made = manifest(layout, number)
+        made = read_manifest(layout, number)
         for name, digest in made.sha256.items():
             if name != INDEX:
                 _check_sum(report, folder / name, digest)

@@ -19,12 +19,12 @@ from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import Recipe, block_contents, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_folder
 from mmrec.storage.collect import set_aside
-from mmrec.storage.damage import check_files, reading, sha256_of
-from mmrec.storage.generations import Manifest, current, folders, manifest
+from mmrec.storage.damage import check_files, convert_read_errors, sha256_of
+from mmrec.storage.generations import Manifest, current_number, generation_folders, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.storage.tables import open_table, opens
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
+from mmrec.storage.tables import can_open, open_table
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array, key_column
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport
@@ -72,8 +72,8 @@ def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Sp
     manifests: list[Manifest] = []
     for number in _newest_first(layout):
         try:
-            with reading(layout.generations):
-                made = manifest(layout, number)
+            with convert_read_errors(layout.generations):
+                made = read_manifest(layout, number)
                 manifests.append(made)
                 folder = layout.generations / str(number)
                 if sha256_of(folder / FUSION, again=True) == made.sha256.get(FUSION):
@@ -109,7 +109,7 @@ def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower.TowerModel | None"
 def _sums(layout: Layout, number: int) -> Mapping[str, str]:
     """The checksums of a generation's files; none where its manifest is damaged."""
     try:
-        return manifest(layout, number).sha256
+        return read_manifest(layout, number).sha256
     except UnreadableError:
         raise
     except StoreError:
@@ -117,9 +117,9 @@ def _sums(layout: Layout, number: int) -> Mapping[str, str]:
 
 
 def _newest_first(layout: Layout) -> list[int]:
-    taken = folders(layout)[::-1]
+    taken = generation_folders(layout)[::-1]
     try:
-        now = current(layout)
+        now = current_number(layout)
     except (StoreError, OSError):
         return taken
     return sorted(taken, key=lambda number: number != now)
@@ -156,7 +156,7 @@ def repair_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple
     """
     done = RepairReport()
     layout.check_links()
-    with commit_lock(layout.lock, PATIENCE_SECONDS), _native_stderr_closed():
+    with file_lock(layout.lock, JOB_WAIT_SECONDS), _native_stderr_closed():
         layout.check_links()  # the wait may have been long
         _repair_root(layout, done)
         recovered = recipe_of(layout, spaces)
@@ -208,7 +208,7 @@ def _repair_quarantine(layout: Layout, done: RepairReport) -> None:
 def _repair_vectors(layout: Layout, path: Path, done: RepairReport) -> None:
     """Keep what can be read, is whole and is there once."""
     damaged = check_sums(VerificationReport(layout.root), layout, path)
-    kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
+    kinds = _kinds(layout, lambda report: check_vectors(report, path)) if can_open(damaged) else set()
     if "fingerprint" in kinds:
         set_aside(layout, path)
         done.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
@@ -224,7 +224,7 @@ def _repair_vectors(layout: Layout, path: Path, done: RepairReport) -> None:
 def _repair_items(layout: Layout, done: RepairReport) -> None:
     """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
     damaged = check_sums(VerificationReport(layout.root), layout, layout.items)
-    kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
+    kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if can_open(damaged) else set()
     replaced = bool(kinds & {"store", "count"} or damaged)
     if replaced:
         _salvage(layout, layout.items, damaged, done)
@@ -238,9 +238,9 @@ def _repair_items(layout: Layout, done: RepairReport) -> None:
 
 def _drop_generations(layout: Layout, done: RepairReport, newer_than: int | None = None) -> None:
     """Set generations aside that were built from a later version of the items than there is; all without one."""
-    for number in folders(layout):
+    for number in generation_folders(layout):
         with suppress(StoreError):
-            if newer_than is None or manifest(layout, number).items_version > newer_than:
+            if newer_than is None or read_manifest(layout, number).items_version > newer_than:
                 set_aside(layout, layout.generations / str(number))
                 done.actions.append(f"set generation {number} aside: its row numbers mean other items now")
 
@@ -276,7 +276,7 @@ def _repair_generations(layout: Layout, done: RepairReport) -> bool:
         whole = len(known) == len(wrong)
     else:
         whole = False
-    for number in folders(layout):
+    for number in generation_folders(layout):
         is_current = generation is not None and number == generation.manifest.number and report.sound
         if not is_current and _kinds(layout, partial(_check_whole, layout, number)):
             set_aside(layout, layout.generations / str(number))

@@ -12,9 +12,9 @@ from jaxtyping import Bool
 from mmrec.errors import DamagedError
 from mmrec.storage.collect import set_aside
 from mmrec.storage.containment import move, remove, sweep_temporaries
-from mmrec.storage.damage import reading
+from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
-from mmrec.storage.tables import create, drop_rows, open_table, writing
+from mmrec.storage.tables import convert_write_errors, create_table, drop_rows, open_table
 
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
@@ -65,8 +65,8 @@ def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], k
         _version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST
     )
     rows = older = lost = 0
-    with writing(new):
-        create(new, source.schema)
+    with convert_write_errors(new):
+        create_table(new, source.schema)
         unread, known = [], set[object]()
         for fragment in source.get_fragments():
             found = _rows_of(fragment, source.schema, path, damaged)
@@ -137,7 +137,7 @@ def _rows_of(fragment: lance.LanceFragment, schema: pa.Schema, path: Path, damag
     if files & damaged or (deletions and path / deletions in damaged):
         return None
     try:
-        with reading(path):
+        with convert_read_errors(path):
             return pa.Table.from_batches(fragment.to_batches(), schema=schema)
     except DamagedError:
         return None
@@ -147,7 +147,7 @@ def _older_rows(path: Path, number: int, versions: list[int], damaged: set[Path]
     """The rows of a fragment in the newest of some versions in which it can be read."""
     for version in versions:
         try:
-            with reading(path):
+            with convert_read_errors(path):
                 table = open_table(path, version)
                 fragment = table.get_fragment(number) if table is not None else None
                 rows = _rows_of(fragment, table.schema, path, damaged) if table is not None and fragment else None

@@ -13,17 +13,17 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.errors import DamagedError
-from mmrec.event_log import Noted, note_of, noted, shortfall, write_note
+from mmrec.event_log import LogCheckpoint, checkpoint_path, read_checkpoint, shortfall, write_checkpoint
 from mmrec.events.database import salvage_sqlite
 from mmrec.events.dialects import faults_of_sqlite, write_ahead_log
 from mmrec.events.log import open_log
 from mmrec.files import sync_file
 from mmrec.storage.collect import KEEP
-from mmrec.storage.damage import reading
+from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
 from mmrec.storage.stored_item import OWN_COLUMNS
-from mmrec.storage.tables import altered, open_table
+from mmrec.storage.tables import altered_files, open_table
 from mmrec.storage.vectors import key_array, key_column
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
@@ -75,7 +75,7 @@ def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Pa
     """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
     damaged: set[Path] = set()
     with report.guarded("store", path, report.repair, report.index):
-        for file in altered(layout, path, again=True):
+        for file in altered_files(layout, path, again=True):
             damaged.add(file)
             what = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
             report.add("checksum", file, what, report.repair, report.index)
@@ -209,8 +209,8 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
     SQLite keeps no checksums of its pages: a change within the text of an event that no index holds is not seen.
     """
     least = None
-    with report.guarded("events", note_of(layout)):
-        least = noted(layout, strict=True)
+    with report.guarded("events", checkpoint_path(layout)):
+        least = read_checkpoint(layout, strict=True)
     if not layout.events.exists():
         if least is not None and least.arrived:
             report.add("events", layout.events, f"it is missing, and it held {_amount(least)}")
@@ -235,25 +235,25 @@ def repair_events(layout: Layout) -> list[str]:
     if not report.findings:
         return []
     try:
-        least = noted(layout, strict=True)
+        least = read_checkpoint(layout, strict=True)
     except DamagedError:
         least = None
     actions: list[str] = []
     if any(layout.root / one.where == layout.events for one in report.findings):
         actions.append(_save(layout, least))
     with closing(open_log(layout.events)) as log:
-        write_note(layout, Noted(log.arrived(), log.forgettings(), len(log)))
+        write_checkpoint(layout, LogCheckpoint(log.arrived(), log.forgettings(), len(log)))
     return [*actions, "noted anew how much the log of events holds"]
 
 
-def _save(layout: Layout, least: Noted | None) -> str:
+def _save(layout: Layout, least: LogCheckpoint | None) -> str:
     """Copy the log aside, and replace it by what can be read of the copy. Returns what was saved and lost."""
     log, ahead = layout.events, write_ahead_log(layout.events)
     new = log.with_name(f".{log.name}.new")
     _unlink(new)
     aside = layout.damaged / f"{log.name}.{uuid.uuid4().hex}{KEEP}"
     aside.mkdir(parents=True)
-    with reading(log):
+    with convert_read_errors(log):
         for path in (log, ahead):
             if path.exists():
                 shutil.copyfile(path, aside / path.name)
@@ -281,7 +281,7 @@ def _unlink(database: Path) -> None:
         database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
 
 
-def _amount(least: Noted | None) -> str:
+def _amount(least: LogCheckpoint | None) -> str:
     if least is None:
         return "an unknown number of events"
     return f"{least.arrived if least.events is None else least.events:,} events"

@@ -4,11 +4,11 @@ import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
-from mmrec.storage.collect import KEEP, disposable, kept_aside
-from mmrec.storage.generations import current, folders, manifest, numbers
+from mmrec.storage.collect import KEEP, kept_aside, removable_aside
+from mmrec.storage.generations import current_number, generation_folders, generation_numbers, read_manifest
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import running_since
-from mmrec.storage.tables import readable
+from mmrec.storage.tables import can_read
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing
 from mmrec.verification.tables import check_events, check_items, check_quarantine, check_sums, check_vectors
@@ -38,9 +38,9 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Verifi
     if _note_unpublished(report, layout):
         check_events(report, layout)
         return report
-    items_open = readable(check_sums(report, layout, layout.items))
+    items_open = can_read(check_sums(report, layout, layout.items))
     bad = set[tuple[str, bytes]]()
-    quarantine_opens = readable(check_sums(report, layout, layout.quarantine))
+    quarantine_opens = can_read(check_sums(report, layout, layout.quarantine))
     before = len(report.findings)
     if quarantine_opens:
         bad = check_quarantine(report, layout.quarantine)
@@ -49,7 +49,7 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Verifi
     rows_known = items_open and len(report.findings) == before
     vectors_open = True
     for path in sorted((layout.root / "vectors").glob("*.lance")):
-        if readable(check_sums(report, layout, path)):
+        if can_read(check_sums(report, layout, path)):
             check_vectors(report, path)
         else:
             vectors_open = False
@@ -77,16 +77,16 @@ def _check_root(report: VerificationReport, layout: Layout) -> None:
 def _check_encoders(report: VerificationReport, layout: Layout) -> None:
     """Note manifests that name encoders where a store's own never are: they were forged, or copied with the store."""
     named = {}
-    for number in numbers(layout):
+    for number in generation_numbers(layout):
         with suppress(StoreError):  # damage is a finding of `check_current` or `check_others`
-            named[number] = manifest(layout, number).encoders
+            named[number] = read_manifest(layout, number).encoders
     if set(named.values()) <= {PACKAGED}:
         return
     from mmrec.trust import misplaced  # noqa: PLC0415 - loads torch, which most stores need not be checked with
 
     now = None
     with suppress(StoreError):
-        now = current(layout)
+        now = current_number(layout)
     move, drop = f"mmrec reindex {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
     for number, made_with in named.items():
         if (reason := misplaced(layout, made_with)) is not None:
@@ -97,7 +97,7 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
 
 def _note_unpublished(report: VerificationReport, layout: Layout) -> bool:
     """Return whether no generation was published yet, and report how far the store is."""
-    if layout.current.exists() or folders(layout) or not report.sound:
+    if layout.current.exists() or generation_folders(layout) or not report.sound:
         return False
     if running_since(layout):
         report.unpublished = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
@@ -114,7 +114,7 @@ def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
         report.notes.append(
             f"staging holds {left} folders of jobs that were killed or still run; `mmrec gc {layout.root}` clears it"
         )
-    spare, kept = len(disposable(layout)), len(kept_aside(layout))
+    spare, kept = len(removable_aside(layout)), len(kept_aside(layout))
     if spare:
         report.notes.append(
             f"damaged holds {spare} folders of which nothing is lost; `mmrec gc {layout.root}` clears it"

@@ -13,7 +13,7 @@ from mmrec.files import file_sha256
 from mmrec.generation import build
 from mmrec.generation.fuse import Recipe, fit_fusion, open_tables
 from mmrec.generation.generation import open_generation
-from mmrec.storage.generations import numbers
+from mmrec.storage.generations import generation_numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import append_vectors
@@ -58,7 +58,7 @@ def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch, 
     monkeypatch.setattr(build, "measure_search", lambda *_: Recall(**{"self_query": 1.0, "recall": 1.0, low: 0.5}))
     with pytest.raises(StoreError, match=r"nothing was published.*50%"):
         index(layout)
-    assert numbers(layout) == [1]
+    assert generation_numbers(layout) == [1]
     assert verify_store(layout).findings == []
 
 
@@ -106,7 +106,7 @@ def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monk
     monkeypatch.setattr(build, "open_folder", swapped)
     with pytest.raises(StoreError, match=r"nothing was published.*2 of 60 items do not have the vectors"):
         index(layout)
-    assert numbers(layout) == [1]
+    assert generation_numbers(layout) == [1]
 
 
 def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
     index(stores[1], NAMES[::-1])
     fusions = []
     for layout in stores:
-        before = open_generation(layout, numbers(layout)[-1])
+        before = open_generation(layout, generation_numbers(layout)[-1])
         tables = open_tables(layout, before.fusion.blocks)
         fusions.append(fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=0)))
         other = fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=1))
