@@ -337,7 +337,7 @@ def shop(tmp_path, monkeypatch) -> Layout:
         (tmp_path / "outside" / name).mkdir(parents=True)
         (tmp_path / "outside" / name / "manifest.json").write_text("mine")
     for module in ("layout", "collect", "containment"):
-        monkeypatch.setattr(f"mmrec.storage.{module}.refuse_links", lambda _: None, raising=True)
+        monkeypatch.setattr(f"mmrec.storage.{module}.check_no_links", lambda _: None, raising=True)
     return layout
 
 
