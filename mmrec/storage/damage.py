@@ -1,4 +1,4 @@
-"""Damage of a store's files: checksums at opening, and errors that say damaged, unreadable, or a bad filter."""
+"""Damaged files of a store: checksums, and errors of libraries converted to StoreError."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _SOURCE_PLACE = re.compile(r"[,;]?\s*(?:at )?\S*\.rs:\d+(?::\d+)?")
 
 @contextmanager
 def convert_read_errors(where: Path) -> Iterator[None]:
-    """Raise StoreError for whatever unreadable files make the libraries beneath raise, their panics included.
+    """Raise StoreError for errors that unreadable files cause in libraries, their panics included.
 
     It is an UnreadableError where only permission, memory or file handles are missing, else a DamagedError.
     """
@@ -40,7 +40,7 @@ def convert_read_errors(where: Path) -> Iterator[None]:
 
 
 def store_error_for(where: Path, error: BaseException) -> StoreError:
-    """Return the StoreError that a failed read of a file or table amounts to."""
+    """Return the StoreError for a failed read of a file or table."""
     number = errno_of(error)
     if number in _DENIED:
         return UnreadableError(
@@ -67,7 +67,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """Return the operating system's number of an error; Lance has it in its message alone."""
+    """Return the operating system's number of an error; Lance has it only in its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _OS_ERROR.search(str(error))
@@ -96,7 +96,7 @@ _lock: Final = Lock()
 
 
 def sha256_of(path: Path, *, again: bool = False) -> str:
-    """SHA-256 of a file in hex, as remembered where the file has not been touched since, unless it is read again.
+    """SHA-256 of a file in hex, cached by its inode, size and times unless `again` is set.
 
     Raises StoreError where it cannot be read.
     """

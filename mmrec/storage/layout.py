@@ -79,7 +79,7 @@ class Layout:
         if os.path.lexists(self._about):
             self.check()
             return
-        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_unborn()):
+        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_empty_or_abandoned()):
             msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
             raise UsageError(msg)
         self.root.mkdir(parents=True, exist_ok=True)
@@ -117,15 +117,15 @@ class Layout:
             raise StoreError(msg) from error
         if found != FORMAT_VERSION:
             raise StoreError(
-                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_way_out(found)}"
+                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_upgrade_advice(found)}"
             )
 
-    def _is_unborn(self) -> bool:
+    def _is_empty_or_abandoned(self) -> bool:
         """Whether there is nothing here, or what a process left that was killed while making the store."""
         return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
 
 
-def _way_out(found: object) -> str:
+def _upgrade_advice(found: object) -> str:
     """What to do with a store of another format; it is left as it is."""
     if type(found) is int and found > FORMAT_VERSION:
         return "it was written by a newer mmrec: install that one to read it. Nothing was changed"

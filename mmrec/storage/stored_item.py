@@ -1,4 +1,4 @@
-"""An item as a row of the item table, and the columns that the store has declared."""
+"""Items as rows of the item table, and the declared spaces of imported vectors."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ class StoredField:
     """One content of a stored item.
 
     Attributes:
-        modality: What it is.
-        column: Where in the source it came from.
+        modality: Its modality.
+        column: Its column in the source.
         hash: Content hash, the key of its vectors; None where the content is in quarantine.
-        uri: Where the bytes are; None for text.
+        uri: Address of the bytes; None for text.
         size: Bytes of the file when it was read; None for text and for bytes inside a table.
         mtime_ns: Modification time of the file when it was read.
 
@@ -53,7 +53,7 @@ class StoredItem:
     row: int = -1
 
     def as_row(self) -> dict[str, Any]:
-        """The row of the table, which `as_item` reads."""
+        """A row of the table, which `as_item` reads."""
         text = None if self.text is None else self.text.encode("utf-8", "replace").decode()
         fields = [{name: getattr(one, name) for name in _FIELD_NAMES} for one in self.fields]
         own = {"id": self.id, "mmrec_digest": self.digest, "mmrec_text": text, "mmrec_fields": fields}
@@ -61,7 +61,7 @@ class StoredItem:
 
 
 def as_item(row: dict[str, Any]) -> StoredItem:
-    """An item from its row, which is used up."""
+    """Build an item from a row, which is consumed."""
     return StoredItem(
         id=row.pop("id"),
         digest=row.pop("mmrec_digest"),
@@ -73,7 +73,7 @@ def as_item(row: dict[str, Any]) -> StoredItem:
 
 
 def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
-    """Fields as they lie in the column ``mmrec_fields``."""
+    """Fields from the column ``mmrec_fields``."""
     return tuple(
         StoredField(
             _MODALITIES[entry["modality"]],
@@ -132,15 +132,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 
 
 class DeclaredSpace(BaseModel):
-    """One declared space.
+    """A declared space of imported vectors.
 
-    Attributes:
-        name: Its name.
-        dim: Numbers of a vector.
-        fingerprint: Hex digest over what made the vectors.
-        modality: What the vectors are of.
-        model: The model that made them, as the user named it.
-
+    `fingerprint` is a hex digest over what made the vectors, `modality` that of their contents, `model` the model as
+    the user named it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -171,7 +166,7 @@ def fingerprint_of(model: str, dim: int) -> str:
 
 
 def is_imported(column: str) -> bool:
-    """Whether a stored field, by its column, is an imported vector and has no content behind it."""
+    """Whether a stored field, by its column, is an imported vector without a content."""
     return column.startswith(VECTOR_FIELD)
 
 
@@ -196,7 +191,7 @@ def declared_spaces(layout: Layout) -> dict[Modality, tuple[Space, ...]]:
 
 
 def check_declared(new: DeclaredSpace) -> None:
-    """Raise UsageError where a space cannot have its name or fingerprint: both become part of a file's name."""
+    """Raise UsageError for a name or fingerprint that cannot be part of a file's name."""
     if not _NAME.fullmatch(new.name):
         raise UsageError(
             f"a space cannot be called {new.name!r}: use lower case letters, digits, - and ., at most 63 of them"
@@ -209,7 +204,7 @@ def check_declared(new: DeclaredSpace) -> None:
 
 
 def declare(layout: Layout, new: DeclaredSpace) -> None:
-    """Declare a space, or do nothing where it is declared already. Hold the commit lock.
+    """Declare a space, unless it is declared already. Hold the commit lock.
 
     Raises SpaceMismatchError where another one has its name, UsageError where it cannot have that name.
     """

@@ -18,7 +18,7 @@ from mmrec.events.database import salvage_sqlite
 from mmrec.events.dialects import faults_of_sqlite, write_ahead_log
 from mmrec.events.log import open_log
 from mmrec.files import sync_file
-from mmrec.storage.collect import KEEP
+from mmrec.storage.collect import KEEP_SUFFIX
 from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
@@ -251,7 +251,7 @@ def _save(layout: Layout, least: LogCheckpoint | None) -> str:
     log, ahead = layout.events, write_ahead_log(layout.events)
     new = log.with_name(f".{log.name}.new")
     _unlink(new)
-    aside = layout.damaged / f"{log.name}.{uuid.uuid4().hex}{KEEP}"
+    aside = layout.damaged / f"{log.name}.{uuid.uuid4().hex}{KEEP_SUFFIX}"
     aside.mkdir(parents=True)
     with convert_read_errors(log):
         for path in (log, ahead):

@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
-from mmrec.storage.collect import KEEP, kept_aside, removable_aside
+from mmrec.storage.collect import KEEP_SUFFIX, kept_aside, removable_aside
 from mmrec.storage.generations import current_number, generation_folders, generation_numbers, read_manifest
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import running_since
@@ -121,6 +121,6 @@ def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
         )
     if kept:
         report.notes.append(
-            f"damaged holds {kept} folders named *{KEEP} with what may be more than could be saved; `mmrec gc` leaves "
-            "them, so remove them yourself when all is back"
+            f"damaged holds {kept} folders named *{KEEP_SUFFIX} that may hold more than was saved; `mmrec gc` "
+            "leaves them, so remove them yourself when all is back"
         )
