@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mmrec
 from benchmarks.report import WORK, arguments, show
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.examples import fetch_stamps, write_stamps
 from mmrec.sources.columns import ColumnSpec
@@ -71,7 +71,7 @@ def main() -> None:
 
 def prepared() -> tuple[list[Stamp], mmrec.Store]:
     """The catalog, and a store that holds it; vectors are kept from run to run."""
-    own_threads()
+    configure_threads()
     catalog = write_stamps(fetch_stamps(Path(".cache/stamps")), WORK / "stamps.jsonl")
     rows = [json.loads(line) for line in catalog.read_text().splitlines()]
     stamps = [Stamp(row["id"], row["text"], row["picture"], row["sound"], row["category"]) for row in rows]

@@ -46,18 +46,18 @@ def let_waiting_threads_sleep() -> bool:
     """
     if "torch" in sys.modules:
         return False
-    if not _chosen_wait():
+    if not _wait_policy_is_set():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     return True
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Compute with one thread in here, where waiting threads would spin and the person has not chosen how many compute.
 
     A short query gains little by more threads, and beside a busy process those that spin make it twenty times slower.
     """
-    if _chosen_wait() or _told_by_variable() is not None:
+    if _wait_policy_is_set() or _omp_num_threads() is not None:
         yield
         return
     import torch  # noqa: PLC0415 (after the variable)
@@ -70,7 +70,7 @@ def unhurried() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def own_threads(count: int | None = None) -> Threads:
+def configure_threads(count: int | None = None) -> Threads:
     """Set how many threads compute in this process; best called before torch is loaded, and once.
 
     Args:
@@ -95,11 +95,11 @@ def own_threads(count: int | None = None) -> Threads:
         )
     late = not let_waiting_threads_sleep()
     cores = available_cores()
-    told = count or _told_by_variable()
-    chosen = told or min(cores, _MOST_THREADS)
+    chosen = count or _omp_num_threads()
+    threads = chosen or min(cores, _MOST_THREADS)
     import torch  # noqa: PLC0415 (after the variable)
 
-    torch.set_num_threads(chosen)
+    torch.set_num_threads(threads)
     reason = f"{cores} available cores, at most {_MOST_THREADS} used"
     if told:
         reason = f"as {'asked' if count else 'OMP_NUM_THREADS says'}, of {cores} available cores"
@@ -153,12 +153,12 @@ def pick_dtype(name: str, device: "torch.device") -> "torch.dtype":
     return formats[name]
 
 
-def _chosen_wait() -> bool:
+def _wait_policy_is_set() -> bool:
     """Whether a variable says how threads wait: the person's, or the one that was set here in time."""
     return any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
 
 
-def _told_by_variable() -> int | None:
+def _omp_num_threads() -> int | None:
     """Return what OMP_NUM_THREADS says; of a list, as nested teams have it, the first."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
@@ -173,12 +173,12 @@ def _quota(root: Path) -> float | None:
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
     here = root / own
     folders = [here, *(parent for parent in here.parents if parent.is_relative_to(root))]
-    quotas = [_version_2(folder / "cpu.max") for folder in folders]
-    quotas.append(_version_1(root / "cpu"))
+    quotas = [_cgroup_v2_quota(folder / "cpu.max") for folder in folders]
+    quotas.append(_cgroup_v1_quota(root / "cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _version_2(file: Path) -> float | None:
+def _cgroup_v2_quota(file: Path) -> float | None:
     try:
         quota, period = file.read_text().split()
     except (OSError, ValueError):
@@ -186,7 +186,7 @@ def _version_2(file: Path) -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _version_1(folder: Path) -> float | None:
+def _cgroup_v1_quota(folder: Path) -> float | None:
     try:
         quota = int((folder / "cpu.cfs_quota_us").read_text())
         period = int((folder / "cpu.cfs_period_us").read_text())

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import (
     ContentMean,
@@ -226,7 +226,7 @@ def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scor
 def _towers(asked: EvaluateOptions, kinds: Kinds, reporter: Reporter) -> Towers | None:
     if asked.train is None:
         return None
-    own_threads()
+    configure_threads()
     config = asked.train if isinstance(asked.train, TrainingConfig) else load_config(asked.train)
     return Towers(config, asked.seeds, kinds, untimed=asked.split == "leave-one-out", reporter=reporter)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from indexers.protocol import IndexSpec
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
 from mmrec.generation.agreement import advice_of
@@ -43,7 +43,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
     source = None if options.source is None else _opened(options, options.source, reporter)
     if source is None:
         layout.check()
-    own_threads()
+    configure_threads()
     had_tower = _has_tower(layout)
     chosen = encoders_of(options.encoders, layout, reporter)
     _check_verdict(chosen, force=options.force)

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning
 from mmrec.events.kinds import Kinds, load_kinds
@@ -42,7 +42,7 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     Raises UsageError, StoreError, StoreBusyError.
     """
     started = time.perf_counter()
-    own_threads()
+    configure_threads()
     layout, settings, rules = _given(options)
     folder = options.out or layout.root / "training"
     log = open_event_log(layout, options.events)
@@ -71,7 +71,7 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
 
 def run_dry(options: TrainOptions) -> dict[str, object]:
     """Say what a training would learn from and cost, and change nothing."""
-    own_threads()
+    configure_threads()
     layout, settings, rules = _given(options)
     log = open_event_log(layout, options.events)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.embedding.retry import can_be_retried, items_to_retry
 from mmrec.encoders.presets import load_encoders, recorded_source
 from mmrec.errors import UsageError
@@ -149,7 +149,7 @@ def chosen_format(given: str | None, out: Path) -> Literal["parquet", "datasets"
 def run_import_vectors(store: Path, file: Path, how: Import, reporter: Reporter = SILENT) -> dict[str, object]:
     """Import vectors into a store. Returns counts. Raises UsageError, SpaceMismatchError or StoreError."""
     started = time.perf_counter()
-    own_threads()
+    configure_threads()
     layout = Layout(store)
     tally, space, made = import_vectors(layout, file, how)
     warn_of(made, reporter)

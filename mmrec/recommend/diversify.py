@@ -75,14 +75,10 @@ WINDOW: Final = 20
 def diversify(
     relevance: Float32[np.ndarray, " n"], units: Float32[np.ndarray, "n dim"], k: int, diversity: float
 ) -> Int64[np.ndarray, " k"]:
-    """Return the places of k candidates to show, in order; all of n where it is fewer.
+    """Return the positions of k candidates to show, in order; all of n where it is fewer.
 
-    Args:
-        relevance: From 1 down to 0, never rising: without any diversity the order is that of the candidates.
-        units: Unit vectors; a zero vector is unlike everything.
-        k: How many are shown.
-        diversity: 0 for relevance alone, 1 for diversity alone.
-
+    `relevance` falls from 1 to 0, and never rises: without diversity the order is that of the candidates. `units` are
+    unit vectors; a zero vector is unlike everything. `diversity` is 0 for relevance alone, 1 for diversity alone.
     """
     if diversity == 0:
         return np.arange(min(k, len(relevance)), dtype=np.int64)
@@ -92,8 +88,8 @@ def diversify(
 def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim_and_one"]:
     """Return unit vectors whose cosine is (1 + cosine) / 2.
 
-    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a part in common it does, and
-    opposites count as further apart than strangers.
+    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a common part it does, and
+    opposites count as further apart than unrelated vectors.
     """
     return np.column_stack([units, np.ones(len(units), dtype=np.float32)]) / np.float32(np.sqrt(2))
 
@@ -118,15 +114,9 @@ def feedback_penalties(
 ) -> Float32[np.ndarray, " n"]:
     """Return what items lose of their scores for being similar to disliked items.
 
-    An item loses, for the disliked item that costs it most, its strength times their cosine beyond `MIN_COSINE`, or
-    beyond a share of its score where that is more. Items of other subjects lose nothing: their order does not change.
-
-    Args:
-        cosines: Cosine of each item with each disliked one.
-        strengths: Strength of each dislike, 0 to 1.
-        scores: Cosine of each item with the interest that it was found by; 0 where it was found otherwise.
-        spared: That share of the score.
-
+    An item loses, for the disliked item that costs it most, its strength (0 to 1) times their cosine beyond
+    `MIN_COSINE`, or beyond a share of its score where that is more. Items of other subjects lose nothing: their order
+    does not change. `scores` are cosines with the interest that found the item, 0 where none did.
     """
     beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, spared * scores)[:, None])
     return (beyond * strengths).max(axis=1, initial=0).astype(np.float32)
@@ -150,14 +140,8 @@ def trained_feedback_penalties(
 ) -> Float32[np.ndarray, " n"]:
     """Return what a trained model's candidates lose for being more similar to a disliked item than to any liked one.
 
-    Such a model's scores are no content cosines, so the penalty is scaled to the spread of the scores.
-
-    Args:
-        cosines: As in `feedback_penalties`.
-        strengths: As in `feedback_penalties`.
-        liked: Greatest content cosine of each item with a liked item.
-        scores: The model's scores of the candidates.
-
+    Such a model's scores are no content cosines, so the penalty is scaled to the spread of the scores. `liked` is the
+    greatest content cosine of each item with a liked item; the others are as in `feedback_penalties`.
     """
     if not len(scores):
         return scores
@@ -167,14 +151,7 @@ def trained_feedback_penalties(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlendedList:
-    """One list made of several.
-
-    Attributes:
-        rows: Row numbers, best first, each once.
-        lists: Which list each came from.
-        places: Its place there.
-
-    """
+    """One list made of several: row numbers, best first, each once; the list each came from, and its position there."""
 
     rows: Int64[np.ndarray, " n"]
     lists: Int64[np.ndarray, " n"]
@@ -187,14 +164,8 @@ def blend(
     """Fill seats one by one, each from the list with the greatest weight over the seats it would then have.
 
     These are the highest averages of D'Hondt: any beginning of the result is divided by weight as well as whole seats
-    can be. Ties go to the earlier list. A row that several lists have takes a seat of the one that comes to it first;
-    a list that is used up leaves its seats to the others.
-
-    Args:
-        lists: Row numbers, best first.
-        weights: Weight of each list, 0 or more; a list without weight only fills up what the others leave.
-        most: How many rows at most.
-
+    can be. Ties go to the earlier list. A row in several lists takes a seat of the one that comes to it first; a list
+    that is used up, or has no weight, leaves its seats to the others.
     """
     waiting = [one.tolist() for one in lists]
     strengths = [float(weight) for weight in weights]

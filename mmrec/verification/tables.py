@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.errors import DamagedError
-from mmrec.event_log import LogCheckpoint, checkpoint_path, read_checkpoint, shortfall, write_checkpoint
+from mmrec.event_log import LogCheckpoint, amount, checkpoint_path, read_checkpoint, shortfall, write_checkpoint
 from mmrec.events.database import salvage_sqlite
 from mmrec.events.dialects import faults_of_sqlite, write_ahead_log
 from mmrec.events.log import open_log
@@ -213,7 +213,7 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
         least = read_checkpoint(layout, strict=True)
     if not layout.events.exists():
         if least is not None and least.arrived:
-            report.add("events", layout.events, f"it is missing, and it held {_amount(least)}")
+            report.add("events", layout.events, f"it is missing, and it held {amount(least)}")
         return
     with report.guarded("events", layout.events):
         faults = faults_of_sqlite(layout.events)
@@ -243,7 +243,7 @@ def repair_events(layout: Layout) -> list[str]:
         actions.append(_save(layout, least))
     with closing(open_log(layout.events)) as log:
         write_checkpoint(layout, LogCheckpoint(log.arrived(), log.forgettings(), len(log)))
-    return [*actions, "noted anew how much the log of events holds"]
+    return [*actions, "recorded again how much the event log holds"]
 
 
 def _save(layout: Layout, least: LogCheckpoint | None) -> str:
@@ -260,14 +260,15 @@ def _save(layout: Layout, least: LogCheckpoint | None) -> str:
                 shutil.copyfile(path, aside / f"whole-{path.name}")
     saved = salvage_sqlite(aside / log.name, new, least.arrived if least else 0)
     for path in (log, ahead):  # reading the copy has changed it
-        (aside / f"whole-{path.name}").replace(aside / path.name) if path.exists() else None
+        if path.exists():
+            (aside / f"whole-{path.name}").replace(aside / path.name)
     sync_file(new)
     ahead.unlink(missing_ok=True)
     log.with_name(f"{log.name}-shm").unlink(missing_ok=True)
     new.replace(log)
     if not any(aside.iterdir()):
         aside.rmdir()
-        return f"made a new, empty log of events: the old one is missing, and it held {_amount(least)}"
+        return f"made a new, empty log of events: the old one is missing, and it held {amount(least)}"
     known = least.events if least is not None else None
     lost = f"at least {max(0, known - saved):,} are lost" if known is not None else "how many are lost is not known"
     return (
@@ -279,9 +280,3 @@ def _save(layout: Layout, least: LogCheckpoint | None) -> str:
 def _unlink(database: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
-
-
-def _amount(least: LogCheckpoint | None) -> str:
-    if least is None:
-        return "an unknown number of events"
-    return f"{least.arrived if least.events is None else least.events:,} events"
