@@ -9,7 +9,7 @@ between.
 import hashlib
 import json
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -29,8 +29,8 @@ _SECONDS_BETWEEN: Final = 60.0
 class LogCheckpoint:
     """What a log held when it was last recorded.
 
-    `arrived`, the greatest sequence number, and `forgettings`, how often a user was forgotten, never decrease. `events`,
-    their number, never decreases without a forgetting; None where not counted.
+    `arrived`, the greatest sequence number, and `forgettings`, how often a user was forgotten, never decrease. The number
+    of `events`, None where not counted, never decreases without a forgetting.
     """
 
     arrived: int
@@ -62,12 +62,11 @@ def open_event_log(layout: Layout, url: str | None = None) -> EventLog:
     if lost:
         raise _damaged(layout, f"{lost:,} commits in {ahead.name} lie behind a frame that is not what was written")
     log = open_log(layout.events)
-    try:
+    with ExitStack() as opened:
+        opened.callback(log.close)
         if fault := shortfall(log, least):
             raise _damaged(layout, fault)
-    except BaseException:
-        log.close()
-        raise
+        opened.pop_all()
     if is_new:
         update_checkpoint(layout, log, wait_seconds=0)
     return log

@@ -51,7 +51,7 @@ class Recommender:
         share = popular_share(context, placed, blend)
         popular = popular_lists.read(self._events.popular(), options.where) if share else PopularList.empty()
         allowed = snapshot.rows_allowed(options.where, None)
-        ranked = rank_candidates(space, context, placed, popular, allowed, options, share, mix_scores=blend is not None)
+        ranked = rank_candidates(space, context, placed, popular, allowed, options, blend)
         hits = make_hits(snapshot, space, context, placed, ranked, explain=options.explain)
         return Recommendations(
             tuple(hits),

@@ -124,22 +124,21 @@ def rank_candidates(
     popular: PopularList,
     allowed: Int64[np.ndarray, " a"] | None,
     options: ListOptions,
-    share: float,
-    *,
-    mix_scores: bool = False,
+    fitted: PopularityBlend | None = None,
 ) -> tuple[CandidateList, Int64[np.ndarray, " k"]]:
     """Return the candidates, and the positions among them of those to show, in order; popular ones are the last list.
 
-    `share` is that of popularity; popularity and similarity are mixed by score, or else by seats.
+    With a fitted blend, popularity and similarity are mixed by score, else by seats.
     """
     depth = max(DEPTH, 2 * options.k)
     excluded = np.union1d(context.seen, context.disliked) if options.exclude_seen else context.disliked
+    share = popular_share(context, placed, fitted)
     weights = np.append(placed.weights * np.float32(1 - share), np.float32(share))
     # Twice the seats of the strongest interest, and long enough to be the whole list.
     deep = min(depth, max(2 * options.k, int(np.ceil(2 * depth * weights[:-1].max(initial=0)))))
     lists = search_candidates(space, placed.vectors, deep, excluded, allowed)
     lists.append(popular_candidates(popular.known() if lists else popular, depth, excluded))
-    if mix_scores and 0 < share < 1:
+    if fitted is not None and 0 < share < 1:
         candidates = scored_candidates(space, placed, lists, 1 - share, depth)
     else:
         candidates = interleaved_candidates(apply_feedback(space, lists, placed), weights, depth)

@@ -132,7 +132,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mmrec.types import Space
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.storage.vectors import VectorAppender
 path = Path(sys.argv[1])
 hashes = [n.to_bytes(16, "big") for n in range(40)]
@@ -141,7 +141,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 written = 0
 for start in range(0, 40, 2):
-    with commit_lock(path.with_name("lock")):
+    with file_lock(path.with_name("lock")):
         written += one.append(hashes[start : start + 6], np.ones((len(hashes[start : start + 6]), 8), np.float32))
 print(written)
 """
