@@ -33,48 +33,43 @@ _RELEVANT: Final = "relevant"
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """One query.
-
-    Attributes:
-        part: What is asked.
-        relevant: Ids of the items that answer it, each once; empty where nobody said.
-
-    """
+    """One query; `relevant` are the ids of its right items, each once, empty where unknown."""
 
     part: Part
     relevant: tuple[str, ...] = ()
 
 
 def read_judged_queries(file: str | Path) -> list[JudgedQuery]:
-    """Read queries from JSON Lines, CSV or Parquet: of ``text``, ``image``, ``audio`` and ``id`` one a row.
+    """Read queries from JSON Lines, CSV or Parquet: one of ``text``, ``image``, ``audio`` and ``id`` per row.
 
     The column ``relevant`` holds an id or a list of ids, in CSV a JSON list; it may be missing, or empty in some rows.
-    Paths of pictures and sounds are relative to the file. Raises UsageError where a row is no query, or none is there.
+    Paths of images and audio are relative to the file. Raises UsageError for a row without a query, or a file without
+    any.
     """
     reader = open_reader(file)
-    asked = [name for name in _KINDS if name in reader.types]
-    if not asked:
+    columns = [name for name in _KINDS if name in reader.types]
+    if not columns:
         held = ", ".join(map(repr, reader.types)) or "none"
         raise UsageError(
             f"{file} has no column that could be a query: name one of {', '.join(map(repr, _KINDS))}, and the items "
             f"that are right in {_RELEVANT!r}. It has {held}."
         )
-    names = [*asked, *([_RELEVANT] if _RELEVANT in reader.types else [])]
+    names = [*columns, *([_RELEVANT] if _RELEVANT in reader.types else [])]
     queries = []
     for row in reader.rows(names):
         if isinstance(row, Reject):
             raise UsageError(f"{row.where or file}: {row.reason}")
-        queries.append(_query(row.values, asked, reader.folder, row.where))
+        queries.append(_query(row.values, columns, reader.folder, row.where))
     if not queries:
         raise UsageError(f"{file} holds no query: write one a row.")
     return queries
 
 
-def _query(values: Mapping[str, object], asked: Sequence[str], folder: Place, where: str) -> JudgedQuery:
-    given = [name for name in asked if values.get(name) not in (None, "")]
+def _query(values: Mapping[str, object], columns: Sequence[str], folder: Place, where: str) -> JudgedQuery:
+    given = [name for name in columns if values.get(name) not in (None, "")]
     if len(given) != 1:
-        told = " and ".join(map(repr, given)) or "none"
-        raise UsageError(f"{where}: a query is one of {', '.join(map(repr, asked))}; this row has {told}.")
+        found = " and ".join(map(repr, given)) or "none"
+        raise UsageError(f"{where}: a query is one of {', '.join(map(repr, columns))}; this row has {found}.")
     name, value = given[0], values[given[0]]
     try:
         if name == "id":
@@ -100,20 +95,12 @@ def _relevant(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(id_of(one) for one in several))
 
 
-Word = Literal["better", "no difference", "worse"]
+Verdict = Literal["better", "no difference", "worse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of two generations, over the same queries.
-
-    Attributes:
-        metric: As ``ndcg@10``; ``r`` is the share of queries with any right item among so many.
-        one: The first generation's.
-        other: The second's.
-        difference: The second's minus the first's, with its paired interval.
-
-    """
+    """One metric of two generations over the same queries, and its paired difference, the second minus the first."""
 
     metric: str
     one: Interval
@@ -123,20 +110,14 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What the lists are worth.
-
-    Attributes:
-        measures: The figures; that by which the word was found comes first.
-        word: Whether the second generation is ``better`` or ``worse``, or there is ``no difference``.
-
-    """
+    """Ranking quality of both generations; the first measure decides the verdict on the second generation."""
 
     measures: tuple[Measure, ...]
-    word: Word
+    verdict: Verdict
 
 
 def overlap(one: Sequence[int], other: Sequence[int]) -> float:
-    """Share of the longer of two lists that is in both; two empty ones are alike."""
+    """Share of the longer of two lists that is in both; 1 for two empty ones."""
     longer = max(len(one), len(other))
     return len(set(one) & set(other)) / longer if longer else 1.0
 
@@ -145,35 +126,27 @@ def quality_of(
     one: Sequence[Sequence[int]],
     other: Sequence[Sequence[int]],
     right: Sequence[Sequence[int]],
-    units: Int64[np.ndarray, " q"],
+    clusters: Int64[np.ndarray, " q"],
     k: int,
     seed: int = 0,
 ) -> Quality:
-    """Measure two lists for each query against what is right.
+    """Measure two lists (rows, best first, at most k) for each query against the relevant rows.
 
-    NDCG@k alone decides, so that nothing is claimed because one of several figures happened to be high: better where
-    the whole 95% interval of the paired difference lies above zero, worse where it lies below.
-
-    Args:
-        one: Rows that the first generation found for each query, best first, k at most.
-        other: Those of the second.
-        right: The rows that are right, at least one a query.
-        units: Queries of one unit are one witness, drawn together.
-        k: Cut-off.
-        seed: Of the draws.
-
+    NDCG@k alone decides, so that nothing is claimed because one of several metrics happened to be high: better where
+    the whole 95% interval of the paired difference lies above zero, worse where it lies below. Queries of one cluster,
+    such as equal ones, are resampled together.
     """
     measures = []
     for name, metric, cut in (("ndcg", "ndcg", k), ("mrr", "mrr", k), ("r", "hr", 1), ("r", "hr", k)):
-        was, now = (_each(lists, right, metric, cut)[None] for lists in (one, other))
-        difference = compare(("other", "one"), now, was, units, seed=seed).difference
-        ends = interval(was, units, seed=seed), interval(now, units, seed=seed)
-        measures.append(Measure(f"{name}@{cut}", *ends, difference))
+        first, second = (_metric_per_query(lists, right, metric, cut)[None] for lists in (one, other))
+        difference = compare(("other", "one"), second, first, clusters, seed=seed).difference
+        one_mean, other_mean = (interval(values, clusters, seed=seed) for values in (first, second))
+        measures.append(Measure(f"{name}@{cut}", one_mean, other_mean, difference))
     unlike = {measure.metric: measure for measure in measures}  # at k = 1 one of them is there twice
-    return Quality(tuple(unlike.values()), _word(measures[0].difference))
+    return Quality(tuple(unlike.values()), _verdict(measures[0].difference))
 
 
-def _each(
+def _metric_per_query(
     lists: Sequence[Sequence[int]], right: Sequence[Sequence[int]], metric: str, cut: int
 ) -> Float64[np.ndarray, " q"]:
     found = []
@@ -185,7 +158,7 @@ def _each(
     return np.array(found, dtype=np.float64)
 
 
-def _word(difference: Interval) -> Word:
+def _verdict(difference: Interval) -> Verdict:
     if difference.low > 0:
         return "better"
     return "worse" if difference.high < 0 else "no difference"
@@ -198,14 +171,8 @@ _QUERIES_AT_ONCE = 256
 class Answering:
     """How one generation answered.
 
-    Attributes:
-        number: Its number.
-        encoders: What it was made with.
-        items: How many of the store's items it can find now.
-        recall: Its index against exact search of its own vectors.
-        unanswered: How many of the queries it could not answer.
-        reasons: Why, each reason once, the commonest first.
-
+    `items` counts the store's items it can find now, `recall` is that of its index against exact search. `reasons` are
+    those of the unanswered queries, each once, the most frequent first.
     """
 
     number: int
@@ -218,16 +185,16 @@ class Answering:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What came of it.
+    """Result of a comparison of two generations.
 
     Attributes:
         k: Length of the lists.
-        queries: How many were asked.
-        answered: How many both answered.
-        sides: Both generations, in the order they were named.
+        queries: Number of queries.
+        answered: How many both generations answered.
+        sides: Both generations, in the order given.
         overlap: Share of a query's lists that is in both.
-        judged: How many of the answered queries name a right item that is in the store.
-        unknown: How many of the ids that queries name as right are not in the store.
+        judged: How many of the answered queries name a relevant item of the store.
+        unknown: How many of the relevant ids are not in the store.
         quality: Which lists are better; None without a judged query.
 
     """
@@ -260,24 +227,18 @@ def compare_generations(
     against: frozenset[Modality] | None = None,
     seed: int = 0,
 ) -> Compared:
-    """Ask two generations the same, and compare what they find. Nothing is changed.
+    """Query two generations, and compare the results; the second is judged against the first. Nothing is changed.
 
-    Args:
-        layout: The store.
-        pair: Numbers of the generations; the second is judged against the first.
-        queries: What is asked; equal ones are one witness.
-        maker_of: What encodes the queries for a generation, with the encoders it was made with.
-        k: Length of the lists.
-        against: Which modalities of the items count; all if None.
-        seed: Of what is drawn.
-
-    Raises:
-        UsageError: There is no such generation, or no query that both can answer.
-        SpaceMismatchError: Encoders that are not those of their generation.
-        StoreError: A generation is damaged, or its encoders are not known.
-
+    `maker_of` gives the encoder of queries of a generation. Raises UsageError where there is no such generation, or no
+    query that both can answer, SpaceMismatchError for encoders of another space than their generation's, and StoreError
+    where a generation is damaged or its encoders are unknown.
     """
-    _check(layout, pair, k)
+    existing = generation_numbers(layout)
+    for number in pair:
+        if number not in existing:
+            raise UsageError(f"{layout.root} has no generation {number}; there are {existing}")
+    if k < 1:
+        raise UsageError(f"k must be at least 1; got {k}")
     items = ItemTable(layout.items)
     snapshots = [snapshot_of(layout, open_generation(layout, number), items) for number in pair]
     one, other = (_ask(each, queries, maker_of(each.generation), k, against) for each in snapshots)
@@ -285,7 +246,7 @@ def compare_generations(
     if not both:
         reason = next(iter((one.reasons + other.reasons).most_common(1)), ("the file holds none", 0))[0]
         raise UsageError(f"generations {pair[0]} and {pair[1]} have no query that both can answer: {reason}")
-    units = _units(queries)
+    clusters = _clusters(queries)
     shared = np.array([overlap(one.lists[at] or [], other.lists[at] or []) for at in both])
     named = {name for query in queries for name in query.relevant}
     known = items.rows_of(sorted(named))
@@ -293,27 +254,18 @@ def compare_generations(
     judged = [at for at in both if right[at]]
     quality = None
     if judged:
-        was, now = ([found.lists[at] or [] for at in judged] for found in (one, other))
-        quality = quality_of(was, now, [right[at] for at in judged], units[judged], k, seed)
+        first, second = ([found.lists[at] or [] for at in judged] for found in (one, other))
+        quality = quality_of(first, second, [right[at] for at in judged], clusters[judged], k, seed)
     return Compared(
         k=k,
         queries=len(queries),
         answered=len(both),
         sides=(_answering(snapshots[0], one, seed), _answering(snapshots[1], other, seed)),
-        overlap=interval(shared[None], units[both], seed=seed),
+        overlap=interval(shared[None], clusters[both], seed=seed),
         judged=len(judged),
         unknown=len(named - known.keys()),
         quality=quality,
     )
-
-
-def _check(layout: Layout, pair: tuple[int, int], k: int) -> None:
-    there = generation_numbers(layout)
-    for number in pair:
-        if number not in there:
-            raise UsageError(f"{layout.root} has no generation {number}; there are {there}")
-    if k < 1:
-        raise UsageError(f"k must be at least 1; got {k}")
 
 
 def _ask(
@@ -335,22 +287,16 @@ def _ask(
     for places in (texts, others):
         for start in range(0, len(places), _QUERIES_AT_ONCE):
             some = places[start : start + _QUERIES_AT_ONCE]
-            asked = np.stack([vectors[place] for place in some])
+            batch = np.stack([vectors[place] for place in some])
             if places is texts:
-                rows = search_by_text(snapshot, asked, k, allowed)
+                rows = search_by_text(snapshot, batch, k, allowed)
             else:
-                rows = snapshot.live.search(asked, k + 1, allowed=allowed).rows.tolist()
+                rows = snapshot.live.search(batch, k + 1, allowed=allowed).rows.tolist()
             for place, near in zip(some, rows, strict=True):
-                itself = _row_of(snapshot, queries[place])
+                part = queries[place].part
+                itself = snapshot.items.rows_of([str(part.value)]).get(str(part.value)) if part.kind == "item" else None
                 found.lists[place] = [row for row in near if row >= 0 and row != itself][:k]
     return found
-
-
-def _row_of(snapshot: Snapshot, query: JudgedQuery) -> int | None:
-    """The item that a query is, which does not answer itself."""
-    if query.part.kind != "item":
-        return None
-    return snapshot.items.rows_of([str(query.part.value)])[str(query.part.value)]
 
 
 def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
@@ -365,7 +311,7 @@ def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
     )
 
 
-def _units(queries: Sequence[JudgedQuery]) -> Int64[np.ndarray, " q"]:
+def _clusters(queries: Sequence[JudgedQuery]) -> Int64[np.ndarray, " q"]:
     """A number for each query, the same for equal ones."""
     numbered: dict[tuple[str, str], int] = {}
     return np.array(

@@ -29,8 +29,8 @@ _SECONDS_BETWEEN: Final = 60.0
 class LogCheckpoint:
     """What a log held when it was last recorded.
 
-    `arrived`, the greatest sequence number, and `forgettings`, how often a user was forgotten, never decrease. The number
-    of `events`, None where not counted, never decreases without a forgetting.
+    `arrived`, the greatest sequence number, and `forgettings`, how often a user was forgotten, never decrease. The
+    number of `events`, None where not counted, never decreases without a forgetting.
     """
 
     arrived: int

@@ -31,6 +31,7 @@ from mmrec.types import Modality
 PACKAGED = "packaged"
 AUTO = "auto"
 _MOST_SHOWN = 40
+_ROLES = ("text", "image", "audio", "metadata")
 
 
 def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
@@ -38,9 +39,9 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
     started = time.perf_counter()
     layout = Layout(options.store)
     if options.source is not None and options.store.exists():
-        layout.create()
+        layout.create()  # fails early for a directory that is no store; a new store is created after the source opened
     configure(options.storage)
-    source = None if options.source is None else _opened(options, options.source, reporter)
+    source = None if options.source is None else _open_source_with_consent(options, options.source, reporter)
     if source is None:
         layout.check()
     configure_threads()
@@ -54,9 +55,9 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
         trust_code=options.trust_code,
         own_file=not options.encoders_from_file,
     )
-    how = _how(options, chosen)
-    warned = loses_tower(layout, encoders, how)
-    if warned:
+    how = _settings(options, chosen)
+    tower_warning_shown = loses_tower(layout, encoders, how)
+    if tower_warning_shown:
         _ask_about_tower(options, reporter)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
     with (
@@ -70,40 +71,39 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     for sentence in advice_of(made):
         reporter.warn(f"{sentence}.")
-    if had_tower and not made.has_tower and not warned:
-        reporter.warn(f"What was learned of behaviour was of other vectors, and is gone: mmrec train {options.store}")
+    if had_tower and not made.has_tower and not tower_warning_shown:
+        reporter.warn(
+            f"The trained tower does not fit the new vectors and was dropped. Run: mmrec train {options.store}"
+        )
     warn_of(made, reporter)
+    counts = {name: getattr(tally, name) for name in ("added", "changed", "removed", "read", "quarantined")}
     return IndexSummary(
         items=len(ItemTable(layout.items)),
-        added=tally.added,
-        changed=tally.changed,
-        removed=tally.removed,
-        read=tally.read,
         encoded=dict(tally.encoded),
         truncated={name: count for name, count in tally.truncated.items() if count},
-        quarantined=tally.quarantined,
         generation=made.number,
         seconds=time.perf_counter() - started,
+        **counts,
     )
 
 
 def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = SILENT) -> str:
-    """The encoders as given, or those of the store. Raises UsageError and StoreError where they may not be used."""
+    """The encoders as given, or those of the store. Raises UsageError or StoreError where they may not be used."""
     if given is not None:
         check_named(layout, given)
         return str(given)
     number = current_number(layout)
     made_with = PACKAGED if number is None else read_manifest(layout, number).encoders
-    if not PRESETS.get(made_with, (None,)):
+    if made_with in PRESETS and not PRESETS[made_with]:
         raise UsageError(
-            f"the vectors of {layout.root} were made elsewhere, so it has no encoders; name some with --encoders "
-            f"{PACKAGED}, or bring more vectors with `mmrec import-vectors`"
+            f"the vectors of {layout.root} were imported, so it has no encoders; name some with --encoders "
+            f"{PACKAGED}, or import more vectors with `mmrec import-vectors`"
         )
     check_encoders(layout, made_with, reporter.ask_yes_no)
     return made_with
 
 
-def _how(options: IndexOptions, chosen: str) -> Indexing:
+def _settings(options: IndexOptions, chosen: str) -> Indexing:
     return Indexing(
         encoder_source=recorded_source(chosen),
         weights=options.weights,
@@ -118,10 +118,10 @@ def _how(options: IndexOptions, chosen: str) -> Indexing:
 
 
 def _ask_about_tower(options: IndexOptions, reporter: Reporter) -> None:
-    """Say beforehand that what was learned of behaviour will be lost, and at a terminal ask. Raises UsageError."""
+    """Warn that the trained tower will be dropped, and ask at a terminal. Raises UsageError."""
     reporter.warn(
-        "The store moves to other vectors. Its trained tower has learned from those it has now, and will not be in the "
-        f"next generation: recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
+        "The store moves to other vectors. Its trained tower belongs to the current vectors and will be dropped: "
+        f"recommendations go by contents alone until `mmrec train {options.store}`. To go back: "
         f"`mmrec rollback {options.store}`."
     )
     reporter.require_consent("Go on", yes=options.yes, otherwise="The store is as it was.", at_terminal_only=True)
@@ -132,13 +132,13 @@ def _has_tower(layout: Layout) -> bool:
     return number is not None and read_manifest(layout, number).has_tower
 
 
-def _opened(options: IndexOptions, source: str | Path, reporter: Reporter) -> CatalogSource:
+def _open_source_with_consent(options: IndexOptions, source: str | Path, reporter: Reporter) -> CatalogSource:
     """A catalog, with the columns that are given or agreed to. Raises UsageError where it has no rows."""
     columns = _columns(options, source)
     _check_weights(options.weights, columns)
     opened = open_source(source, columns, _types(options), options.encoding)
     if opened.count == 0 and not options.add:
-        raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
+        raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes takes --add.")
     if not options.columns.named:
         _agree_to_guess(options, columns, reporter)
     _warn_of_types(options, opened, reporter)
@@ -146,7 +146,7 @@ def _opened(options: IndexOptions, source: str | Path, reporter: Reporter) -> Ca
 
 
 def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
-    """The types that are given. Raises UsageError for one that there is not."""
+    """The given types of columns. Raises UsageError for an unknown one."""
     for column, kind in options.types.items():
         if kind not in CHOICES:
             raise UsageError(f"Column {column!r} cannot be {kind!r}: choose among {', '.join(CHOICES)}.")
@@ -154,14 +154,14 @@ def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
 
 
 def _warn_of_types(options: IndexOptions, source: CatalogSource, reporter: Reporter) -> None:
-    """Say which columns are text because of a few values, and which have another type in the store."""
+    """Warn about columns that are text because of a few values, or have another type in the store."""
     few = {one.column: one for one in source.text_by_few}
     for one in few.values():
-        way_out = f"--types {one.column}={one.mostly} leaves such values out" if one.mostly in CHOICES else "mend it"
+        remedy = f"--types {one.column}={one.mostly} quarantines such values" if one.mostly in CHOICES else "correct it"
         reporter.warn(
             f"column {one.column!r} is text, as {one.few:,} of its {one.values:,} values "
             f"{'is' if one.few == 1 else 'are'} no {one.mostly}: {one.example!r} in {one.where}. Filters compare it as "
-            f"text; {way_out}."
+            f"text; {remedy}."
         )
     for change in retypings(ItemTable(Layout(options.store).items).metadata_schema, source.metadata_schema):
         if change.becomes == pa.string() and not source.is_empty(change.column):
@@ -205,7 +205,7 @@ def _agree_to_guess(options: IndexOptions, columns: ColumnSpec, reporter: Report
     reporter.note(f"Guessed columns of {options.source}:")
     reporter.values(_shown(columns))
     if len(columns.names) <= _MOST_SHOWN:
-        reporter.note(f"To be asked no more: {_command(options, columns)}")
+        reporter.note(f"To skip this question: {_command(options, columns)}")
     else:
         reporter.note(f"That is {len(columns.names):,} columns; name those you filter by and show with --metadata.")
     reporter.require_consent(
@@ -214,27 +214,25 @@ def _agree_to_guess(options: IndexOptions, columns: ColumnSpec, reporter: Report
 
 
 def _check_weights(weights: Mapping[Modality, float] | None, columns: ColumnSpec) -> None:
-    """Raise UsageError before any work where nothing that is named weighs anything."""
-    given = {Modality.TEXT: columns.text, Modality.IMAGE: columns.image, Modality.AUDIO: columns.audio}
-    named = [modality for modality, names in given.items() if names]
+    """Raise UsageError, before any work, if all named modalities have weight 0."""
+    named = [modality for modality in Modality if getattr(columns, modality)]
     if weights is not None and not any(weights.get(modality, 1.0) for modality in named):
         raise UsageError(f"--weights gives {' and '.join(named)} no weight, and no other content is named.")
 
 
 def _shown(columns: ColumnSpec) -> dict[str, object]:
-    named = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
-    return {"id": columns.id, **{name: _first_of(some) or "none" for name, some in named.items()}}
-
-
-def _first_of(names: tuple[str, ...]) -> str:
-    more = len(names) - _MOST_SHOWN
-    return ", ".join(names[:_MOST_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    shown: dict[str, object] = {"id": columns.id}
+    for role in _ROLES:
+        names: tuple[str, ...] = getattr(columns, role)
+        more = f" and {len(names) - _MOST_SHOWN:,} more" if len(names) > _MOST_SHOWN else ""
+        shown[role] = ", ".join(names[:_MOST_SHOWN]) + more or "none"
+    return shown
 
 
 def _command(options: IndexOptions, columns: ColumnSpec) -> str:
     """The command that names the columns that were guessed."""
-    some = {"text": columns.text, "image": columns.image, "audio": columns.audio, "metadata": columns.metadata}
-    named = {"id": (columns.id,), **some, "deleted": (columns.deleted,) if columns.deleted else ()}
+    named = {"id": (columns.id,), **{role: getattr(columns, role) for role in _ROLES}}
+    named["deleted"] = (columns.deleted,) if columns.deleted else ()
     flags = [word for name, names in named.items() if names for word in (f"--{name}", ",".join(names))]
     flags += [] if options.encoding is None else ["--encoding", options.encoding]
     return shlex.join(["mmrec", "index", str(options.source), str(options.store), *flags])

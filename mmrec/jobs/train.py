@@ -8,7 +8,7 @@ from mmrec.compute import configure_threads
 from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning
 from mmrec.events.kinds import Kinds, load_kinds
-from mmrec.learning import learn, lessons
+from mmrec.learning import load_training_input, train_and_publish
 from mmrec.reporting import SILENT, Reporter, warn_of
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
@@ -37,7 +37,7 @@ class TrainOptions:
 
 
 def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object] | None:
-    """Train a store's tower. Returns what is told of it, None in all processes but one.
+    """Train a store's tower. Returns a summary; None in worker processes.
 
     Raises UsageError, StoreError, StoreBusyError.
     """
@@ -49,13 +49,13 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     try:
         if options.events is None:
             update_checkpoint(layout, log)
-        learned = learn(layout, log, settings, folder, rules, lambda epoch: _report(epoch, reporter))
+        outcome = train_and_publish(layout, log, settings, folder, rules, lambda epoch: _report(epoch, reporter))
     finally:
         log.close()
-    if not learned.main:
+    if not outcome.is_main:
         return None
-    warn_of(learned.manifest, reporter)
-    report = learned.report
+    warn_of(outcome.manifest, reporter)
+    report = outcome.report
     return {
         "users": report.users,
         "events": report.events,
@@ -63,23 +63,23 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
         "epochs": len(report.curve),
         "best_epoch": report.best_epoch,
         "ndcg@10": report.ndcg,
-        "generation": learned.manifest.number,
+        "generation": outcome.manifest.number,
         "curves": str(folder / "curves.png"),
         "seconds": time.perf_counter() - started,
     }
 
 
 def run_dry(options: TrainOptions) -> dict[str, object]:
-    """Say what a training would learn from and cost, and change nothing."""
+    """Estimate what a training would use and cost, and change nothing."""
     configure_threads()
     layout, settings, rules = _given(options)
     log = open_event_log(layout, options.events)
     try:
-        taught = lessons(layout, log, rules)
+        given = load_training_input(layout, log, rules)
     finally:
         log.close()
-    cost = estimate(taught.histories, taught.contents, taught.rows, settings, rules.kinds.weights)
-    return {"cleaned_away": {step.name: step.removed for step in taught.cleaning.steps if step.removed}, **asdict(cost)}
+    cost = estimate(given.histories, given.contents, given.rows, settings, rules.kinds.weights)
+    return {"cleaned_away": {step.name: step.removed for step in given.cleaning.steps if step.removed}, **asdict(cost)}
 
 
 def _given(options: TrainOptions) -> tuple[Layout, TrainingConfig, Cleaning]:

@@ -13,13 +13,8 @@ from mmrec.storage.damage import convert_read_errors
 class Finding:
     """One defect of a store.
 
-    Attributes:
-        check: Which kind of check found it: store, checksum, manifest, count, fingerprint, pairing, content, vectors,
-            ids, recall or events.
-        where: File, folder or table, relative to the store.
-        what: One sentence.
-        run: The commands that repair it, in order.
-
+    `check` is the kind of check: store, checksum, manifest, count, fingerprint, pairing, content, vectors, ids, recall
+    or events. `where` is relative to the store, `what` a sentence, `run` the commands that repair it, in order.
     """
 
     check: str
@@ -30,13 +25,13 @@ class Finding:
 
 @dataclass
 class VerificationReport:
-    """What was checked, and what was found.
+    """Result of a verification.
 
     Attributes:
         root: The store.
-        findings: What is broken; empty where the store is sound.
-        checked: How much of each kind was checked, and what was measured.
-        notes: What is not broken but worth knowing.
+        findings: Its defects; empty where the store is sound.
+        checked: Number of checks of each kind, and measurements.
+        notes: Remarks that are no defects.
         unpublished: Message about a store without a published generation; empty for all others.
         seconds: How long it took.
 
@@ -51,7 +46,7 @@ class VerificationReport:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is broken."""
+        """Whether there is no defect."""
         return not self.findings
 
     @property
@@ -62,14 +57,14 @@ class VerificationReport:
         return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
 
     def add(self, check: str, where: Path, what: str, *commands: str) -> None:
-        """Add a defect; it is repaired by `commands`, or by ``mmrec repair`` where none is named."""
+        """Add a defect; it is repaired by `commands`, by default ``mmrec repair``."""
         inside = where.relative_to(self.root) if where.is_relative_to(self.root) else where
         run = commands or (self.repair,)
         self.findings.append(Finding(check, str(inside), what, run))
 
     @contextmanager
     def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
-        """Report failures within as findings, but not what cannot be read now: that is no damage."""
+        """Report errors in the block as defects, except UnreadableError, which is no damage."""
         try:
             with convert_read_errors(where):
                 yield
@@ -80,10 +75,10 @@ class VerificationReport:
 
     @property
     def repair(self) -> str:
-        """The command that sets aside or builds anew what is damaged."""
+        """The command that repairs damaged files."""
         return f"mmrec repair {self.root}"
 
     @property
     def index(self) -> str:
-        """The command that encodes what has no vector."""
+        """The command that encodes contents without a vector."""
         return f"mmrec index SOURCE {self.root}"

@@ -1,4 +1,4 @@
-"""Copy what can still be read of a damaged table into a new table under the same name."""
+"""Copy the readable rows of a damaged table into a new table under the same name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,20 +22,16 @@ LAST_VERSION = 2**64 - 1
 MANIFEST = ".manifest"
 UNFINISHED = ".new"
 WHOLE = ".whole"
-"""Ending of a saved table that is complete and not yet in its place."""
+"""Suffix of a saved table that is complete and not yet installed."""
 
 MOST_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What was saved of a table.
+class SalvageResult:
+    """Numbers of saved rows, and of those from an `older` version, as their files of the newest cannot be read.
 
-    Attributes:
-        rows: Rows that can be read, those brought back included.
-        older: Of these, rows that are from an older version, as their files of the newest cannot be read.
-        lost: Rows of the newest readable version that could not be saved; None where it is not known.
-
+    `lost` counts rows of the newest readable version that could not be saved; None where unknown.
     """
 
     rows: int
@@ -48,19 +44,19 @@ class Saved:
         return not self.older and self.lost == 0
 
 
-def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], key: str) -> Saved:
-    """Save the rows that can be read of a table in a table beside it; `replace` then puts that in its place.
+def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], key: str) -> SalvageResult:
+    """Save the readable rows of a table in a table beside it; `install_salvaged` then replaces the table by that.
 
-    The newest version that opens and has the columns is read, a fragment at a time. One that cannot be read whole, or
-    has a file among the damaged, is taken from the newest older version in which it can, without the rows whose `key`
-    is known already: they were edited since. Rows that were deleted since come back with it. Hold the commit lock.
+    The newest version that opens and has the columns is read, a fragment at a time. A fragment that is unreadable, or
+    has a damaged file, is read from the newest older version in which it can be, without rows whose `key` is known
+    already: they were edited since. Rows that were deleted since come back with it. Hold the commit lock.
     """
     new = path.with_name(f".{path.name}{UNFINISHED}")
     remove(layout.root, new)
     versions = _versions(path, damaged)
     source = _newest_readable(path, versions, columns)
     if source is None:
-        return Saved(0, 0, None)
+        return SalvageResult(0, 0, None)
     newest = source.version == max(
         _version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST
     )
@@ -83,10 +79,10 @@ def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], k
                 older += _write(new, found)
             lost += max(0, fragment.metadata.num_rows - (len(found) if found is not None else 0))
     if rows + older:
-        move(layout.root, new, _saved(path))
+        move(layout.root, new, _salvaged_path(path))
     else:
         remove(layout.root, new)
-    return Saved(rows + older, older, lost if newest else None)
+    return SalvageResult(rows + older, older, lost if newest else None)
 
 
 def _write(new: Path, rows: pa.Table) -> int:
@@ -95,27 +91,27 @@ def _write(new: Path, rows: pa.Table) -> int:
     return len(rows)
 
 
-def replace(layout: Layout, path: Path, *, keep: bool = False) -> None:
-    """Set a table aside, and put what was saved of it in its place. Hold the commit lock.
+def install_salvaged(layout: Layout, path: Path, *, keep: bool = False) -> None:
+    """Set a table aside, and replace it by what was saved of it. Hold the commit lock.
 
     With `keep`, ``mmrec gc`` leaves the table that was set aside: it may hold more than what was saved.
     """
     if path.exists():
         set_aside(layout, path, keep=keep)
-    if _saved(path).exists():
-        move(layout.root, _saved(path), path)
+    if _salvaged_path(path).exists():
+        move(layout.root, _salvaged_path(path), path)
 
 
 def left_by_crash(layout: Layout) -> list[Path]:
-    """Tables that were saved and not put in their places; what was not saved wholly is removed. Hold the lock."""
+    """Saved tables that were not installed yet; incomplete ones are removed. Hold the lock."""
     folders = [layout.root, layout.root / "vectors"]
     for folder in folders:
         sweep_temporaries(layout.root, folder)
-    saved = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
-    return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in saved]
+    found = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
+    return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in found]
 
 
-def _saved(path: Path) -> Path:
+def _salvaged_path(path: Path) -> Path:
     return path.with_name(f".{path.name}{WHOLE}")
 
 
@@ -159,7 +155,7 @@ def _older_rows(path: Path, number: int, versions: list[int], damaged: set[Path]
 
 
 def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table | None:
-    """Rows with the columns of another version; None where what they hold does not fit it."""
+    """Rows with the columns of another version; None where they do not fit."""
     columns = [
         rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type) for field in schema
     ]
@@ -181,7 +177,7 @@ def _newest_readable(path: Path, versions: list[int], columns: set[str]) -> lanc
 
 
 def _versions(path: Path, damaged: set[Path]) -> list[int]:
-    """Versions whose manifests are there and not damaged, newest first."""
+    """Versions whose manifests exist and are not damaged, newest first."""
     return sorted((_version_of(file) for file in _manifests(path) if file not in damaged), reverse=True)
 
 

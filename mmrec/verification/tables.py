@@ -1,4 +1,4 @@
-"""Verify the tables of a store and its event log."""
+"""Verify the tables of a store and its event log, and choose the valid rows of damaged ones."""
 
 import hashlib
 import shutil
@@ -40,7 +40,7 @@ NAMED = 3
 
 
 def check_items(report: VerificationReport, path: Path) -> None:
-    """Read all items: ids there and unique, fields that can be understood."""
+    """Read all items: ids exist and are unique, fields are valid."""
     with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
@@ -72,7 +72,7 @@ def check_items(report: VerificationReport, path: Path) -> None:
 
 
 def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Path]:
-    """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
+    """Compare the files of a table with the checksums in the generations. Returns those that differ."""
     damaged: set[Path] = set()
     with report.guarded("store", path, report.repair, report.index):
         for file in altered_files(layout, path, again=True):
@@ -83,7 +83,7 @@ def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Pa
 
 
 def check_vectors(report: VerificationReport, path: Path) -> None:
-    """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
+    """Read all vectors of a space: fingerprint as in the name, one vector of length 1 per content."""
     with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
@@ -108,7 +108,7 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
 
 
 def first_good_vectors(path: Path) -> Chooser:
-    """Choose the whole vectors of a table, of each content the first."""
+    """Choose the valid vectors of a table, the first of each content."""
     table = open_table(path)
     batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
     words = [key_column(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
@@ -117,7 +117,7 @@ def first_good_vectors(path: Path) -> Chooser:
 
 
 def first_good_items(path: Path) -> Chooser:
-    """Choose the items that have an id and known contents, of each id the first."""
+    """Choose the items with an id and known modalities, the first of each id."""
     table = open_table(path)
     ids = _all_ids(table) if table else ()
     first = _FirstOnly(_repeated(key_array(_digest(name) for name in ids)))
@@ -136,7 +136,7 @@ def first_good_items(path: Path) -> Chooser:
 
 
 class _FirstOnly:
-    """Of keys that are known to come more than once, only the first good one passes."""
+    """Lets only the first good row pass of keys that are known to repeat."""
 
     def __init__(self, repeated: set[bytes]) -> None:
         self._repeated = repeated
@@ -204,7 +204,7 @@ def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
 
 
 def check_events(report: VerificationReport, layout: Layout) -> None:
-    """Check the store's own log: integrity, references, write-ahead log, and how much it must hold at least.
+    """Check the store's own log: integrity, references, write-ahead log, and the number of events.
 
     SQLite keeps no checksums of its pages: a change within the text of an event that no index holds is not seen.
     """
@@ -229,7 +229,7 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
 
 
 def repair_events(layout: Layout) -> list[str]:
-    """Replace a damaged event log by what can be read of it. Hold the commit lock. Returns what was done."""
+    """Replace a damaged event log by its readable part. Hold the commit lock. Returns the actions."""
     report = VerificationReport(layout.root)
     check_events(report, layout)
     if not report.findings:
@@ -240,14 +240,14 @@ def repair_events(layout: Layout) -> list[str]:
         least = None
     actions: list[str] = []
     if any(layout.root / one.where == layout.events for one in report.findings):
-        actions.append(_save(layout, least))
+        actions.append(_salvage_log(layout, least))
     with closing(open_log(layout.events)) as log:
         write_checkpoint(layout, LogCheckpoint(log.arrived(), log.forgettings(), len(log)))
     return [*actions, "recorded again how much the event log holds"]
 
 
-def _save(layout: Layout, least: LogCheckpoint | None) -> str:
-    """Copy the log aside, and replace it by what can be read of the copy. Returns what was saved and lost."""
+def _salvage_log(layout: Layout, least: LogCheckpoint | None) -> str:
+    """Copy the log aside, and replace it by the readable part of the copy. Returns what was saved and lost."""
     log, ahead = layout.events, write_ahead_log(layout.events)
     new = log.with_name(f".{log.name}.new")
     _unlink(new)

@@ -19,18 +19,9 @@ PACKAGED = "packaged"
 def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> VerificationReport:
     """Check checksums, counts, pairing, fingerprints, contents and recall. Nothing is changed.
 
-    Memory is bounded: 16 bytes an item and a content, beside the pages of files that are mapped.
-
-    Args:
-        layout: The store.
-        full: Compare the vectors of all items with those of their contents; otherwise those of a sample where there
-            are more than 100,000.
-        seed: Of the samples.
-
-    Raises:
-        StoreError: There is no store.
-        LinkError: A link or special file lies in it, so that nothing of it is read.
-
+    With `full` the vectors of all items are compared with those of their contents, otherwise a sample of more than
+    100,000. Memory is 16 bytes an item and a content, beside the pages of mapped files. Raises StoreError without a
+    store, LinkError for a link in it.
     """
     started = time.perf_counter()
     report = VerificationReport(layout.root)
@@ -39,25 +30,22 @@ def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> Verifi
         check_events(report, layout)
         return report
     items_open = can_read(check_sums(report, layout, layout.items))
-    bad = set[tuple[str, bytes]]()
     quarantine_opens = can_read(check_sums(report, layout, layout.quarantine))
     before = len(report.findings)
-    if quarantine_opens:
-        bad = check_quarantine(report, layout.quarantine)
+    quarantined = check_quarantine(report, layout.quarantine) if quarantine_opens else set[tuple[str, bytes]]()
     if items_open:
         check_items(report, layout.items)
-    rows_known = items_open and len(report.findings) == before
-    vectors_open = True
+    pairable = items_open and len(report.findings) == before
     for path in sorted((layout.root / "vectors").glob("*.lance")):
         if can_read(check_sums(report, layout, path)):
             check_vectors(report, path)
         else:
-            vectors_open = False
+            pairable = False
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     _check_encoders(report, layout)
-    if generation is not None and rows_known and vectors_open:
-        check_pairing(report, layout, generation, bad, full=full, seed=seed)
+    if generation is not None and pairable:
+        check_pairing(report, layout, generation, quarantined, full=full, seed=seed)
     check_events(report, layout)
     _note_leftovers(report, layout)
     report.seconds = time.perf_counter() - started
@@ -75,7 +63,7 @@ def _check_root(report: VerificationReport, layout: Layout) -> None:
 
 
 def _check_encoders(report: VerificationReport, layout: Layout) -> None:
-    """Note manifests that name encoders where a store's own never are: they were forged, or copied with the store."""
+    """Report manifests that name encoders where a store's own never are: forged, or copied with the store."""
     named = {}
     for number in generation_numbers(layout):
         with suppress(StoreError):  # damage is a finding of `check_current` or `check_others`
