@@ -281,7 +281,7 @@ def _ask(
         except (UsageError, MediaError) as error:
             found.reasons[str(error)] += 1
     allowed = snapshot.rows_allowed(None, against)
-    k = min(k, max(1, len(snapshot.live)))  # more would only cost memory
+    k = min(k, max(1, len(snapshot.index)))  # more would only cost memory
     texts = [place for place in vectors if queries[place].part.kind == "text"]
     others = [place for place in vectors if queries[place].part.kind != "text"]
     for places in (texts, others):
@@ -291,7 +291,7 @@ def _ask(
             if places is texts:
                 rows = search_by_text(snapshot, batch, k, allowed)
             else:
-                rows = snapshot.live.search(batch, k + 1, allowed=allowed).rows.tolist()
+                rows = snapshot.index.search(batch, k + 1, allowed=allowed).rows.tolist()
             for place, near in zip(some, rows, strict=True):
                 part = queries[place].part
                 itself = snapshot.items.rows_of([str(part.value)]).get(str(part.value)) if part.kind == "item" else None
@@ -304,7 +304,7 @@ def _answering(snapshot: Snapshot, found: _Found, seed: int) -> Answering:
     return Answering(
         number=generation.manifest.number,
         encoders=generation.manifest.encoders,
-        items=len(snapshot.live),
+        items=len(snapshot.index),
         recall=measure_search(generation.index, generation.rows, generation.vectors, seed),
         unanswered=found.reasons.total(),
         reasons=tuple(reason for reason, _ in found.reasons.most_common()),

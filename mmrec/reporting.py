@@ -1,11 +1,10 @@
-"""How jobs report: notes, warnings, progress and questions. The library logs; the command line prints and asks."""
+"""Notes, warnings, progress and questions of jobs. The library logs; the command line prints and asks."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeAlias
 
-from mmrec.embedding.contents import Tally
 from mmrec.storage.generations import Manifest
 
 Advance: TypeAlias = Callable[[int], None]
@@ -68,19 +67,19 @@ SILENT: Final = Reporter()
 
 
 def warn_of(made: Manifest, reporter: Reporter) -> None:
-    """Pass on the warnings of a generation that was just published, or still serves."""
+    """Report the warnings of the current generation."""
     for warning in made.warnings:
         reporter.warn(f"generation {made.number}: {warning}.")
 
 
-def rows_reported(advance: Advance) -> Callable[[Tally], None]:
-    """Turn running tallies into steps of progress."""
+def running_total(advance: Advance) -> Callable[[int], None]:
+    """Turn running totals into steps of progress."""
     seen = 0
 
-    def report(tally: Tally) -> None:
+    def report(total: int) -> None:
         nonlocal seen
-        if tally.seen > seen:
-            advance(tally.seen - seen)
-            seen = tally.seen
+        if total > seen:
+            advance(total - seen)
+            seen = total
 
     return report

@@ -33,7 +33,7 @@ class Snapshot:
 
     generation: Generation
     items: ItemTable
-    live: LiveIndex
+    index: LiveIndex
     tail_rows: Int64[np.ndarray, " t"]
     tail_vectors: Float32[np.ndarray, "t dim"]
     tail_modalities: np.ndarray
@@ -180,7 +180,7 @@ def search_by_text(
     The index knows only plain scores, so more candidates than wanted are fetched and ranked again.
     """
     fusion, best = snapshot.generation.fusion, []
-    found = snapshot.live.search(queries, k + max(k, _RERANKED), allowed=allowed).rows
+    found = snapshot.index.search(queries, k + max(k, _RERANKED), allowed=allowed).rows
     for query, near in zip(queries, found, strict=True):
         rows = near[near >= 0]
         vectors = fusion.fade_across(Modality.TEXT, query, snapshot.vectors(rows.tolist()))

@@ -71,7 +71,7 @@ from mmrec.storage.staging import remove_items
 from mmrec.storage.stored_item import StoredItem, as_item
 from mmrec.storage.tables import check_unaltered
 from mmrec.store_jobs import StoreJobs, StoreLog, StoreSettings
-from mmrec.trust import Confirm, check_encoders, check_named, remember
+from mmrec.trust import Confirm, check_encoders, check_outside_store, record_consent
 from mmrec.types import Item, Modality
 
 _LOADED_SETS: Final = 2
@@ -105,7 +105,7 @@ class Store(StoreJobs):
         self._layout = Layout(Path(path))
         self.path = self._layout.root
         if isinstance(encoders, str | Path):
-            check_named(self._layout, encoders)
+            check_outside_store(self._layout, encoders)
         self._settings = StoreSettings(encoders, check_device(device), dtype, events, kinds, trust_code, reporter)
         self._confirm = confirm or reporter.ask_yes_no
         self._media = media or MediaAccess()
@@ -152,7 +152,7 @@ class Store(StoreJobs):
         k = as_count(k)
         counted = as_modalities(against)
         snapshot = self._fresh_snapshot()
-        k = min(k, max(1, len(snapshot.live)))
+        k = min(k, max(1, len(snapshot.index)))
         item_ids = {str(part.value) for part in parts if part.kind == "item"}
         self._require_items(snapshot.items, sorted(item_ids))
         vector = self._queries.make(parts, snapshot, counted)
@@ -161,7 +161,7 @@ class Store(StoreJobs):
             (rows,) = search_by_text(snapshot, vector[None], k, allowed)
             hits = found_hits(snapshot, vector, rows, set(), Modality.TEXT)
         else:
-            found = snapshot.live.search(vector[None], k + len(item_ids), allowed=allowed)
+            found = snapshot.index.search(vector[None], k + len(item_ids), allowed=allowed)
             hits = found_hits(snapshot, vector, found.rows[0].tolist(), item_ids)[:k]
         return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
@@ -214,7 +214,7 @@ class Store(StoreJobs):
             UsageError: Bad filter, k, diversity or history.
 
         """
-        most = max(1, len(self._fresh_snapshot().live))
+        most = max(1, len(self._fresh_snapshot().index))
         options = ListOptions(min(as_count(k), most), where, exclude_seen, diversity, explain)
         user, text = as_optional_text(user, "user"), as_optional_text(text, "text")
         return self._recommender.recommend(user, as_history(history, self._events.kinds), text, options)
@@ -359,7 +359,7 @@ class Store(StoreJobs):
         trust_code = settings.trust_code and settings.encoders is not None
         found = load_encoders(named, device=settings.device, dtype=settings.dtype, trust_code=trust_code)
         if settings.encoders is not None:
-            remember(self._layout, named)
+            record_consent(self._layout, named)
         return found
 
 

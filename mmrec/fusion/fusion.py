@@ -253,7 +253,7 @@ def fit(
 def _meeting(block: Block, modality: Modality, vectors: Mapping[Space, np.ndarray]) -> Space | None:
     if block.modality == modality and block.space in vectors:
         return block.space
-    return next((space for space in vectors if space.meeting_place == block.space.meeting_place), None)
+    return next((space for space in vectors if space.comparison_key == block.space.comparison_key), None)
 
 
 def _no_meeting(

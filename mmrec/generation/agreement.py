@@ -63,7 +63,7 @@ def _of_modality(modality: Modality, fusion: Fusion, sampled: Mapping[Block, Sam
     shown, said = (_joined(some, fusion, sampled, chosen) for some in (own, texts))
     found = [neighbours_agree(modality, shown, said, groups)]
     for block in own:
-        asking = next((text for text in texts if text.space.meeting_place == block.space.meeting_place), None)
+        asking = next((text for text in texts if text.space.comparison_key == block.space.comparison_key), None)
         if asking is not None:
             index = fusion.blocks.index(block)
             queries = fusion.place(index, _centred(asking, fusion, sampled[asking], chosen), 1.0)

@@ -1,7 +1,7 @@
 """Import, export, count and forget the events of a store."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
 from mmrec.events.times import TimeRule
-from mmrec.reporting import SILENT, Advance, Reporter
+from mmrec.reporting import SILENT, Reporter, running_total
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.tables import check_unaltered
@@ -65,7 +65,8 @@ def run_import(options: ImportOptions, reporter: Reporter = SILENT) -> dict[str,
     known = _known_items(Layout(options.store))
     _ask_about_unknown_items(options, count_unknown_items(source, kinds, times, known), known, reporter)
     with _log(options.store, options.events) as log, reporter.progress("importing", source.count) as advance:
-        tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
+        steps = running_total(advance)
+        tally = import_events(source, log, kinds, times, lambda tally: steps(tally.read), known)
         total = len(log)
         if options.events is None:
             update_checkpoint(Layout(options.store), log)
@@ -183,14 +184,3 @@ def _shown(columns: EventColumns) -> str:
         f"{name} = {value if isinstance(value, str) else '+'.join(value)}" for name, value in parts.items()
     )
     return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
-
-
-def _rows_reported(advance: Advance) -> Callable[[EventTally], None]:
-    seen = 0
-
-    def report(tally: EventTally) -> None:
-        nonlocal seen
-        advance(tally.read - seen)
-        seen = tally.read
-
-    return report

@@ -15,7 +15,7 @@ from mmrec.errors import UsageError
 from mmrec.generation.agreement import advice_of
 from mmrec.indexing import Indexing, adopt, index_items, loses_tower
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
-from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
+from mmrec.reporting import SILENT, Reporter, running_total, warn_of
 from mmrec.sources.columns import CHOICES, ColumnSpec, named_type
 from mmrec.sources.guess import guess_columns
 from mmrec.sources.media_access import opened_media
@@ -25,7 +25,7 @@ from mmrec.storage.generations import current_number, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.staging import retypings
-from mmrec.trust import check_encoders, check_named
+from mmrec.trust import check_encoders, check_outside_store
 from mmrec.types import Modality
 
 PACKAGED = "packaged"
@@ -64,7 +64,8 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
         opened_media(options.media_root, address, allow_fetch=options.allow_fetch) as media,
         reporter.progress("indexing", count) as advance,
     ):
-        how = replace(how, media=media, report=rows_reported(advance))
+        steps = running_total(advance)
+        how = replace(how, media=media, report=lambda tally: steps(tally.seen))
         if source is None:
             tally, made = adopt(layout, encoders, how)
         else:
@@ -90,7 +91,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
 def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = SILENT) -> str:
     """The encoders as given, or those of the store. Raises UsageError or StoreError where they may not be used."""
     if given is not None:
-        check_named(layout, given)
+        check_outside_store(layout, given)
         return str(given)
     number = current_number(layout)
     made_with = PACKAGED if number is None else read_manifest(layout, number).encoders

@@ -14,13 +14,13 @@ from mmrec.exchange.export import Export, export_vectors
 from mmrec.exchange.importing import Import, import_vectors
 from mmrec.indexing import Indexing, index_items, spaces_of
 from mmrec.jobs.index import encoders_of
-from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
+from mmrec.reporting import SILENT, Reporter, running_total, warn_of
 from mmrec.sources.media_access import opened_media
 from mmrec.storage.generations import read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
-from mmrec.trust import check_encoders, remember
+from mmrec.trust import check_encoders, record_consent
 from mmrec.types import Modality, Space
 from mmrec.verification.repair import RepairReport, repair_store
 
@@ -75,7 +75,7 @@ def _spaces(
     if given is None:
         check_encoders(Layout(store), made_with, reporter.ask_yes_no)
     else:
-        remember(Layout(store), given)
+        record_consent(Layout(store), given)
     return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))
 
 
@@ -100,7 +100,10 @@ def retry(options: RetryOptions, reporter: Reporter = SILENT) -> dict[str, objec
         opened_media(options.media_root, allow_fetch=options.allow_fetch) as media,
         reporter.progress("trying again") as advance,
     ):
-        how = Indexing(encoder_source=recorded_source(chosen), retry=True, media=media, report=rows_reported(advance))
+        steps = running_total(advance)
+        how = Indexing(
+            encoder_source=recorded_source(chosen), retry=True, media=media, report=lambda tally: steps(tally.seen)
+        )
         loaded = load_encoders(chosen, device=options.device, dtype=options.dtype, trust_code=options.trust_code)
         tally, made = index_items(items_to_retry(layout, media), table.metadata_schema, layout, loaded, how)
     warn_of(made, reporter)

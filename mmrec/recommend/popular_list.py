@@ -96,8 +96,8 @@ class PopularLists:
     def _make(self, popular: Popular, where: str | None) -> PopularList:
         """The popular list among the items that a filter selects."""
         snapshot = self._snapshot
-        there = snapshot.live.rows
-        allowed = np.sort(there) if where is None else np.intersect1d(there, snapshot.items.rows(where))
+        rows_now = snapshot.index.rows
+        allowed = np.sort(rows_now) if where is None else np.intersect1d(rows_now, snapshot.items.rows(where))
         rows = snapshot.items.rows_of(popular.ids)
         known = [(rows[name], score) for name, score in zip(popular.ids, popular.scores, strict=True) if name in rows]
         fit = np.isin([row for row, _ in known], allowed)

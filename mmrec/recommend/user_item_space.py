@@ -39,7 +39,7 @@ def content_space(snapshot: Snapshot) -> UserItemSpace:
     def contents(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content"]:
         return snapshot.vectors(rows.tolist())
 
-    return UserItemSpace(ContentInterests(fusion.dim), snapshot.live, contents, contents, fusion.shares)
+    return UserItemSpace(ContentInterests(fusion.dim), snapshot.index, contents, contents, fusion.shares)
 
 
 def user_item_space(snapshot: Snapshot) -> UserItemSpace:
@@ -63,7 +63,7 @@ def user_item_space(snapshot: Snapshot) -> UserItemSpace:
         return found
 
     live = LiveIndex(tower.model.dim, "ip", [tower.index])
-    live.remove(np.setdiff1d(generation.rows, snapshot.live.rows, assume_unique=True))
+    live.remove(np.setdiff1d(generation.rows, snapshot.index.rows, assume_unique=True))
     usable = snapshot.tail_modalities > 0
     if usable.any():
         live.add(tail_rows[usable], tail[usable])

@@ -90,7 +90,7 @@ def test_a_reader_that_has_a_removed_generation_open_goes_on(layout):
     assert generation_numbers(layout) == [5]
     rows = snapshot.generation.rows
     assert np.isfinite(snapshot.vectors(rows.tolist())).all()
-    assert snapshot.live.search(snapshot.vectors(rows[:3].tolist()), 1).rows.shape == (3, 1)
+    assert snapshot.index.search(snapshot.vectors(rows[:3].tolist()), 1).rows.shape == (3, 1)
     assert engine.search("text 13", k=1).generation == 5
 
 

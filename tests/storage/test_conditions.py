@@ -74,7 +74,7 @@ def test_other_conditions_are_taken_whole(engine: mmrec.Store, where: str, count
 
 def test_k_is_at_most_what_the_store_holds(engine: mmrec.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    live = engine._fresh_snapshot().live
+    live = engine._fresh_snapshot().index
     search = type(live).search
     monkeypatch.setattr(type(live), "search", lambda self, q, k, **how: (asked.append(k), search(self, q, k, **how))[1])
     assert len(engine.search("item 1", k=10**9).hits) == 30
