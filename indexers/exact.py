@@ -1,7 +1,7 @@
 """Exact search by matrix product and top-k in torch, on CPU or GPU. Knows nothing of FAISS.
 
-It is the oracle beside approximate indexes and the tail for fresh vectors. Candidates are chosen in float32 and then
-scored in float64, so a score depends on the two vectors alone, not on the batch or on where the vector lies.
+It measures the recall of approximate indexes, and holds the rows that `LiveIndex` adds. Candidates are chosen in
+float32 and scored in float64, so a score depends on the two vectors alone, not on the batch or the vector's position.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 
-from indexers.files import EXACT_KIND, Header, IndexFile, Write, read_index_file, write_index_file
+from indexers.files import EXACT_KIND, Header, IndexFile, Write, write_index_file
 from indexers.protocol import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
 from indexers.vectors import (
     as_rows,
@@ -82,14 +82,8 @@ class ExactIndex:
         return cls(spec, ascending, held)
 
     @classmethod
-    def load(cls, path: Path, expected_sha256: str | None = None, device: str = "cpu") -> "ExactIndex":
-        """Open a saved index. Raises IndexFileError if it is damaged or of another kind or format version."""
-        return cls.opened(read_index_file(path, expected_sha256), device)
-
-    @classmethod
-    def opened(cls, file: IndexFile, device: str = "cpu") -> "ExactIndex":
-        """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
-        file.require(EXACT_KIND)
+    def from_file(cls, file: IndexFile, device: str = "cpu") -> "ExactIndex":
+        """Open a saved index. Raises IndexFileError if its sizes contradict its header."""
         count, dim = file.header.count, file.header.dim
         if file.payload.size != 4 * count * dim:
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")

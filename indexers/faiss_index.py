@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from indexers.devices import GpuCopy, Native, build_threads, check_installation, faiss, search_threads, using_threads
-from indexers.faiss_recipe import Among, Family, Found, Search, effort_of, family_for, new_index
-from indexers.faiss_search import completed, find, find_on_gpu, stored_vectors
-from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
+from indexers.faiss_recipe import AllowedPositions, Candidates, Family, Search, new_index, require_family, search_effort
+from indexers.faiss_search import fill_short_results, search_family, search_on_gpu, stored_vectors
+from indexers.files import FAISS_KIND, Header, IndexFile, Write, write_index_file
 from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
 from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, ranked, sorted_rows
 
@@ -49,7 +49,7 @@ class FaissIndex:
     @cached_property
     def family(self) -> Family:
         """The family of its recipe."""
-        return family_for(self.native)
+        return require_family(self.native)
 
     @classmethod
     def build(
@@ -77,24 +77,13 @@ class FaissIndex:
             step = chunk_rows(dim)
             for start in range(0, len(order), step):
                 index.add(as_vectors(vectors[order[start : start + step]], dim, spec.metric))
-        family_for(index).finish(index)
+        require_family(index).finish(index)
         return cls(spec, ascending, index)
 
     @classmethod
-    def load(cls, path: Path, expected_sha256: str | None = None) -> "FaissIndex":
-        """Open a saved index; its vectors are mapped from the file, not read.
-
-        Raises:
-            IndexFileError: Missing, of another checksum, kind or format version, truncated or malformed.
-
-        """
-        return cls.opened(read_index_file(path, expected_sha256))
-
-    @classmethod
-    def opened(cls, file: IndexFile) -> "FaissIndex":
-        """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
+    def from_file(cls, file: IndexFile) -> "FaissIndex":
+        """Open a saved index, its vectors mapped from the file. Raises IndexFileError if FAISS cannot read it."""
         check_installation()
-        file.require(FAISS_KIND)
         try:
             reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.payload), file.payload.size)
             index = faiss.read_index(reader)
@@ -102,7 +91,7 @@ class FaissIndex:
             raise IndexFileError(f"{file.path} holds no index that FAISS can read. Build the index again.") from error
         if (index.d, index.ntotal) != (file.header.dim, file.header.count):
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")
-        family_for(index)
+        require_family(index)
         return cls(file.header.spec, file.rows, index, file=file)
 
     @property
@@ -113,7 +102,7 @@ class FaissIndex:
     @property
     def effort(self) -> Mapping[str, int]:
         """Search parameters in use: those of the recipe, or the family's defaults."""
-        return effort_of(self.family, self.native, self.spec.search)
+        return search_effort(self.family, self.native, self.spec.search)
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -121,7 +110,7 @@ class FaissIndex:
 
     def with_effort(self, search: Mapping[str, int]) -> "FaissIndex":
         """Return the same index with a recipe of other search parameters. Raises IndexersError for unknown ones."""
-        effort_of(self.family, self.native, search)
+        search_effort(self.family, self.native, search)
         return replace(self, spec=replace(self.spec, search=dict(search)))
 
     def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
@@ -163,7 +152,7 @@ class FaissIndex:
             nothing = np.empty((len(prepared), 0))
             return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
         if positions is not None:
-            wanted = Search(reachable, wanted.effort, Among(positions, len(self)))
+            wanted = Search(reachable, wanted.effort, AllowedPositions(positions, len(self)))
         with using_threads(search_threads(len(prepared))):
             distances, found = self._find(prepared, wanted)
             expanded = self.gpu is not None or len(prepared) >= BLAS_QUERIES
@@ -176,7 +165,7 @@ class FaissIndex:
         key = f"{k} {search}"
         wanted = self._searches.get(key)
         if wanted is None:
-            effort = effort_of(self.family, self.native, {**self.spec.search, **search})
+            effort = search_effort(self.family, self.native, {**self.spec.search, **search})
             wanted = Search(k, effort)
             if k:
                 wanted = replace(wanted, native=self.family.native(self.native, wanted))
@@ -185,12 +174,12 @@ class FaissIndex:
             self._searches[key] = wanted
         return wanted
 
-    def _find(self, queries: Float32[np.ndarray, "q dim"], wanted: Search) -> Found:
-        if wanted.among is None and self.gpu is not None:
-            found = find_on_gpu(self.family, self.native, self.gpu, queries, wanted)
+    def _find(self, queries: Float32[np.ndarray, "q dim"], wanted: Search) -> Candidates:
+        if wanted.allowed is None and self.gpu is not None:
+            found = search_on_gpu(self.family, self.native, self.gpu, queries, wanted)
             if found is not None:
-                return completed(self.family, self.native, queries, wanted, found)
-        return find(self.family, self.native, queries, wanted)
+                return fill_short_results(self.family, self.native, queries, wanted, found)
+        return search_family(self.family, self.native, queries, wanted)
 
     def _exact_distances(
         self,
@@ -198,11 +187,11 @@ class FaissIndex:
         distances: Float32[np.ndarray, "q k"],
         found: Int64[np.ndarray, "q k"],
     ) -> Float32[np.ndarray, "q k"]:
-        holder = self.family.holder(self.native)
+        storage = self.family.vector_storage(self.native)
         step = max(1, chunk_rows(self.dim) // found.shape[1])
         for start in range(0, len(queries), step):
             part = found[start : start + step]
-            vectors = stored_vectors(holder, part.reshape(-1)).reshape(*part.shape, self.dim)
+            vectors = stored_vectors(storage, part.reshape(-1)).reshape(*part.shape, self.dim)
             distances[start : start + step] = np.square(vectors - queries[start : start + step, None]).sum(axis=2)
         return distances
 
@@ -221,5 +210,5 @@ class FaissIndex:
 
 def _training_vectors(index: Native) -> int:
     """Return how many vectors it is trained on: enough for each centroid, within a gigabyte."""
-    wanted = max(TRAINING_VECTORS, TRAINING_A_CENTROID * family_for(index).least(index))
+    wanted = max(TRAINING_VECTORS, TRAINING_A_CENTROID * require_family(index).least_training_vectors(index))
     return min(wanted, TRAINING_BYTES // (4 * int(index.d)))

@@ -70,13 +70,6 @@ class IndexFile:
     rows: Int64[np.ndarray, " n"]
     payload: UInt8[np.ndarray, " b"]
 
-    def require(self, kind: str) -> None:
-        """Raise IndexFileError if the payload is of another kind."""
-        if self.header.kind != kind:
-            raise IndexFileError(
-                f"{self.path} holds an index of kind {self.header.kind!r}, not {kind!r}. Use indexers.load."
-            )
-
 
 def write_index_file(
     path: Path, header: Header, rows: Int64[np.ndarray, " n"], payload: Callable[[Write], None]
@@ -174,6 +167,8 @@ def _parsed(path: Path, text: bytes) -> Header:
         header = Header(kind=str(plain["kind"]), spec=spec, dim=int(plain["dim"]), count=int(plain["count"]))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"its header is malformed: {error}") from error
+    if header.kind not in (EXACT_KIND, FAISS_KIND):
+        raise _damaged(path, f"it holds an index of kind {header.kind!r}")
     if header.dim < 1 or header.count < 0:
         raise _damaged(path, f"its header says {header.count} vectors of {header.dim} dimensions")
     return header

@@ -72,7 +72,7 @@ class RecallSample:
         own = _scores(queries[:, None], queries[:, None], metric)[:, 0]
         return cls(rows, vectors, metric, queries, own, _kth_best(queries, vectors, metric, k), k)
 
-    def of_index(self, index: Index, search: Mapping[str, int] | None = None) -> Recall:
+    def measure(self, index: Index, search: Mapping[str, int] | None = None) -> Recall:
         """Ask an index of these rows and vectors, with its own effort or another."""
         if not len(self.queries):
             return Recall(1.0, 1.0)
@@ -95,7 +95,7 @@ def tuned(index: Index, sample: RecallSample, target: float = TARGET) -> Index:
     best, most = index, -1.0
     for step in range(DOUBLINGS + 1):
         effort = {name: value << step for name, value in index.effort.items()}
-        found = sample.of_index(index, effort).recall
+        found = sample.measure(index, effort).recall
         if found > most:
             best, most = index if step == 0 else index.with_effort(effort), found
         if found >= target or not effort:

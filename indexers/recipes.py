@@ -95,9 +95,9 @@ def load(path: Path, expected_sha256: str | None = None) -> Index:
     if file.header.kind == EXACT_KIND:
         from indexers.exact import ExactIndex  # noqa: PLC0415 - as above
 
-        return ExactIndex.opened(file)
+        return ExactIndex.from_file(file)
     from indexers.devices import gpu_count  # noqa: PLC0415 - as above
     from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - as above
 
-    index = FaissIndex.opened(file)
+    index = FaissIndex.from_file(file)
     return index.on_gpu() if index.spec.factory == "Flat" and gpu_count() else index

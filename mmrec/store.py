@@ -25,9 +25,10 @@ from mmrec.event_log import has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import Appended
-from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary, with_spec
+from mmrec.jobs.index_options import IndexOptions, IndexSummary, with_spec
 from mmrec.recommend.user_events import StoreEvents
 from mmrec.reporting import SILENT, Reporter
+from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.collect import Collected, Policy, collect
 from mmrec.storage.layout import Layout
@@ -129,7 +130,7 @@ class Store(Engine):
         """
         from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch
 
-        columns = Columns(id, _names(text), _names(image), _names(audio), _names(metadata), deleted)
+        columns = ColumnSpec(id or "", _names(text), _names(image), _names(audio), _names(metadata), deleted)
         asked = self._options(IndexOptions, settings, source=source, columns=columns, yes=True)
         return run(with_spec(asked, set(settings)), self._reporter)
 

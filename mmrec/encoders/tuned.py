@@ -5,8 +5,8 @@
     folder = "./efficientnet-lite0-aligned"
 
 Spaces. A head fills one more space; where weights differ, every space of the parent is another one, with another name.
-A space that was *replaced* is no longer filled for items. *Kept* ones are filled for queries still, by the parent as it
-was: stand-ins of other encoders (label bridges) were made for the parent's texts, and are met by no others.
+A space that was *replaced* is no longer filled for items. Queries are still encoded into *kept* ones, with the parent's
+original weights: approximating spaces of other encoders (label bridges) can only be compared with the parent's texts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from mmrec.types import Content, Modality, Space
 
 @dataclass(frozen=True, slots=True)
 class _QuerySample(Sample):
-    """A content that is asked about, and so encoded into the kept spaces too."""
+    """A content of a query, which is encoded into the kept spaces too."""
 
 
 class TunedNetwork(nn.Module):

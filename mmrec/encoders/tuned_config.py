@@ -45,7 +45,7 @@ class TunedHead(BaseModel):
         modality: Of the contents it places.
         space: Name of the space it fills.
         file: Its file in the folder.
-        approximates: Fingerprint of the space its vectors were taught to meet, if another.
+        approximates: Fingerprint of the space its vectors are comparable with, if another.
         replaces: Names of the parent's spaces that items are no longer encoded into.
 
     """
@@ -64,12 +64,12 @@ class TunedConfig(BaseModel):
 
     Attributes:
         version: Of this file.
-        parent: Whose child it is.
+        parent: The encoder that was fine-tuned.
         weights: File of the tensors that differ from the parent's; None where none does.
         suffix: What is put behind the names of the parent's spaces, where weights differ.
-        heads: What else it fills.
-        kept: Names of the parent's spaces that queries are encoded into as well, by the parent as it was: those that
-            stand-ins of other encoders meet.
+        heads: Heads on the parent's vectors; each adds one space.
+        kept: Names of the parent's spaces that queries are encoded into as well, with the parent's original weights:
+            spaces of other encoders approximate those.
 
     """
 

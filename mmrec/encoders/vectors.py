@@ -1,13 +1,14 @@
 """Vectors of encoders: unit length, tensors in safetensors files, and the base class of trainable encoders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -29,6 +30,26 @@ def unit_rows(rows: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
 def arrays(tensors: Mapping[str, Float[Tensor, "n dim"]]) -> Vectors:
     """Return the vectors of each space as numpy arrays on the host."""
     return {space: rows.cpu().numpy() for space, rows in tensors.items()}
+
+
+def window_means(
+    clips: Sequence[Shaped[Tensor, "_ ..."]], most: int, forward: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "n dim"]:
+    """Return the mean vector of each clip's windows, encoded `most` at a time: one long clip can be many batches."""
+    made = torch.cat([forward(windows) for windows in torch.split(torch.cat(list(clips)), most)])
+    return torch.stack([part.mean(dim=0) for part in torch.split(made, [len(clip) for clip in clips])])
+
+
+def forward_alike(
+    samples: Sequence[Sample], kind_of: Callable[[Sample], Hashable], forward: Callable[[list[Sample]], Tensor]
+) -> Float[Tensor, "n dim"]:
+    """Return one row per sample; only samples of the same kind go through `forward` together."""
+    numbers: dict[Hashable, list[int]] = {}
+    for number, sample in enumerate(samples):
+        numbers.setdefault(kind_of(sample), []).append(number)
+    made = torch.cat([forward([samples[number] for number in group]) for group in numbers.values()])
+    order = torch.tensor([*chain.from_iterable(numbers.values())]).argsort()
+    return made[order.to(made.device)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +100,7 @@ def save_changed(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_changed(network: nn.Module, path: Path) -> None:
-    """Put the tensors of a file in place of a network's own.
+    """Overwrite a network's tensors with the fine-tuned ones of a file.
 
     Raises EncoderError where the file is missing or damaged, or has tensors that the network lacks.
     """

@@ -16,7 +16,7 @@ from mmrec.exchange.vector_files import VectorColumns, VectorFile, VectorRow, op
 from mmrec.exchange.vectors_of import Declaration, decide, known_blocks
 from mmrec.files import write_atomically
 from mmrec.fusion.blocks import Block
-from mmrec.generation.build import build_generation, follows
+from mmrec.generation.build import build_generation, is_up_to_date
 from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
 from mmrec.sources.rows import SeenIds
@@ -301,7 +301,7 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
     index, memory = _index_choice(how, before.manifest if before else None)
     given = before is not None and before.manifest.chose_weights
     recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, index, memory, weights_given=given)
-    if before is not None and not refit and follows(layout, before, recipe, ItemTable(layout.items)):
+    if before is not None and not refit and is_up_to_date(layout, before, recipe, ItemTable(layout.items)):
         return before.manifest
     return build_generation(layout, recipe, before, refit=refit)
 

@@ -203,7 +203,7 @@ def _write(
             raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
         spaces |= built.by_name()
         if source is towers[anchor].source:
-            met = spaces[renamed[anchor]].meeting_place
+            met = spaces[renamed[anchor]].comparison_key
         if (place := folder / _slug(source)).is_dir():
             parents = list(source.by_name().values())
             text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])

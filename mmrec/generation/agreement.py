@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.fusion.agreement import Agreement, advice, neighbours_agree, texts_find
+from mmrec.fusion.agreement import Agreement, advice, neighbour_agreement, text_retrieval_agreement
 from mmrec.fusion.blocks import Block, centre
 from mmrec.fusion.fusion import Fusion
 from mmrec.storage.generations import Manifest
@@ -34,10 +34,9 @@ class Sampled:
 
 
 def measure_agreements(fusion: Fusion, sampled: Mapping[Block, Sampled]) -> tuple[Agreement, ...]:
-    """Measure each modality but text by its neighbours, and each of its blocks that texts meet.
+    """For each modality except text: neighbour agreement, and text retrieval for each comparable block.
 
-    What there are too few items for is not among them, nor anything where no item has a text. The sample may come in
-    any order.
+    Modalities with too few items, or without texts, are left out. The sample may come in any order.
     """
     return tuple(found for modality in Modality for found in _of_modality(modality, fusion, sampled))
 
@@ -60,22 +59,23 @@ def _of_modality(modality: Modality, fusion: Fusion, sampled: Mapping[Block, Sam
     chosen, groups = _items_with(sampled[texts[0]], sampled[own[0]])
     if not len(chosen):
         return
-    shown, said = (_joined(some, fusion, sampled, chosen) for some in (own, texts))
-    found = [neighbours_agree(modality, shown, said, groups)]
+    media_vectors, text_vectors = (_joined(some, fusion, sampled, chosen) for some in (own, texts))
+    found = [neighbour_agreement(modality, media_vectors, text_vectors, groups)]
     for block in own:
-        asking = next((text for text in texts if text.space.meeting_place == block.space.meeting_place), None)
-        if asking is not None:
+        key = block.space.comparison_key
+        text_block = next((text for text in texts if text.space.comparison_key == key), None)
+        if text_block is not None:
             index = fusion.blocks.index(block)
-            queries = fusion.place(index, _centred(asking, fusion, sampled[asking], chosen), 1.0)
-            items = fusion.place(index, _centred(block, fusion, sampled[block], chosen), 1.0)
-            found.append(texts_find(block, queries, items, groups))
+            queries = fusion.project(index, _centred(text_block, fusion, sampled[text_block], chosen), 1.0)
+            items = fusion.project(index, _centred(block, fusion, sampled[block], chosen), 1.0)
+            found.append(text_retrieval_agreement(block, queries, items, groups))
     yield from (one for one in found if one is not None)
 
 
 def _items_with(texts: Sampled, others: Sampled) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Items that have both, `MEASURED_ITEMS` at most, in the order of their contents; and a number for each text."""
-    said, shown = _contents(texts), _contents(others)
-    both = sorted((said[item], shown[item], item) for item in said.keys() & shown.keys())[:MEASURED_ITEMS]
+    """Items that have both, `MEASURED_ITEMS` at most, sorted by content hash; and a number for each different text."""
+    by_text, by_other = _contents(texts), _contents(others)
+    both = sorted((by_text[item], by_other[item], item) for item in by_text.keys() & by_other.keys())[:MEASURED_ITEMS]
     _, groups = np.unique(np.array([text.hex() for text, _, _ in both], dtype=str), return_inverse=True)
     return np.array([item for _, _, item in both], dtype=np.int64), groups.astype(np.int64)
 
@@ -93,7 +93,7 @@ def _joined(
 ) -> Float32[np.ndarray, "n dim"]:
     """Item vectors in some blocks side by side."""
     parts = [
-        fusion.place(fusion.blocks.index(block), _centred(block, fusion, sampled[block], chosen)) for block in blocks
+        fusion.project(fusion.blocks.index(block), _centred(block, fusion, sampled[block], chosen)) for block in blocks
     ]
     return np.concatenate(parts, axis=1)
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, UInt8
 from indexers.protocol import IndexersError, IndexSpec
 from indexers.recipes import check_spec
 from mmrec.errors import UsageError
-from mmrec.fusion.blocks import Block
+from mmrec.fusion.blocks import Block, centre
 from mmrec.fusion.fusion import Fusion, fit
 from mmrec.generation.agreement import Sampled, measure_agreements
 from mmrec.storage.generations import Manifest
@@ -116,7 +116,7 @@ def open_tables(layout: Layout, blocks: Sequence[Block]) -> dict[Block, VectorTa
 
 
 def block_contents(block: Block, items: Sequence[tuple[StoredField, ...]]) -> tuple[list[int], list[bytes]]:
-    """Which item (by place in the batch) has which content in a block; an item may have several."""
+    """Return the positions of items in the batch and the hashes of their contents in a block, one pair per content."""
     pairs = [
         (place, field.hash)
         for place, fields in enumerate(items)
@@ -138,7 +138,7 @@ def fuse_batch(
         if hashes:
             found, vectors = tables[block].fetch(hashes)
             owners = np.array(places)[found]
-            np.add.at(sums, owners, fusion.centred(index, vectors[found]))
+            np.add.at(sums, owners, centre(vectors[found], fusion.means[index]))
             present[owners, index] = True
         centred.append(unit(sums))
     bits = np.array([modality_bits(frozenset({block.modality})) for block in fusion.blocks], dtype=np.uint8)
@@ -164,7 +164,7 @@ def fit_fusion(
 
     """
     sampled = _sampled(items, tables, recipe.seed)
-    vectors = [sampled[block].vectors[_order(sampled[block].hashes)] for block in tables]
+    vectors = [one.vectors[np.argsort(np.array(one.hashes, dtype="S16"), kind="stable")] for one in sampled.values()]
     measure = None if recipe.weights_given else partial(measure_agreements, sampled=sampled)
     return fit(tuple(tables), weights, vectors, recipe.dim, measure)
 
@@ -178,7 +178,7 @@ def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -
         block: [np.empty((0, block.space.dim), dtype=np.float32)] for block in tables
     }
     count = 0
-    for drawn in items.fields_of_ids(lambda ids: _drawn(ids, share, seed)):
+    for drawn in items.fields_of_ids(lambda ids: _is_drawn(ids, share, seed)):
         for block, table in tables.items():
             places, contents = block_contents(block, drawn)
             found, read = table.fetch(contents)
@@ -192,14 +192,10 @@ def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -
     }
 
 
-def _drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Which ids belong to a sample: each decides for itself, so others that come and go do not matter."""
+def _is_drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Hash-based sampling: whether an id belongs to the sample depends on that id alone."""
     if share >= 1:
         return np.ones(len(ids), dtype=bool)
     salt = seed.to_bytes(8, "little", signed=True)
     digests = (hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8, key=salt).digest() for name in ids)
     return np.frombuffer(b"".join(digests), dtype="<u8") < share * 2.0**64
-
-
-def _order(hashes: Sequence[bytes]) -> np.ndarray:
-    return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)

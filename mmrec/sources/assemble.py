@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.sources.columns import ColumnSpec, named_type
+from mmrec.sources.columns import ColumnSpec, type_name
 from mmrec.sources.locations import table_uri
 from mmrec.sources.places import Place
 from mmrec.sources.rows import Blob, Row, Unreadable
@@ -189,4 +189,4 @@ def _metadata(value: object, dtype: pa.DataType) -> Value:
     try:
         return to_value(value, dtype)
     except (ValueError, OverflowError) as error:
-        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {named_type(dtype)}.") from error
+        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {type_name(dtype)}.") from error

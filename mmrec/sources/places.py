@@ -17,7 +17,7 @@ from mmrec.sources.storage import absolute, filesystem, is_remote, open_file
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something lies; make it by `place`.
+    """The address of a file or folder; make it by `place`.
 
     Attributes:
         address: An absolute path, or a URL such as ``s3://bucket/folder/catalog.csv``.

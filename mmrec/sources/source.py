@@ -11,7 +11,7 @@ import pyarrow as pa
 from mmrec.errors import MmrecError, SourceError, UsageError
 from mmrec.sources.arrow_files import open_dataset, open_parquet
 from mmrec.sources.assemble import assemble
-from mmrec.sources.columns import ColumnSpec, TextByFew, TypesFound, check_columns
+from mmrec.sources.columns import ColumnSpec, ColumnTypes, MixedColumn, check_columns
 from mmrec.sources.folder_rows import open_folder
 from mmrec.sources.hub_rows import HubReader, is_hub, open_hub
 from mmrec.sources.places import Place, is_pattern, matching, place
@@ -170,9 +170,10 @@ class CatalogSource:
     reader: Reader
 
     @property
-    def text_by_few(self) -> Sequence[TextByFew]:
-        """Metadata columns that are text because of a few values that are not what most of the column is."""
-        found = self.reader.found.text_by_few() if isinstance(self.reader, TypesFound) else ()
+    def mixed_columns(self) -> Sequence[MixedColumn]:
+        """Metadata columns that are text only because of a few values of another type than most."""
+        types: ColumnTypes | None = getattr(self.reader, "found", None)  # of readers that infer types from values
+        found = types.mixed_columns() if types is not None else ()
         text = {column.name for column in self.metadata_schema if pa.types.is_string(column.type)}
         return [one for one in found if one.column in text]
 

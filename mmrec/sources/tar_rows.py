@@ -102,8 +102,8 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
         if isinstance(read, Reject):
             first = first or f" {read.where}: {read.reason}"
         else:
-            types.take(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
-            keys.take(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
+            types.add_row(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
+            keys.add_row(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
     if len(types.types) == 2 and not keys.types:
         raise UsageError(
             f"{archives[0].name} has no images, audio, texts or JSON objects in it; a WebDataset archive has "

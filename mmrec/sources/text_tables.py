@@ -111,7 +111,7 @@ class TextTable:
             count += 1
             if not isinstance(record, str):
                 typed = ((k, v, self.type_of(v)) for k, v in record.items() if not found.is_settled(k))
-                found.take(typed, self._where(line))
+                found.add_row(typed, self._where(line))
         return found, count
 
     def records(self) -> Iterator[tuple[int, int, Mapping[str, object] | str]]:

@@ -5,19 +5,18 @@ factory = "mmrec.encoders.hub.image.HubImage"
 model = "facebook/dinov2-small"
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image
 from mmrec.encoders.hub.base import HubEncoder
-from mmrec.encoders.hub.loading import load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import image_side, load_processor, patches
+from mmrec.encoders.hub.loading import load_network, once
+from mmrec.encoders.hub.preprocessing import image_side, patches
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError, UsageError
@@ -93,14 +92,6 @@ class HubImage(HubEncoder):
 
     def _settings(self) -> dict[str, object]:
         return {"kind": "image", "pooling": self.pooling, "version": 1}
-
-    @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
-    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-        return load_processor(self._files.folder)
 
 
 def _has_class_token(network: nn.Module) -> bool:

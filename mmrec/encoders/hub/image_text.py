@@ -1,19 +1,18 @@
 """Image-text models of transformers (CLIP, SigLIP and others) as encoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import features_of, load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import image_side, load_processor, padded_patches, patches
+from mmrec.encoders.hub.loading import features_of, load_network, once
+from mmrec.encoders.hub.preprocessing import image_side, padded_patches, patches
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample
@@ -135,14 +134,6 @@ class HubImageText(JointEncoder):
         # Version 2 of SigLIP 2: positions of images of one column of patches, which torch gets wrong on the CPU.
         version = 2 if read_json(self._files.folder / "config.json").get("model_type") == "siglip2" else 1
         return {"kind": "image-text", "lower": self.lower, "version": version}
-
-    @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
-    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-        return load_processor(self._files.folder)
 
     @once
     def _tokens(self) -> Tokens:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
 from mmrec.encoders.hub.loading import explain_errors, load_config, once, quiet
-from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.preprocessing import longer_side_for_crop
 from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json
 from mmrec.encoders.hub.vetting import check_keywords
 from mmrec.encoders.protocol import Sample, fingerprint
@@ -33,21 +33,10 @@ _WEIGHTS = (
 _CONTEXT = 77
 _FILE = "open_clip_config.json"
 _TOKENIZER = frozenset({"additional_special_tokens", "clean", "language", "reduction_mask", "strip_sep_token"})
-_MODEL = frozenset(
-    {
-        "custom_text",
-        "embed_dim",
-        "init_logit_bias",
-        "init_logit_scale",
-        "multimodal_cfg",
-        "nonscalar_logit_scale",
-        "output_dict",
-        "pad_id",
-        "quick_gelu",
-        "text_cfg",
-        "vision_cfg",
-    }
-)
+_MODEL = frozenset({
+    "custom_text", "embed_dim", "init_logit_bias", "init_logit_scale", "multimodal_cfg", "nonscalar_logit_scale",
+    "output_dict", "pad_id", "quick_gelu", "text_cfg", "vision_cfg",
+})  # fmt: skip
 # Models and tokenizers that are found and loaded here and not by open_clip; the name of one of timm's architectures.
 _CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
 
@@ -251,7 +240,7 @@ class OpenClip(JointEncoder):
     @property
     def image_side(self) -> int:
         """Longer side of an image, in pixels, beyond which nothing is gained."""
-        return with_crop(self._architecture.side)
+        return longer_side_for_crop(self._architecture.side)
 
     @once
     def module(self) -> nn.Module:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 from indexers.atomic import write_atomically
 from mmrec.encoders.hub.vetting import vet_model_files
 from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import EncoderError, UsageError
+
+Parsed = TypeVar("Parsed")
 
 
 def cached_json(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
@@ -160,15 +163,26 @@ def space_name(model: str, given: str | None) -> str:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Return a JSON file's object, empty where there is no file. Raises EncoderError for one that is damaged."""
+    """Return a JSON file's object, empty if there is no file. Raises EncoderError for one that is damaged."""
+    return _parsed(path, dict)
+
+
+def read_json_list(path: Path) -> list[object]:
+    """Return a JSON file's list, empty if there is no file. Raises EncoderError for one that is damaged."""
+    return _parsed(path, list)
+
+
+def _parsed(path: Path, kind: type[Parsed]) -> Parsed:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return kind()
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read ({error}). Copy or download the model again.") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{path} holds no JSON object. Copy or download the model again.")
+    if not isinstance(content, kind):
+        raise EncoderError(
+            f"{path} holds no JSON {'object' if kind is dict else 'list'}. Copy or download the model again."
+        )
     return content
 
 

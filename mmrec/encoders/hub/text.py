@@ -1,6 +1,7 @@
 """Text embedding models of transformers and sentence-transformers as encoders."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.hub.base import HubEncoder
@@ -93,16 +95,6 @@ class _Dense(nn.Module):
         return made if self.residual is None else made + self.residual(vectors)
 
 
-class _Norm(nn.Module):
-    def __init__(self, config: dict[str, object]) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(int(str(config["dimension"])))
-
-    def forward(self, vectors: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
-        made: Tensor = self.norm(vectors)
-        return made
-
-
 class _Unit(nn.Module):
     def forward(self, vectors: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
         return torch.nn.functional.normalize(vectors, dim=1)
@@ -114,7 +106,7 @@ def _step(step: HeadStep) -> nn.Module:
     config = read_json(step.folder / "config.json")
     with explain_errors(f"The layer in {step.folder}", "Copy the model again."):
         if step.kind == "LayerNorm":
-            module: nn.Module = _Norm(config)
+            module: nn.Module = nn.Sequential(OrderedDict(norm=nn.LayerNorm(int(str(config["dimension"])))))
         else:
             if config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
                 raise EncoderError(f"The layer in {step.folder} works on tokens, which is not known here.")
@@ -191,15 +183,11 @@ class HubText(HubEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        network, longest = self.module, max(sample.tensor.shape[1] for sample in samples)
-        tokens = torch.full((len(samples), longest), self._document_tokens.pad, dtype=torch.long)
-        real = torch.zeros(len(samples), longest, dtype=torch.bool)
-        pooled = torch.zeros(len(samples), longest, dtype=torch.bool)
-        for row, sample in enumerate(samples):
-            length = sample.tensor.shape[1]
-            tokens[row, :length], pooled[row, :length] = sample.tensor[0].long(), sample.tensor[1].bool()
-            real[row, :length] = True
-        vectors = network(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
+        packed = [sample.tensor.long() for sample in samples]
+        tokens = pad_sequence([one[0] for one in packed], batch_first=True, padding_value=self._document_tokens.pad)
+        pooled = pad_sequence([one[1].bool() for one in packed], batch_first=True)
+        real = torch.arange(tokens.shape[1]) < torch.tensor([[one.shape[1]] for one in packed])
+        vectors = self.module(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
     def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:

@@ -74,7 +74,7 @@ _AUDIOSET_NAMES = PackagedFile(
     sha256="cdf24d193e196d9e95912a2667051ae203e92a2ba09449218ccb40ef787c6df2",
 )
 
-# They are heard in nearly everything and say nothing about what is heard.
+# AudioSet classes too general to be informative.
 _TOO_GENERAL = frozenset({
     "Animal", "Cacophony", "Distortion", "Echo", "Environmental noise", "Field recording", "Inside, large room or hall",
     "Inside, public space", "Inside, small room", "Mains hum", "Music", "Musical instrument", "Noise",
@@ -131,7 +131,7 @@ class LabelBridge:
 
     Attributes:
         labels: The classes.
-        power: Exponent of the probabilities before they are made to sum to one; below one it listens to more classes.
+        power: Exponent of the probabilities before they are made to sum to one; below one more classes contribute.
 
     """
 
@@ -150,9 +150,9 @@ class LabelBridge:
     def __call__(self, log_probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n dim"]:
         """Return the bridged unit vectors; the first call encodes the labels or finds them in the cache."""
         kept, vectors = self._label_vectors
-        heard = log_probabilities.to(torch.float32)[:, kept.to(log_probabilities.device)]
+        likely = log_probabilities.to(torch.float32)[:, kept.to(log_probabilities.device)]
         # exp(power * log p), made to sum to one, in the one form that cannot underflow.
-        weights = torch.softmax(self.power * heard, dim=1)
+        weights = torch.softmax(self.power * likely, dim=1)
         return unit_rows(weights @ vectors.to(weights.device))
 
     @property

@@ -21,7 +21,6 @@ from mmrec.sources.fetch.guard import (
     PublicBackend,
     Resolver,
     checked_url,
-    deadline_in,
     redirected_url,
     resolve,
     with_deadline,
@@ -67,7 +66,7 @@ _WORDS: Final = {401: "wants a password", 403: "forbids it", 404: "has no such c
 
 
 class BusyError(UnreachableError):
-    """A server asks for patience: for `seconds`, where it says for how long."""
+    """A server cannot answer for now; `seconds` is its Retry-After, 0 if it gives none."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -144,8 +143,8 @@ class Fetcher:
         Raises UnreachableError where another attempt, later, may have more luck; MediaError where it will not.
         """
         most = min(max_bytes, self.rules.max_bytes)
-        start = self._checked(url)
-        deadline = deadline_in(self.rules.total_seconds)
+        start = checked_url(url, self._ports)
+        deadline = Deadline.after(self.rules.total_seconds)
 
         def take(response: httpx.Response) -> Reading:
             data = read_body(response, most)
@@ -163,9 +162,11 @@ class Fetcher:
 
     def stamp(self, url: str) -> Stamp | None:
         """Return the stamp of what is at a web address without fetching it, or None where it cannot be had."""
-        deadline = deadline_in(self.rules.connect_seconds + self.rules.silent_seconds)
+        deadline = Deadline.after(self.rules.connect_seconds + self.rules.silent_seconds)
         try:
-            return self._once("HEAD", self._checked(url), lambda answer: _stamp(answer, _announced(answer)), deadline)
+            return self._once(
+                "HEAD", checked_url(url, self._ports), lambda answer: _stamp(answer, _announced(answer)), deadline
+            )
         except MediaError:
             return None
 
@@ -180,11 +181,8 @@ class Fetcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _checked(self, url: str) -> httpx.URL:
-        return checked_url(url, self._ports)
-
     def _retrying(self, deadline: Deadline) -> Retrying:
-        """Try again where the trouble may pass: later each time, not before a server says, and not too late."""
+        """Retry temporary failures with exponential backoff and Retry-After, until attempts or time run out."""
         rules = self.rules
         pause = rules.backoff_seconds
         backoff = wait_exponential(pause, rules.retry_after_seconds) + wait_random(0, pause)
@@ -196,7 +194,10 @@ class Fetcher:
             too_long = _asked_for(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
             return state.attempt_number >= rules.attempts or too_long
 
-        return Retrying(retry=retry_if_exception(_is_retryable), stop=stop, wait=wait, reraise=True)
+        def is_temporary(error: BaseException) -> bool:
+            return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
+
+        return Retrying(retry=retry_if_exception(is_temporary), stop=stop, wait=wait, reraise=True)
 
     def _once(self, method: str, url: httpx.URL, take: Callable[[httpx.Response], Taken], deadline: Deadline) -> Taken:
         """Ask once, and wherever the answers redirect to."""
@@ -209,7 +210,11 @@ class Fetcher:
             ):
                 location = response.headers.get("location") if response.status_code in _REDIRECTS else None
                 if not location:
-                    self._check_status(response, _host(url))
+                    try:
+                        check_status(response)
+                    except BusyError as error:
+                        self._hosts.pause(_host(url), min(error.seconds, self.rules.retry_after_seconds))
+                        raise
                     return take(response)
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
@@ -219,14 +224,6 @@ class Fetcher:
         # sent: httpx would decode it, and fail where that cannot be.
         headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}
         return self._transport.handle_request(httpx.Request(method, url, headers=headers, extensions=self._timeouts))
-
-    def _check_status(self, response: httpx.Response, host: str) -> None:
-        try:
-            check_status(response)
-        except BusyError as error:
-            if error.seconds:
-                self._hosts.pause(host, min(error.seconds, self.rules.retry_after_seconds))
-            raise
 
 
 def _host(url: httpx.URL) -> str:
@@ -241,10 +238,6 @@ def _announced(response: httpx.Response) -> int | None:
 
 def _stamp(response: httpx.Response, size: int | None) -> Stamp:
     return stamp_of(size, *(response.headers.get(name, "").strip() for name in ("etag", "last-modified")))
-
-
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
 
 
 def _asked_for(state: RetryCallState) -> float:

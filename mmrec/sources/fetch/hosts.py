@@ -29,7 +29,7 @@ class FetchRules:
         connections_per_host: How many are open at a time to one host.
         ports: The ports that a web address may name.
         failures: How many contents may fail in a row before their host is left alone for a while.
-        rest_seconds: For how long.
+        rest_seconds: Seconds for which a failing host is not contacted.
 
     """
 
@@ -111,7 +111,7 @@ class Hosts:
             self._paused[host] = max(self._paused.get(host, 0.0), time.monotonic() + seconds)
 
     def _forget(self) -> None:
-        """Keep the memory of hosts in bounds, as a catalog may name millions."""
+        """Empty a table that has reached 10,000 hosts: a catalog may name millions."""
         for memory in (self._failures, self._resting, self._paused):
             if len(memory) >= _REMEMBERED:
                 memory.clear()
