@@ -12,8 +12,8 @@ from indexers.devices import GpuCopy, Native, build_threads, check_installation,
 from indexers.faiss_recipe import AllowedPositions, Candidates, Family, Search, new_index, require_family, search_effort
 from indexers.faiss_search import fill_short_results, search_family, search_on_gpu, stored_vectors
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, write_index_file
-from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, ranked, sorted_rows
+from indexers.protocol import IndexersError, IndexFileError, IndexSpec, Neighbours
+from indexers.vectors import as_vectors, check_k, chunk_rows, positions_in_chunks, positions_of, ranked, sorted_vectors
 
 TRAINING_VECTORS = 65_536
 TRAINING_A_CENTROID = 64
@@ -57,26 +57,19 @@ class FaissIndex:
     ) -> "FaissIndex":
         """Build it from n row numbers and (n, dim) vectors, which may be a memory map larger than memory.
 
-        The order of the rows changes nothing, and the same input gives the same index, byte for byte.
-
-        Raises:
-            BadVectorsError: Vectors or row numbers that cannot be used.
-            IndexersError: A recipe that is unknown here.
-
+        The order of the rows changes nothing, and the same input gives the same index, byte for byte. Raises as
+        `indexers.build`.
         """
         check_installation()
-        if vectors.ndim != 2 or vectors.shape[1] < 1:
-            raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
-        ascending, order = sorted_rows(rows, len(vectors))
-        dim = int(vectors.shape[1])
-        index = new_index(spec, dim, len(order))
-        with using_threads(build_threads(len(order))):
-            if not index.is_trained and len(order):
-                sample = np.random.default_rng(SEED).permutation(len(order))[: _training_vectors(index)]
-                index.train(as_vectors(vectors[order[np.sort(sample)]], dim, spec.metric))
-            step = chunk_rows(dim)
-            for start in range(0, len(order), step):
-                index.add(as_vectors(vectors[order[start : start + step]], dim, spec.metric))
+        ascending, dim, read = sorted_vectors(rows, vectors, spec.metric)
+        count = len(ascending)
+        index = new_index(spec, dim, count)
+        with using_threads(build_threads(count)):
+            if not index.is_trained and count:
+                sample = np.random.default_rng(SEED).permutation(count)[: _training_vectors(index)]
+                index.train(read(np.sort(sample)))
+            for positions in positions_in_chunks(count, dim):
+                index.add(read(positions))
         require_family(index).finish(index)
         return cls(spec, ascending, index)
 
@@ -118,7 +111,7 @@ class FaissIndex:
 
         Args:
             devices: Numbers of the GPUs.
-            shards: Share the vectors out among them, rather than keep a whole copy on each.
+            shards: Split the vectors among them, rather than keep a whole copy on each.
 
         Raises:
             IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
@@ -158,7 +151,8 @@ class FaissIndex:
             expanded = self.gpu is not None or len(prepared) >= BLAS_QUERIES
             if self.spec.metric == "l2" and expanded:
                 distances = self._exact_distances(prepared, distances, found)
-        return self._answer(distances, found, k)
+        scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
+        return ranked(self.rows.take(found), scores, k)
 
     def _search_for(self, k: int, search: Mapping[str, int]) -> Search:
         """Return an unfiltered search, cached: making FAISS's parameters takes a noticeable part of a query's time."""
@@ -194,10 +188,6 @@ class FaissIndex:
             vectors = stored_vectors(storage, part.reshape(-1)).reshape(*part.shape, self.dim)
             distances[start : start + step] = np.square(vectors - queries[start : start + step, None]).sum(axis=2)
         return distances
-
-    def _answer(self, distances: Float32[np.ndarray, "q m"], found: Int64[np.ndarray, "q m"], k: int) -> Neighbours:
-        scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
-        return ranked(self.rows.take(found), scores, k)
 
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""

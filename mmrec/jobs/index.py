@@ -12,7 +12,7 @@ from indexers.protocol import IndexSpec
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
-from mmrec.generation.agreement import advice_of
+from mmrec.generation.fuse import advice_of
 from mmrec.indexing import Indexing, adopt, index_items, loses_tower
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
 from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of

@@ -12,8 +12,7 @@ from safetensors import safe_open
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.generation.agreement import advice_of
-from mmrec.generation.fuse import recipe_like, spaces_of
+from mmrec.generation.fuse import advice_of, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, open_generation
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
