@@ -30,13 +30,8 @@ KEPT_SEARCHES = 64
 class FaissIndex:
     """Row numbers and vectors in a FAISS index (see `indexers.protocol.Index`).
 
-    Attributes:
-        spec: The recipe it was built from.
-        rows: Row numbers, ascending; the FAISS index holds their vectors in this order.
-        native: The FAISS index.
-        file: Where it was loaded from; its vectors are read from the mapped file for as long as it lives.
-        gpu: A copy for unfiltered searches.
-
+    Rows are ascending, and `native` holds their vectors in this order. Vectors of a loaded index are read from the
+    mapped `file` for as long as it lives. `gpu` is a copy for unfiltered searches.
     """
 
     spec: IndexSpec
@@ -109,13 +104,8 @@ class FaissIndex:
     def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
         """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
 
-        Args:
-            devices: Numbers of the GPUs.
-            shards: Split the vectors among them, rather than keep a whole copy on each.
-
-        Raises:
-            IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
-
+        With `shards` the vectors are split among the GPUs, rather than kept whole on each. Raises IndexersError for a
+        GPU that FAISS does not see, or a recipe that no GPU can search.
         """
         part = self.family.gpu_part(self.native)
         if part is None:

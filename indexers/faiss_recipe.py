@@ -22,13 +22,7 @@ Candidates: TypeAlias = tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k
 
 @dataclass(frozen=True, eq=False)
 class AllowedPositions:
-    """The positions that a filter lets through.
-
-    Attributes:
-        positions: Ascending, at least one.
-        count: Number of vectors in the whole index.
-
-    """
+    """The ascending positions (at least one) that a filter lets through, of an index of `count` vectors."""
 
     positions: Int64[np.ndarray, " p"]
     count: int
@@ -48,14 +42,9 @@ class AllowedPositions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """The parameters of one search.
+    """The parameters of one search: neighbours wanted, every search parameter of the family, and the filter, if any.
 
-    Attributes:
-        k: Neighbours wanted.
-        effort: Every search parameter of the family by name, each 1 or more.
-        allowed: The positions that a filter lets through; None without a filter.
-        native: FAISS's form of these parameters, if it was made before.
-
+    `native` is FAISS's form of these parameters, if it was made before.
     """
 
     k: int
@@ -144,9 +133,7 @@ CODED_A_CENTROID = 64
 def new_index(spec: IndexSpec, dim: int, count: int) -> Native:
     """Return an empty FAISS index for a number of vectors; flat where they are too few to train the recipe.
 
-    Raises:
-        IndexersError: A recipe, or one of its search parameters, that is unknown here.
-
+    Raises IndexersError for a recipe, or one of its search parameters, that is unknown here.
     """
     index = _made(spec, spec.factory, dim, count)
     family = find_family(index)
@@ -173,9 +160,7 @@ def require_family(index: Native) -> Family:
 def search_effort(family: Family, index: Native, given: Mapping[str, int]) -> dict[str, int]:
     """Return every search parameter: as given, or its default. A family without any ignores what is given.
 
-    Raises:
-        IndexersError: The family has no such parameter, or its value is not a positive whole number.
-
+    Raises IndexersError if the family has no such parameter, or its value is not a positive whole number.
     """
     defaults = family.parameters(index)
     if not defaults:

@@ -22,13 +22,9 @@ SLACK = 32
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """An index, and which of its rows are hidden because they were removed or replaced elsewhere.
+    """An immutable index, and which of its rows are hidden because they were removed or replaced elsewhere.
 
-    Attributes:
-        index: The index, which is never changed.
-        rows: All its rows, ascending.
-        hidden: The hidden rows, ascending.
-
+    Both `rows` (all of them) and `hidden` are ascending.
     """
 
     index: Index
@@ -81,20 +77,12 @@ class LiveState:
 
 
 class LiveIndex:
-    """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread.
-
-    Attributes:
-        dim: Length of a vector.
-        metric: How vectors are compared.
-
-    """
+    """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread."""
 
     def __init__(self, dim: int, metric: Metric, segments: Sequence[Index] = ()) -> None:
         """Start from immutable segments, oldest first: of a row in several segments, the last one counts.
 
-        Raises:
-            IndexersError: A segment of another length or metric.
-
+        Raises IndexersError for a segment of another length or metric.
         """
         held: tuple[Segment, ...] = ()
         for index in segments:
@@ -126,9 +114,7 @@ class LiveIndex:
     def add(self, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> None:
         """Add n rows and their (n, dim) vectors; a row that is held already gets its new vector at once.
 
-        Raises:
-            BadVectorsError: Vectors or row numbers that cannot be used; nothing was changed.
-
+        Raises BadVectorsError, and changes nothing, for vectors or row numbers that cannot be used.
         """
         with self._write_lock:
             state = self._state

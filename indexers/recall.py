@@ -40,17 +40,10 @@ class Recall:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecallSample:
-    """Some of the vectors of an index as queries, with how near their nearest are.
+    """Some of the vectors of an index as queries, prepared for the metric, with how near their nearest are.
 
-    Attributes:
-        rows: Row numbers of all vectors, ascending.
-        vectors: All vectors, in the order of `rows`; may be a memory map.
-        metric: How they are compared.
-        queries: The sample, prepared for the metric.
-        own: Score of each query against itself.
-        least: Score of its last true neighbour.
-        k: How many neighbours.
-
+    `rows` are ascending, and `vectors` (which may be a memory map) in their order. `own` is each query's score against
+    itself, `least` that of its last true neighbour, of `k`.
     """
 
     rows: Int64[np.ndarray, " n"]

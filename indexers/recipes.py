@@ -24,17 +24,9 @@ A code of four bits stands for four values under full vectors, and for two where
 
 
 def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = None) -> IndexSpec:
-    """Return a recipe for n vectors: exact below 50,000, else the fastest that fits the memory.
+    """Return a recipe for n vectors: exact below 50,000, else the fastest that fits `memory_bytes`, if that is given.
 
-    Args:
-        n: Number of vectors.
-        dim: Length of a vector.
-        metric: How vectors are compared.
-        memory_bytes: The most that the index may take in memory; None for no limit.
-
-    Raises:
-        IndexersError: No recipe known here fits.
-
+    Raises IndexersError if no recipe known here fits.
     """
     if n < EXACT_BELOW:
         return IndexSpec("Flat", metric)
@@ -67,15 +59,8 @@ def check_spec(spec: IndexSpec, dim: int) -> None:
 def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> Index:
     """Build the index of a recipe: a FAISS factory string, or ``Exact`` for exact search without FAISS.
 
-    Args:
-        spec: The recipe.
-        rows: n row numbers (int64), each once, in any order.
-        vectors: (n, dim) finite real numbers; may be a memory map larger than memory.
-
-    Raises:
-        BadVectorsError: Vectors or row numbers that cannot be used.
-        IndexersError: A recipe that is unknown here.
-
+    `rows` are n row numbers, each once, in any order; `vectors` (n, dim) finite real numbers, which may be a memory map
+    larger than memory. Raises BadVectorsError for those that cannot be used, IndexersError for an unknown recipe.
     """
     if spec.factory == EXACT:
         from indexers.exact import ExactIndex  # noqa: PLC0415 - FAISS works where torch is not loaded

@@ -20,9 +20,7 @@ def as_vectors(
 ) -> Float32[np.ndarray, "n dim"]:
     """Return vectors as contiguous finite float32, made unit vectors under cosine (zero stays zero).
 
-    Raises:
-        BadVectorsError: Not two-dimensional, not real numbers, of another length, not finite, or too large.
-
+    Raises BadVectorsError: not two-dimensional, not real numbers, of another length, not finite, or too large.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] != dim:
@@ -75,9 +73,7 @@ def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
 def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return the row numbers in ascending order, and the permutation that sorts them.
 
-    Raises:
-        BadVectorsError: Not as many as vectors, some twice, or -1, which stands for "no row".
-
+    Raises BadVectorsError: not as many as vectors, some twice, or -1, which stands for "no row".
     """
     array = as_rows(rows)
     if len(array) != count:

@@ -124,12 +124,8 @@ Rows: TypeAlias = Mapping[str, Float32[np.ndarray, "n _"]]
 class Derivation:
     """How vectors of one space are computed from those of others.
 
-    Attributes:
-        modality: Of the contents.
-        space: Where the vectors lie.
-        inputs: The spaces they are computed from, by the names under which `compute` takes them.
-        compute: Vectors of the inputs, row by row of one content -> unit vectors of the space.
-
+    `inputs` are the spaces they are computed from, by the names under which `compute` takes their vectors, row by row
+    of one content; it returns unit vectors of `space`.
     """
 
     modality: Modality

@@ -54,13 +54,7 @@ def forward_alike(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainableEncoder(ABC):
-    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them.
-
-    Attributes:
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
+    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them."""
 
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32

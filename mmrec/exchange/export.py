@@ -170,15 +170,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written.
-
-    Attributes:
-        path: Where.
-        rows: How many vectors.
-        items: How many items they are of.
-        origin: What the vectors are; it is in the files too.
-
-    """
+    """Where vectors were written, how many, of how many items, and what they are; that is in the files too."""
 
     path: Path
     rows: int

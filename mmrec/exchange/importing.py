@@ -71,13 +71,9 @@ class ImportTally:
 
 @dataclass
 class VectorImport:
-    """One import. Use it once, and hold the store's job lock.
+    """One import into a declared space. Use it once, and hold the store's job lock.
 
-    Attributes:
-        layout: The store.
-        declared: The space of the vectors.
-        add_items: Whether a row of an unknown id makes an item of its own.
-
+    With `add_items` a row of an unknown id makes an item of its own.
     """
 
     layout: Layout

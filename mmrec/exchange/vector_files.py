@@ -75,12 +75,7 @@ ROWS_PER_BATCH = 1024
 class VectorColumns:
     """Which columns of a file are what; one of `id` and `content` says whose a vector is.
 
-    Attributes:
-        id: Ids of items.
-        content: Hashes of contents: 16 bytes, or 32 hex digits.
-        vector: The vectors.
-        metadata: Columns that become metadata of items that are made of rows.
-
+    `content` holds hashes of contents: 16 bytes, or 32 hex digits. `metadata` become metadata of items made of rows.
     """
 
     id: str | None = "id"
@@ -102,16 +97,9 @@ class VectorRow:
 
 @dataclass(frozen=True, slots=True)
 class VectorFile:
-    """An opened file.
+    """An opened file: its columns, the types of its metadata columns, what it says of its vectors, and its rows.
 
-    Attributes:
-        path: Where it is.
-        columns: Which columns are what.
-        dim: Numbers of a vector: as declared by the column, else those of the first vector.
-        schema: Types of the metadata columns.
-        origin: What the file says of its vectors, if it does.
-        count: Number of rows.
-
+    `dim` is the length of a vector: as declared by the column, else that of the first vector.
     """
 
     path: Path

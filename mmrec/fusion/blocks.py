@@ -74,13 +74,10 @@ MOST_DRAWS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
-    """Orthonormal directions of a block.
+    """Orthonormal directions of a block, one per column; most variance first until `aligned`.
 
-    Attributes:
-        directions: One per column; most variance first until `aligned`.
-        energy: Share of the block's squared length along each principal direction, most first; all directions of the
-            space sum to one.
-
+    `energy` is the share of the block's squared length along each principal direction, most first; all directions of
+    the space sum to one.
     """
 
     directions: Float32[np.ndarray, "dim kept"]

@@ -56,14 +56,9 @@ of the same folder: .956 without images; .938 and .789 at 1, .954 and .789 at .1
 class Fusion:
     """A fitted map from per-space vectors to item vectors. Immutable; part of a generation.
 
-    Attributes:
-        blocks: The parts of an item vector, in order.
-        weights: One weight per block, as requested; they sum to one.
-        means: What each block's vectors are centred by.
-        rotations: Each block's kept directions.
-        fitted_on: Number of contents each block was fitted on.
-        agreements: Measured agreement of the modalities with the texts.
-
+    All lists are in the order of the blocks: requested weights, which sum to one; the means that centre the vectors;
+    kept directions; and the number of contents each block was fitted on. `agreements` are those measured with the
+    texts.
     """
 
     blocks: tuple[Block, ...]

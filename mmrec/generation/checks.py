@@ -81,18 +81,10 @@ def measure_search(
 def find_wrong_vectors(
     generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], sample: int | None, seed: int = 0
 ) -> tuple[int, Int64[np.ndarray, " w"]]:
-    """Fuse rows again from the stored vectors of their contents, and compare.
+    """Fuse rows again from the stored vectors of their contents, and compare; rows edited since are left out.
 
-    Args:
-        generation: What was built; rows edited since are left out.
-        items: The items.
-        tables: The vectors of each block.
-        sample: How many rows at most; None for all.
-        seed: Seed of the sample.
-
-    Returns:
-        How many rows were compared, and the row numbers of those that differ.
-
+    At most `sample` rows are compared, all if it is None. Returns how many were, and the row numbers of those that
+    differ.
     """
     rows = np.setdiff1d(items.rows(), items.changed_since(generation.manifest.items_version), assume_unique=True)
     if sample is not None and len(rows) > sample:

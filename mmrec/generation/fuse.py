@@ -235,14 +235,8 @@ def fit_fusion(
 ) -> Fusion:
     """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids, in the order of content hashes.
 
-    Where the user did not choose the weights, each modality's agreement with the texts is measured on these items.
-
-    Args:
-        items: The catalog.
-        tables: The vectors of each block, in the order of the blocks.
-        weights: Weight of each block.
-        recipe: Its `dim` is the most dimensions of an item vector, and another `seed` draws another sample.
-
+    `weights` are in the order of the blocks of `tables`. Unless the user chose them, each modality's agreement with the
+    texts is measured on these items. Another seed of the recipe draws another sample.
     """
     sampled = _sampled(items, tables, recipe.seed)
     vectors = [one.vectors[np.argsort(np.array(one.hashes, dtype="S16"), kind="stable")] for one in sampled.values()]

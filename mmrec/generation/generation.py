@@ -36,15 +36,8 @@ MODALITIES = "modalities.npy"
 class Generation:
     """Fusion, item vectors and index that belong together.
 
-    Attributes:
-        folder: Where it lies.
-        manifest: What it was made of.
-        fusion: Maps contents and queries into the item space.
-        rows: Row numbers of the items, ascending.
-        vectors: Item vectors in the order of `rows`, mapped from disk.
-        modalities: Which modalities each item has, as bits (`modality_bits`).
-        index: Search over `vectors`.
-
+    `rows` are the items' row numbers, ascending; `vectors` (mapped from disk) and `modalities` (bits, see
+    `modality_bits`) are in their order.
     """
 
     folder: Path

@@ -29,14 +29,7 @@ HALF_ROUNDING = 2e-3
 
 @dataclass(frozen=True, eq=False)
 class UserTowerIndex:
-    """A trained user tower, and its vectors of the items of a generation.
-
-    Attributes:
-        model: Maps items and users into one space.
-        vectors: Items in the order of the generation's rows, mapped from disk.
-        index: Search over them.
-
-    """
+    """A trained user tower, its vectors of a generation's items (in the order of its rows), and an index over them."""
 
     model: "mmrec.users.tower.TowerModel"
     vectors: Float16[np.ndarray, "n dim"]

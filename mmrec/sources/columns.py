@@ -99,14 +99,8 @@ class TypeCount:
 class MixedColumn:
     """A column that is text only because of a few values of another type than most.
 
-    Attributes:
-        column: Its name.
-        main_type: Type of most of its values, as named by `type_name`.
-        outliers: Number of values of other types.
-        values: Number of all values.
-        example: The first outlier.
-        where: File and line of the first outlier.
-
+    `main_type` is the type of most values, as named by `type_name`; `example` is the first of the `outliers`, which are
+    of other types, and `where` its file and line.
     """
 
     column: str
@@ -119,12 +113,7 @@ class MixedColumn:
 
 @dataclass(slots=True)
 class ColumnTypes:
-    """Types found while a source is read through.
-
-    Attributes:
-        types: The narrowest type that holds all values of each column.
-
-    """
+    """The narrowest type that holds all values of each column, found while a source is read through."""
 
     types: dict[str, pa.DataType] = field(default_factory=dict)
     _seen: dict[str, dict[pa.DataType, TypeCount]] = field(default_factory=dict)

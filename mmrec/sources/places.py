@@ -17,12 +17,7 @@ from mmrec.sources.storage import absolute, filesystem, is_remote, open_file
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The address of a file or folder; make it by `place`.
-
-    Attributes:
-        address: An absolute path, or a URL such as ``s3://bucket/folder/catalog.csv``.
-
-    """
+    """The address of a file or folder, an absolute path or a URL such as ``s3://bucket/a.csv``; make it by `place`."""
 
     address: str
 

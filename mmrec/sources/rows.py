@@ -25,10 +25,7 @@ class Unreadable:
 class Blob:
     """Stands for the bytes of an image or audio clip that have an address of their own.
 
-    Attributes:
-        uri: Where they are.
-        data: The bytes, where the source had to read them anyway.
-
+    `data` are the bytes, if the source had to read them anyway.
     """
 
     uri: str

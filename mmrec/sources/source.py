@@ -152,16 +152,9 @@ def _known() -> str:
 class CatalogSource:
     """A source opened with its columns. Iterate it, as often as you like, for items and rejects in source order.
 
-    Memory does not grow with the source but for eight bytes an id, by which duplicates are found: the first is kept.
-    Rows that only say that an item is to go give a Removal. Iterating raises SourceError where the source cannot be
-    read on, as when an object store fails.
-
-    Attributes:
-        address: The file, folder or data set that bytes inside its tables and archives lie in.
-        columns: Which columns are what.
-        metadata_schema: Names and types of the metadata columns.
-        reader: The rows behind it.
-
+    Memory does not grow with the source but for eight bytes per id, by which duplicates are found: the first is kept.
+    Rows that only say that an item is to go give a Removal. Iterating raises SourceError if the source can no longer be
+    read, as when an object store fails. `address` is the file, folder or data set that its bytes lie in.
     """
 
     address: str

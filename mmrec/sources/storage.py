@@ -123,12 +123,9 @@ def _allowed() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Size and time of change of bytes that lie somewhere, as far as they are known.
+    """Size in bytes and change marker of bytes that lie somewhere, as far as they are known.
 
-    Attributes:
-        size: In bytes.
-        changed: Nanoseconds since 1970 for a file; elsewhere a number that stands for entity tag and time of change.
-
+    The marker is nanoseconds since 1970 for a file; elsewhere a number made of entity tag and time of change.
     """
 
     size: int | None

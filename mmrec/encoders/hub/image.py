@@ -29,10 +29,8 @@ _POOLINGS = ("cls", "mean", "pooler")
 class HubImage(HubEncoder):
     """Image -> the vectors of an image model. Weights are read at first use.
 
-    Attributes:
-        pooling: ``cls``, ``mean`` (of the patches) or ``pooler`` (the model's own); where None the class token of
-            networks that have one, of others the mean.
-
+    `pooling` is ``cls``, ``mean`` (of the patches) or ``pooler`` (the model's own); by default the class token of
+    networks that have one, of others the mean.
     """
 
     _reads = (Modality.IMAGE,)

@@ -35,13 +35,10 @@ def resized_positions(
     spatial_shapes: Int[Tensor, "batch 2"],
     max_length: int,
 ) -> Float[Tensor, "batch max_length dim"]:
-    """Return the positions of each image's patches, row by row, then zeros; the names are those of transformers.
+    """Return the positions of each image's patches, row by row, then zeros, from the learned grid.
 
-    Args:
-        positional_embeddings: The learned grid.
-        spatial_shapes: Rows and columns of patches of each image.
-        max_length: Patches of the longest image, padding included.
-
+    Replaces transformers' own, whose CPU version is wrong for images of one column of patches; hence the names.
+    `spatial_shapes` are rows and columns of patches of each image.
     """
     grid = positional_embeddings.to(torch.float32)
     height, width, dim = grid.shape
@@ -56,7 +53,7 @@ def resized_positions(
 
 @lru_cache(maxsize=1_024)
 def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
-    """Weights of each old place in each new one; they sum to one. Where there are fewer places, the filter widens."""
+    """Bilinear, antialiased resampling weights of each old position in each new one; they sum to one."""
     step = size / wanted
     reach = max(step, 1.0)
     centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * step
@@ -73,9 +70,7 @@ _READS_PADDING = {"siglip", "siglip2"}
 class HubImageText(JointEncoder):
     """Image or text -> one space for both, so that text finds images. Weights are read at first use.
 
-    Attributes:
-        lower: Whether texts are lower-cased first, where a model was trained so and its tokenizer does not do it.
-
+    `lower` has texts lower-cased first, where a model was trained so and its tokenizer does not do it.
     """
 
     _reads = (Modality.TEXT, Modality.IMAGE)

@@ -43,16 +43,10 @@ _CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_na
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """One model, described; nothing of it is loaded before it is asked for.
+    """Description of an open_clip model; nothing is loaded before `load`, `transform` or `tokenizer` is called.
 
-    Attributes:
-        model: Its configuration: the vectors' length and the two towers.
-        preprocess: What its configuration says of preprocessing.
-        pin: What decides its vectors.
-        files: Its directory; None where `named` and `checkpoint` say it all.
-        named: One of open_clip's own architectures.
-        checkpoint: File of its weights.
-
+    `model` and `preprocess` are its configuration, `pin` decides its vectors. It is read from the directory `files`, or
+    it is an architecture of open_clip's own, `named`, with the weights in `checkpoint`.
     """
 
     model: Mapping[str, Any]

@@ -60,19 +60,11 @@ class HeadStep:
 
 @dataclass(frozen=True, slots=True)
 class SentenceConfig:
-    """What the files say; the defaults are for a plain transformers model, which says nothing.
+    """What the files say; the defaults are for a plain transformers model, which says nothing (`declared` is false).
 
-    Attributes:
-        transformer: Folder of the network and its tokenizer.
-        pooling: Names of `POOLINGS`, laid side by side.
-        pools_prompt: Whether the prompt's tokens count in the pooling.
-        steps: What follows the pooling.
-        limits: Most tokens of a document and of a query, where they are given.
-        lower: Whether texts are lower-cased first.
-        prompts: What is put before a document and before a query.
-        dim: Numbers kept of a vector, where it is meant to be cut.
-        declared: Whether there is such a configuration at all.
-
+    `transformer` is the folder of network and tokenizer, `steps` follow the pooling, and `dim` numbers of a vector are
+    kept. Of `limits` (of tokens) and `prompts` the first is of documents, the second of queries. `pools_prompt`:
+    whether the prompt's tokens count in the pooling; `lower`: whether texts are lower-cased first.
     """
 
     transformer: Path

@@ -101,13 +101,9 @@ _OFFLINE = "put its files into a directory and name that instead, or download it
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model whose describing files are on this machine.
+    """A model whose describing files are on this machine, from a repository of the hub or a directory.
 
-    Attributes:
-        folder: Where they are.
-        pin: What can never name other files: a hub's commit, or the digest of a directory.
-        repository: The hub's repository; None for a directory.
-
+    `pin` identifies exactly these files: the hub's commit, or the digest of a directory.
     """
 
     folder: Path
@@ -135,11 +131,8 @@ class ModelFiles:
 def find_model(model: str, revision: str | None) -> ModelFiles:
     """Return the files of a model: `model` is a directory, or a repository's id on the hub, as in ``owner/name``.
 
-    Raises:
-        EncoderError: There is no such directory, the hub does not give the model, or its files ask for what they may
-            not; see `mmrec.encoders.hub.vetting`.
-        UsageError: A revision of a directory, or a name that can be neither.
-
+    Raises EncoderError if there is no such directory, the hub does not give the model, or its files ask for what they
+    may not (`mmrec.encoders.hub.vetting`); UsageError for a revision of a directory, or a name that can be neither.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():

@@ -22,13 +22,9 @@ FEWEST_CHARACTERS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Tokenises one text after the other, from any number of threads.
+    """Tokenises one text after the other, from any number of threads, to at most `limit` tokens, special ones included.
 
-    Attributes:
-        limit: Most tokens of a text, special ones included.
-        pad: Number that fills up a row.
-        whole: The library's own tokenizer; never changed.
-
+    `pad` fills up a row; `whole` is the library's own tokenizer, which is never changed.
     """
 
     limit: int
@@ -61,16 +57,10 @@ class Tokens:
 
 
 def load_tokens(folder: Path, limit: int | None, most: int | None, *, lower: bool = False) -> Tokens:
-    """Load the tokenizer of a folder.
+    """Load the tokenizer of a folder, for texts of `limit` tokens, by default the tokenizer's own limit.
 
-    Args:
-        folder: Where its files are.
-        limit: Tokens of a text; as the tokenizer says where None.
-        most: Tokens that the network can take, if it has a bound.
-        lower: Whether texts are lower-cased first.
-
-    Raises EncoderError where there is no tokenizer, UsageError for a limit beyond the network's.
-
+    `most` is what the network can take, if it has a bound; `lower` has texts lower-cased first. Raises EncoderError if
+    there is no tokenizer, UsageError for a limit beyond the network's.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 (takes seconds)
 

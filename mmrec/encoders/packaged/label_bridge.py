@@ -85,13 +85,10 @@ _TOO_GENERAL = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The classes of one network.
+    """The classes of one network, by a digest of the files and settings that decide the texts.
 
-    Attributes:
-        fingerprint: Hex digest over the files and settings that decide the texts; known without reading them.
-        read: Returns the texts of each class in the network's order. A class without a text is left out of the bridge.
-            Raises EncoderError where a file is missing or not the pinned one.
-
+    `read` returns the texts of each class in the network's order; a class without a text is left out of the bridge. It
+    raises EncoderError if a file is missing or not the pinned one.
     """
 
     fingerprint: str

@@ -120,12 +120,8 @@ class Fetcher:
     ) -> None:
         """Take the rules. The rest is for tests alone: no option, file or variable sets it.
 
-        Args:
-            rules: Bounds.
-            resolver: What resolves names.
-            loopback: Addresses and ports of this machine that may be fetched from although they are not public.
-            tls: Which certificates are believed, in place of the public ones.
-
+        `resolver` resolves names, `loopback` are endpoints of this machine that may be fetched from, and `tls` says
+        which certificates are believed.
         """
         self.rules = rules
         self._ports = rules.ports | {port for _, port in loopback}
