@@ -22,7 +22,7 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import job_lock
 from mmrec.storage.stored_item import StoredField, StoredItem, as_item, declared_spaces, is_imported
-from mmrec.trust import remember
+from mmrec.trust import record_consent
 from mmrec.types import Field, Item, Modality, Reject, Removal, Space
 
 
@@ -79,7 +79,7 @@ def index_items(
     encoders lie inside the store.
     """
     layout.create()
-    remember(layout, how.encoder_source)
+    record_consent(layout, how.encoder_source)
     with job_lock(layout.job_lock):
         return _index_locked(source, metadata, layout, encoders, how)
 

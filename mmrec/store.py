@@ -32,7 +32,7 @@ from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.collect import Collected, Policy, collect
 from mmrec.storage.layout import Layout
-from mmrec.trust import Confirm, check_encoders, check_named, remember
+from mmrec.trust import Confirm, check_encoders, check_outside_store, record_consent
 
 _KEPT: Final = 2
 """Encoders that stay loaded: those of the current generation, and of the one before, for a rollback."""
@@ -62,7 +62,7 @@ class Store(Engine):
         let_waiting_threads_sleep()
         layout = Layout(Path(path))
         if isinstance(encoders, str | Path):
-            check_named(layout, encoders)
+            check_outside_store(layout, encoders)
         self.path = layout.root
         self._encoders_given, self._device, self._dtype, self._trust_code = (
             encoders,
@@ -80,7 +80,7 @@ class Store(Engine):
                 check_encoders(layout, str(chosen), confirm or reporter.confirm)
             found = load_encoders(chosen, device=device, dtype=dtype, trust_code=trust_code and encoders is not None)
             if encoders is not None:
-                remember(layout, chosen)
+                record_consent(layout, chosen)
             return found
 
         def encoders_of(made_with: str) -> Sequence[Encoder]:

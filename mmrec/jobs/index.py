@@ -25,7 +25,7 @@ from mmrec.storage.generations import current, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.staging import retypings
-from mmrec.trust import check_encoders, check_named
+from mmrec.trust import check_encoders, check_outside_store
 from mmrec.types import Modality
 
 PACKAGED = "packaged"
@@ -90,7 +90,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
 def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = SILENT) -> str:
     """The encoders as given, or those of the store. Raises UsageError and StoreError where they may not be used."""
     if given is not None:
-        check_named(layout, given)
+        check_outside_store(layout, given)
         return str(given)
     number = current(layout)
     made_with = PACKAGED if number is None else manifest(layout, number).encoders

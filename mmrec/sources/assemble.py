@@ -18,7 +18,7 @@ _LARGEST_EXACT = 2**53
 
 
 class BadValueError(MmrecError):
-    """A value cannot be what its column is said to be; the message is the reason."""
+    """A cell does not have the type or form that its column needs; the message is the reason."""
 
 
 def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[Item | Removal | Reject]:
@@ -103,7 +103,7 @@ def _is_true(value: object) -> bool:
         raise BadValueError(value.reason)
     word = str(value if value is not None else "").strip().lower()
     if word not in _TRUE | _FALSE:
-        raise BadValueError(f"The mark {word[:80]!r} is neither true nor false; the item was kept.")
+        raise BadValueError(f"The mark of removal {word[:80]!r} is neither true nor false; the item was kept.")
     return word in _TRUE
 
 

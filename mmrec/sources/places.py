@@ -65,8 +65,8 @@ class Place:
             raise UsageError("The path leads out of the bucket that the catalog lies in.")
         return f"{scheme}://{found}"
 
-    def inside(self, folder: "Place") -> str:
-        """Return how it is reached from a folder above it, or its name where it is not below."""
+    def relative_to(self, folder: "Place") -> str:
+        """Return its path relative to a folder above it, or its name if it is not below."""
         start = f"{folder.address.rstrip('/')}/"
         return self.address.removeprefix(start) if self.address.startswith(start) else self.name
 
@@ -118,8 +118,8 @@ def is_pattern(address: str) -> bool:
     return "*" in address or ("{" in address and "}" in address)
 
 
-def matching(pattern: Place) -> list[Place]:
-    """Return the files that a pattern stands for, in its order. Raises UsageError where one of braces is missing."""
+def expand_pattern(pattern: Place) -> list[Place]:
+    """Return the files of a pattern, in its order. Raises UsageError if one that braces name does not exist."""
     found: list[Place] = []
     for address in _expanded(str(pattern)):
         if "*" in address:

@@ -120,7 +120,7 @@ def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None
     """Read items; `names` None means all columns, but without the bytes of images and audio."""
     number = 0
     for archive in archives:
-        shown = archive.inside(folder)
+        shown = archive.relative_to(folder)
         stem = shown.removesuffix(".gz").rpartition(".")[0]
         key = ""
         try:
