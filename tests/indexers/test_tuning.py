@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indexers import IndexSpec, build
+from indexers import IndexSpec, build, load
 from indexers.recall import RecallSample, tuned
 
 ROWS = np.arange(10, 30_010)
@@ -65,7 +65,7 @@ def test_what_has_nothing_to_tune_stays_as_it_is(hard, factory):
 def test_a_tuned_index_keeps_its_effort_on_disk(hard, tmp_path):
     index = build(IndexSpec("HNSW8,Flat"), ROWS, hard).with_effort({"efSearch": 99})
     digest = index.save(tmp_path / "index")
-    assert type(index).load(tmp_path / "index", digest).effort == {"efSearch": 99}
+    assert load(tmp_path / "index", digest).effort == {"efSearch": 99}
 
 
 def test_no_vectors():
