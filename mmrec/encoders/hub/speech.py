@@ -95,7 +95,7 @@ class SpeechBundle(TrainableEncoder):
         network: Any = self.module
 
         def forward(waves: Float[Tensor, "windows n"]) -> Float[Tensor, "windows dim"]:
-            states, _ = network.extract_features(waves.to(self.device, self.dtype), num_layers=self._layer)
+            states, _ = network.extract_features(self.to_device(waves).to(self.dtype), num_layers=self._layer)
             return cast("Tensor", states[-1]).float().mean(dim=1)
 
         most = max(1, self.batch_cost * _FRAME // samples[0].tensor.shape[1])

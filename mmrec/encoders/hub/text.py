@@ -187,7 +187,7 @@ class HubText(HubEncoder):
         tokens = pad_sequence([one[0] for one in packed], batch_first=True, padding_value=self._document_tokens.pad)
         pooled = pad_sequence([one[1].bool() for one in packed], batch_first=True)
         real = torch.arange(tokens.shape[1]) < torch.tensor([[one.shape[1]] for one in packed])
-        vectors = self.module(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
+        vectors = self.module(self.to_device(tokens), self.to_device(real), self.to_device(pooled))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
     def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:
