@@ -12,6 +12,7 @@ from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec, load
 from mmrec.errors import DamagedError, StoreError
 from mmrec.files import reserve
+from mmrec.generation.checks import HALF_ROUNDING, ROWS_PER_PIECE
 from mmrec.storage.damage import check_files, reading
 from mmrec.storage.generations import Manifest
 
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 
 TOWER_VECTORS = "taste.npy"  # the files keep an older name of the tower
 TOWER_INDEX = "taste.faiss"
-ROWS_PER_PIECE = 16_384
 CHECKED = 2_000
-HALF_ROUNDING = 2e-3
-"""Largest distance from the tower's output that float16 rounding can explain."""
 
 
 @dataclass(frozen=True, eq=False)

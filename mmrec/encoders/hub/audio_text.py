@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,17 +64,6 @@ class ClapMels:
             whole[None, None], size=(frames, whole.shape[1]), mode="bilinear", align_corners=False
         )
         return torch.stack([coarse[0, 0], *(whole[start : start + frames] for start in starts)])
-
-
-def load_mels(folder: Path) -> ClapMels:
-    """Load the extractor of a folder. Raises EncoderError where there is none of CLAP's kind."""
-    from transformers import AutoFeatureExtractor  # noqa: PLC0415 (takes seconds)
-
-    extractor = load_part(AutoFeatureExtractor, folder)
-    needed = ("sampling_rate", "nb_max_samples", "truncation", "mel_filters", "fft_window_size", "hop_length")
-    if any(not hasattr(extractor, name) for name in needed):
-        raise EncoderError(f"{folder} has a {type(extractor).__name__}, which is not CLAP's. Name another encoder.")
-    return ClapMels(extractor)
 
 
 _WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of audio do
@@ -150,7 +138,15 @@ class HubAudioText(JointEncoder):
 
     @once
     def _mels(self) -> ClapMels:
-        return load_mels(self._files.folder)
+        from transformers import AutoFeatureExtractor  # noqa: PLC0415 (takes seconds)
+
+        extractor = load_part(AutoFeatureExtractor, self._files.folder)
+        needed = ("sampling_rate", "nb_max_samples", "truncation", "mel_filters", "fft_window_size", "hop_length")
+        if any(not hasattr(extractor, name) for name in needed):
+            raise EncoderError(
+                f"{self._files.folder} has a {type(extractor).__name__}, which is not CLAP's. Name another encoder."
+            )
+        return ClapMels(extractor)
 
     @once
     def _tokens(self) -> Tokens:

@@ -39,29 +39,6 @@ _KNOWN: Final = (
 _OWN: Final = re.compile(r"sentence_transformers(\.\w+)*\.(\w+)", re.ASCII)
 
 
-def load_sentence_transformer(
-    folder: Path, kinds: list[str], device: torch.device, dtype: torch.dtype
-) -> torch.nn.Module:
-    """Return the model in a folder, whose modules are of the given kinds; none of its own code is run.
-
-    Raises EncoderError where the model cannot be loaded.
-    """
-    _check_kinds(folder, kinds)
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
-
-    advice = "See that it is whole, and that sentence-transformers knows it."
-    with quiet(), explain_errors(f"The model in {folder}", advice):
-        model = SentenceTransformer(
-            str(folder),
-            device=str(device),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": torch.float32, "weights_only": True},
-        )
-    moved: torch.nn.Module = model.to(device, dtype).eval()
-    return moved
-
-
 def _check_kinds(folder: Path, kinds: list[str]) -> None:
     """Raise EncoderError for other modules than known ones, those within a router included."""
     routers = [read_json(path) for name in ("router_config.json", "config.json") for path in folder.rglob(name)]
@@ -76,14 +53,6 @@ def _check_kinds(folder: Path, kinds: list[str]) -> None:
     about = read_json(folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
     if about != "SentenceTransformer":
         raise EncoderError(f"The model in {folder} is a {about!r}, which makes no vectors of this kind. Name another.")
-
-
-def to_device(features: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Return a batch's tensors on a device, those of numbers in the network's format."""
-    return {
-        name: value.to(device, dtype if value.is_floating_point() else value.dtype) if torch.is_tensor(value) else value
-        for name, value in features.items()
-    }
 
 
 _CHARACTERS = 65_536
@@ -110,8 +79,19 @@ class HubMultimodal(JointEncoder):
     def module(self) -> nn.Module:
         """The model, loaded at first use. Raises EncoderError where it cannot be."""
         folder = self._files.with_weights()
-        kinds = [kind for kind, _ in read_modules(folder)]
-        return load_sentence_transformer(folder, kinds, self.device, self.dtype)
+        _check_kinds(folder, [kind for kind, _ in read_modules(folder)])
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
+
+        advice = "See that it is whole, and that sentence-transformers knows it."
+        with quiet(), explain_errors(f"The model in {folder}", advice):
+            model: nn.Module = SentenceTransformer(
+                str(folder),
+                device=str(self.device),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": torch.float32, "weights_only": True},
+            )
+        return model.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Check one content of an item, and pack it. Raises MediaError where it cannot be encoded."""
@@ -148,9 +128,14 @@ class HubMultimodal(JointEncoder):
         contents = [self._unpacked(modality, sample.tensor) for sample in samples]
         with explain_errors(f"A {modality} for the model {self.model}", "See that its processor is whole."):
             made = model.preprocess(contents, prompt=prompt, task=task)
-        features = to_device(made, self.device, self.dtype)
+        features = {name: self._on_device(value) for name, value in made.items()}
         vectors: Tensor = model(features, task=task)["sentence_embedding"]
         return vectors
+
+    def _on_device(self, value: Any) -> Any:  # noqa: ANN401 - tensors, and what else a processor gives
+        if not isinstance(value, torch.Tensor):
+            return value
+        return self.to_device(value).to(self.dtype if value.is_floating_point() else value.dtype)
 
     def _unpacked(self, modality: Modality, packed: Tensor) -> object:
         if modality is Modality.TEXT:

@@ -57,35 +57,13 @@ class TextNetwork(nn.Module):
         return vectors
 
 
-def load_text_network(
-    folder: Path,
-    config: Any,  # noqa: ANN401
-    pooling: tuple[str, ...],
-    steps: Sequence[HeadStep],
-    placed: tuple[torch.device, torch.dtype],
-) -> TextNetwork:
-    """Load a network from the transformer's folder and the folders of its steps. Raises EncoderError."""
-    import transformers  # noqa: PLC0415 (takes seconds)
-
-    kind = getattr(config, "model_type", "")
-    if getattr(config, "is_encoder_decoder", False) and kind not in _ENCODERS:
-        raise EncoderError(
-            f"{folder} holds a {kind} model of an encoder and a decoder; of these only "
-            f"{', '.join(_ENCODERS)} are read. Name a text embedding model."
-        )
-    loaded = load_network(getattr(transformers, _ENCODERS.get(kind, "AutoModel")), folder, *placed)
-    head = nn.Sequential(*(_step(step) for step in steps)).to(*placed).eval()
-    return TextNetwork(loaded, pooling, head)
-
-
 class _Dense(nn.Module):
     def __init__(self, config: dict[str, object], folder: Path) -> None:
         super().__init__()
         wide, narrow = int(str(config["in_features"])), int(str(config["out_features"]))
         self.linear = nn.Linear(wide, narrow, bias=bool(config.get("bias", True)))
-        self.activation = _activation(
-            str(config.get("activation_function", "torch.nn.modules.activation.Tanh")), folder
-        )
+        named = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+        self.activation = _activation(named, folder)
         self.residual: nn.Module | None = None
         if config.get("use_residual"):
             self.residual = nn.Identity() if wide == narrow else nn.Linear(wide, narrow, bias=False)
@@ -131,8 +109,7 @@ def _activation(dotted: str, folder: Path) -> nn.Module:
         return nn.Identity()
     if not dotted.startswith("torch.") or not (isinstance(made, type) and issubclass(made, nn.Module)):
         raise EncoderError(f"The layer in {folder} has the activation {dotted!r}, which is none of torch's own.")
-    activation: nn.Module = made()
-    return activation
+    return made()
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +143,20 @@ class HubText(HubEncoder):
     @once
     def module(self) -> TextNetwork:
         """The network with its pooling, loaded at first use. Raises EncoderError where it cannot be."""
-        files = self._files.with_weights()
-        own = read_sentence_config(files)
-        return load_text_network(
-            own.transformer, load_config(own.transformer), self._pooling, own.steps, (self.device, self.dtype)
-        )
+        import transformers  # noqa: PLC0415 (takes seconds)
+
+        own = read_sentence_config(self._files.with_weights())
+        config = load_config(own.transformer)
+        kind = getattr(config, "model_type", "")
+        if getattr(config, "is_encoder_decoder", False) and kind not in _ENCODERS:
+            raise EncoderError(
+                f"{own.transformer} holds a {kind} model of an encoder and a decoder; of these only "
+                f"{', '.join(_ENCODERS)} are read. Name a text embedding model."
+            )
+        loader = getattr(transformers, _ENCODERS.get(kind, "AutoModel"))
+        loaded = load_network(loader, own.transformer, self.device, self.dtype)
+        head = nn.Sequential(*map(_step, own.steps)).to(self.device, self.dtype).eval()
+        return TextNetwork(loaded, self._pooling, head)
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Tokenise the text of an item. Raises MediaError for a text without a token."""
