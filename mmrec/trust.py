@@ -143,7 +143,7 @@ def _folders(made_with: str) -> list[Path]:
 
 
 def _inner_paths(made_with: str) -> list[Path]:
-    """What the named encoders are read from; nothing where that cannot be told."""
+    """What the named encoders are read from; nothing if that is unknown."""
     try:
         return local_paths(read_encoder_specs(made_with))
     except (MmrecError, OSError):

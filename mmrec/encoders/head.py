@@ -74,7 +74,7 @@ class HeadConfig(BaseModel):
 class Head(nn.Module):
     """Unit vectors of one or several spaces -> unit vectors of one more.
 
-    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not learned.
+    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not trained.
     """
 
     shift: Tensor
@@ -151,5 +151,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, RuntimeError, SafetensorError, ValidationError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EncoderError(f"{path} holds no head that can be read ({said}). Copy it again, or train anew.") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EncoderError(
+            f"{path} holds no head that can be read ({why}). Copy it again, or train anew."
+        ) from error

@@ -113,14 +113,14 @@ class Tuned(TrainableEncoder):
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
-        asked = any(isinstance(sample, _QuerySample) for sample in samples)
+        is_query = any(isinstance(sample, _QuerySample) for sample in samples)
         network = self.module
         plain = self._parent_vectors(self._own_parent, modality, samples)
         made = {self._renamed[name]: rows for name, rows in plain.items()}
         made |= {head.space: network.heads[head.space](plain) for head in self._heads(modality)}
-        if asked and self._config.weights is not None and self._kept_of(modality):
+        if is_query and self._config.weights is not None and self._kept_of(modality):
             made |= self._parent_vectors(self._plain_parent, modality, samples)
-        wanted = (self.query_spaces if asked else self.spaces)[modality]
+        wanted = (self.query_spaces if is_query else self.spaces)[modality]
         return {space.name: made[space.name] for space in wanted}
 
     def _derive(self, file: str, inputs: Mapping[str, Float32[np.ndarray, "n _"]]) -> Float32[np.ndarray, "n dim"]:

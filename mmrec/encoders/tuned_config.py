@@ -106,8 +106,8 @@ def read_tuned_config(folder: Path) -> TunedConfig:
             f"{folder} holds no fine-tuned encoder: {path.name} cannot be read ({error.strerror})."
         ) from error
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
-        raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {said}.") from error
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {faults}.") from error
     settings = with_absolute_paths(found.parent.settings, folder.resolve())
     return found.model_copy(update={"parent": found.parent.model_copy(update={"settings": settings})})
 

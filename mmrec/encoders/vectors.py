@@ -130,7 +130,9 @@ def load_changed(network: nn.Module, path: Path) -> None:
         tensors = load_file(path)
         unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
     except (OSError, RuntimeError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise EncoderError(f"The weights in {path} cannot be used: {said}. Copy them again, or train anew.") from error
+        why = " ".join(str(error).split())[:300]
+        raise EncoderError(
+            f"The weights in {path} cannot be used: {why}. Copy them again, or train anew."
+        ) from error
     if unknown:
         raise EncoderError(f"{path} holds {unknown[0]!r}, which the parent's network lacks. Train anew.")

@@ -111,7 +111,7 @@ class VectorFile:
     _read: "Read"
 
     def batches(self) -> Iterator[list[VectorRow]]:
-        """All rows in order, some at a time; what is wrong with a vector is said in its row."""
+        """All rows in order, some at a time; each with what is wrong with its vector."""
         start = 0
         for batch in self._read():
             yield self._rows(batch, start)

@@ -120,7 +120,7 @@ class ColumnTypes:
     _settled: set[str] = field(default_factory=set)
 
     def is_settled(self, column: str) -> bool:
-        """Whether a column is text, and no value will change what is said of it."""
+        """Whether a column is text, and no other value will change that."""
         return column in self._settled
 
     def add_row(self, row: Iterable[tuple[str, object, pa.DataType]], where: str) -> None:

@@ -131,7 +131,7 @@ def read_object(uri: str, max_bytes: int) -> Reading:
     try:
         store, path = _opened_object(uri)
         found = store.info(path)
-        # An empty object has no range that could be asked for.
+        # An empty object has no range to request.
         data = store.cat_file(path, start=0, end=max_bytes + 1) if found["size"] else b""
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MediaError("The object store has no such object.") from error
@@ -154,7 +154,7 @@ def stat_object(uri: str) -> Stamp | None:
 
 
 def check_scheme(uri: str) -> str:
-    """Return the scheme of an object's address. Raises MediaError where fsspec may not be asked for it."""
+    """Return the scheme of an object's address. Raises MediaError for a scheme that fsspec may not open."""
     scheme = uri.partition("://")[0].lower()
     # fsspec would take `a::b` for an address inside another, of any kind.
     if scheme not in OBJECT_STORES or "::" in uri:

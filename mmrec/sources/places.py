@@ -132,12 +132,12 @@ def expand_pattern(pattern: Place) -> list[Place]:
     missing = [place for place in found if not place.exists()]
     if missing or not found:
         named = f", such as {missing[0]}" if missing else ""
-        raise UsageError(f"{len(missing) or 'All'} of the files that {pattern} stands for are not there{named}.")
+        raise UsageError(f"{len(missing) or 'All'} of the files of {pattern} do not exist{named}.")
     return found
 
 
 def _expanded(address: str) -> Iterator[str]:
-    too_many = UsageError(f"{address} stands for more than {_MOST:,} files; give the folder they lie in.")
+    too_many = UsageError(f"{address} matches more than {_MOST:,} files; give the folder they lie in.")
     if any(abs(int(last) - int(first)) >= _MOST for first, last in _RANGE.findall(address)):
         raise too_many
     try:

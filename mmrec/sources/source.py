@@ -81,7 +81,7 @@ def _open_files(pattern: Place) -> Reader:
         return open_tars(folder, files)
     if all(file.suffix in _PARQUET for file in files):
         return open_parquet(folder, files)
-    raise UsageError(f"{pattern} stands for files that are not all .tar or all .parquet, such as {files[0].name}.")
+    raise UsageError(f"{pattern} matches files that are not all .tar or all .parquet, such as {files[0].name}.")
 
 
 def _open_folder(folder: Place) -> Reader:

@@ -73,7 +73,7 @@ def _lines(readline: Callable[[int], AnyStr], longest: int, ends: tuple[AnyStr, 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A text file of one record after the other. It is read through for types and counts when they are asked for."""
+    """A text file of one record after the other. It is read through at the first use of types or counts."""
 
     path: Place
     header: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ class DelimitedTable(TextTable):
 
     Attributes:
         header: Names of the columns.
-        delimiter: What stands between cells; more than one letter is allowed where nothing is quoted.
+        delimiter: Between cells; more than one letter is allowed where nothing is quoted.
         header_lines: Number of lines before the first record.
         quoted: Whether cells may stand in double quotes, and then hold delimiters and line breaks.
         encoding: As a user named it; None for UTF-8, or what a byte order mark says.

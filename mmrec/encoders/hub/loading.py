@@ -42,8 +42,8 @@ def explain_errors(what: str, advice: str) -> Iterator[None]:
 def _first_line(error: Exception) -> str:
     if type(error).__name__ == "UnpicklingError":  # its own words advise to run the code in the file
         return "the file holds more than tensors, or is damaged; code in it is never run."
-    said = (str(error).strip().splitlines() or [""])[0][:300].strip()
-    return f"{said or type(error).__name__}{'' if said.endswith(('.', '!', ':')) else '.'}"
+    line = (str(error).strip().splitlines() or [""])[0][:300].strip()
+    return f"{line or type(error).__name__}{'' if line.endswith(('.', '!', ':')) else '.'}"
 
 
 # Unused heads: `pooling` chooses what pools the states.

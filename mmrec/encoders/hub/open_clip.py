@@ -37,8 +37,8 @@ _MODEL = frozenset({
     "custom_text", "embed_dim", "init_logit_bias", "init_logit_scale", "multimodal_cfg", "nonscalar_logit_scale",
     "output_dict", "pad_id", "quick_gelu", "text_cfg", "vision_cfg",
 })  # fmt: skip
-# Models and tokenizers that are found and loaded here and not by open_clip; the name of one of timm's architectures.
-_CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
+# Checked elsewhere: models and tokenizers that are loaded here and not by open_clip, and timm's architecture names.
+_CHECKED_ELSEWHERE = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class Architecture:
 
 
 def find_architecture(model: str, checkpoint: str | None, revision: str | None) -> Architecture:
-    """Return what a model's name stands for; see `OpenClip` for the arguments. Raises EncoderError or UsageError."""
+    """Return the architecture of a model's name; arguments as of `OpenClip`. Raises EncoderError or UsageError."""
     built_in = _built_in(model)
     if checkpoint is not None:
         return _with_checkpoint(model, built_in, Path(checkpoint).expanduser(), revision)
@@ -161,8 +161,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         tower = config[name]
         if not isinstance(tower, Mapping):
             raise EncoderError(f"{path}: {name} is no table. Copy or download the model again.")
-        found = {key: value for key, value in tower.items() if key not in _CHECKED_APART}
-        check_keywords(path, found, frozenset(found))  # what they may be called, open_clip's own classes say
+        found = {key: value for key, value in tower.items() if key not in _CHECKED_ELSEWHERE}
+        check_keywords(path, found, frozenset(found))  # open_clip's config classes validate the names
     check_keywords(path, config["text_cfg"].get("tokenizer_kwargs"), _TOKENIZER)
 
 

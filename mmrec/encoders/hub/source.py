@@ -68,7 +68,7 @@ def describing_files(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read again only if its size, number or a time of change is another."""
+    """Return the hex SHA-256 of a file, cached by device, inode, size and times."""
 
     def read() -> dict[str, int | str]:
         with path.open("rb") as file:
@@ -202,9 +202,11 @@ def _download(repository: str, revision: str | None, patterns: Sequence[str]) ->
             etag_timeout=PATIENCE_SECONDS,
         )
     except (OSError, ValueError, httpx.HTTPError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         at = f" at revision {revision}" if revision else ""
-        raise EncoderError(f"The hub did not give the model {repository}{at}: {said} To go on, {_OFFLINE}.") from error
+        raise EncoderError(
+            f"The hub did not give the model {repository}{at}: {why} To go on, {_OFFLINE}."
+        ) from error
     return Path(found)
 
 

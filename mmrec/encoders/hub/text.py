@@ -209,7 +209,7 @@ class HubText(HubEncoder):
         full = self._full_dim
         kept = self.dim or self._own.dim or full
         if kept > full:
-            raise UsageError(f"dim = {kept} was asked for; the vectors of {self.model} have {full} numbers.")
+            raise UsageError(f"dim = {kept} was given; the vectors of {self.model} have {full} numbers.")
         return kept
 
     def _settings(self) -> dict[str, object]:

@@ -42,7 +42,7 @@ class Tokens:
         return tokens, cut or len(text) > most
 
     def prompt_length(self, prompt: str) -> int:
-        """Return how many tokens at the start of a text come from the prompt and what stands before it."""
+        """Return how many tokens at the start of a text come from the prompt and special tokens before it."""
         tokens, _ = self._tokenise(prompt)
         return len(tokens) - (bool(tokens) and tokens[-1] in self.whole.all_special_ids)
 
@@ -66,12 +66,12 @@ def load_tokens(folder: Path, limit: int | None, most: int | None, *, lower: boo
 
     whole = load_part(AutoTokenizer, folder)
     if limit is not None and most is not None and limit > most:
-        raise UsageError(f"Texts of {limit} tokens were asked for; the model in {folder} takes at most {most}.")
+        raise UsageError(f"Texts of {limit} tokens were requested; the model in {folder} takes at most {most}.")
     bounds = [bound for bound in (limit or whole.model_max_length, most) if bound and bound < 1_000_000]
     chosen = min(bounds, default=512)
     special = whole.num_special_tokens_to_add()
     if chosen <= special:
-        raise UsageError(f"Texts of {chosen} tokens were asked for; {special} of them are special. Ask for more.")
+        raise UsageError(f"Texts of {chosen} tokens were requested; {special} of them are special. Request more.")
     backend = getattr(whole, "backend_tokenizer", None)
     return Tokens(chosen, _pad(whole, folder), whole, _shared(whole, backend, chosen, lower=lower))
 

@@ -152,7 +152,7 @@ def _check_table(path: Path, key: str, value: Mapping[str, object]) -> None:
 
 
 def _check_timm(path: Path, table: Mapping[str, object]) -> None:
-    """Refuse places to load from in what timm says of its weights; in older files that stands in the file itself."""
+    """Refuse places to load from in timm's description of its weights, which older files have at their top level."""
     inside = table.get("pretrained_cfg")
     for one in (inside, table if "architecture" in table else None):
         if isinstance(one, Mapping) and (bad := sorted(key for key in _REFUSED_OF_TIMM if one.get(key))):

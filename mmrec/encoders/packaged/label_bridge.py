@@ -160,7 +160,7 @@ class LabelBridge:
     def _label_vectors(self) -> tuple[Tensor, Tensor]:
         """Numbers of the classes that have texts, and their unit vectors."""
         texts = self.labels.read()
-        kept = [number for number, said in enumerate(texts) if said]
+        kept = [number for number, some in enumerate(texts) if some]
         vectors = load_vectors(self._digest)
         if vectors is None:
             vectors = _encode([texts[number] for number in kept])
@@ -171,8 +171,8 @@ class LabelBridge:
 def _encode(classes: list[tuple[str, ...]]) -> Float32[np.ndarray, "classes dim"]:
     """Return the mean direction of each class's texts; on the CPU in float32, so that no device changes the space."""
     encoder = MiniLM()
-    samples = [encoder.prepare(Modality.TEXT, text) for said in classes for text in said]
-    owner = np.repeat(np.arange(len(classes)), [len(said) for said in classes])
+    samples = [encoder.prepare(Modality.TEXT, text) for texts in classes for text in texts]
+    owner = np.repeat(np.arange(len(classes)), [len(texts) for texts in classes])
     order = sorted(range(len(samples)), key=lambda index: samples[index].cost)
     sums = np.zeros((len(classes), SPACE.dim), dtype=np.float32)
     for start in range(0, len(order), _TEXTS):

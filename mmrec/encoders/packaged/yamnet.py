@@ -28,7 +28,7 @@ FLOOR = 1e-3  # 1e-6 finds fewer neighbours of the same class
 PATCH, HOP = 96, 48  # frames; a patch overlaps the next by half
 WINDOW = (PATCH - 1) * STEP + FRAME
 PEAK = 0.9
-EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # how a clip longer than all of them is heard; 249 patches at most
+EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # of a clip longer than all of them; 249 patches at most
 SETTINGS = (
     RATE, FRAME, STEP, FFT, BANDS, LOWEST, HIGHEST, FLOOR, PATCH, HOP, PEAK, EXCERPTS, EXCERPT_SECONDS,
 )  # fmt: skip

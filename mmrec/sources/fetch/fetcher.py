@@ -43,7 +43,7 @@ def read_body(response: httpx.Response, max_bytes: int) -> bytes:
         raise too_large
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity", "gzip", "x-gzip"}:
-        raise MediaError("The web server packed the content in a way that it was not asked for.")
+        raise MediaError("The web server packed the content in a way that was not requested.")
     unpack = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
     out = io.BytesIO()
     sent = 0
@@ -85,11 +85,11 @@ def check_status(response: httpx.Response) -> None:
 
 def _retry_after(response: httpx.Response) -> float:
     """Seconds that a server asks to be left alone: given as they are, or as a date."""
-    asked = response.headers.get("retry-after", "").strip()
-    if asked.isdecimal():
-        return float(asked[:9])
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
     try:
-        moment = parsedate_to_datetime(asked)
+        moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
@@ -184,10 +184,10 @@ class Fetcher:
         backoff = wait_exponential(pause, rules.retry_after_seconds) + wait_random(0, pause)
 
         def wait(state: RetryCallState) -> float:
-            return max(backoff(state), _asked_for(state))
+            return max(backoff(state), _retry_after_of(state))
 
         def stop(state: RetryCallState) -> bool:
-            too_long = _asked_for(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
+            too_long = _retry_after_of(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
             return state.attempt_number >= rules.attempts or too_long
 
         def is_temporary(error: BaseException) -> bool:
@@ -196,13 +196,13 @@ class Fetcher:
         return Retrying(retry=retry_if_exception(is_temporary), stop=stop, wait=wait, reraise=True)
 
     def _once(self, method: str, url: httpx.URL, take: Callable[[httpx.Response], Taken], deadline: Deadline) -> Taken:
-        """Ask once, and wherever the answers redirect to."""
+        """Request once, and wherever the answers redirect to."""
         for _ in range(self.rules.redirects + 1):
             with (
                 self._hosts.slot(_host(url), deadline),
                 with_deadline(deadline),
                 wrap_http_errors(),
-                closing(self._ask(method, url)) as response,
+                closing(self._request(method, url)) as response,
             ):
                 location = response.headers.get("location") if response.status_code in _REDIRECTS else None
                 if not location:
@@ -215,7 +215,7 @@ class Fetcher:
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
 
-    def _ask(self, method: str, url: httpx.URL) -> httpx.Response:
+    def _request(self, method: str, url: httpx.URL) -> httpx.Response:
         # The transport itself: a client would keep cookies, and look where redirects lead. The host is given as it is
         # sent: httpx would decode it, and fail where that cannot be.
         headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}
@@ -236,6 +236,6 @@ def _stamp(response: httpx.Response, size: int | None) -> Stamp:
     return stamp_of(size, *(response.headers.get(name, "").strip() for name in ("etag", "last-modified")))
 
 
-def _asked_for(state: RetryCallState) -> float:
+def _retry_after_of(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return error.seconds if isinstance(error, BusyError) else 0.0

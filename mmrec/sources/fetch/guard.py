@@ -37,7 +37,7 @@ _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(address: str) -> bool:
-    """Whether an address in digits belongs to the public internet. IPv6 that stands for IPv4 is judged as that."""
+    """Whether an address in digits belongs to the public internet. IPv6 forms of IPv4 are judged as that."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -205,7 +205,7 @@ class PublicBackend(httpcore.NetworkBackend):
         if not addresses:
             raise MediaError("The web address names a host that is not known.")
         if not all(is_public(address) or (address, port) in self._exempt for address in addresses):
-            raise MediaError("The web address leads to a machine off the public internet; those are never asked.")
+            raise MediaError("The web address leads to a machine off the public internet; those are never contacted.")
         return addresses
 
 
@@ -288,4 +288,4 @@ def wrap_http_errors() -> Iterator[None]:
             raise UnreachableError("The content from the web broke off before its end.") from error
         raise MediaError("What answers at the web address does not speak HTTP well.") from error
     except (httpx.ProtocolError, httpx.UnsupportedProtocol) as error:
-        raise MediaError("The web address cannot be asked for.") from error
+        raise MediaError("The web address cannot be requested.") from error
