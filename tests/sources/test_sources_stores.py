@@ -162,7 +162,7 @@ def test_patterns(store, tmp_path, records):
     columns = ColumnSpec("__key__", ("title",))
     assert [item.id for item in open_source(f"{url}/{{0..0}}.tar", columns)] == ["i0", "i1"]
     assert [item.id for item in open_source(f"{url}/*.tar*", columns)] == [f"i{n}" for n in range(5)]
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(UsageError, match="do not exist"):
         open_source(f"{url}/{{0..7}}.tar", columns)
 
 
