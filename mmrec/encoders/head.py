@@ -152,6 +152,4 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, RuntimeError, SafetensorError, ValidationError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EncoderError(
-            f"{path} holds no head that can be read ({why}). Copy it again, or train anew."
-        ) from error
+        raise EncoderError(f"{path} holds no head that can be read ({why}). Copy it again, or train anew.") from error

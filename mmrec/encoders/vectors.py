@@ -131,8 +131,6 @@ def load_changed(network: nn.Module, path: Path) -> None:
         unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
     except (OSError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
-        raise EncoderError(
-            f"The weights in {path} cannot be used: {why}. Copy them again, or train anew."
-        ) from error
+        raise EncoderError(f"The weights in {path} cannot be used: {why}. Copy them again, or train anew.") from error
     if unknown:
         raise EncoderError(f"{path} holds {unknown[0]!r}, which the parent's network lacks. Train anew.")

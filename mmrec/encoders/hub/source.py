@@ -204,9 +204,7 @@ def _download(repository: str, revision: str | None, patterns: Sequence[str]) ->
     except (OSError, ValueError, httpx.HTTPError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         at = f" at revision {revision}" if revision else ""
-        raise EncoderError(
-            f"The hub did not give the model {repository}{at}: {why} To go on, {_OFFLINE}."
-        ) from error
+        raise EncoderError(f"The hub did not give the model {repository}{at}: {why} To go on, {_OFFLINE}.") from error
     return Path(found)
 
 
