@@ -57,7 +57,7 @@ def search_threads(queries: int) -> int:
 
 
 def build_threads(vectors: int) -> int:
-    """Return how many threads it takes to add so many vectors."""
+    """Return how many threads to use for adding this many vectors."""
     return max(1, min(THREADS, vectors // VECTORS_A_THREAD))
 
 
@@ -83,8 +83,7 @@ class using_threads:  # noqa: N801 -- used like a function; a generator would co
 class GpuCopy:
     """An index on one or several GPUs, for unfiltered searches. Safe to use from several threads.
 
-    On several it is whole on each, and they share a batch of queries; or its vectors are shared out, and each answers
-    for its own.
+    With several GPUs it is replicated, and a batch of queries is split; or, as shards, its vectors are split.
     """
 
     def __init__(self, index: Native, devices: Sequence[int], *, shards: bool = False) -> None:

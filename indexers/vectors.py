@@ -1,6 +1,6 @@
 """Validate vectors and row numbers, look up row numbers, and rank scores with stable ties."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import gt
 
 import numpy as np
@@ -20,9 +20,7 @@ def as_vectors(
 ) -> Float32[np.ndarray, "n dim"]:
     """Return vectors as contiguous finite float32, made unit vectors under cosine (zero stays zero).
 
-    Raises:
-        BadVectorsError: Not two-dimensional, not real numbers, of another length, not finite, or too large.
-
+    Raises BadVectorsError: not two-dimensional, not real numbers, of another length, not finite, or too large.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] != dim:
@@ -75,13 +73,11 @@ def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
 def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return the row numbers in ascending order, and the permutation that sorts them.
 
-    Raises:
-        BadVectorsError: Not as many as vectors, some twice, or -1, which stands for "no row".
-
+    Raises BadVectorsError: not as many as vectors, some twice, or -1, which stands for "no row".
     """
     array = as_rows(rows)
     if len(array) != count:
-        raise BadVectorsError(f"{len(array)} row numbers for {count} vectors; give one row number a vector.")
+        raise BadVectorsError(f"{len(array)} row numbers for {count} vectors; give one row number per vector.")
     order = np.argsort(array, kind="stable")
     ascending = array[order]
     repeated = ascending[1:][ascending[1:] == ascending[:-1]]
@@ -90,6 +86,27 @@ def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.n
     if contains(ascending, np.array([-1]))[0]:
         raise BadVectorsError("row number -1 is given; it stands for 'no row'. Number the rows anew.")
     return ascending, order
+
+
+def sorted_vectors(
+    rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."], metric: Metric
+) -> tuple[Int64[np.ndarray, " n"], int, Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m dim"]]]:
+    """Return ascending row numbers, the length of a vector, and what reads prepared vectors by position in that order.
+
+    Raises BadVectorsError for vectors or row numbers that cannot be used.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] < 1:
+        raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
+    ascending, order = sorted_rows(rows, len(vectors))
+    dim = int(vectors.shape[1])
+    return ascending, dim, lambda positions: as_vectors(vectors[order[positions]], dim, metric)
+
+
+def positions_in_chunks(count: int, dim: int) -> Iterator[Int64[np.ndarray, " m"]]:
+    """Give all positions of an index, as many at a time as memory should hold vectors."""
+    step = chunk_rows(dim)
+    for start in range(0, count, step):
+        yield np.arange(start, min(start + step, count))
 
 
 def find_rows(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, "*a"]) -> Int64[np.ndarray, "*a"]:

@@ -151,20 +151,19 @@ def found_hits(
     """Return the items of rows, in the order given, with the share of each modality in their scores.
 
     Rows that no longer exist, and items of `excluded` ids, are skipped. `query_modality` is that of a query by one
-    content; see `Fusion.fade_across`.
+    content; see `Fusion.fade_cross_modal`.
     """
     fusion = snapshot.generation.fusion
     found = [row for row in rows if row >= 0]
     stored = snapshot.items.by_row(found)
     known = snapshot.vectors(found)
-    vectors = dict(
-        zip(found, known if query_modality is None else fusion.fade_across(query_modality, query, known), strict=True)
-    )
+    faded = known if query_modality is None else fusion.fade_cross_modal(query_modality, query, known)
+    vectors = dict(zip(found, faded, strict=True))
     hits = []
     for row in found:
         item = stored.get(row)
         if item is not None and item.id not in excluded:
-            hits.append(hit_of(item, float(query @ vectors[row]), fusion.shares(query, vectors[row])))
+            hits.append(hit_of(item, float(query @ vectors[row]), fusion.contributions(query, vectors[row])))
     return hits
 
 
@@ -175,7 +174,7 @@ _RERANKED: Final = 100
 def search_by_text(
     snapshot: Snapshot, queries: Float32[np.ndarray, "q dim"], k: int, allowed: Int64[np.ndarray, " a"] | None
 ) -> list[list[int]]:
-    """Return for each text the rows of its k best items, best first, by scores as of `Fusion.fade_across`.
+    """Return for each text the rows of its k best items, best first, scored as by `Fusion.fade_cross_modal`.
 
     The index knows only plain scores, so more candidates than wanted are fetched and ranked again.
     """
@@ -183,6 +182,6 @@ def search_by_text(
     found = snapshot.index.search(queries, k + max(k, _RERANKED), allowed=allowed).rows
     for query, near in zip(queries, found, strict=True):
         rows = near[near >= 0]
-        vectors = fusion.fade_across(Modality.TEXT, query, snapshot.vectors(rows.tolist()))
+        vectors = fusion.fade_cross_modal(Modality.TEXT, query, snapshot.vectors(rows.tolist()))
         best.append(rows[np.argsort(-(vectors @ query), kind="stable")[:k]].tolist())
     return best

@@ -44,7 +44,7 @@ from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import Appended
 from mmrec.exchange.vectors_of import read_fusion
-from mmrec.generation.agreement import advice_of
+from mmrec.generation.fuse import advice_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
 from mmrec.recommend.answer import ListOptions, Recommendations

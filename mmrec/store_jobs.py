@@ -12,8 +12,9 @@ from mmrec.event_log import has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended
-from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary, with_spec
+from mmrec.jobs.index_options import IndexOptions, IndexSummary, with_spec
 from mmrec.reporting import Reporter
+from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.collect import Collected, Policy, collect
 from mmrec.storage.layout import Layout
@@ -99,7 +100,7 @@ class StoreJobs:
         """
         from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch
 
-        columns = Columns(id, _names(text), _names(image), _names(audio), _names(metadata), deleted)
+        columns = ColumnSpec(id or "", _names(text), _names(image), _names(audio), _names(metadata), deleted)
         given = {"source": source, "store": self.path, "columns": columns, "yes": True}
         options = self._settings.options(IndexOptions, settings, **given)
         return run(with_spec(options, set(settings)), self._settings.reporter)

@@ -36,10 +36,10 @@ _NAME_THEM: Final = "name the encoders that it was made with: --encoders (encode
 
 
 def check_encoders(layout: Layout, made_with: str, confirm: Confirm | None = None) -> None:
-    """Return where the encoders that a manifest names may be loaded.
+    """Return if the encoders that a store's manifest names (`made_with`) may be loaded.
 
-    `confirm` is asked about a folder that the user has not named for this store; None says no. Raises StoreError where
-    the user has to name the encoders, EncoderError for files that cannot be read.
+    `confirm` is asked about a folder that the user has not named for this store; None says no. Raises StoreError if the
+    user has to name the encoders, EncoderError for files that cannot be read.
     """
     if (reason := _refusal_reason(layout, made_with)) is not None:
         raise StoreError(f"{layout.root} says that it was made with the encoders of {made_with!r}. {reason}")
@@ -57,7 +57,7 @@ def check_encoders(layout: Layout, made_with: str, confirm: Confirm | None = Non
 
 
 def is_consented(layout: Layout, made_with: str) -> bool:
-    """Whether `check_encoders` would allow the encoders without a question. Raises EncoderError."""
+    """Return whether `check_encoders` would let the encoders be loaded without a question. Raises EncoderError."""
     if _refusal_reason(layout, made_with) is not None:
         return False
     return not _folders(made_with) or _is_recorded(layout, made_with)
@@ -71,26 +71,26 @@ def check_outside_store(layout: Layout, given: str | Path) -> None:
 
 
 def record_consent(layout: Layout, given: str | Path) -> None:
-    """Record that the user named these encoders for this store, where they are folders. Raises UsageError."""
+    """Record that the user named these folders of encoders for this store. Raises as `check_outside_store`."""
     check_outside_store(layout, given)
     source = recorded_source(given)
     if not Path(source).is_file() and (paths := _folders(source)):
         if paths == [Path(source)] and not (paths[0] / ENCODERS_FILE).is_file():
-            return  # without an encoders file, a folder is only a label of imported vectors
+            return  # only a label for imported vectors: without encoders.toml nothing is loaded from it
         _record(layout, source)
 
 
 def location_fault(layout: Layout, made_with: str) -> str | None:
-    """Why encoders are where a store's never are, so that a manifest that names them is forged; else None."""
+    """Return why encoders are where a store's never are, so that a manifest that names them is forged; else None."""
     if made_with in PRESETS:
         return None
     try:
-        return _misplaced(layout, made_with)
+        return _location_fault(layout, made_with)
     except (OSError, ValueError) as error:
         return f"That cannot be looked at ({getattr(error, 'strerror', None) or error})."
 
 
-def _misplaced(layout: Layout, made_with: str) -> str | None:
+def _location_fault(layout: Layout, made_with: str) -> str | None:
     for path in (*_as_paths(made_with), *_inner_paths(made_with)):
         places = [path]
         if not path.is_absolute():
@@ -143,7 +143,7 @@ def _folders(made_with: str) -> list[Path]:
 
 
 def _inner_paths(made_with: str) -> list[Path]:
-    """The files that the named encoders are read from; none where unknown."""
+    """What the named encoders are read from; nothing if that is unknown."""
     try:
         return local_paths(read_encoder_specs(made_with))
     except (MmrecError, OSError):

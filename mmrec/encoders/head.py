@@ -1,4 +1,4 @@
-"""A small network on an encoder's vectors: what of it is learned when the encoder itself stays as it is."""
+"""A small trainable network on the vectors of a frozen encoder."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ class HeadConfig(BaseModel):
     """What a head is made of; with its weights it is all that is needed to run it.
 
     Attributes:
-        inputs: Spaces whose vectors it reads and their lengths, side by side in this order.
+        inputs: Name and length of each input space; their vectors are concatenated in this order.
         dim: Length of its vectors.
         hidden: Width of a hidden layer with GELU; 0 for a linear map.
         radial: Above 0 the hidden layer is Gaussians around `hidden` anchors instead: exp(-radial / 2 times the mean
             squared difference from the anchor), of inputs as shifted and scaled.
-        residual: The input, as long as `dim`, that its map is added to. The map then starts as zero, and so the head as
-            the input itself.
+        residual: Name of an input of length `dim` that the output is added to; the output weights start at zero, and
+            so the head as the identity.
         dropout: Share of the inputs' numbers, and of the hidden layer's, dropped while training.
 
     """
@@ -74,7 +74,7 @@ class HeadConfig(BaseModel):
 class Head(nn.Module):
     """Unit vectors of one or several spaces -> unit vectors of one more.
 
-    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not learned.
+    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not trained.
     """
 
     shift: Tensor
@@ -111,15 +111,15 @@ class Head(nn.Module):
         joined = torch.cat([inputs[name] for name, _ in self.config.inputs], dim=1)
         states = self.dropout((joined - self.shift) * self.scale)
         if self.inner is not None:
-            states = self.dropout(self._near(states) if self.config.radial else nn.functional.gelu(self.inner(states)))
+            near = self._nearness(states, self.inner.weight) if self.config.radial else None
+            states = self.dropout(nn.functional.gelu(self.inner(states)) if near is None else near)
         made: Tensor = self.outer(states)
         return unit_rows(made if self.config.residual is None else made + inputs[self.config.residual])
 
-    def _near(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
+    def _nearness(
+        self, states: Float[Tensor, "n width"], anchors: Float[Tensor, "hidden width"]
+    ) -> Float[Tensor, "n hidden"]:
         """How near each row is to each anchor; the anchors are the rows of the inner layer's weight."""
-        if self.inner is None:
-            raise EncoderError("A radial head needs anchors: give its configuration `hidden` above 0.")
-        anchors = self.inner.weight
         squares = states.square().sum(dim=1, keepdim=True) + anchors.square().sum(dim=1)
         # Of the sum and not of differences: those would need rows times anchors times width numbers.
         apart = (squares - 2 * states @ anchors.T).clamp_min(0)
@@ -151,5 +151,5 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, RuntimeError, SafetensorError, ValidationError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EncoderError(f"{path} holds no head that can be read ({said}). Copy it again, or train anew.") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EncoderError(f"{path} holds no head that can be read ({why}). Copy it again, or train anew.") from error

@@ -19,10 +19,10 @@ def prepare_query(encoder: Encoder, modality: Modality, content: Content) -> Sam
     return prepared
 
 
-def fitting(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
-    """Return the set that fills most of some spaces, and of equals the one that fills fewest others.
+def best_encoders(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
+    """Return the set that fills most of `spaces`, and among equals the one with fewest others; None if none fills any.
 
-    A set that fills another space of the same name is not it. None where no set fills any.
+    A set with another fingerprint under one of their names is excluded.
     """
     own = {space.name: space.fingerprint for space in spaces}
     ranked = []

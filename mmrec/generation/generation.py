@@ -1,5 +1,7 @@
 """A published generation, opened for reading."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,15 +36,8 @@ MODALITIES = "modalities.npy"
 class Generation:
     """Fusion, item vectors and index that belong together.
 
-    Attributes:
-        folder: Where it lies.
-        manifest: What it was made of.
-        fusion: Maps contents and queries into the item space.
-        rows: Row numbers of the items, ascending.
-        vectors: Item vectors in the order of `rows`, mapped from disk.
-        modalities: Which modalities each item has, as bits (`modality_bits`).
-        index: Search over `vectors`.
-
+    `rows` are the items' row numbers, ascending; `vectors` (mapped from disk) and `modalities` (bits, see
+    `modality_bits`) are in their order.
     """
 
     folder: Path
@@ -90,12 +85,20 @@ def open_generation(layout: Layout, number: int) -> Generation:
         )
         raise StoreError(msg)
     check_unaltered(layout, layout.items)
-    try:
+    with naming_generation(layout, number):
         return open_folder(layout.generations / str(number), made)
+
+
+@contextmanager
+def naming_generation(layout: Layout, number: int) -> Iterator[None]:
+    """Say in errors about damaged files which generation they are of, and what to run."""
+    try:
+        yield
     except UnreadableError:
         raise
-    except StoreError as error:
-        what = error.what if isinstance(error, DamagedError) else str(error)
+    except (StoreError, KeyError) as error:
+        what = f"its manifest has no checksum of {error}" if isinstance(error, KeyError) else str(error)
+        what = error.what if isinstance(error, DamagedError) else what
         advice = f"go back with `mmrec rollback {layout.root}`, or repair it with `mmrec repair {layout.root}`"
         raise DamagedError(f"generation {number} of {layout.root} is damaged: {what}", advice) from error
 
@@ -110,17 +113,23 @@ def open_folder(folder: Path, made: Manifest) -> Generation:
     try:
         check_files({folder / name: made.sha256[name] for name in (FUSION, ROWS, VECTORS, MODALITIES)})
         with convert_read_errors(folder):
+            fusion = load_fusion(folder / FUSION)
             return Generation(
-                folder=folder,
-                manifest=made,
-                fusion=load_fusion(folder / FUSION),
-                rows=_load(folder / ROWS, np.int64, (made.items,)),
-                vectors=_load(folder / VECTORS, np.float16, (made.items, made.dim)),
-                modalities=_load(folder / MODALITIES, np.uint8, (made.items,)),
-                index=load(folder / INDEX, made.sha256[INDEX]),
+                folder, made, fusion, *load_arrays(folder, made), load(folder / INDEX, made.sha256[INDEX])
             )
     except KeyError as error:
         raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
+
+
+def load_arrays(
+    folder: Path, made: Manifest
+) -> tuple[Int64[np.ndarray, " n"], Float16[np.ndarray, "n dim"], UInt8[np.ndarray, " n"]]:
+    """Map row numbers, item vectors and modalities from disk. Raises ValueError if the manifest says otherwise."""
+    return (
+        _load(folder / ROWS, np.int64, (made.items,)),
+        _load(folder / VECTORS, np.float16, (made.items, made.dim)),
+        _load(folder / MODALITIES, np.uint8, (made.items,)),
+    )
 
 
 def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

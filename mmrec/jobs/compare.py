@@ -8,7 +8,7 @@ from pathlib import Path
 from mmrec.comparing import Compared, compare_generations, read_judged_queries
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.queries import covers, fitting
+from mmrec.encoders.queries import best_encoders, covers
 from mmrec.generation.generation import Generation
 from mmrec.queries import QueryMaker
 from mmrec.reporting import SILENT, Reporter
@@ -78,7 +78,7 @@ def _encoders(
 ) -> Sequence[Encoder]:
     """The encoders given that fill a generation's spaces, or else what it was made with where that may be reopened."""
     spaces = [block.space for block in generation.fusion.blocks]
-    found = fitting(map(load, given), spaces)
+    found = best_encoders(map(load, given), spaces)
     if found is not None and (covers(found, spaces) or not is_consented(layout, made_with)):
         return found
     check_encoders(layout, made_with, reporter.ask_yes_no)

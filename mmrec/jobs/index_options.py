@@ -11,30 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mmrec.compute import check_device
 from mmrec.encoders.presets import PRESETS
 from mmrec.errors import UsageError
+from mmrec.sources.columns import ColumnSpec
 from mmrec.types import Modality
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Columns of a source by their role; the text columns of an item are joined in order."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    id: Name | None = None
-    text: Names = ()
-    image: Names = ()
-    audio: Names = ()
-    metadata: Names = ()
-    deleted: Name | None = None
-
-    @property
-    def named(self) -> bool:
-        """Whether any content column is named; if none is, they are guessed."""
-        return bool(self.text or self.image or self.audio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,7 @@ class IndexOptions:
 
     source: str | Path | None
     store: Path
-    columns: Columns = field(default_factory=Columns)
+    columns: ColumnSpec = field(default_factory=ColumnSpec)
     types: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     encoders: str | Path | None = None
@@ -122,13 +104,26 @@ class IndexSummary:
     seconds: float
 
 
+class ColumnTable(BaseModel):
+    """Columns by their role; a list, or a name alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Name = ""
+    text: Names = ()
+    image: Names = ()
+    audio: Names = ()
+    metadata: Names = ()
+    deleted: Name | None = None
+
+
 class CatalogSpec(BaseModel):
     """Keys of a catalog file, each like the flag of its name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Name
-    columns: Columns = Columns()
+    columns: ColumnTable = ColumnTable()
     types: Mapping[Name, Name] = {}
     encoding: Name | None = None
     encoders: Name | None = None
@@ -155,9 +150,10 @@ def with_spec(options: IndexOptions, given: Collection[str]) -> IndexOptions:
         from_file["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}
     from_file["encoders_from_file"] = "encoders" in from_file
     columns = {
-        part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name) for part in fields(Columns)
+        part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name)
+        for part in fields(ColumnSpec)
     }
-    return replace(options, source=spec.source, columns=Columns(**columns), **from_file)
+    return replace(options, source=spec.source, columns=ColumnSpec(**columns), **from_file)
 
 
 def read_spec(path: Path) -> CatalogSpec:
@@ -196,9 +192,9 @@ def _validation_message(error: Mapping[str, Any]) -> str:
     where = tuple(str(part) for part in error["loc"] if part != "[key]")
     key = ".".join(where)
     match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            names = [one.name for one in fields(Columns)] if where[0] == "columns" and len(where) > 1 else None
-            return f"there is no key {key}; allowed here are {', '.join(names or CatalogSpec.model_fields)}"
+        case "extra_forbidden":
+            table = ColumnTable if where[:1] == ("columns",) and len(where) > 1 else CatalogSpec
+            return f"there is no key {key}; allowed here are {', '.join(table.model_fields)}"
         case "missing":
             return f"the key {key} is missing"
         case "literal_error" | "enum":

@@ -167,13 +167,13 @@ class ParquetFiles:
                 yield read
             else:
                 number, batch, file, start = read
-                yield from rows_of_batch(batch, number, (file.inside(self.folder), str(file)), start)
+                yield from rows_of_batch(batch, number, (file.relative_to(self.folder), str(file)), start)
 
     def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[int, pa.RecordBatch, Place, int] | Reject]:
         """Give so many rows at a time: number of the first in the source, from 1; the rows; file and place there."""
         first = 1
         for path, count in self.files:
-            shown = path.inside(self.folder)
+            shown = path.relative_to(self.folder)
             try:
                 with opened_parquet(path) as file:
                     for read in _batches_of_file(file, names, size, shown):

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.sources.columns import ColumnSpec, named_type
+from mmrec.sources.columns import ColumnSpec, type_name
 from mmrec.sources.locations import table_uri
 from mmrec.sources.places import Place
 from mmrec.sources.rows import Blob, Row, Unreadable
@@ -18,7 +18,7 @@ _LARGEST_EXACT = 2**53
 
 
 class BadValueError(MmrecError):
-    """A value cannot be what its column is said to be; the message is the reason."""
+    """A cell does not have the type or form that its column needs; the message is the reason."""
 
 
 def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[Item | Removal | Reject]:
@@ -103,7 +103,7 @@ def _is_true(value: object) -> bool:
         raise BadValueError(value.reason)
     word = str(value if value is not None else "").strip().lower()
     if word not in _TRUE | _FALSE:
-        raise BadValueError(f"The mark {word[:80]!r} is neither true nor false; the item was kept.")
+        raise BadValueError(f"The mark of removal {word[:80]!r} is neither true nor false; the item was kept.")
     return word in _TRUE
 
 
@@ -189,4 +189,4 @@ def _metadata(value: object, dtype: pa.DataType) -> Value:
     try:
         return to_value(value, dtype)
     except (ValueError, OverflowError) as error:
-        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {named_type(dtype)}.") from error
+        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {type_name(dtype)}.") from error

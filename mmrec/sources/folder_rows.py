@@ -115,7 +115,7 @@ def open_folder(folder: Place) -> FolderReader:
             found = _json_of(folder, name)
             if not isinstance(found, Unreadable):
                 typed = ((key, one, type_of_value(one)) for key, one in renamed(found, _TYPES.__contains__))
-                types.take(typed, name)
+                types.add_row(typed, name)
     if not count:
         raise UsageError(f"{folder.name} has no images, audio, .txt, .json, .tar or .parquet files in it.")
     return FolderReader(folder, types, count)

@@ -33,8 +33,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
     """Return at most `max_bytes + 1` bytes of a file, and its stamp from before they were read.
 
-    Raises MediaError where it is not a regular file that can be read, or lies outside `root`; UnreachableError where
-    the machine, or the one that has its disk, cannot read it now.
+    Raises MediaError if it is not a regular file that can be read, or lies outside `root`; UnreachableError for
+    temporary errors (a network file system, out of memory or file handles).
     """
     try:
         with open(path, "rb", opener=lambda name, _: _opened_file(name, root)) as file:
@@ -131,7 +131,7 @@ def read_object(uri: str, max_bytes: int) -> Reading:
     try:
         store, path = _opened_object(uri)
         found = store.info(path)
-        # An empty object has no range that could be asked for.
+        # An empty object has no range to request.
         data = store.cat_file(path, start=0, end=max_bytes + 1) if found["size"] else b""
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MediaError("The object store has no such object.") from error
@@ -154,7 +154,7 @@ def stat_object(uri: str) -> Stamp | None:
 
 
 def check_scheme(uri: str) -> str:
-    """Return the scheme of an object's address. Raises MediaError where fsspec may not be asked for it."""
+    """Return the scheme of an object's address. Raises MediaError for a scheme that fsspec may not open."""
     scheme = uri.partition("://")[0].lower()
     # fsspec would take `a::b` for an address inside another, of any kind.
     if scheme not in OBJECT_STORES or "::" in uri:
@@ -210,7 +210,7 @@ class MediaAccess:
         return decoding if self.fetcher is None else max(decoding, self.fetcher.rules.connections)
 
     def stat(self, uri: str) -> Stamp | None:
-        """Return what tells whether the bytes at a URI are still those that were read, or None where nothing does."""
+        """Return the stamp (size and change marker) of the bytes at a URI; None if there is none."""
         if is_in_table(uri):
             return stat_in_table(uri)
         try:
@@ -219,7 +219,7 @@ class MediaAccess:
                 return self.fetcher.stamp(uri) if self.fetcher else None
             if scheme:
                 return stat_object(self._check_inside(uri))
-            return stat_file(path, self._folder())
+            return stat_file(path, self._local_root())
         except MediaError:
             return None
 
@@ -228,7 +228,7 @@ class MediaAccess:
         return self.take(content).data
 
     def take(self, content: Field | str) -> Reading:
-        """Return raw bytes, and the stamp they had when they were read where they lie on their own.
+        """Return raw bytes and their stamp, which is None for bytes without a file or object of their own.
 
         A URI is a path, a ``file://``, ``s3://``, ``gs://`` or web address, or the address of bytes inside a table.
         Raises MediaError where the bytes cannot be had, may not be, or are more than `limits` allows;
@@ -256,18 +256,18 @@ class MediaAccess:
             return self.fetcher.fetch(uri, self.limits.max_bytes)
         if scheme:
             return read_object(self._check_inside(uri), self.limits.max_bytes)
-        return read_file(path, self.limits.max_bytes, self._folder())
+        return read_file(path, self.limits.max_bytes, self._local_root())
 
     def _in_table(self, uri: str) -> Reading:
         table = uri.rpartition("#")[0]
         scheme, path = _scheme_and_path(table)
-        is_free = self.root is None or self._is_of_source(table)
+        is_exempt = self.root is None or self._is_of_source(table)
         if scheme:
             check_scheme(table)
         if scheme or table.startswith("hf:"):
-            self._check_inside(table, is_free=is_free)
+            self._check_inside(table, is_exempt=is_exempt)
         else:
-            check_is_table(confined(path, None if is_free else self._folder()))
+            check_is_table(confined(path, None if is_exempt else self._local_root()))
         stamp = stat_in_table(uri)
         return Reading(read_from_table(uri, self.limits.max_bytes), stamp)
 
@@ -281,17 +281,17 @@ class MediaAccess:
             return table == source or is_part
         return not is_outside(table, Path(source))
 
-    def _folder(self) -> Path | None:
-        """The folder that files have to be in. Raises MediaError where they may be in none."""
+    def _local_root(self) -> Path | None:
+        """The folder that local files must be in; None for no bounds. Raises MediaError if the root is a URL."""
         if self.root is None:
             return None
         if _SCHEME.match(str(self.root)):
             raise MediaError(_OUTSIDE)
         return Path(self.root)
 
-    def _check_inside(self, uri: str, *, is_free: bool = False) -> str:
+    def _check_inside(self, uri: str, *, is_exempt: bool = False) -> str:
         """Return the address of an object. Raises MediaError where there is a root and it is not below it."""
-        if self.root is None or is_free:
+        if self.root is None or is_exempt:
             return uri
         root = f"{str(self.root).rstrip('/')}/"
         if not _SCHEME.match(root) or not uri.startswith(root) or {"..", "."} & set(unquote(uri).split("/")):

@@ -38,15 +38,9 @@ _DATA_IN_HAND: Final = Limits().max_bytes
 
 @dataclass(frozen=True, slots=True)
 class TarReader:
-    """Rows of one or several archives, in order.
+    """Rows of one or several archives, in order; `count` is known if they were read through for their columns.
 
-    Attributes:
-        folder: Where the archives lie.
-        archives: The archives.
-        found: Columns, with the type that holds all their values.
-        count: Number of rows, where the archives were looked through.
-        clashes: Keys of JSON objects that are columns of members too; they become ``json_KEY``.
-
+    `clashes` are keys of JSON objects that are columns of members too; they become ``json_KEY``.
     """
 
     folder: Place
@@ -61,13 +55,13 @@ class TarReader:
         return self.found.types
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        """Read the archives through, and of their members those of these columns alone."""
+        """Read all archives; only members of these columns are loaded."""
         for read in _read(self.folder, self.archives, frozenset(names)):
             yield read if isinstance(read, Reject) else read.row(self.clashes)
 
 
 @dataclass(slots=True)
-class _Read:
+class _TarItem:
     """One item as its members have it."""
 
     number: int
@@ -102,8 +96,8 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
         if isinstance(read, Reject):
             first = first or f" {read.where}: {read.reason}"
         else:
-            types.take(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
-            keys.take(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
+            types.add_row(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
+            keys.add_row(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
     if len(types.types) == 2 and not keys.types:
         raise UsageError(
             f"{archives[0].name} has no images, audio, texts or JSON objects in it; a WebDataset archive has "
@@ -122,16 +116,16 @@ def _type_of(name: str, value: object) -> pa.DataType:
     return pa.null() if isinstance(value, Unreadable) else type_of_value(value)
 
 
-def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_Read | Reject]:
+def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_TarItem | Reject]:
     """Read items; `names` None means all columns, but without the bytes of images and audio."""
     number = 0
     for archive in archives:
-        shown = archive.inside(folder)
+        shown = archive.relative_to(folder)
         stem = shown.removesuffix(".gz").rpartition(".")[0]
         key = ""
         try:
             for key, group in groupby(filter(_is_shown, members(archive)), key=lambda member: _split(member.name)[0]):
-                read = _Read(number + 1, f"{shown} {key}", {KEY: key, PATH: f"{stem}/{key}"})
+                read = _TarItem(number + 1, f"{shown} {key}", {KEY: key, PATH: f"{stem}/{key}"})
                 for member in group:
                     _take(read, archive, member, names)
                 number += 1
@@ -142,7 +136,7 @@ def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None
             yield Reject(number, None, "", reason, f"{shown} {key}".strip(), hides_rows=True)
 
 
-def _take(read: _Read, archive: Place, member: Member, names: frozenset[str] | None) -> None:
+def _take(read: _TarItem, archive: Place, member: Member, names: frozenset[str] | None) -> None:
     column = _split(member.name)[1]
     if not column:
         read.unread.append((column, f"The member {member.name} has no suffix, so its type is unknown."))

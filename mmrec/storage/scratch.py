@@ -108,9 +108,9 @@ class StagedRows:
         self.schema = schema
         self.count = 0
         self._writer = pq.ParquetWriter(path, schema)
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[Any] = []
 
-    def add_row(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: Any) -> None:  # noqa: ANN401 -- whatever `as_table` takes
         """Stage one row. Raises StoreError where it cannot be written."""
         self._pending.append(row)
         self.count += 1
@@ -128,7 +128,7 @@ class StagedRows:
         """The staged rows in batches. Close first."""
         return pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=columns)
 
-    def as_table(self, rows: list[dict[str, Any]]) -> pa.Table:
+    def as_table(self, rows: list[Any]) -> pa.Table:
         """Rows as a table with the columns of the file."""
         return pa.Table.from_pylist(rows, schema=self.schema)
 

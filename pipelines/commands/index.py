@@ -59,12 +59,12 @@ def index(
 
     Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
     """
-    from mmrec.jobs.index_options import Columns
+    from mmrec.sources.columns import ColumnSpec
     from pipelines import grammar
 
     texts, images, audios, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
     settings = {
-        "columns": Columns(id_column, texts, images, audios, kept, deleted),
+        "columns": ColumnSpec(id_column or "", texts, images, audios, kept, deleted),
         "types": grammar.parse_types(types) if types else None,
         "encoding": encoding,
         "encoders": encoders,

@@ -1,19 +1,18 @@
 """Image-text models of transformers (CLIP, SigLIP and others) as encoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import features_of, load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import image_side, load_processor, padded_patches, patches
+from mmrec.encoders.hub.loading import features_of, load_network, once
+from mmrec.encoders.hub.preprocessing import image_side, padded_patches, patches
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample
@@ -36,13 +35,10 @@ def resized_positions(
     spatial_shapes: Int[Tensor, "batch 2"],
     max_length: int,
 ) -> Float[Tensor, "batch max_length dim"]:
-    """Return the positions of each image's patches, row by row, then zeros; the names are those of transformers.
+    """Return the positions of each image's patches, row by row, then zeros, from the learned grid.
 
-    Args:
-        positional_embeddings: The learned grid.
-        spatial_shapes: Rows and columns of patches of each image.
-        max_length: Patches of the longest image, padding included.
-
+    Replaces transformers' own, whose CPU version is wrong for images of one column of patches; hence the names.
+    `spatial_shapes` are rows and columns of patches of each image.
     """
     grid = positional_embeddings.to(torch.float32)
     height, width, dim = grid.shape
@@ -57,7 +53,7 @@ def resized_positions(
 
 @lru_cache(maxsize=1_024)
 def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
-    """Weights of each old place in each new one; they sum to one. Where there are fewer places, the filter widens."""
+    """Bilinear, antialiased resampling weights of each old position in each new one; they sum to one."""
     step = size / wanted
     reach = max(step, 1.0)
     centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * step
@@ -74,9 +70,7 @@ _READS_PADDING = {"siglip", "siglip2"}
 class HubImageText(JointEncoder):
     """Image or text -> one space for both, so that text finds images. Weights are read at first use.
 
-    Attributes:
-        lower: Whether texts are lower-cased first, where a model was trained so and its tokenizer does not do it.
-
+    `lower` has texts lower-cased first, where a model was trained so and its tokenizer does not do it.
     """
 
     _reads = (Modality.TEXT, Modality.IMAGE)
@@ -114,17 +108,17 @@ class HubImageText(JointEncoder):
         network: Any = self.module
         if modality is Modality.TEXT:
             tokens, real = token_batch(samples, self._tokens, whole_length=self._reads_padding)
-            mask = {} if self._reads_padding else {"attention_mask": real.long().to(self.device)}
-            found = network.get_text_features(input_ids=tokens.to(self.device), **mask)
+            mask = {} if self._reads_padding else {"attention_mask": self.to_device(real.long())}
+            found = network.get_text_features(input_ids=self.to_device(tokens), **mask)
         else:
             found = network.get_image_features(**self._images(samples))
         return {self._space.name: unit_rows(features_of(found))}
 
     def _images(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         if self._config.model_type != "siglip2":
-            return {"pixel_values": torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)}
+            return {"pixel_values": self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)}
         pixels, real, shapes = padded_patches([sample.tensor for sample in samples])
-        pixels, real = pixels.to(self.device, self.dtype), real.to(self.device)
+        pixels, real = self.to_device(pixels).to(self.dtype), self.to_device(real)
         # The shapes are read as plain numbers; on a GPU each of them would be waited for.
         return {"pixel_values": pixels, "pixel_attention_mask": real, "spatial_shapes": shapes}
 
@@ -135,14 +129,6 @@ class HubImageText(JointEncoder):
         # Version 2 of SigLIP 2: positions of images of one column of patches, which torch gets wrong on the CPU.
         version = 2 if read_json(self._files.folder / "config.json").get("model_type") == "siglip2" else 1
         return {"kind": "image-text", "lower": self.lower, "version": version}
-
-    @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
-    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-        return load_processor(self._files.folder)
 
     @once
     def _tokens(self) -> Tokens:

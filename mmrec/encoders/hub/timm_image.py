@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmrec.encoders.contents import checked_image
 from mmrec.encoders.hub.base import HubEncoder
 from mmrec.encoders.hub.loading import explain_errors, once
-from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.preprocessing import longer_side_for_crop
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.vectors import unit_rows
@@ -35,7 +35,7 @@ class TimmImage(HubEncoder):
     @property
     def image_side(self) -> int:
         """Longer side of an image, in pixels, beyond which nothing is gained."""
-        return with_crop(max(self._data["input_size"][1:]))
+        return longer_side_for_crop(max(self._data["input_size"][1:]))
 
     @once
     def module(self) -> nn.Module:
@@ -51,7 +51,7 @@ class TimmImage(HubEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        pixels = torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)
+        pixels = self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)
         return {self._space.name: unit_rows(self.module(pixels))}
 
     def _dim(self) -> int:

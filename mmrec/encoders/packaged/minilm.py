@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.packaged.weights import PackagedFile
@@ -153,24 +155,28 @@ class MiniLM(TrainableEncoder):
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Tokenise one text. Raises MediaError for a text without a token."""
-        text = checked_text("MiniLM", modality, content)
-        tokens = self._tokenizer.encode(text[:CHARACTERS]).ids
-        if len(tokens) <= 2:  # [CLS] and [SEP]
-            raise MediaError(f"The text has no token that the model knows ({len(text)} characters).")
-        truncated = len(tokens) > LIMIT or len(text) > CHARACTERS
-        kept = tokens if len(tokens) <= LIMIT else [*tokens[: LIMIT - 1], tokens[-1]]
-        return Sample(torch.tensor(kept), cost=len(kept), truncated=truncated)
+        return self.prepare_many(modality, [content])[0]
+
+    def prepare_many(self, modality: Modality, contents: Sequence[Content]) -> list[Sample]:
+        """Tokenise texts in one call of the tokenizer. Raises MediaError for one without a token."""
+        texts = [checked_text("MiniLM", modality, content) for content in contents]
+        encoded = self._tokenizer.encode_batch_fast([text[:CHARACTERS] for text in texts])
+        return [_sample(text, one.ids) for text, one in zip(texts, encoded, strict=True)]
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        longest = max(len(sample.tensor) for sample in samples)
-        tokens = torch.zeros(len(samples), longest, dtype=torch.long)
-        real = torch.zeros(len(samples), longest, dtype=torch.bool)
-        for row, sample in enumerate(samples):
-            tokens[row, : len(sample.tensor)] = sample.tensor
-            real[row, : len(sample.tensor)] = True
-        return {SPACE.name: unit_rows(self.module(tokens.to(self.device), real.to(self.device)))}
+        tokens = pad_sequence([sample.tensor for sample in samples], batch_first=True)
+        real = torch.arange(tokens.shape[1]) < torch.tensor([[len(sample.tensor)] for sample in samples])
+        return {SPACE.name: unit_rows(self.module(self.to_device(tokens), self.to_device(real)))}
+
+
+def _sample(text: str, tokens: list[int]) -> Sample:
+    if len(tokens) <= 2:  # [CLS] and [SEP]
+        raise MediaError(f"The text has no token that the model knows ({len(text)} characters).")
+    truncated = len(tokens) > LIMIT or len(text) > CHARACTERS
+    kept = tokens if len(tokens) <= LIMIT else [*tokens[: LIMIT - 1], tokens[-1]]
+    return Sample(torch.from_numpy(np.array(kept)), cost=len(kept), truncated=truncated)
 
 
 def _checkpoint_name(name: str) -> str:
