@@ -122,7 +122,7 @@ def pick_dtype(name: str, device: "torch.device") -> "torch.dtype":
     if name not in formats:
         raise UsageError(f"There is no number format {name!r}. Allowed: {', '.join(formats)}.")
     if name != "fp32" and device.type == "cpu":
-        raise UsageError(f"{name} was asked for on the CPU, where only fp32 is allowed. Use --dtype fp32 or a GPU.")
+        raise UsageError(f"The CPU allows only fp32, not {name}. Use --dtype fp32 or a GPU.")
     return formats[name]
 
 

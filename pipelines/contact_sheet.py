@@ -1,4 +1,4 @@
-"""The contact sheet: search hits with their images and sounds as one HTML page."""
+"""The contact sheet: search hits with their images and audio as one HTML page."""
 
 import base64
 import io

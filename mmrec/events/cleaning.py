@@ -1,4 +1,4 @@
-"""Clean events before anything is learned from them: robots, duplicates, impossible times. The log keeps them."""
+"""Clean events before training: robots, duplicates, impossible times. The log keeps all events."""
 
 import time
 from collections.abc import Callable

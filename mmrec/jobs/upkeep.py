@@ -56,27 +56,24 @@ def repair(
 
     Raises StoreError where the new generation fails its checks, or the store cannot be written.
     """
-    done = repair_store(
-        Layout(store), lambda made_with: _spaces(store, encoders, made_with, trust_code=trust_code, reporter=reporter)
-    )
+    layout = Layout(store)
+
+    def spaces(made_with: str) -> Mapping[Modality, tuple[Space, ...]]:
+        if encoders is None:
+            check_encoders(layout, made_with, reporter.ask_yes_no)
+        else:
+            record_consent(layout, encoders)
+        chosen = made_with if encoders is None else encoders
+        return spaces_of(load_encoders(chosen, trust_code=trust_code), layout)
+
+    done = repair_store(layout, spaces)
     for action in done.actions or ["found nothing that can be repaired without the source"]:
         reporter.note(f"{action[:1].upper()}{action[1:]}.")
     if done.generation is not None:
-        warn_of(read_manifest(Layout(store), done.generation), reporter)
+        warn_of(read_manifest(layout, done.generation), reporter)
     if done.incomplete:
         reporter.warn(f"items may be lost or outdated; index their source again: mmrec index SOURCE {store}")
     return done
-
-
-def _spaces(
-    store: Path, given: str | Path | None, made_with: str, *, trust_code: bool, reporter: Reporter
-) -> Mapping[Modality, tuple[Space, ...]]:
-    """The spaces of the encoders that the user gave, or of those that the store was made with."""
-    if given is None:
-        check_encoders(Layout(store), made_with, reporter.ask_yes_no)
-    else:
-        record_consent(Layout(store), given)
-    return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))
 
 
 def retry(options: RetryOptions, reporter: Reporter = SILENT) -> dict[str, object]:

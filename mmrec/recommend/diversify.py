@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 FLOOR: Final = 1e-6
-"""Squared distance below which an item counts as a copy of what was chosen: float32 vectors know no finer one."""
+"""Squared distance below which an item counts as a copy of a chosen one: the precision of float32 vectors."""
 
 
 def greedy_dpp(
@@ -18,48 +18,41 @@ def greedy_dpp(
     diversity: float,
     window: int | None = None,
 ) -> Int64[np.ndarray, " k"]:
-    """Choose places one by one, each time the greatest ``(1 - diversity) relevance + diversity log(distance)``.
+    """Choose k positions, each time the greatest ``(1 - diversity) relevance + diversity log(distance)``.
 
-    The distance is that from the span of the vectors chosen so far, so that with kernel ``q_i q_j v_i v_j`` and
-    ``log q`` proportional to relevance each choice gains the most of the log-determinant. Ties go to the earlier place.
-
-    Args:
-        relevance: From 0 to 1, higher is better.
-        vectors: Unit vectors.
-        k: How many are chosen; all of n where it is fewer.
-        diversity: 0 orders by relevance alone, 1 by distance alone.
-        window: Only so many of the last choices repel; all if None. Beyond as many choices as there are dimensions
-            nothing is left that is far from all, so a long feed needs one.
-
+    `relevance` is from 0 to 1, vectors are unit vectors. The distance is that from the span of the vectors chosen so
+    far, so that with kernel ``q_i q_j v_i v_j`` and ``log q`` proportional to relevance each choice gains the most of
+    the log-determinant. Ties go to the earlier position. Only the last `window` choices repel, all if None: beyond as
+    many choices as dimensions nothing is far from all, so a long feed needs a window.
     """
     count = min(k, len(relevance))
     seen = count if window is None else window
-    wide = np.asarray(vectors, dtype=np.float64)
-    lengths = np.einsum("nd,nd->n", wide, wide)
-    left = lengths
-    wanted = (1 - diversity) * np.asarray(relevance, dtype=np.float64)
-    free = np.ones(len(wide), dtype=bool)
-    alike = np.zeros((count, len(wide)))
-    rows = np.zeros((min(seen, count), len(wide)))
+    doubles = np.asarray(vectors, dtype=np.float64)
+    lengths = np.einsum("nd,nd->n", doubles, doubles)
+    distances = lengths
+    base = (1 - diversity) * np.asarray(relevance, dtype=np.float64)
+    free = np.ones(len(doubles), dtype=bool)
+    similarity = np.zeros((count, len(doubles)))
+    rows = np.zeros((min(seen, count), len(doubles)))
     chosen: list[int] = []
     for turn in range(count):
-        gain = np.where(free, wanted + diversity / 2 * np.log(np.maximum(left, FLOOR)), -np.inf)
+        gain = np.where(free, base + diversity / 2 * np.log(np.maximum(distances, FLOOR)), -np.inf)
         best = int(gain.argmax())
         chosen.append(best)
         free[best] = False
-        alike[turn] = wide @ wide[best]
+        similarity[turn] = doubles @ doubles[best]
         if turn < seen:
-            rows[turn] = (alike[turn] - rows[:turn, best] @ rows[:turn]) / np.sqrt(max(left[best], FLOOR))
-            left = left - rows[turn] ** 2
+            rows[turn] = (similarity[turn] - rows[:turn, best] @ rows[:turn]) / np.sqrt(max(distances[best], FLOOR))
+            distances = distances - rows[turn] ** 2
         else:
-            left = _distances(lengths, alike[turn - seen + 1 : turn + 1], chosen[-seen:])
+            distances = _distances(lengths, similarity[turn - seen + 1 : turn + 1], chosen[-seen:])
     return np.array(chosen, dtype=np.int64)
 
 
 def _distances(
     lengths: Float64[np.ndarray, " n"], alike: Float64[np.ndarray, "w n"], chosen: list[int]
 ) -> Float64[np.ndarray, " n"]:
-    """Squared distance of each vector from the span of some, made anew: LAPACK is faster at it than single updates."""
+    """Squared distance of each vector from the span of some, computed from scratch: LAPACK is faster than updates."""
     from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 - opening a store needs no SciPy
 
     lower = cholesky(alike[:, chosen] + FLOOR * np.eye(len(chosen)), lower=True)
@@ -97,12 +90,11 @@ def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray
 MIN_COSINE: Final = 0.05
 """Cosine from which an item counts as similar to a disliked one: centred vectors of other subjects are about 0."""
 
-SPARED: Final = 0.5
+PROTECTED_SHARE: Final = 0.5
 """Share of an item's score that outweighs its similarity to a disliked item.
 
 Items near an interest are not lowered for a chance similarity to a disliked item of another subject. On four catalogs
-of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all others keep their order at Kendall's tau
-.98.
+of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, others keep their order (Kendall's tau .98).
 """
 
 
@@ -110,7 +102,7 @@ def feedback_penalties(
     cosines: Float32[np.ndarray, "n h"],
     strengths: Float32[np.ndarray, " h"],
     scores: Float32[np.ndarray, " n"],
-    spared: float = SPARED,
+    protected_share: float = PROTECTED_SHARE,
 ) -> Float32[np.ndarray, " n"]:
     """Return what items lose of their scores for being similar to disliked items.
 
@@ -118,7 +110,7 @@ def feedback_penalties(
     `MIN_COSINE`, or beyond a share of its score where that is more. Items of other subjects lose nothing: their order
     does not change. `scores` are cosines with the interest that found the item, 0 where none did.
     """
-    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, spared * scores)[:, None])
+    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, protected_share * scores)[:, None])
     return (beyond * strengths).max(axis=1, initial=0).astype(np.float32)
 
 
@@ -145,7 +137,7 @@ def trained_feedback_penalties(
     """
     if not len(scores):
         return scores
-    penalties = feedback_penalties(cosines, strengths, liked, spared=1.0)
+    penalties = feedback_penalties(cosines, strengths, liked, protected_share=1.0)
     return penalties * np.float32(TRAINED_PENALTY * scores.std())
 
 
