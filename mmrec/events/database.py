@@ -1,7 +1,7 @@
 """The database of an event log: its tables, opening it through SQLAlchemy, and salvaging a damaged one."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    RowMapping,
     String,
     Table,
     Text,
@@ -192,7 +193,7 @@ def insert_portable(connection: Connection, events: pa.Table) -> int:
     """Insert the events whose id is new, in their order. Returns how many were."""
     rows = events.set_column(events.schema.get_field_index("time"), "time", events["time"].cast(pa.int64())).to_pylist()
     for attempt in range(_ATTEMPTS):
-        known = _known(connection, [row["id"] for row in rows])
+        known = {bytes(row["id"]) for row in rows_of_ids(connection, [row["id"] for row in rows], EVENTS.c.id)}
         fresh = [row for row in rows if row["id"] not in known]
         try:
             with connection.begin_nested():
@@ -206,12 +207,11 @@ def insert_portable(connection: Connection, events: pa.Table) -> int:
     return 0
 
 
-def _known(connection: Connection, ids: list[bytes]) -> set[bytes]:
-    found: set[bytes] = set()
+def rows_of_ids(connection: Connection, ids: Sequence[bytes], *columns: Any) -> Iterator[RowMapping]:
+    """The events of these ids that the log has."""
     for start in range(0, len(ids), _IDS_PER_QUERY):
-        statement = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
-        found.update(bytes(one) for (one,) in connection.execute(statement))
-    return found
+        statement = select(*columns).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+        yield from connection.execute(statement).mappings()
 
 
 _ROWS_AT_ONCE: Final = 10_000

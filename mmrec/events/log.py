@@ -13,14 +13,22 @@ from jaxtyping import Bool
 from sqlalchemy import Connection, Engine, Executable, Select, delete, func, insert, select, text
 
 from mmrec.errors import UsageError
-from mmrec.events.database import EVENTS, FORGOTTEN, REFUSED, insert_portable, open_database, wrap_db_errors, writing
+from mmrec.events.database import (
+    EVENTS,
+    FORGOTTEN,
+    REFUSED,
+    insert_portable,
+    open_database,
+    rows_of_ids,
+    wrap_db_errors,
+    writing,
+)
 from mmrec.events.dialects import erase_traces, insert_into_postgres, insert_into_sqlite
 from mmrec.events.event import SCHEMA, Event, RefusedRow
 from mmrec.events.kinds import Kinds
 from mmrec.events.prepare import PreparedEvents, prepare_events
 
 _INSERTS: Final = {"sqlite": insert_into_sqlite, "postgresql": insert_into_postgres}
-_IDS_PER_QUERY: Final = 500
 _CONTENT: Final = ("user", "item", "kind", "time", "value", "context")
 
 
@@ -75,20 +83,13 @@ class LogWriter:
         places = np.flatnonzero(prepared.named).tolist()
         if not places:
             return clashing
-        seen = self._contents([ids[place] for place in places])
+        stored = rows_of_ids(self._connection, [ids[place] for place in places], EVENTS)
+        seen = {bytes(row["id"]): _content(row) for row in stored}
         named = prepared.events.take(pa.array(places))
         named = named.set_column(named.schema.get_field_index("time"), "time", named["time"].cast(pa.int64()))
         for place, row in zip(places, named.to_pylist(), strict=True):
             clashing[place] = seen.setdefault(row["id"], _content(row)) != _content(row)
         return clashing
-
-    def _contents(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
-        found: dict[bytes, tuple[Any, ...]] = {}
-        for start in range(0, len(ids), _IDS_PER_QUERY):
-            statement = select(EVENTS).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
-            for row in self._connection.execute(statement).mappings():
-                found[bytes(row["id"])] = _content(row)
-        return found
 
 
 def _content(row: Mapping[Any, Any]) -> tuple[Any, ...]:

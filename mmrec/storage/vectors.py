@@ -162,7 +162,7 @@ class VectorAppender:
         """
         keys = key_array(hashes)
         self._follow(open_table(self._path))
-        fresh = _first_of_each(keys) & ~self._find(keys)
+        fresh = first_of_each(keys) & ~self._find(keys)
         if not fresh.any():
             return 0
         table = append(self._path, self._rows([hashes[i] for i in np.flatnonzero(fresh).tolist()], vectors[fresh]))
@@ -225,7 +225,8 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+def first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Which keys are the first of equal ones."""
     return KeyIndex(keys).find(keys) == np.arange(len(keys))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import StoreError, UnreadableError, UsageError
 from mmrec.fusion.fusion import Fusion, load_fusion
@@ -35,10 +35,10 @@ from mmrec.verification.tables import (
     check_quarantine,
     check_sums,
     check_vectors,
-    first_good_items,
-    first_good_vectors,
+    item_rows,
     quarantined_contents,
     repair_events,
+    vector_rows,
 )
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _repair_vectors(layout: Layout, path: Path, done: RepairReport) -> None:
             _salvage(layout, path, damaged, done)
         table = open_table(path)
         if table is not None:
-            dropped = drop_bad(table, ["hash", "vector"], first_good_vectors(path))
+            dropped = drop_bad(table, ["hash", "vector"], vector_rows)
             done.actions += [f"dropped {dropped:,} bad or doubled vectors of {path.name}"] if dropped else []
 
 
@@ -218,7 +218,7 @@ def _repair_items(layout: Layout, done: RepairReport) -> None:
     if failed or damaged:
         table = open_table(layout.items)
         if table is not None:
-            dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
+            dropped = drop_bad(table, ["id", "mmrec_fields"], item_rows)
             done.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
 
 
@@ -292,8 +292,9 @@ def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarra
     done.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
 
 
-def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    return contents.find(key_column(batch.column("hash"))) < 0
+def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    keys = key_column(batch.column("hash"))
+    return keys, contents.find(keys) < 0
 
 
 def _rebuild(layout: Layout, recovered: RecoveredRecipe, done: RepairReport) -> None:

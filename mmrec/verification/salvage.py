@@ -7,7 +7,7 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt64
 
 from mmrec.errors import DamagedError
 from mmrec.storage.collect import set_aside
@@ -15,6 +15,7 @@ from mmrec.storage.containment import move, remove, sweep_temporaries
 from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
 from mmrec.storage.tables import convert_write_errors, create_table, drop_rows, open_table
+from mmrec.storage.vectors import first_of_each
 
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
@@ -115,15 +116,26 @@ def _salvaged_path(path: Path) -> Path:
     return path.with_name(f".{path.name}{WHOLE}")
 
 
-def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.RecordBatch], np.ndarray]) -> int:
-    """Delete the rows that are not good. Hold the commit lock. Returns how many there were."""
-    bad = [np.empty(0, dtype=np.int64)]
+def drop_bad(
+    table: lance.LanceDataset,
+    columns: list[str],
+    read: Callable[[pa.RecordBatch], tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]],
+) -> int:
+    """Delete the rows that are not good, and all but the first good one of each key. Returns how many.
+
+    `read` gives the keys of a batch, and which of its rows are good. Hold the commit lock.
+    """
+    rows, keys, good = [np.empty(0, dtype=np.int64)], [np.empty((0, 2), dtype=np.uint64)], [np.empty(0, dtype=bool)]
     for batch in table.scanner(columns=columns, with_row_id=True, batch_size=8192).to_batches():
-        kept: Bool[np.ndarray, " n"] = good(batch)
-        bad.append(batch.column("_rowid").to_numpy().astype(np.int64)[~kept])
-    rows = np.concatenate(bad)
-    drop_rows(table, rows.tolist())
-    return len(rows)
+        some, valid = read(batch)
+        rows.append(batch.column("_rowid").to_numpy().astype(np.int64))
+        keys.append(some)
+        good.append(valid)
+    kept = np.concatenate(good)
+    kept[kept] = first_of_each(np.concatenate(keys)[kept])
+    bad = np.concatenate(rows)[~kept]
+    drop_rows(table, bad.tolist())
+    return len(bad)
 
 
 def _rows_of(fragment: lance.LanceFragment, schema: pa.Schema, path: Path, damaged: set[Path]) -> pa.Table | None:

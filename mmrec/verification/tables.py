@@ -1,9 +1,8 @@
-"""Verify the tables of a store and its event log, and choose the valid rows of damaged ones."""
+"""Verify the tables of a store and its event log, and tell valid rows of damaged ones."""
 
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -27,10 +26,6 @@ from mmrec.storage.tables import altered_files, open_table
 from mmrec.storage.vectors import key_array, key_column
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
-
-Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, " n"]]
-"""Which rows of a batch are to be kept."""
-
 
 BATCH = 8192
 LENGTH_TOLERANCE = 2e-3
@@ -67,7 +62,7 @@ def check_items(report: VerificationReport, path: Path) -> None:
             what = f"items have contents of no known modality: {', '.join(sorted(unknown))}"
             report.add("content", path, what, report.repair, report.index)
         repeated = _repeated(words)
-        if len(repeated):
+        if repeated:
             _name_doubled(report, path, table, repeated)
 
 
@@ -94,9 +89,9 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
             report.add("fingerprint", path, what, report.repair, report.index)
         bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
         for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
-            good = _good_vectors(batch)
+            some, good = vector_rows(batch)
             bad += int((~good).sum())
-            keys.append(key_column(batch.column("hash").filter(pa.array(good))))
+            keys.append(some[good])
         words = np.concatenate(keys)
         report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
         if bad:
@@ -107,60 +102,23 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
             report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.repair)
 
 
-def first_good_vectors(path: Path) -> Chooser:
-    """Choose the valid vectors of a table, the first of each content."""
-    table = open_table(path)
-    batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
-    words = [key_column(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
-    first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
-    return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
+def item_rows(batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    """Digests of the ids of items, and which rows have an id and known modalities."""
+    names, fields = batch.column("id").to_pylist(), batch.column("mmrec_fields").to_pylist()
+    known = {str(modality) for modality in Modality}
+    good = [
+        bool(name) and {one["modality"] for one in some or ()} <= known
+        for name, some in zip(names, fields, strict=True)
+    ]
+    return key_array(map(_digest, names)), np.array(good, dtype=bool)
 
 
-def first_good_items(path: Path) -> Chooser:
-    """Choose the items with an id and known modalities, the first of each id."""
-    table = open_table(path)
-    ids = _all_ids(table) if table else ()
-    first = _FirstOnly(_repeated(key_array(_digest(name) for name in ids)))
-
-    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-        names = batch.column("id").to_pylist()
-        known = {str(modality) for modality in Modality}
-        fields = batch.column("mmrec_fields").to_pylist()
-        good = [
-            bool(name) and {one["modality"] for one in some or ()} <= known
-            for name, some in zip(names, fields, strict=True)
-        ]
-        return first.of([_digest(name) for name in names], np.array(good, dtype=bool))
-
-    return choose
-
-
-class _FirstOnly:
-    """Lets only the first good row pass of keys that are known to repeat."""
-
-    def __init__(self, repeated: set[bytes]) -> None:
-        self._repeated = repeated
-        self._passed: set[bytes] = set()
-
-    def of(self, keys: list[bytes], good: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        passes = good.copy()
-        for place, key in enumerate(keys):
-            if good[place] and key in self._repeated:
-                passes[place] = key not in self._passed
-                self._passed.add(key)
-        return passes
-
-
-def _keys(column: pa.FixedSizeBinaryArray) -> list[bytes]:
-    return [key or b"" for key in column.to_pylist()]
-
-
-def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    """Which rows of a vector table have a key and a finite vector of length 1."""
-    column = batch.column("vector")
+def vector_rows(batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    """Keys of a vector table, and which rows have a key and a finite vector of length 1."""
+    column, hashes = batch.column("vector"), batch.column("hash")
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)
-    there = column.is_valid().to_numpy(zero_copy_only=False) & batch.column("hash").is_valid().to_numpy(False)
-    return there & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
+    valid = column.is_valid().to_numpy(zero_copy_only=False) & hashes.is_valid().to_numpy(False)
+    return key_column(hashes), valid & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
 
 
 def check_quarantine(report: VerificationReport, path: Path) -> set[tuple[str, bytes]]:
@@ -192,15 +150,11 @@ def _repeated(words: UInt64[np.ndarray, "n 2"]) -> set[bytes]:
 
 
 def _name_doubled(report: VerificationReport, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
-    names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
+    batches = table.scanner(columns=["id"], batch_size=BATCH).to_batches()
+    names = sorted({name for batch in batches for name in batch.column("id").to_pylist() if _digest(name) in repeated})
     shown = ", ".join(repr(name) for name in names[:NAMED])
     what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"
     report.add("ids", path, what, report.repair)
-
-
-def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
-    for batch in table.scanner(columns=["id"], batch_size=BATCH).to_batches():
-        yield from batch.column("id").to_pylist()
 
 
 def check_events(report: VerificationReport, layout: Layout) -> None:
