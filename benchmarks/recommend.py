@@ -33,7 +33,7 @@ from mmrec.recommend.user_list import make_hits, place_user, rank_candidates
 from mmrec.snapshot import open_snapshot
 from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import append_vectors
+from mmrec.storage.vectors import VectorAppender
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
@@ -75,7 +75,7 @@ def make_store(root: Path, rows: int) -> np.ndarray:
         some = cluster_of[start : start + million.PIECE]
         noise = unit(rng.normal(size=(len(some), SPACE.dim)).astype(np.float32))
         hashes = [content_hash(b"%d" % row) for row in range(start, start + len(some))]
-        append_vectors(Layout(root).vectors(SPACE), SPACE, hashes, unit(centres[some] + noise))
+        VectorAppender(Layout(root).vectors(SPACE), SPACE).append(hashes, unit(centres[some] + noise))
     build_generation(Layout(root), Recipe({Modality.TEXT: (SPACE,)}), None)
     return cluster_of
 

@@ -143,7 +143,9 @@ def quality_of(
         one_mean, other_mean = (interval(values, clusters, seed=seed) for values in (first, second))
         measures.append(Measure(f"{name}@{cut}", one_mean, other_mean, difference))
     unlike = {measure.metric: measure for measure in measures}  # at k = 1 one of them is there twice
-    return Quality(tuple(unlike.values()), _verdict(measures[0].difference))
+    decisive = measures[0].difference
+    verdict: Verdict = "better" if decisive.low > 0 else "worse" if decisive.high < 0 else "no difference"
+    return Quality(tuple(unlike.values()), verdict)
 
 
 def _metric_per_query(
@@ -156,12 +158,6 @@ def _metric_per_query(
         ranks = np.array([places.get(row, np.inf) for row in wanted], dtype=np.float64)
         found.append(multi_target_metric(metric, cut, ranks))
     return np.array(found, dtype=np.float64)
-
-
-def _verdict(difference: Interval) -> Verdict:
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "no difference"
 
 
 _QUERIES_AT_ONCE = 256

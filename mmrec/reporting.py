@@ -1,8 +1,8 @@
 """Notes, warnings, progress and questions of jobs. The library logs; the command line prints and asks."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeAlias
 
 from mmrec.storage.generations import Manifest
@@ -54,12 +54,7 @@ class Reporter:
     def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show progress while a block runs: what it yields is called with the units done since the last call."""
         del label, total
-        return _no_progress()
-
-
-@contextmanager
-def _no_progress() -> Iterator[Advance]:
-    yield lambda _: None
+        return nullcontext(lambda _: None)
 
 
 SILENT: Final = Reporter()

@@ -68,7 +68,7 @@ def print_results(results: Results, display: Display) -> None:
     if display.as_json:
         console.emit_json(results_document(results))
     elif results.hits:
-        console.data.print(_explained(results.hits) if display.explain else _plain(results.hits))
+        console.data.print(_table(results.hits, explain=display.explain))
     if not results.hits:
         wider = "Widen --where or --against." if display.narrowed else "The store holds nothing comparable."
         console.note(f"Nothing found. {wider}")
@@ -144,15 +144,11 @@ def print_rows(name: str, rows: Sequence[Mapping[str, object]], *, as_json: bool
     console.data.print(console.table(headers, ([row.get(h) for h in headers] for row in rows), numbers=numbers))
 
 
-def _plain(hits: Sequence[Hit]) -> Table:
-    rows = [(rank, hit.score, hit.id, text_of(hit), known_metadata(hit)) for rank, hit in enumerate(hits, 1)]
-    return console.table(("#", "score", "id", "contents", "metadata"), rows, numbers=("#", "score"))
-
-
-def _explained(hits: Sequence[Hit]) -> Table:
-    names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares))
-    rows = [
-        (rank, hit.score, *(hit.shares.get(name, "·") for name in names), hit.id, text_of(hit))
-        for rank, hit in enumerate(hits, 1)
-    ]
-    return console.table(("#", "score", *names, "id", "contents"), rows, numbers=("#", "score", *names))
+def _table(hits: Sequence[Hit], *, explain: bool) -> Table:
+    names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares)) if explain else ()
+    last = () if explain else ("metadata",)
+    rows = []
+    for rank, hit in enumerate(hits, 1):
+        shares = (hit.shares.get(name, "·") for name in names)
+        rows.append((rank, hit.score, *shares, hit.id, text_of(hit), *(known_metadata(hit) for _ in last)))
+    return console.table(("#", "score", *names, "id", "contents", *last), rows, numbers=("#", "score", *names))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from mmrec.comparing import Answering, Compared
+from mmrec.comparing import Compared
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.report import figure, signed
 from pipelines import console
@@ -82,7 +82,9 @@ def _document(found: Compared, sentences: Sequence[str]) -> dict[str, object]:
         "k": found.k,
         "queries": found.queries,
         "answered": found.answered,
-        "generations": [_side(side) for side in found.sides],
+        "generations": [
+            {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query} for side in found.sides
+        ],
         "overlap": asdict(found.overlap),
         "judged": found.judged,
         "unknown_relevant": found.unknown,
@@ -90,7 +92,3 @@ def _document(found: Compared, sentences: Sequence[str]) -> dict[str, object]:
         "verdict": None if quality is None else quality.verdict,
         "sentences": list(sentences),
     }
-
-
-def _side(side: Answering) -> dict[str, object]:
-    return {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query}

@@ -123,10 +123,8 @@ def parse_parts(given: Mapping[PartKind, Sequence[str] | None]) -> tuple[Part, .
     if not parts:
         raise UsageError("Nothing to search for: give --text, --image, --audio or --item, each as often as you like.")
     for part in parts:
-        if part.kind in {"image", "audio"} and _missing(str(part.value)):
+        path = str(part.value)
+        is_path = part.kind in {"image", "audio"} and "://" not in path and "#" not in path
+        if is_path and not Path(path).is_file():
             raise UsageError(f"--{part.kind}: there is no file {part.value!r}. Give the path of a file.")
     return parts
-
-
-def _missing(value: str) -> bool:
-    return "://" not in value and "#" not in value and not Path(value).is_file()

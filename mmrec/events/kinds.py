@@ -56,7 +56,7 @@ class Kinds:
     def __post_init__(self) -> None:
         """Raise UsageError for invalid names and weights, and aliases of unknown kinds."""
         for name, weight in self.weights.items():
-            if not _is_name(name):
+            if not (0 < len(name) <= _LONGEST and name.isprintable() and name == name.strip().lower()):
                 raise UsageError(f"{name!r} is no kind of event: write 1 to {_LONGEST} lower-case printable letters.")
             if not -1e6 <= weight <= 1e6:
                 raise UsageError(f"The weight {weight!r} of {name!r} must be a number from -1000000 to 1000000.")
@@ -140,7 +140,3 @@ def _ratings(table: object, path: Path) -> dict[str, float | None]:
 
 def _holds(table: object, types: tuple[type, ...]) -> bool:
     return isinstance(table, dict) and all(type(value) in types for value in table.values())
-
-
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= _LONGEST and name.isprintable() and name == name.strip().lower()

@@ -117,12 +117,11 @@ class LogPopularity(LogSums[Popular]):
 
     def _add(self, log: EventLog, newest: int) -> Popular:
         self._count(log, newest)
-        order = sorted((item for item, total in self._sums.items() if total > 0), key=self._place)
+        order = sorted(
+            (item for item, total in self._sums.items() if total > 0), key=lambda item: (-self._sums[item], item)
+        )
         kept = tuple(order[: self._most])
         return Popular(kept, tuple(self._sums[item] for item in kept), newest)
-
-    def _place(self, item: str) -> tuple[float, str]:
-        return -self._sums[item], item
 
     def _count(self, log: EventLog, newest: int) -> None:
         day = (EVENTS.c.time // _DAY).label("day")

@@ -59,7 +59,10 @@ class TimeRule:
         if array is not None and (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
             return self._of_numbers(array, fault)
         if array is not None and pa.types.is_string(array.type):
-            return self._of_texts(array, fault)
+            digits = pc.all(pc.match_substring_regex(array, r"^[0-9]{1,18}$"), min_count=0).as_py()
+            if digits and not array.null_count:  # whole numbers at once
+                return self._of_numbers(array.cast(pa.int64()), fault)
+            return self._one_by_one(array.to_pylist(), fault)
         if array is not None and pa.types.is_timestamp(array.type):
             array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
             if array.type.tz is None and _arrow_knows_zones(array):
@@ -128,12 +131,6 @@ class TimeRule:
             return np.full(len(numbers), _MICROSECONDS[self.unit])
         size = np.abs(numbers.astype(np.float64))
         return np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
-
-    def _of_texts(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
-        """Whole numbers at once where all are such, else one by one."""
-        if pc.all(pc.match_substring_regex(array, r"^[0-9]{1,18}$"), min_count=0).as_py() and not array.null_count:
-            return self._of_numbers(array.cast(pa.int64()), fault)
-        return self._one_by_one(array.to_pylist(), fault)
 
     def _one_by_one(self, values: list[object], fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         moments = np.zeros(len(values), dtype=np.int64)

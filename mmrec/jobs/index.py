@@ -45,7 +45,8 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
     if source is None:
         layout.check()
     configure_threads()
-    had_tower = _has_tower(layout)
+    number = current_number(layout)
+    had_tower = number is not None and read_manifest(layout, number).has_tower
     chosen = encoders_of(options.encoders, layout, reporter)
     _check_verdict(chosen, force=options.force)
     encoders = load_encoders(
@@ -126,11 +127,6 @@ def _ask_about_tower(options: IndexOptions, reporter: Reporter) -> None:
         f"`mmrec rollback {options.store}`."
     )
     reporter.require_consent("Go on", yes=options.yes, otherwise="The store is as it was.", at_terminal_only=True)
-
-
-def _has_tower(layout: Layout) -> bool:
-    number = current_number(layout)
-    return number is not None and read_manifest(layout, number).has_tower
 
 
 def _open_source_with_consent(options: IndexOptions, source: str | Path, reporter: Reporter) -> CatalogSource:

@@ -1,7 +1,6 @@
 """Garbage collection: remove old generations, unused vectors and leftovers; files set aside by a repair stay."""
 
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -202,7 +201,7 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
     old = [
         int(one["version"])
         for one, following in pairwise(versions)
-        if _utc(following) < horizon and int(one["version"]) not in pinned
+        if following["timestamp"].astimezone(UTC) < horizon and int(one["version"]) not in pinned
     ]
     done.versions += len(old)
     options: dict[str, Any] = {"versions": old} if old else {"older_than": NEVER}
@@ -212,11 +211,6 @@ def _clean(path: Path, pinned: set[int], horizon: datetime, policy: Policy, done
         done.freed_bytes += table.explain_cleanup_old_versions(**options).stats.bytes_removed
     else:
         done.freed_bytes += table.cleanup_old_versions(**options).bytes_removed
-
-
-def _utc(version: Mapping[str, Any]) -> datetime:
-    stamp: datetime = version["timestamp"]
-    return stamp.astimezone(UTC)
 
 
 def _drop_unused(layout: Layout, paths: list[Path], policy: Policy, done: Collected) -> None:

@@ -54,7 +54,7 @@ def store_error_for(where: Path, error: BaseException) -> StoreError:
 
 def damaged_error(where: Path, reason: str) -> DamagedError:
     """Return the error that says what is damaged and what to run."""
-    store = _store_of(where)
+    store = next((folder for folder in where.parents if (folder / "store.json").is_file()), where.parent)
     advice = f"see what else is with `mmrec verify {store}`, and repair it with `mmrec repair {store}`"
     return DamagedError(f"{where} is damaged: {reason}", advice)
 
@@ -77,11 +77,6 @@ def errno_of(error: BaseException) -> int | None:
 def is_from_lance(error: BaseException) -> bool:
     """Whether an error was raised within Lance."""
     return _SOURCE_PLACE.search(str(error)) is not None
-
-
-def _store_of(path: Path) -> Path:
-    """The store that a path is in."""
-    return next((folder for folder in path.parents if (folder / "store.json").is_file()), path.parent)
 
 
 _Stamp: TypeAlias = tuple[int, int, int, int, int]

@@ -148,7 +148,8 @@ def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
     now = datetime.now(UTC)
     source = iter(fresh)
     while rows := list(islice(source, ROWS_PER_FLUSH)):
-        if _lacks_columns(path):
+        table = open_table(path)
+        if table is not None and table.schema.names != SCHEMA.names:  # of an earlier version, with fewer columns
             replace_quarantine(path, read_quarantine(path))
         append(path, pa.Table.from_batches([_as_batch(rows, now)]))
 
@@ -174,12 +175,6 @@ def _delete(path: Path, wanted: str) -> None:
             table.delete(wanted)
 
 
-def _lacks_columns(path: Path) -> bool:
-    """Whether a table was written by an earlier version with fewer columns."""
-    table = open_table(path)
-    return table is not None and table.schema.names != SCHEMA.names
-
-
 def _entries(rows: pa.RecordBatch | pa.Table) -> Iterator[Quarantined]:
     return (Quarantined(**row) for row in rows.to_pylist())
 
@@ -202,7 +197,8 @@ class QuarantineSnapshot:
         words: list[np.ndarray] = []
         hash_places: list[np.ndarray] = []
         start = 0
-        for batch in self._batches():
+        scan = self._table.scanner(columns=["id", "hash"]).to_batches() if self._table is not None else ()
+        for batch in scan:
             for place, name in enumerate(batch.column("id").to_pylist(), start):
                 if name is not None:
                     ids.append(_digest(name))
@@ -241,10 +237,6 @@ class QuarantineSnapshot:
         words = [int.from_bytes(content[:8], "little") for content in contents] if self._count else []
         wanted = set(contents)
         return [entry for entry in self._read(self._by_hash.of(words)) if entry.hash in wanted]
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        if self._table is not None:
-            yield from self._table.scanner(columns=["id", "hash"]).to_batches()
 
     def _read(self, places: Int64[np.ndarray, " n"]) -> Iterable[Quarantined]:
         if self._table is None or not len(places):

@@ -106,14 +106,14 @@ class VectorTable:
         if found.any() and self._table is not None:
             wanted, place = np.unique(positions[found], return_inverse=True)
             rows = self._table.take(wanted.tolist(), columns=["hash", "vector"]).combine_chunks()
-            self._check_pairing(rows["hash"], [hashes[i] for i in np.flatnonzero(found).tolist()], place)
-            vectors[found] = _to_numpy(rows["vector"], self._space.dim)[place]
+            read = rows["hash"].to_pylist()
+            if [read[i] for i in place] != [hashes[i] for i in np.flatnonzero(found).tolist()]:
+                raise StoreError(
+                    f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup"
+                )
+            flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors[found] = flat.reshape(-1, self._space.dim).astype(np.float32)[place]
         return found, vectors
-
-    def _check_pairing(self, read: pa.ChunkedArray, wanted: list[bytes], place: np.ndarray) -> None:
-        hashes = read.to_pylist()
-        if [hashes[i] for i in place] != wanted:
-            raise StoreError(f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup")
 
     def _check_space(self) -> None:
         if self._table is None:
@@ -206,11 +206,6 @@ class VectorAppender:
         return pa.Table.from_arrays(columns, schema=schema)
 
 
-def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
-    """Write the vectors of contents that have none yet, as `VectorAppender.append` does, of which this is one call."""
-    return VectorAppender(path, space).append(hashes, vectors)
-
-
 def _keys_since(table: lance.LanceDataset, version: int | None) -> UInt64[np.ndarray, "n 2"]:
     """Keys of the rows written after a version of the table; all of them for None."""
     fresh = None if version is None else f"_row_created_at_version > {int(version)}"
@@ -228,8 +223,3 @@ def _inode(path: Path) -> int:
 def first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     """Which keys are the first of equal ones."""
     return KeyIndex(keys).find(keys) == np.arange(len(keys))
-
-
-def _to_numpy(column: pa.ChunkedArray, dim: int) -> Float32[np.ndarray, "n dim"]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, dim).astype(np.float32)

@@ -16,7 +16,7 @@ from mmrec.generation.generation import open_generation
 from mmrec.storage.generations import generation_numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import append_vectors
+from mmrec.storage.vectors import VectorAppender
 from mmrec.verification import generations as verification_of_generations
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
@@ -134,10 +134,10 @@ def test_the_newer_vectors_of_a_table_are_told_apart(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(4, 16)).astype("f4")
     hashes = [bytes([n] * 16) for n in range(4)]
-    append_vectors(layout.vectors(SPACE), SPACE, hashes[:3], vectors[:3])
+    VectorAppender(layout.vectors(SPACE), SPACE).append(hashes[:3], vectors[:3])
     from mmrec.storage.vectors import VectorTable
 
     seen = VectorTable(layout.vectors(SPACE), SPACE).version
-    append_vectors(layout.vectors(SPACE), SPACE, hashes[3:], vectors[3:])
+    VectorAppender(layout.vectors(SPACE), SPACE).append(hashes[3:], vectors[3:])
     table = VectorTable(layout.vectors(SPACE), SPACE)
     assert [row.tobytes() for row in table.newer_than(seen)] == hashes[3:]
