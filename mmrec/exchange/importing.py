@@ -47,17 +47,10 @@ SAME = 0.999
 
 @dataclass
 class ImportTally:
-    """What an import has done.
+    """Counts of an import: rows read, new vectors, items that were added or changed, and rows left out.
 
-    Attributes:
-        seen: Rows read.
-        vectors: Vectors that are new.
-        added: Items made of rows.
-        changed: Items that got a vector, or another one.
-        known: Rows whose contents had their vector before.
-        shared: Rows whose contents are equal to those of an earlier row, whose vector is used for both.
-        quarantined: Rows left out.
-
+    The contents of `known` rows had their vector before; those of `shared` rows are equal to contents of an earlier
+    row, whose vector is used for both.
     """
 
     seen: int = 0
