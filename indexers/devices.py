@@ -47,7 +47,7 @@ LARGEST_GPU_K = 2048
 
 
 def gpu_count() -> int:
-    """Return how many GPUs FAISS can use; 0 where its build or the machine has none."""
+    """Return how many GPUs FAISS can use; 0 if its build or the machine has none."""
     return int(faiss.get_num_gpus())
 
 
@@ -87,7 +87,7 @@ class GpuCopy:
     """
 
     def __init__(self, index: Native, devices: Sequence[int], *, shards: bool = False) -> None:
-        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError where FAISS does not see one of them."""
+        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError if FAISS does not see one of them."""
         absent = [device for device in devices if not 0 <= device < gpu_count()]
         if absent or not devices:
             raise IndexersError(

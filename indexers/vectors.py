@@ -59,7 +59,7 @@ def unit(vectors: Float32[np.ndarray, "n dim"], peak: Float32[np.ndarray, "n 1"]
 
 
 def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
-    """Return row numbers as int64. Raises BadVectorsError where they are not a list of whole numbers."""
+    """Return row numbers as int64. Raises BadVectorsError if they are not a list of whole numbers."""
     array = np.asarray(rows)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise BadVectorsError(
@@ -110,7 +110,7 @@ def positions_in_chunks(count: int, dim: int) -> Iterator[Int64[np.ndarray, " m"
 
 
 def find_rows(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, "*a"]) -> Int64[np.ndarray, "*a"]:
-    """Return the position of each row number in an ascending array, -1 where it is not there."""
+    """Return the position of each row number in an ascending array, -1 if it is not there."""
     if not ascending.size:
         return np.full(rows.shape, NO_ROW)
     places = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)

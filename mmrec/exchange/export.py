@@ -91,7 +91,7 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     """A directory that `datasets.load_from_disk` opens; the origin is the description, as JSON.
 
     The rows are written twice: once as they come, for `datasets` to map from disk, and then by it. Raises UsageError
-    where there are none, for `datasets` could not open that.
+    if there are none, for `datasets` could not open that.
     """
     datasets = importlib.import_module("datasets")
     path.mkdir()
@@ -174,8 +174,8 @@ class Exported:
 def export_vectors(layout: Layout, out: Path, how: Export) -> Exported:
     """Write ids, metadata and vectors: a file where `out` ends in ``.parquet``, else a directory.
 
-    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError where the
-    place, a column or the filter cannot be used, and StoreError where the generation is damaged or the disk full; what
+    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError if the
+    place, a column or the filter cannot be used, and StoreError if the generation is damaged or the disk full; what
     was at `out` before is then as it was.
     """
     items = ItemTable(layout.items)

@@ -85,7 +85,7 @@ class VectorImport:
     def run(self, file: VectorFile) -> ImportTally:
         """Import a file. Whatever stops it, items are as they were; vectors written until then do no harm.
 
-        Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
+        Raises StoreError if the store cannot be written, UsageError if metadata does not fit its columns.
         """
         # Types of the store's metadata columns and of the file's; of those that both have, one that holds both.
         self._types = {column.name: column.type for column in self._items.metadata_schema}
@@ -252,8 +252,8 @@ class Import:
 def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
     """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
-    Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
-    space than was declared, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
+    Raises UsageError if the file or a column cannot be used, SpaceMismatchError if the vectors are of another
+    space than was declared, StoreBusyError if a job is at work on the store, StoreError if it cannot be written.
     """
     file = open_vectors(path, how.columns)
     layout.create()

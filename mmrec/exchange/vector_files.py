@@ -148,7 +148,7 @@ def _read_parquet(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.
 
 
 def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
-    """Open a file of vectors. Raises UsageError where it is none, lacks a column, or has not a single vector."""
+    """Open a file of vectors. Raises UsageError if it is none, lacks a column, or has not a single vector."""
     if (columns.id is None) == (columns.content is None):
         raise UsageError(
             "Say whose the vectors are: name the column of ids with --id, or of content hashes with --hash."

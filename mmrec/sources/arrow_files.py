@@ -88,7 +88,7 @@ class SavedDataset:
 def open_dataset(path: Place) -> SavedDataset:
     """Open a directory written by `Dataset.save_to_disk`; its images and audio stay the bytes they are.
 
-    On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
+    On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError if it
     cannot be opened.
     """
     try:
@@ -109,7 +109,7 @@ def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:
 
 
 def cell_of_saved(path: Place, row: int, column: str) -> object:
-    """Return one cell of a saved directory. Raises IndexError where there is no such row."""
+    """Return one cell of a saved directory. Raises IndexError if there is no such row."""
     if not path.is_remote:
         return saved_table(path).column(column)[row].as_py()
     for batch in batches_of_saved(path):
@@ -204,7 +204,7 @@ def _batches_of_file(
 def open_parquet(path: Place, files: Sequence[Place] | None = None) -> ParquetFiles:
     """Open a Parquet file, or these in a folder, columns united.
 
-    Raises UsageError where a file is not Parquet or names a column twice.
+    Raises UsageError if a file is not Parquet or names a column twice.
     """
     types: dict[str, pa.DataType] = {}
     counted: list[tuple[Place, int]] = []

@@ -78,7 +78,7 @@ def _parts(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> I
 def id_of(value: object) -> str:
     """Return an id as a string; a whole float counts as an integer, which pandas makes of integers beside nulls.
 
-    Raises BadValueError where there is none: null, blank, not a whole number, or neither number nor text.
+    Raises BadValueError if there is none: null, blank, not a whole number, or neither number nor text.
     """
     match _readable(value):
         case str(text) if text.strip():

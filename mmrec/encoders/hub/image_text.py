@@ -84,7 +84,7 @@ class HubImageText(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be, or has no such two towers."""
+        """The network, loaded at first use. Raises EncoderError if that fails, or it lacks one of the two towers."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -94,7 +94,7 @@ class HubImageText(JointEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
             pixels = self._processor(checked_image(self.model, modality, content))
             siglip2 = pixels.shape[0] * pixels.shape[1] if self._config.model_type == "siglip2" else 0

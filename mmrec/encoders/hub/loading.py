@@ -51,7 +51,7 @@ _UNUSED = ("pooler.", "embeddings.mask_token", "mask_token", "masked_spec_embed"
 
 
 def load_config(folder: Path) -> Any:  # noqa: ANN401
-    """Return the transformers configuration of a model. Raises EncoderError where it cannot be used."""
+    """Return the transformers configuration of a model. Raises EncoderError if it cannot be used."""
     from transformers import AutoConfig  # noqa: PLC0415 (takes seconds)
 
     found = read_json(folder / "config.json")
