@@ -290,7 +290,7 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
 
 
 def _check_index(layout: Layout, how: Import, new: Declared) -> None:
-    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
+    """Raise UsageError if the index recipe suits no item vector that there can be, before anything is imported."""
     number = current(layout)
     index = how.index or chosen_before(None if number is None else manifest(layout, number))[0]
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}

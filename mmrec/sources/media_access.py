@@ -80,7 +80,7 @@ def _resolved(path: str | Path) -> str:
 
 
 def check_is_table(path: str) -> None:
-    """Raise MediaError where a path is neither a file nor a folder, in which alone a table can be."""
+    """Raise MediaError if a path is neither a file nor a folder, in which alone a table can be."""
     try:
         kind = Path(path).stat().st_mode
     except (OSError, ValueError) as error:

@@ -44,7 +44,7 @@ def resized_positions(
     height, width, dim = grid.shape
     made = grid.new_zeros(len(spatial_shapes), max_length, dim)
     for image, (rows, columns) in enumerate(spatial_shapes.tolist()):
-        down, across = (_triangles(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
+        down, across = (_resampling_weights(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
         # (rows, height) @ (height, width * dim), then (columns, width) @ (rows, width, dim)
         tall = (down @ grid.reshape(height, width * dim)).reshape(rows, width, dim)
         made[image, : rows * columns] = (across @ tall).reshape(rows * columns, dim)
@@ -52,7 +52,7 @@ def resized_positions(
 
 
 @lru_cache(maxsize=1_024)
-def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
+def _resampling_weights(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
     """Bilinear, antialiased resampling weights of each old position in each new one; they sum to one."""
     step = size / wanted
     reach = max(step, 1.0)

@@ -29,7 +29,7 @@ class once(cached_property[T]):  # noqa: N801 -- a decorator, named as those are
 
 @contextlib.contextmanager
 def explain_errors(what: str, advice: str) -> Iterator[None]:
-    """Raise EncoderError where a library raises: "`what` cannot be loaded", its first line, and the advice."""
+    """Raise EncoderError if a library raises: "`what` cannot be loaded", its first line, and the advice."""
     try:
         yield
     except (MmrecError, MemoryError):

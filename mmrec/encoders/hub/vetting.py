@@ -72,7 +72,7 @@ _SENTENCE_KEYS: Final = _KEYWORD_TABLES | frozenset({
 
 
 def vet_model_files(folder: Path) -> None:
-    """Raise EncoderError where a JSON file of a model would have code run, or something else than the model loaded."""
+    """Raise EncoderError if a JSON file of a model would have code run, or something else than the model loaded."""
     for path in _json_files(folder):
         if path.name == ADAPTER:
             raise EncoderError(

@@ -35,7 +35,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 def read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Read an answer's body. Raises MediaError if it is larger than allowed, packed oddly or damaged.
 
-    httpx raises RemoteProtocolError where the body ends before the length that was announced.
+    httpx raises RemoteProtocolError if the body ends before the length that was announced.
     """
     too_large = MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
     damaged = MediaError("The content from the web is damaged.")
@@ -74,7 +74,7 @@ class BusyError(UnreachableError):
 
 
 def check_status(response: httpx.Response) -> None:
-    """Raise MediaError where an answer holds no content, BusyError if it may hold one later."""
+    """Raise MediaError if an answer holds no content, BusyError if it may hold one later."""
     status = response.status_code
     if status == 200:
         return
