@@ -47,7 +47,7 @@ LARGEST_GPU_K = 2048
 
 
 def gpu_count() -> int:
-    """Return how many GPUs FAISS can use; 0 where its build or the machine has none."""
+    """Return how many GPUs FAISS can use; 0 if its build or the machine has none."""
     return int(faiss.get_num_gpus())
 
 
@@ -61,8 +61,11 @@ def build_threads(vectors: int) -> int:
     return max(1, min(THREADS, vectors // VECTORS_A_THREAD))
 
 
-class using_threads:  # noqa: N801 -- used like a function; a generator would cost a query two microseconds more
-    """Let FAISS use `count` threads in the calling thread, for as long as the block lasts."""
+class FaissThreads:
+    """Let FAISS use `count` threads in the calling thread, for as long as the block lasts.
+
+    A class, as a generator would cost a query two microseconds more.
+    """
 
     __slots__ = ("_before", "_count")
 
@@ -87,7 +90,7 @@ class GpuCopy:
     """
 
     def __init__(self, index: Native, devices: Sequence[int], *, shards: bool = False) -> None:
-        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError where FAISS does not see one of them."""
+        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError if FAISS does not see one of them."""
         absent = [device for device in devices if not 0 <= device < gpu_count()]
         if absent or not devices:
             raise IndexersError(

@@ -22,8 +22,8 @@ from indexers.vectors import (
     contains,
     positions_in_chunks,
     positions_of,
-    ranked,
     sorted_vectors,
+    top_k,
 )
 
 SCORES_AT_ONCE = 1 << 22
@@ -142,7 +142,7 @@ class ExactIndex:
                 candidates = self._candidates(part, reachable, positions)
                 rows[start : start + step] = self.rows[candidates.cpu().numpy()]
                 scores[start : start + step] = self._scores(part, candidates).cpu().numpy()
-        return ranked(rows, scores, k)
+        return top_k(rows, scores, k)
 
     def _candidates(
         self, queries: Float32[torch.Tensor, "q dim"], count: int, positions: Int64[torch.Tensor, " p"] | None

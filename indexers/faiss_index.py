@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from indexers.devices import GpuCopy, Native, build_threads, check_installation, faiss, search_threads, using_threads
+from indexers.devices import FaissThreads, GpuCopy, Native, build_threads, check_installation, faiss, search_threads
 from indexers.faiss_recipe import AllowedPositions, Candidates, Family, Search, new_index, require_family, search_effort
 from indexers.faiss_search import fill_short_results, search_family, search_on_gpu, stored_vectors
 from indexers.files import FAISS_KIND, Header, IndexFile, Write, write_index_file
 from indexers.protocol import IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, positions_in_chunks, positions_of, ranked, sorted_vectors
+from indexers.vectors import as_vectors, check_k, chunk_rows, positions_in_chunks, positions_of, sorted_vectors, top_k
 
 TRAINING_VECTORS = 65_536
 TRAINING_A_CENTROID = 64
@@ -59,7 +59,7 @@ class FaissIndex:
         ascending, dim, read = sorted_vectors(rows, vectors, spec.metric)
         count = len(ascending)
         index = new_index(spec, dim, count)
-        with using_threads(build_threads(count)):
+        with FaissThreads(build_threads(count)):
             if not index.is_trained and count:
                 sample = np.random.default_rng(SEED).permutation(count)[: _training_vectors(index)]
                 index.train(read(np.sort(sample)))
@@ -133,16 +133,16 @@ class FaissIndex:
         wanted = self._search_for(reachable, search or {})
         if reachable == 0 or len(prepared) == 0:
             nothing = np.empty((len(prepared), 0))
-            return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
+            return top_k(nothing.astype(np.int64), nothing.astype(np.float32), k)
         if positions is not None:
             wanted = Search(reachable, wanted.effort, AllowedPositions(positions, len(self)))
-        with using_threads(search_threads(len(prepared))):
+        with FaissThreads(search_threads(len(prepared))):
             distances, found = self._find(prepared, wanted)
             expanded = self.gpu is not None or len(prepared) >= BLAS_QUERIES
             if self.spec.metric == "l2" and expanded:
                 distances = self._exact_distances(prepared, distances, found)
         scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
-        return ranked(self.rows.take(found), scores, k)
+        return top_k(self.rows.take(found), scores, k)
 
     def _search_for(self, k: int, search: Mapping[str, int]) -> Search:
         """Return an unfiltered search, cached: making FAISS's parameters takes a noticeable part of a query's time."""

@@ -17,7 +17,7 @@ from indexers.devices import Native, faiss
 from indexers.protocol import IndexersError, IndexSpec
 
 Candidates: TypeAlias = tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]
-"""FAISS's distances (squared Euclidean, or inner product) and positions; -1 where there is none."""
+"""FAISS's distances (squared Euclidean, or inner product) and positions; -1 if there is none."""
 
 
 @dataclass(frozen=True, eq=False)

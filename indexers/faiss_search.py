@@ -123,7 +123,7 @@ def _searched(family: Family, index: Native, queries: Float32[np.ndarray, "q dim
 def _without_selector(
     family: Family, index: Native, queries: Float32[np.ndarray, "q dim"], search: Search, allowed: AllowedPositions
 ) -> Candidates:
-    """Search without the filter for more, and drop what it does not let through; -1 where too few are left."""
+    """Search without the filter for more, and drop what it does not let through; -1 if too few are left."""
     wanted = min(allowed.count, math.ceil(search.k * OVERFETCH * allowed.vectors_per_allowed))
     more = replace(search, k=wanted, allowed=None, native=None)
     mask = np.zeros(allowed.count, dtype=np.bool_)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from indexers.protocol import Index, IndexersError, Metric, Neighbours
-from indexers.vectors import NO_ROW, as_rows, contains, merge, ranked
+from indexers.vectors import NO_ROW, as_rows, contains, merge_top_k, top_k
 
 if TYPE_CHECKING:
     import indexers.exact
@@ -60,7 +60,7 @@ class Segment:
             return self.index.search(queries, k, search=search)
         found = self.index.search(queries, k + min(SLACK, len(self.hidden)), search=search)
         gone = contains(self.hidden, found.rows.reshape(-1)).reshape(found.rows.shape)
-        found = ranked(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
+        found = top_k(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
         short = np.flatnonzero((found.rows != NO_ROW).sum(axis=1) < min(k, len(self)))
         if short.size:
             again = self.index.search(queries[short], k, allowed=self.visible, search=search)
@@ -143,7 +143,7 @@ class LiveIndex:
         parts = [segment.search(queries, k, wanted, search) for segment in state.segments]
         if state.tail is not None or not parts:
             parts.append(self._tail(state).search(queries, k, allowed=wanted))
-        return merge(parts, k)
+        return merge_top_k(parts, k)
 
     def _tail(self, state: LiveState) -> "indexers.exact.ExactIndex":
         from indexers.exact import ExactIndex  # noqa: PLC0415 - torch is loaded for a tail alone

@@ -48,7 +48,7 @@ def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = No
 
 
 def check_spec(spec: IndexSpec, dim: int) -> None:
-    """Raise IndexersError where `build` could not use a recipe for vectors of a length, however many there are."""
+    """Raise IndexersError if `build` could not use a recipe for vectors of a length, however many there are."""
     if spec.factory == EXACT:
         return
     from indexers import faiss_recipe  # noqa: PLC0415 - exact search works where FAISS is absent

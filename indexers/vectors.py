@@ -59,7 +59,7 @@ def unit(vectors: Float32[np.ndarray, "n dim"], peak: Float32[np.ndarray, "n 1"]
 
 
 def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
-    """Return row numbers as int64. Raises BadVectorsError where they are not a list of whole numbers."""
+    """Return row numbers as int64. Raises BadVectorsError if they are not a list of whole numbers."""
     array = np.asarray(rows)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise BadVectorsError(
@@ -110,7 +110,7 @@ def positions_in_chunks(count: int, dim: int) -> Iterator[Int64[np.ndarray, " m"
 
 
 def find_rows(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, "*a"]) -> Int64[np.ndarray, "*a"]:
-    """Return the position of each row number in an ascending array, -1 where it is not there."""
+    """Return the position of each row number in an ascending array, -1 if it is not there."""
     if not ascending.size:
         return np.full(rows.shape, NO_ROW)
     places = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
@@ -135,7 +135,7 @@ def positions_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, ".
 
 
 def check_k(k: int) -> None:
-    """Raise BadVectorsError where k is below 1."""
+    """Raise BadVectorsError if k is below 1."""
     if k < 1:
         raise BadVectorsError(f"k is {k}; it must be at least 1.")
 
@@ -145,7 +145,7 @@ def chunk_rows(dim: int) -> int:
     return max(1, CHUNK_BYTES // (4 * max(1, dim)))
 
 
-def ranked(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
+def top_k(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
     """Return the k best of m scored rows per query, padded where m < k. A score of -inf means no row."""
     if rows.shape[1] == k and _in_order(scores):
         return Neighbours(rows, scores)
@@ -164,9 +164,9 @@ def _in_order(scores: Float32[np.ndarray, "q m"]) -> bool:
     return bool((scores[:, -1] > -np.inf).all() and (scores[:, :-1] > scores[:, 1:]).all())
 
 
-def merge(parts: Sequence[Neighbours], k: int) -> Neighbours:
+def merge_top_k(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the k best of several answers to the same queries, which hold different rows."""
-    return ranked(
+    return top_k(
         np.concatenate([part.rows for part in parts], axis=1),
         np.concatenate([part.scores for part in parts], axis=1),
         k,

@@ -9,11 +9,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.hub.source import directory_digest, file_digest
 from mmrec.encoders.presets import (
     ENCODERS_FILE,
@@ -156,9 +155,9 @@ def _is_within(path: Path, root: Path) -> bool:
     return root.exists() and any(place.samefile(root) for place in (real, *real.parents) if place.exists())
 
 
-def _digest(specs: Sequence[EncoderSpec], paths: Sequence[Path]) -> str:
+def _digest(made_with: str) -> str:
     found = {}
-    for path in (*paths, *local_paths(specs)):
+    for path in (*_as_paths(made_with), *local_paths(read_encoder_specs(made_with))):
         listed = path / ENCODERS_FILE
         if listed.is_file():
             found[str(listed)] = file_digest(listed)
@@ -167,27 +166,29 @@ def _digest(specs: Sequence[EncoderSpec], paths: Sequence[Path]) -> str:
     return fingerprint(files=found, version=1)
 
 
-def _record_key(layout: Layout, made_with: str) -> dict[str, str]:
-    return {"store": os.path.realpath(layout.root), "encoders": made_with}
+def _record_place(layout: Layout, made_with: str) -> tuple[Path, dict[str, str]]:
+    """Where the user's consent to encoders is recorded, and what it is for."""
+    key = {"store": os.path.realpath(layout.root), "encoders": made_with}
+    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    named = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return root / "mmrec" / "encoders" / f"{named}.json", key
 
 
 def _is_recorded(layout: Layout, made_with: str) -> bool:
-    about = _record_key(layout, made_with)
+    place, key = _record_place(layout, made_with)
     try:
-        kept = json.loads(_location(about).read_bytes())
+        kept = json.loads(place.read_bytes())
     except (OSError, ValueError):
         return False
-    digest = _digest(read_encoder_specs(made_with), _as_paths(made_with))
-    return bool(kept == {**about, "digest": digest})
+    return bool(kept == {**key, "digest": _digest(made_with)})
 
 
 def _record(layout: Layout, made_with: str) -> None:
-    about = _record_key(layout, made_with)
-    digest = _digest(read_encoder_specs(made_with), _as_paths(made_with))
-    place = _location(about)
+    place, key = _record_place(layout, made_with)
+    record = json.dumps({**key, "digest": _digest(made_with)}).encode()
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(place, json.dumps({**about, "digest": digest}).encode())
+        write_atomically(place, record)
     except OSError as error:
         logging.getLogger(__name__).warning(
             "That the encoders in %s are yours could not be kept in %s (%s): they have to be named again next time.",
@@ -195,9 +196,3 @@ def _record(layout: Layout, made_with: str) -> None:
             place.parent,
             error.strerror,
         )
-
-
-def _location(about: dict[str, str]) -> Path:
-    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    named = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return root / "mmrec" / "encoders" / f"{named}.json"

@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -43,24 +43,15 @@ class HeadConfig(BaseModel):
     residual: str | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
-    @field_validator("inputs")
-    @classmethod
-    def _once_each(cls, inputs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-        if len({name for name, _ in inputs}) < len(inputs):
-            raise ValueError(f"inputs {[name for name, _ in inputs]} name a space twice; name each once")
-        return inputs
-
     @model_validator(mode="after")
-    def _residual_fits(self) -> "HeadConfig":
+    def _fits(self) -> "HeadConfig":
+        if len(dict(self.inputs)) < len(self.inputs):
+            raise ValueError(f"inputs {[name for name, _ in self.inputs]} name a space twice; name each once")
         if self.residual is not None and dict(self.inputs).get(self.residual) != self.dim:
             raise ValueError(
                 f"residual {self.residual!r} must be an input of {self.dim} numbers, as the head's own vectors; "
                 f"inputs: {dict(self.inputs)}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _radial_has_anchors(self) -> "HeadConfig":
         if self.radial and not self.hidden:
             raise ValueError(f"radial = {self.radial:g} needs a hidden layer; give the number of its anchors as hidden")
         return self
@@ -133,13 +124,13 @@ def save_head(head: Head, path: Path, config: HeadConfig | None = None) -> None:
 
 
 def read_head_config(path: Path) -> HeadConfig:
-    """Return the configuration in a head's file. Raises EncoderError where there is none."""
+    """Return the configuration in a head's file. Raises EncoderError if there is none."""
     with _reading(path), safe_open(path, framework="pt") as file:
         return HeadConfig.model_validate_json((file.metadata() or {})[_ABOUT])
 
 
 def load_head(path: Path) -> Head:
-    """Read what `save_head` wrote. Raises EncoderError where it is missing, damaged or of other sizes."""
+    """Read what `save_head` wrote. Raises EncoderError if it is missing, damaged or of other sizes."""
     head = Head(read_head_config(path))
     with _reading(path):
         head.load_state_dict(load_file(path))

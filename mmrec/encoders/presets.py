@@ -170,7 +170,7 @@ def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
 
 
 def spaces_by_name(encoders: Iterable[Encoder]) -> dict[str, Space]:
-    """Return all spaces that the encoders fill. Raises EncoderError where two encoders fill a space of one name."""
+    """Return all spaces that the encoders fill. Raises EncoderError if two encoders fill a space of one name."""
     found: dict[str, Space] = {}
     for encoder in encoders:
         own = {space.name: space for spaces in encoder.spaces.values() for space in spaces}

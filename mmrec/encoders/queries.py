@@ -14,7 +14,7 @@ def query_spaces(encoder: Encoder) -> Mapping[Modality, tuple[Space, ...]]:
 
 
 def prepare_query(encoder: Encoder, modality: Modality, content: Content) -> Sample:
-    """Preprocess one content as a query. Raises MediaError where it cannot be encoded."""
+    """Preprocess one content as a query. Raises MediaError if it cannot be encoded."""
     prepared: Sample = getattr(encoder, "prepare_query", encoder.prepare)(modality, content)
     return prepared
 

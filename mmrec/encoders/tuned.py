@@ -61,7 +61,7 @@ class Tuned(TrainableEncoder):
 
     @once
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """Spaces of items. Raises EncoderError where files are missing, or the parent is not the one it was made of."""
+        """Spaces of items. Raises EncoderError if files are missing, or the parent is not the one it was made of."""
         return self._laid_out(self._own_parent.spaces, of_queries=False)
 
     @once
@@ -89,13 +89,13 @@ class Tuned(TrainableEncoder):
 
     @property
     def image_side(self) -> int:
-        """The parent's. Raises AttributeError where it does not say."""
+        """The parent's. Raises AttributeError if it does not say."""
         side: int = self._own_parent.image_side
         return side
 
     @once
     def module(self) -> TunedNetwork:
-        """The network and the heads. Raises EncoderError where files are missing, damaged or of other sizes."""
+        """The network and the heads. Raises EncoderError if files are missing, damaged or of other sizes."""
         network = self._own_parent.module
         if self._config.weights is not None:
             load_changed(network, Path(self.folder) / self._config.weights)
@@ -103,11 +103,11 @@ class Tuned(TrainableEncoder):
         return TunedNetwork(network, heads).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the parent does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the parent does. Raises MediaError if it cannot be encoded."""
         return self._own_parent.prepare(modality, content)
 
     def prepare_query(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content of a query as the parent does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content of a query as the parent does. Raises MediaError if it cannot be encoded."""
         made = prepare_query(self._own_parent, modality, content)
         return _QuerySample(made.tensor, made.cost, made.truncated)
 

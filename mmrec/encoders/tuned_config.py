@@ -65,7 +65,7 @@ class TunedConfig(BaseModel):
     Attributes:
         version: Of this file.
         parent: The encoder that was fine-tuned.
-        weights: File of the tensors that differ from the parent's; None where none does.
+        weights: File of the tensors that differ from the parent's; None if none does.
         suffix: What is put behind the names of the parent's spaces, where weights differ.
         heads: Heads on the parent's vectors; each adds one space.
         kept: Names of the parent's spaces that queries are encoded into as well, with the parent's original weights:
@@ -97,7 +97,7 @@ class TunedConfig(BaseModel):
 
 
 def read_tuned_config(folder: Path) -> TunedConfig:
-    """Read the description in a folder, its paths made absolute. Raises EncoderError where there is none."""
+    """Read the description in a folder, its paths made absolute. Raises EncoderError if there is none."""
     path = folder / _FILE
     try:
         found = TunedConfig.model_validate_json(path.read_bytes())

@@ -124,7 +124,7 @@ def save_changed(tensors: Mapping[str, Tensor], path: Path) -> None:
 def load_changed(network: nn.Module, path: Path) -> None:
     """Overwrite a network's tensors with the fine-tuned ones of a file.
 
-    Raises EncoderError where the file is missing or damaged, or has tensors that the network lacks.
+    Raises EncoderError if the file is missing or damaged, or has tensors that the network lacks.
     """
     try:
         tensors = load_file(path)

@@ -91,28 +91,21 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     """A directory that `datasets.load_from_disk` opens; the origin is the description, as JSON.
 
     The rows are written twice: once as they come, for `datasets` to map from disk, and then by it. Raises UsageError
-    where there are none, for `datasets` could not open that.
+    if there are none, for `datasets` could not open that.
     """
     datasets = importlib.import_module("datasets")
     path.mkdir()
-    interim = path / "interim"
-    interim.mkdir()
-    files = []
-    for number, some in enumerate(_pieces(batches, schema)):
-        files.append(interim / f"{number:05}.arrow")
-        with pa.OSFile(str(files[-1]), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in some:
-                writer.write_batch(batch)
-    parts = [datasets.Dataset.from_file(str(file)) for file in files]
-    whole = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]  # it takes none without rows
+    interim = path / "interim.arrow"
+    with pa.OSFile(str(interim), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    whole = datasets.Dataset.from_file(str(interim))
     if not len(whole):
         raise UsageError("no item has a vector to export, and a `datasets` directory cannot be empty; widen --where")
     whole.info.description = origin.dump().decode()
     with _without_bars():
         whole.save_to_disk(str(path))
-    for file in files:
-        file.unlink()
-    interim.rmdir()
+    interim.unlink()
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -181,8 +174,8 @@ class Exported:
 def export_vectors(layout: Layout, out: Path, how: Export) -> Exported:
     """Write ids, metadata and vectors: a file where `out` ends in ``.parquet``, else a directory.
 
-    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError where the
-    place, a column or the filter cannot be used, and StoreError where the generation is damaged or the disk full; what
+    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError if the
+    place, a column or the filter cannot be used, and StoreError if the generation is damaged or the disk full; what
     was at `out` before is then as it was.
     """
     items = ItemTable(layout.items)

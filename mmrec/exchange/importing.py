@@ -47,17 +47,10 @@ SAME = 0.999
 
 @dataclass
 class ImportTally:
-    """What an import has done.
+    """Counts of an import: rows read, new vectors, items that were added or changed, and rows left out.
 
-    Attributes:
-        seen: Rows read.
-        vectors: Vectors that are new.
-        added: Items made of rows.
-        changed: Items that got a vector, or another one.
-        known: Rows whose contents had their vector before.
-        shared: Rows whose contents are equal to those of an earlier row, whose vector is used for both.
-        quarantined: Rows left out.
-
+    The contents of `known` rows had their vector before; those of `shared` rows are equal to contents of an earlier
+    row, whose vector is used for both.
     """
 
     seen: int = 0
@@ -92,7 +85,7 @@ class VectorImport:
     def run(self, file: VectorFile) -> ImportTally:
         """Import a file. Whatever stops it, items are as they were; vectors written until then do no harm.
 
-        Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
+        Raises StoreError if the store cannot be written, UsageError if metadata does not fit its columns.
         """
         # Types of the store's metadata columns and of the file's; of those that both have, one that holds both.
         self._types = {column.name: column.type for column in self._items.metadata_schema}
@@ -259,8 +252,8 @@ class Import:
 def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, DeclaredSpace, Manifest]:
     """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
-    Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
-    space than was declared, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
+    Raises UsageError if the file or a column cannot be used, SpaceMismatchError if the vectors are of another
+    space than was declared, StoreBusyError if a job is at work on the store, StoreError if it cannot be written.
     """
     file = open_vectors(path, how.columns)
     layout.create()
@@ -297,7 +290,7 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
 
 
 def _check_index(layout: Layout, how: Import, new: DeclaredSpace) -> None:
-    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
+    """Raise UsageError if the index recipe suits no item vector that there can be, before anything is imported."""
     number = current_number(layout)
     index = how.index or chosen_before(None if number is None else read_manifest(layout, number))[0]
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}

@@ -1,8 +1,7 @@
 """Read files of vectors and the space that they name."""
 
-import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmrec.errors import UsageError
+from mmrec.sources.arrow_files import saved_table
+from mmrec.sources.places import place
 from mmrec.sources.scalars import metadata_type, to_value
 from mmrec.types import Value
 
@@ -137,13 +138,7 @@ class VectorFile:
         ]
 
 
-Read: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
-
-
-def _read_dataset(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    opened = importlib.import_module("datasets").load_from_disk(str(path)).with_format("arrow")
-    for table in opened.select_columns(list(columns)).iter(ROWS_PER_BATCH):
-        yield from table.combine_chunks().to_batches()
+Read: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
 
 
 def _read_parquet(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -153,7 +148,7 @@ def _read_parquet(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.
 
 
 def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
-    """Open a file of vectors. Raises UsageError where it is none, lacks a column, or has not a single vector."""
+    """Open a file of vectors. Raises UsageError if it is none, lacks a column, or has not a single vector."""
     if (columns.id is None) == (columns.content is None):
         raise UsageError(
             "Say whose the vectors are: name the column of ids with --id, or of content hashes with --hash."
@@ -181,14 +176,13 @@ def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
 
 def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | None, Read, int]:
     if (path / "state.json").exists():
-        datasets = importlib.import_module("datasets")
         try:
-            opened = datasets.load_from_disk(str(path))
+            table = saved_table(place(path))
+            about = json.loads((path / "dataset_info.json").read_bytes()).get("description") or ""
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise UsageError(f"{path} is not a `datasets` directory that can be opened: {error}.") from error
-        about = opened.info.description
         origin = Origin.parse(about.encode(), str(path)) if about.startswith('{"kind"') else None
-        return opened.features.arrow_schema, origin, partial(_read_dataset, path, columns), len(opened)
+        return table.schema, origin, lambda: table.select(list(columns)).to_reader(ROWS_PER_BATCH), table.num_rows
     files = (path,) if path.is_file() else tuple(sorted(path.glob("*.parquet")))
     if not files:
         raise UsageError(f"There are no vectors at {path}: give a Parquet file, a directory of them, or a dataset.")
@@ -196,9 +190,9 @@ def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | Non
     odd = next((file for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])), None)
     if odd is not None:
         raise UsageError(f"{odd.name} has other columns than {files[0].name}; import them one by one.")
-    about = (schemas[0].metadata or {}).get(METADATA_KEY)
+    data = (schemas[0].metadata or {}).get(METADATA_KEY)
     count = sum(pq.read_metadata(file).num_rows for file in files)
-    return schemas[0], Origin.parse(about, str(path)) if about else None, partial(_read_parquet, files, columns), count
+    return schemas[0], Origin.parse(data, str(path)) if data else None, partial(_read_parquet, files, columns), count
 
 
 def _first_length(read: Read, column: str) -> int:

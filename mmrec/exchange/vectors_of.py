@@ -106,7 +106,7 @@ class ContentVectors:
 def read_fusion(layout: Layout, number: int | None) -> tuple[Manifest, Fusion]:
     """The fusion of a generation, by default the current, checked against its manifest.
 
-    Raises StoreError where there is none or it is damaged.
+    Raises StoreError if there is none or it is damaged.
     """
     chosen = current_number(layout) if number is None else number
     if chosen is None:
@@ -154,7 +154,7 @@ def known_blocks(layout: Layout) -> tuple[Block, ...]:
 def decide(layout: Layout, given: Declaration, file: VectorFile) -> DeclaredSpace:
     """The space of a file's vectors.
 
-    Raises UsageError where that cannot be known, SpaceMismatchError where the user, the file and the store differ.
+    Raises UsageError if that cannot be known, SpaceMismatchError if the user, the file and the store differ.
     """
     origin = file.origin
     name = given.space or (origin.space if origin else None)

@@ -39,7 +39,7 @@ class Block:
 def block_weights(blocks: Sequence[Block], by_modality: Mapping[Modality, float]) -> Float32[np.ndarray, " blocks"]:
     """Spread the modalities' weights over their blocks; they sum to one.
 
-    Raises UsageError where a weight is negative or not finite, or where all are zero.
+    Raises UsageError if a weight is negative or not finite, or if all are zero.
     """
     given = np.array([by_modality.get(block.modality, 1.0) for block in blocks], dtype=np.float64)
     if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:

@@ -276,7 +276,7 @@ def dump_fusion(fusion: Fusion) -> bytes:
 
 
 def load_fusion(path: Path) -> Fusion:
-    """Read what `dump_fusion` wrote. Raises StoreError where the file is missing or malformed."""
+    """Read what `dump_fusion` wrote. Raises StoreError if the file is missing or malformed."""
     try:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}

@@ -111,7 +111,7 @@ def build_generation(
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
     """Build the index; search parameters that were not given are found by measuring.
 
-    Raises UsageError where the recipe does not fit the vectors or the memory.
+    Raises UsageError if the recipe does not fit the vectors or the memory.
     """
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)

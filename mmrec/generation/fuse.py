@@ -33,7 +33,7 @@ def chosen_before(made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
 
 
 def check_choice(spec: IndexSpec | None, spaces: Mapping[Modality, Iterable[Space]], dim: int) -> None:
-    """Raise UsageError where a recipe suits no item vector that these spaces can give, whatever contents items have.
+    """Raise UsageError if a recipe suits no item vector that these spaces can give, whatever contents items have.
 
     None, the recipe that is chosen by size, always suits. `dim` is the most dimensions of an item vector.
     """

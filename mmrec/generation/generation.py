@@ -50,9 +50,9 @@ class Generation:
 
     @cached_property
     def tower_index(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
-        """Items as a trained user tower maps them, opened at first use; None where there is no tower.
+        """Items as a trained user tower maps them, opened at first use; None if there is no tower.
 
-        Raises StoreError where it is damaged.
+        Raises StoreError if it is damaged.
         """
         from mmrec.generation.user_tower_index import open_tower_index  # noqa: PLC0415 - searching needs no torch
 
@@ -70,7 +70,7 @@ class Generation:
 def open_generation(layout: Layout, number: int) -> Generation:
     """Open a generation; its files, and those of the items that it was built from, are checked against their checksums.
 
-    Raises StoreError where a file is missing, damaged or not the one the manifest names, or where the items are older
+    Raises StoreError if a file is missing, damaged or not the one the manifest names, or if the items are older
     than the generation: its row numbers would then mean other items.
     """
     made = read_manifest(layout, number)
@@ -108,7 +108,7 @@ def open_folder(folder: Path, made: Manifest) -> Generation:
 
     Those of a tower are checked when it is opened.
 
-    Raises StoreError where a file is missing, damaged or not the one the manifest names.
+    Raises StoreError if a file is missing, damaged or not the one the manifest names.
     """
     try:
         check_files({folder / name: made.sha256[name] for name in (FUSION, ROWS, VECTORS, MODALITIES)})
@@ -133,7 +133,7 @@ def load_arrays(
 
 
 def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array from disk. Raises ValueError where it has another shape or kind of numbers."""
+    """Map an array from disk. Raises ValueError if it has another shape or kind of numbers."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         raise ValueError(f"{path.name} does not hold {np.dtype(dtype)} numbers")

@@ -57,9 +57,9 @@ def write_tower_index(
 
 
 def open_tower_index(folder: Path, made: Manifest) -> UserTowerIndex | None:
-    """Open what `write_tower_index` wrote; None where the generation has no tower.
+    """Open what `write_tower_index` wrote; None if the generation has no tower.
 
-    Raises StoreError where a file is missing, damaged or not the one that the manifest names.
+    Raises StoreError if a file is missing, damaged or not the one that the manifest names.
     """
     if not made.has_tower:
         return None

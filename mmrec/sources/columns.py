@@ -55,7 +55,7 @@ class ColumnSpec:
 
 
 def check_columns(columns: ColumnSpec, known: Sequence[str]) -> None:
-    """Raise UsageError where a column is not among `known`, has two modalities, or nothing is content."""
+    """Raise UsageError if a column is not among `known`, has two modalities, or nothing is content."""
     missing = [name for name in columns.names if name not in known]
     if missing:
         near = [match for name in missing for match in difflib.get_close_matches(name, known, 1)]

@@ -103,7 +103,7 @@ def open_folder(folder: Place) -> FolderReader:
     """Open a folder, hidden files left out, with the columns that its JSON files have.
 
     All of these are read for that; in an object store, those of the first 1,000 items that have one. Raises UsageError
-    where no file in it is a text, image, audio or JSON object.
+    if no file in it is a text, image, audio or JSON object.
     """
     types = ColumnTypes(dict(_TYPES))
     count = 0

@@ -41,7 +41,7 @@ class HubReader:
     dataset: Any = field(repr=False)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        """Stream these columns. Raises SourceError where the stream breaks off."""
+        """Stream these columns. Raises SourceError if the stream breaks off."""
         own = [name for name in names if name != ROW]
         dataset = self.dataset.select_columns(own or [next(name for name in self.types if name != ROW)])
         classes = _classes(dataset)
@@ -68,7 +68,7 @@ def is_hub(address: str) -> bool:
 
 
 def open_hub(address: str) -> HubReader:
-    """Open one split of a data set. Raises UsageError where it, its configuration or its split is not there."""
+    """Open one split of a data set. Raises UsageError if it, its configuration or its split is not there."""
     name, options = _parsed(address)
     split, dataset = _split_of(_loaded(address), address, options.get("split"))
     schema = _schema_of(dataset, address)
@@ -89,7 +89,7 @@ def open_hub(address: str) -> HubReader:
 
 
 def cell_of_hub(address: str, row: int, column: str) -> object:
-    """Return one cell; `row` counts from 0. Streams past the rows before it. Raises IndexError where there is none."""
+    """Return one cell; `row` counts from 0. Streams past the rows before it. Raises IndexError if there is none."""
     _, dataset = _split_of(_loaded(address), address, _parsed(address)[1].get("split"))
     for table in dataset.select_columns([column]).skip(row).iter(1):
         return table.column(column)[0].as_py()

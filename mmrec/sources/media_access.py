@@ -47,7 +47,7 @@ def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
 
 
 def stat_file(path: str, root: Path | None = None) -> Stamp | None:
-    """Return the stamp of a regular file, or None where there is none inside `root`."""
+    """Return the stamp of a regular file, or None if there is none inside `root`."""
     try:
         status = Path(confined(path, root)).stat()
     except (MediaError, OSError, ValueError):
@@ -56,7 +56,7 @@ def stat_file(path: str, root: Path | None = None) -> Stamp | None:
 
 
 def confined(path: str, root: Path | None) -> str:
-    """Resolve a path's symbolic links. Raises MediaError where that leads outside `root`, whether it exists or not.
+    """Resolve a path's symbolic links. Raises MediaError if that leads outside `root`, whether it exists or not.
 
     Without a root a path is returned as it is.
     """
@@ -68,7 +68,7 @@ def confined(path: str, root: Path | None) -> str:
 
 
 def is_outside(path: str, root: Path) -> bool:
-    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError where it is none."""
+    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError if it is none."""
     return not Path(_resolved(path)).is_relative_to(_resolved(root))
 
 
@@ -80,7 +80,7 @@ def _resolved(path: str | Path) -> str:
 
 
 def check_is_table(path: str) -> None:
-    """Raise MediaError where a path is neither a file nor a folder, in which alone a table can be."""
+    """Raise MediaError if a path is neither a file nor a folder, in which alone a table can be."""
     try:
         kind = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
@@ -125,7 +125,7 @@ _MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "upd
 def read_object(uri: str, max_bytes: int) -> Reading:
     """Return at most `max_bytes + 1` bytes of an object, and its stamp from before they were read.
 
-    Raises MediaError where there is no such object or it may not be read, UnreachableError where the store does not
+    Raises MediaError if there is no such object or it may not be read, UnreachableError if the store does not
     answer.
     """
     try:
@@ -145,7 +145,7 @@ def read_object(uri: str, max_bytes: int) -> Reading:
 
 
 def stat_object(uri: str) -> Stamp | None:
-    """Return the stamp of an object, or None where it cannot be had."""
+    """Return the stamp of an object, or None if it cannot be had."""
     try:
         store, path = _opened_object(uri)
         return _stamp(store.info(path))
@@ -231,8 +231,8 @@ class MediaAccess:
         """Return raw bytes and their stamp, which is None for bytes without a file or object of their own.
 
         A URI is a path, a ``file://``, ``s3://``, ``gs://`` or web address, or the address of bytes inside a table.
-        Raises MediaError where the bytes cannot be had, may not be, or are more than `limits` allows;
-        UnreachableError where another time may have more luck.
+        Raises MediaError if the bytes cannot be had, may not be, or are more than `limits` allows;
+        UnreachableError if another time may have more luck.
         """
         if isinstance(content, str):
             reading = self._at(content)
@@ -290,7 +290,7 @@ class MediaAccess:
         return Path(self.root)
 
     def _check_inside(self, uri: str, *, is_exempt: bool = False) -> str:
-        """Return the address of an object. Raises MediaError where there is a root and it is not below it."""
+        """Return the address of an object. Raises MediaError if there is a root and it is not below it."""
         if self.root is None or is_exempt:
             return uri
         root = f"{str(self.root).rstrip('/')}/"
@@ -322,7 +322,7 @@ def opened_media(
 ) -> Iterator[MediaAccess]:
     """Read media below `root`, in the tables of `source`, and from the web where that is allowed.
 
-    Connections are closed at the end. Raises UsageError where `root` is neither a folder nor a URL.
+    Connections are closed at the end. Raises UsageError if `root` is neither a folder nor a URL.
     """
     if root is not None and "://" not in root and not Path(root).is_dir():
         raise UsageError(f"--media-root: there is no folder {root!r}. Give one, or a URL such as s3://bucket/media.")

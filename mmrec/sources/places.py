@@ -51,7 +51,7 @@ class Place:
     def resolve(self, given: str) -> str:
         """Return the address of what a catalog in this folder calls `given`: an absolute path or URL, or one from here.
 
-        Raises UsageError where a catalog in an object store names a path of this machine, or one outside its bucket.
+        Raises UsageError if a catalog in an object store names a path of this machine, or one outside its bucket.
         """
         if is_remote(given) and not given.lower().startswith("file:"):
             return given
@@ -105,7 +105,7 @@ class Place:
 
 
 def place(address: "str | Path | Place") -> Place:
-    """Return the place of a path or URL. Raises UsageError where its scheme is not allowed."""
+    """Return the place of a path or URL. Raises UsageError if its scheme is not allowed."""
     return address if isinstance(address, Place) else Place(absolute(address))
 
 

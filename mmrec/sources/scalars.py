@@ -133,9 +133,9 @@ def to_value(value: object, dtype: pa.DataType) -> Value:
 
 
 def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
-    """Return a value as a metadata scalar of `dtype`, or None where it is null, empty or not a number.
+    """Return a value as a metadata scalar of `dtype`, or None if it is null, empty or not a number.
 
-    Raises ValueError or OverflowError where the type cannot hold it.
+    Raises ValueError or OverflowError if the type cannot hold it.
     """
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None

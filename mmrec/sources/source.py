@@ -230,7 +230,7 @@ def open_source(
     `types` says what some metadata columns hold, whatever is found in them; a value that is none of these is left out
     of its item, with the reason in quarantine. `encoding` is that of a CSV file which is not UTF-8.
 
-    Raises UsageError where there is no such source, or it lacks one of the columns.
+    Raises UsageError if there is no such source, or it lacks one of the columns.
     """
     reader = open_reader(address, encoding)
     check_columns(columns, tuple(reader.types))

@@ -30,7 +30,7 @@ def is_remote(address: str) -> bool:
 
 
 def absolute(address: str | Path) -> str:
-    """Return a path made absolute, or a URL in its plain form. Raises UsageError where its scheme is not allowed."""
+    """Return a path made absolute, or a URL in its plain form. Raises UsageError if its scheme is not allowed."""
     match = _SCHEME.match(str(address))
     if match is None:
         return str(Path(address).absolute())
@@ -57,7 +57,7 @@ def configure(options: Mapping[str, Mapping[str, object]]) -> None:
 def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
     """Return the fsspec filesystem that an absolute address lies in.
 
-    Raises UsageError where its package is missing, or its scheme is not allowed: fsspec would read the web unguarded.
+    Raises UsageError if its package is missing, or its scheme is not allowed: fsspec would read the web unguarded.
     """
     match = _SCHEME.match(address)
     if match is None:
@@ -138,7 +138,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Bytes, and the stamp they had when they were read; None where they have none of their own."""
+    """Bytes, and the stamp they had when they were read; None if they have none of their own."""
 
     data: bytes
     stamp: Stamp | None

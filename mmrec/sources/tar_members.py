@@ -40,7 +40,7 @@ class Member:
     archive: BufferedIOBase
 
     def read(self, most: int) -> bytes:
-        """Return its bytes, or the first `most` of them. Raises DamagedTarError where the archive ends before."""
+        """Return its bytes, or the first `most` of them. Raises DamagedTarError if the archive ends before."""
         wanted = min(self.size, most)
         try:
             self.archive.seek(self.offset)
@@ -58,7 +58,7 @@ def is_seekable(archive: Place) -> bool:
 
 
 def members(archive: Place) -> Iterator[Member]:
-    """Give the members in order, without their folders. Raises DamagedTarError where they cannot be read on."""
+    """Give the members in order, without their folders. Raises DamagedTarError if they cannot be read on."""
     try:
         with _uncompressed(archive) as file:
             yield from _members(file)
@@ -80,7 +80,7 @@ def _members(file: BufferedIOBase) -> Iterator[Member]:
 
 
 def read_member(archive: Place, name: str, offset: int, size: int) -> bytes:
-    """Return the bytes of a member that lies at `offset`. Raises MediaError where something else lies there by now."""
+    """Return the bytes of a member that lies at `offset`. Raises MediaError if something else lies there by now."""
     try:
         with _uncompressed(archive) as file:
             file.seek(offset - _BLOCK)

@@ -218,7 +218,7 @@ class DelimitedTable(TextTable):
         return f"The line is not UTF-8.{hint}"
 
     def _parse_fast(self, lines: Sequence[str | None]) -> list[list[str]] | None:
-        """Read records of one line each; None where anything is odd about any of them."""
+        """Read records of one line each; None if anything is odd about any of them."""
         if None in lines:
             return None
         texts = cast("Sequence[str]", lines)
@@ -305,7 +305,7 @@ def open_csv(path: Place, encoding: str | None = None) -> DelimitedTable:
 
     The delimiter is whichever of comma, semicolon and tab the header has most of. Cells are text as written, so an id
     such as 00123 keeps its zeros. `encoding` is UTF-8 if not given, or what a byte order mark says. Raises UsageError
-    where the header is missing, of another encoding, or names a column twice.
+    if the header is missing, of another encoding, or names a column twice.
     """
     used = _encoding(path, encoding)
     try:
@@ -377,7 +377,7 @@ class JsonLines(TextTable):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns that the first 1,000 lines have. Raises UsageError where no line is an object."""
+        """Names of the columns that the first 1,000 lines have. Raises UsageError if no line is an object."""
         objects = (record for _, _, record in islice(self.records(), _ROWS_FOR_NAMES) if not isinstance(record, str))
         found = tuple(dict.fromkeys(name for record in objects for name in record)) or tuple(self.types)
         if not found:

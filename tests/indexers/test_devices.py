@@ -27,7 +27,7 @@ def test_one_query_uses_one_thread(monkeypatch):
 def test_the_thread_setting_is_given_back_and_is_each_threads_own():
     faiss = devices.faiss
     before, seen = faiss.omp_get_max_threads(), []
-    with devices.using_threads(before + 3):
+    with devices.FaissThreads(before + 3):
         assert faiss.omp_get_max_threads() == before + 3
         other = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
         other.start()

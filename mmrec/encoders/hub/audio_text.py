@@ -83,7 +83,7 @@ class HubAudioText(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be, or has no such two towers."""
+        """The network, loaded at first use. Raises EncoderError if that fails, or it lacks one of the two towers."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -92,7 +92,7 @@ class HubAudioText(JointEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
             mels, truncated = self._mels(checked_audio(self.model, modality, content))
             return Sample(mels, cost=_WINDOW_COST * len(mels), truncated=truncated)

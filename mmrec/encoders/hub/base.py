@@ -37,7 +37,7 @@ class HubEncoder(TrainableEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for each modality. Raises EncoderError where the model's files are not available."""
+        """The one space, for each modality. Raises EncoderError if the model's files are not available."""
         return dict.fromkeys(self._modalities, (self._space,))
 
     @property
@@ -97,7 +97,7 @@ class JointEncoder(HubEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for items. Raises EncoderError where the model's files are not available."""
+        """The one space, for items. Raises EncoderError if the model's files are not available."""
         self._check_items()
         return {
             modality: spaces

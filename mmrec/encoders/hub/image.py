@@ -48,7 +48,7 @@ class HubImage(HubEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network, loaded at first use. Raises EncoderError if that fails."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -57,7 +57,7 @@ class HubImage(HubEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one image as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one image as the model's own processor does. Raises MediaError if it cannot be encoded."""
         pixels = self._processor(checked_image(self.model, modality, content))
         return Sample(pixels, cost=patches(pixels, self._config))
 

@@ -44,7 +44,7 @@ def resized_positions(
     height, width, dim = grid.shape
     made = grid.new_zeros(len(spatial_shapes), max_length, dim)
     for image, (rows, columns) in enumerate(spatial_shapes.tolist()):
-        down, across = (_triangles(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
+        down, across = (_resampling_weights(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
         # (rows, height) @ (height, width * dim), then (columns, width) @ (rows, width, dim)
         tall = (down @ grid.reshape(height, width * dim)).reshape(rows, width, dim)
         made[image, : rows * columns] = (across @ tall).reshape(rows * columns, dim)
@@ -52,7 +52,7 @@ def resized_positions(
 
 
 @lru_cache(maxsize=1_024)
-def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
+def _resampling_weights(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
     """Bilinear, antialiased resampling weights of each old position in each new one; they sum to one."""
     step = size / wanted
     reach = max(step, 1.0)
@@ -84,7 +84,7 @@ class HubImageText(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be, or has no such two towers."""
+        """The network, loaded at first use. Raises EncoderError if that fails, or it lacks one of the two towers."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -94,7 +94,7 @@ class HubImageText(JointEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
             pixels = self._processor(checked_image(self.model, modality, content))
             siglip2 = pixels.shape[0] * pixels.shape[1] if self._config.model_type == "siglip2" else 0

@@ -29,7 +29,7 @@ class once(cached_property[T]):  # noqa: N801 -- a decorator, named as those are
 
 @contextlib.contextmanager
 def explain_errors(what: str, advice: str) -> Iterator[None]:
-    """Raise EncoderError where a library raises: "`what` cannot be loaded", its first line, and the advice."""
+    """Raise EncoderError if a library raises: "`what` cannot be loaded", its first line, and the advice."""
     try:
         yield
     except (MmrecError, MemoryError):
@@ -51,7 +51,7 @@ _UNUSED = ("pooler.", "embeddings.mask_token", "mask_token", "masked_spec_embed"
 
 
 def load_config(folder: Path) -> Any:  # noqa: ANN401
-    """Return the transformers configuration of a model. Raises EncoderError where it cannot be used."""
+    """Return the transformers configuration of a model. Raises EncoderError if it cannot be used."""
     from transformers import AutoConfig  # noqa: PLC0415 (takes seconds)
 
     found = read_json(folder / "config.json")

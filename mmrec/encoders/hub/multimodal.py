@@ -77,7 +77,7 @@ class HubMultimodal(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The model, loaded at first use. Raises EncoderError where it cannot be."""
+        """The model, loaded at first use. Raises EncoderError if that fails."""
         folder = self._files.with_weights()
         _check_kinds(folder, [kind for kind, _ in read_modules(folder)])
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
@@ -94,7 +94,7 @@ class HubMultimodal(JointEncoder):
         return model.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Check one content of an item, and pack it. Raises MediaError where it cannot be encoded."""
+        """Check one content of an item, and pack it. Raises MediaError if it cannot be encoded."""
         return self._prepare(modality, content, _DOCUMENT)
 
     def prepare_query(self, modality: Modality, content: Content) -> Sample:

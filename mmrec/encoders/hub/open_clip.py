@@ -74,7 +74,7 @@ class Architecture:
         return max(1, (self.side // int(patch)) ** 2)
 
     def load(self) -> nn.Module:
-        """Return the network. Raises EncoderError where it cannot be loaded, or is not wholly in the weights."""
+        """Return the network. Raises EncoderError if it cannot be loaded, or is not wholly in the weights."""
         import open_clip  # noqa: PLC0415 (takes seconds)
 
         name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
@@ -99,7 +99,7 @@ class Architecture:
         return image_transform_v2(PreprocessCfg(**{**known, "size": self._size}), is_train=False)
 
     def tokenizer(self) -> Any:  # noqa: ANN401
-        """Return the model's own tokenizer. Raises EncoderError where its files are not available."""
+        """Return the model's own tokenizer. Raises EncoderError if its files are not available."""
         import open_clip  # noqa: PLC0415
 
         text = self.model["text_cfg"]
@@ -238,7 +238,7 @@ class OpenClip(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network, loaded at first use. Raises EncoderError if that fails."""
         return self._architecture.load().to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:

@@ -108,7 +108,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
 
 
 def read_modules(folder: Path) -> list[tuple[str, str]]:
-    """Return the class and the folder of each of a model's modules, in order; empty where it is not made of modules.
+    """Return the class and the folder of each of a model's modules, in order; empty if it is not made of modules.
 
     Raises EncoderError for a damaged list, or a folder outside the model's own.
     """

@@ -90,7 +90,7 @@ def _deciding(folder: Path) -> Iterator[Path]:
             yield path
 
 
-PATIENCE_SECONDS = 10.0
+HUB_TIMEOUT_SECONDS = 10.0
 _DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm", "[0-9]_*/*")
 _WEIGHTS = (("*.safetensors",), ("*.bin",), ("*.pt", "*.pth"))
 _NOT_READ = ("onnx/*", "openvino/*", "coreml/*", "*.msgpack", "*.h5", "*.ot", "*.onnx", "training_args.bin")
@@ -199,7 +199,7 @@ def _download(repository: str, revision: str | None, patterns: Sequence[str]) ->
             revision=revision,
             allow_patterns=list(patterns),
             ignore_patterns=list(_NOT_READ),
-            etag_timeout=PATIENCE_SECONDS,
+            etag_timeout=HUB_TIMEOUT_SECONDS,
         )
     except (OSError, ValueError, httpx.HTTPError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -54,14 +54,14 @@ class SpeechBundle(TrainableEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """One space for audio. Raises EncoderError where there is no such bundle, or no weights of it."""
+        """One space for audio. Raises EncoderError if there is no such bundle, or no weights of it."""
         return {Modality.AUDIO: (self._space,)}
 
     _batch_costs = (1_000, 64_000)  # frames of 20 ms a batch
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where its weights do not fit."""
+        """The network, loaded at first use. Raises EncoderError if its weights do not fit."""
         file = self._weights
         settings = {"model_dir": str(file.parent), "file_name": file.name, "map_location": "cpu", "weights_only": True}
         with explain_errors(

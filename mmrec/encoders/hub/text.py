@@ -142,7 +142,7 @@ class HubText(HubEncoder):
 
     @once
     def module(self) -> TextNetwork:
-        """The network with its pooling, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network with its pooling, loaded at first use. Raises EncoderError if that fails."""
         import transformers  # noqa: PLC0415 (takes seconds)
 
         own = read_sentence_config(self._files.with_weights())

@@ -39,12 +39,12 @@ class TimmImage(HubEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network without its classifier, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network without its classifier, loaded at first use. Raises EncoderError if that fails."""
         network = _create(self._files.with_weights(), pretrained=True)
         return network.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one image as the network was evaluated. Raises MediaError where it cannot be encoded."""
+        """Preprocess one image as the network was evaluated. Raises MediaError if it cannot be encoded."""
         pixels = self._transform(checked_image(self.model, modality, content))
         return Sample(pixels, cost=max(1, pixels.shape[1] * pixels.shape[2] // 256))
 

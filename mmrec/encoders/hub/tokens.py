@@ -34,7 +34,7 @@ class Tokens:
     _alone: Lock = field(default_factory=Lock)
 
     def __call__(self, text: str, prompt: str = "") -> tuple[list[int], bool]:
-        """Return a text's tokens, `prompt` before it, and whether it was cut. Raises MediaError where it has none."""
+        """Return a text's tokens, `prompt` before it, and whether it was cut. Raises MediaError if it has none."""
         most = max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * self.limit)
         tokens, cut = self._tokenise(prompt + text[:most])
         if not tokens:

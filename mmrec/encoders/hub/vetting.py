@@ -72,7 +72,7 @@ _SENTENCE_KEYS: Final = _KEYWORD_TABLES | frozenset({
 
 
 def vet_model_files(folder: Path) -> None:
-    """Raise EncoderError where a JSON file of a model would have code run, or something else than the model loaded."""
+    """Raise EncoderError if a JSON file of a model would have code run, or something else than the model loaded."""
     for path in _json_files(folder):
         if path.name == ADAPTER:
             raise EncoderError(
@@ -89,7 +89,7 @@ def vet_model_files(folder: Path) -> None:
 
 
 def check_keywords(path: Path, given: object, allowed: frozenset[str] = _KEYWORDS) -> dict[str, object]:
-    """Return keywords that a file hands to a library. Raises EncoderError where one may not be, or is no plain value.
+    """Return keywords that a file hands to a library. Raises EncoderError if one may not be, or is no plain value.
 
     Plain are numbers, booleans, short words, and lists and tables of them.
     """
@@ -193,7 +193,7 @@ def _refused(path: Path, key: str, value: object) -> EncoderError:
 
 
 def _content(path: Path) -> object:
-    """A file's content; None where it is no JSON, which whatever reads it will say."""
+    """A file's content; None if it is no JSON, which whatever reads it will say."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise EncoderError(f"{path} is larger than {_MOST_BYTES >> 20} MiB. Name another model.")

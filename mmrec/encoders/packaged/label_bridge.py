@@ -27,7 +27,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def load_vectors(key: str) -> Float32[np.ndarray, "n dim"] | None:
-    """Return the vectors kept under a key, or None where there are none or the file is damaged."""
+    """Return the vectors kept under a key, or None if there are none or the file is damaged."""
     try:
         content = _location(key).read_bytes()
     except OSError:

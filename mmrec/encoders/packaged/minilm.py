@@ -137,7 +137,7 @@ class MiniLM(TrainableEncoder):
 
     @cached_property
     def module(self) -> BertNetwork:
-        """The network, loaded at first use. Raises EncoderError where its weights are missing or not the pinned."""
+        """The network, loaded at first use. Raises EncoderError if its weights are missing or not the pinned."""
         from safetensors.torch import load  # noqa: PLC0415
 
         stored = load(WEIGHTS.read())

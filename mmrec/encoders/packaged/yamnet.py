@@ -215,7 +215,7 @@ class YamNet(TrainableEncoder):
 
     @cached_property
     def module(self) -> YamNetwork:
-        """The network, loaded at first use. Raises EncoderError where its weights are missing or not the pinned."""
+        """The network, loaded at first use. Raises EncoderError if its weights are missing or not the pinned."""
         network: Any = load_yamnet()
         network.to(self.device, self.dtype, memory_format=torch.channels_last)
         return cast("YamNetwork", network)

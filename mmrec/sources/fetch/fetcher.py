@@ -33,9 +33,9 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 def read_body(response: httpx.Response, max_bytes: int) -> bytes:
-    """Read an answer's body. Raises MediaError where it is larger than allowed, packed oddly or damaged.
+    """Read an answer's body. Raises MediaError if it is larger than allowed, packed oddly or damaged.
 
-    httpx raises RemoteProtocolError where the body ends before the length that was announced.
+    httpx raises RemoteProtocolError if the body ends before the length that was announced.
     """
     too_large = MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
     damaged = MediaError("The content from the web is damaged.")
@@ -74,7 +74,7 @@ class BusyError(UnreachableError):
 
 
 def check_status(response: httpx.Response) -> None:
-    """Raise MediaError where an answer holds no content, BusyError where it may hold one later."""
+    """Raise MediaError if an answer holds no content, BusyError if it may hold one later."""
     status = response.status_code
     if status == 200:
         return
@@ -136,7 +136,7 @@ class Fetcher:
     def fetch(self, url: str, max_bytes: int) -> Reading:
         """Return the bytes at a web address, with a stamp of their entity tag and time of change.
 
-        Raises UnreachableError where another attempt, later, may have more luck; MediaError where it will not.
+        Raises UnreachableError if another attempt, later, may have more luck; MediaError if it will not.
         """
         most = min(max_bytes, self.rules.max_bytes)
         start = checked_url(url, self._ports)
@@ -157,7 +157,7 @@ class Fetcher:
         return reading
 
     def stamp(self, url: str) -> Stamp | None:
-        """Return the stamp of what is at a web address without fetching it, or None where it cannot be had."""
+        """Return the stamp of what is at a web address without fetching it, or None if it cannot be had."""
         deadline = Deadline.after(self.rules.connect_seconds + self.rules.silent_seconds)
         try:
             return self._once(

@@ -166,7 +166,7 @@ class PublicBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to a name that has only public addresses.
 
-        Raises MediaError where it has another or none, UnreachableError where it cannot be resolved now.
+        Raises MediaError if it has another or none, UnreachableError if it cannot be resolved now.
         """
         trouble: Exception = httpcore.ConnectError("no address")
         for address in self._checked(host, port, timeout)[:_MOST_ADDRESSES]:

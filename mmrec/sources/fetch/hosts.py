@@ -70,7 +70,7 @@ class Hosts:
     def slot(self, host: str, deadline: Deadline) -> Iterator[None]:
         """Wait until one more request to a host may be made.
 
-        Raises CircuitOpenError where it is left alone, UnreachableError where too many wait.
+        Raises CircuitOpenError if it is left alone, UnreachableError if too many wait.
         """
         with self._changed:
             if self._resting.get(host, 0.0) > time.monotonic():
