@@ -94,7 +94,7 @@ def test_devices():
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
     for name in ("tpu", "cpu:1", "cuda:x", "", "cuda:"):
-        with pytest.raises(UsageError, match=r"no device|has no"):
+        with pytest.raises(UsageError, match=r"No device|has no"):
             pick_device(name)
     with pytest.raises(UsageError, match="Use --device auto"):
         pick_device("cuda:99")

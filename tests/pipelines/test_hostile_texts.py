@@ -160,7 +160,7 @@ def test_formula_cells_are_said_and_can_be_escaped(tmp_path: Path, capsys: pytes
     store, out = str(tmp_path / "s"), tmp_path / "log.csv"
     (tmp_path / "e.csv").write_text('user,item,time\n"=cmd|calc",i1,2024-01-01\nu,-2,2024-01-02\nplain,i1,2024-01-02\n')
     assert run(["events", "import", store, str(tmp_path / "e.csv")], capsys)[0] == 0
-    assert "2 cells begin like a formula does" in run(["events", "export", store, str(out)], capsys)[1]
+    assert "2 cells begin like a formula" in run(["events", "export", store, str(out)], capsys)[1]
     assert '"=cmd|calc"' in out.read_text()
     again = str(tmp_path / "again")
     assert "added 3" in re.sub(" +", " ", run(["events", "import", again, str(out)], capsys)[1])
