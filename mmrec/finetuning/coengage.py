@@ -15,7 +15,7 @@ of .75; its leading eigenvectors, without their eigenvalues, are the items' vect
 section 3.3). The optimal critic of InfoNCE is this information (Oord et al. 2018, section 2.3, arXiv 1807.03748).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -51,7 +51,7 @@ def entries(
     return np.asarray(matrix[unique][:, columns].toarray()[at])
 
 
-_HOUR = 3_600_000_000
+_MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 
 
 def pairs_of(
@@ -71,7 +71,7 @@ def pairs_of(
     for apart in range(1, config.window + 1):
         near = (owners[apart:] == owners[:-apart]) & (items[apart:] != items[:-apart])
         if config.hours is not None:
-            near &= times[apart:] - times[:-apart] <= config.hours * _HOUR
+            near &= times[apart:] - times[:-apart] <= config.hours * _MICROSECONDS_PER_HOUR
         found.append(np.stack([items[:-apart][near], items[apart:][near], owners[apart:][near]]))
     left, right, users = np.concatenate(found, axis=1)
     return left, right, users
@@ -96,14 +96,11 @@ class CoEngage(FinetuneObjective):
         drawn = np.bincount(np.concatenate(pairs), minlength=size)
         self._share = drawn / drawn.sum()
 
-    def steps(self, epoch: int) -> Iterator[Step]:
-        """Yield the batches of an epoch."""
-        random = np.random.default_rng([self.config.seed, epoch])
+    def batches(self, random: np.random.Generator) -> list[Int64[np.ndarray, " _"]]:
+        """Batches of numbers of pairs, of two at least."""
         order = random.permutation(self._kept(random))[: self.config.coengage.pairs]
         batches = np.array_split(order, max(1, -(-len(order) // self.config.batch)))
-        for number, which in enumerate(batches):
-            if len(which) >= 2:
-                yield self._step(np.sort(which), random, number / len(batches))
+        return [np.sort(which) for which in batches if len(which) >= 2]
 
     def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, " _"]:
         """Pairs that are left when frequent items are thinned out."""
@@ -113,8 +110,9 @@ class CoEngage(FinetuneObjective):
         draws = random.random((2, len(self.left)))
         return np.flatnonzero((draws[0] < chance[self.left]) & (draws[1] < chance[self.right]))
 
-    def _step(self, which: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
-        left, right = self.left[which], self.right[which]
+    def step(self, batch: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
+        """Draw a content of each modality of each item of the pairs."""
+        left, right = self.left[batch], self.right[batch]
         drawn = draw(self.corpus, np.unique(np.concatenate([left, right])), random)
         at = [self.tensor(drawn.find(side)) for side in (left, right)]
         same = self.tensor(self._related(left, right))
@@ -125,7 +123,7 @@ class CoEngage(FinetuneObjective):
             placed = drawn.pooled(vectors)
             return pair_loss(placed[at[0]], placed[at[1]], self.temperature, same, log_odds=log_odds)
 
-        return Step(drawn.contents, loss, len(which), progress)
+        return Step(drawn.contents, loss, len(batch), progress)
 
     def _related(self, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n n"]:
         """Which pairs are no negatives to each other."""
@@ -135,7 +133,6 @@ class CoEngage(FinetuneObjective):
 
 
 SMOOTHING: Final = 0.75
-_MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 _DENSE: Final = 1_000
 _NOTHING: Final = 1e-9
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.loop import Part
+from mmrec.finetuning.loop import EmbeddingPart
 from mmrec.finetuning.objective import Step
 from mmrec.finetuning.preparing import Access, Prepared, prepare
 from mmrec.finetuning.questions import Kind
@@ -202,7 +202,7 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
         if len(some := few.setdefault(kind, [])) < FEW:
             some.append(step)
     seconds = perf_counter() - began
-    ready.loop.embedder.learning()
+    ready.loop.embedder.set_training()
 
     def take(step: Step) -> None:
         ready.loop.step(step, 0.0)
@@ -216,8 +216,8 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
 
 def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
     """How many of their encoders' batches some contents make."""
-    costs = ready.loop.embedder.parts.samples.costs
-    return sum(float(costs(name)[places].sum()) / ready.towers[name].batch_cost for name, places in contents.items())
+    samples, towers = ready.data.samples, ready.towers
+    return sum(float(samples[m].costs[places].sum()) / towers[m].batch_cost for m, places in contents.items())
 
 
 def _peak(ready: Prepared, steps: Sequence[Step], take: Callable[[Step], None]) -> int:
@@ -233,17 +233,17 @@ def _peak(ready: Prepared, steps: Sequence[Step], take: Callable[[Step], None]) 
 def _validation_seconds(ready: Prepared) -> float:
     embedder = ready.loop.embedder
 
-    def cost(part: Part) -> float:
+    def cost(part: EmbeddingPart) -> float:
         return _cost(ready, {part.modality: part.places})
 
-    def take(part: Part) -> None:
+    def take(part: EmbeddingPart) -> None:
         embedder.embed(part)
         _settle(ready)
 
     seconds = 0.0
     with torch.no_grad(), embedder.evaluating():
         for modality, own in ready.data.corpus.contents.items():
-            parts = [part for _, part in embedder.own(embedder.parts.of({modality: np.arange(len(own))}))]
+            parts = [part for _, part in embedder.own(embedder.parts({modality: np.arange(len(own))}))]
             few = parts[:: max(1, len(parts) // FEW)]
             seconds += seconds_for(sum(cost(part) for part in parts), few, cost, take)
     return seconds
@@ -277,7 +277,7 @@ def _memory(ready: Prepared, peak: int) -> Memory:
 
 def _held(samples: Samples) -> int:
     if isinstance(samples, VectorSamples):
-        return sum(vectors.nbytes for vectors in samples.vectors.values())
+        return samples.vectors.nbytes
     return samples.held if isinstance(samples, MediaSamples) else 0
 
 

@@ -92,10 +92,10 @@ def finetune(
         torch.manual_seed(config.seed)
         ready = prepare(layout, sources, objective, config, access)
         curve = _run(ready, folder, said)
-        after = [*ready.stay, centred(ready.loop.embedder.all(ready.data.corpus))]
+        after = [*ready.stay, centred(ready.loop.embedder.embed_corpus(ready.data.corpus))]
     test = ready.task.test
     verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
-    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.trainer.progress.best_epoch, verdict)
+    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.progress.best_epoch, verdict)
     if ready.accelerator.is_main_process:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()

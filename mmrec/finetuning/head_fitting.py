@@ -321,4 +321,4 @@ def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, " contents"
 def _stored(samples: Samples, modality: Modality) -> np.ndarray:
     if not isinstance(samples, VectorSamples):
         raise UsageError(f"Heads are fitted on stored vectors, and those of {modality} are not.")
-    return samples.vectors[modality]
+    return samples.vectors

@@ -61,7 +61,7 @@ def gather(
         hashes = whole.contents[modality].hashes
         if isinstance(tower, VectorTower):
             vectors, there = _inputs(layout, tower, hashes)
-            samples[modality] = VectorSamples({modality: vectors[there]})
+            samples[modality] = VectorSamples(vectors[there])
         else:
             source = MediaSamples(tower, [places.get((modality, name)) for name in hashes], hashes, media, memory)
             there = source.usable()

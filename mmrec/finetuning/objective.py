@@ -1,9 +1,9 @@
 """The base class of fine-tuning objectives, and pooling of an item's contents into one vector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -43,19 +43,29 @@ class Step:
 
 
 class FinetuneObjective(ABC):
-    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone.
-
-    `state_dict` and `load_state_dict` hold the hard negatives, for a training that is interrupted.
-    """
+    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone."""
 
     def __init__(self, corpus: Corpus, config: FinetuneConfig, *, bias: bool = False) -> None:
         """Start from the configured temperature, and the bias if the loss has one."""
         self.corpus, self.config = corpus, config
         self.temperature = Temperature(config.scale, config.bias if bias else None)
+        self.hard_negatives: dict[str, Int64[Tensor, "items kept"]] = {}
+        """Those found so far, by name; they are a part of checkpoints."""
 
-    @abstractmethod
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch."""
+        random = np.random.default_rng([self.config.seed, epoch])
+        batches = self.batches(random)
+        for number, batch in enumerate(batches):
+            yield self.step(batch, random, number / len(batches))
+
+    @abstractmethod
+    def batches(self, random: np.random.Generator) -> Sequence[Any]:
+        """Cut an epoch into batches, in the order of the steps."""
+
+    @abstractmethod
+    def step(self, batch: Any, random: np.random.Generator, progress: float) -> Step:  # noqa: ANN401 - of `batches`
+        """Draw the contents of a batch."""
 
     @property
     def mines(self) -> bool:
@@ -65,14 +75,6 @@ class FinetuneObjective(ABC):
     def mine(self, vectors: ContentVectors) -> None:
         """Look for hard negatives among the vectors as they are now; by default for none."""
         del vectors
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Return the hard negatives found so far, by name."""
-        return {}
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on with the hard negatives that were found before."""
-        del kept
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Return an array on the device of the temperature."""

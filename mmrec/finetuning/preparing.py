@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Int64
 
-from mmrec.encoders.protocol import Sample, limits_for
+from mmrec.encoders.protocol import limits_for
 from mmrec.errors import UsageError
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import load_events
@@ -29,11 +29,11 @@ from mmrec.finetuning.coengage import co_engaged
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus, HeldOut, hold_out
 from mmrec.finetuning.head_fitting import fit_towers
-from mmrec.finetuning.loop import Embedder, Loop, Parts
+from mmrec.finetuning.loop import Embedder, Loop
 from mmrec.finetuning.material import TrainingData, comparable, gather, stored_spaces
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.questions import FinetuneTask, Kind, Questions, across, centred, of_items
-from mmrec.finetuning.samples import Samples, VectorSamples
+from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.tower_building import Tower, build_towers
 from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.sources.media_access import MediaAccess
@@ -208,7 +208,7 @@ def prepare(
     stay = before if all(isinstance(tower, VectorTower) for tower in towers.values()) else []
     _standardise(towers, data, task.train)
     towers = fit_towers(towers, data.samples, corpus, task.train, config.seed, task.targets)
-    embedder = Embedder(Parts(towers, _Each(data.samples), config.part_cost, config.shards), accelerator)
+    embedder = Embedder(towers, data.samples, accelerator, config.part_cost, config.shards)
 
     def score(vectors: ContentVectors) -> float:
         found = task.validation.ask([*stay, centred(vectors)])
@@ -216,22 +216,6 @@ def prepare(
 
     loop = Loop(embedder, corpus, task.objective, score, config)
     return Prepared(kind, config, sources, towers, data, task, before, stay, loop, fingerprint)
-
-
-class _Each:
-    """Samples of all modalities."""
-
-    def __init__(self, samples: Mapping[Modality, Samples]) -> None:
-        self._samples = samples
-
-    def costs(self, modality: Modality) -> np.ndarray:
-        return self._samples[modality].costs(modality)
-
-    def take(self, modality: Modality, places: np.ndarray) -> Sequence[Sample]:
-        return self._samples[modality].take(modality, places)
-
-    def expect(self, modality: Modality, places: np.ndarray) -> None:
-        self._samples[modality].expect(modality, places)
 
 
 def _stored(
@@ -254,7 +238,7 @@ def _standardise(towers: Mapping[Modality, Tower], data: TrainingData, items: In
         if not isinstance(tower, VectorTower) or not isinstance(samples, VectorSamples):
             continue
         own = data.corpus.matrix(modality)[items]
-        rows = samples.vectors[modality][np.asarray(own.sum(axis=0)).ravel() > 0]
+        rows = samples.vectors[np.asarray(own.sum(axis=0)).ravel() > 0]
         if tower.head is None or tower.head.config.residual is not None or not len(rows):
             continue
         ends = np.cumsum([dim for _, dim in tower.inputs])[:-1]

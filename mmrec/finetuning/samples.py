@@ -1,9 +1,8 @@
 """Prepared contents for the towers: stored vectors, or media that are read, decoded and cached."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol, runtime_checkable
 
@@ -18,46 +17,34 @@ from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.finetuning.towers import ContentTower
 from mmrec.sources.media_access import MediaAccess, content_hash
-from mmrec.types import Modality
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Contents of a corpus, prepared for their towers."""
+    """The contents of one modality of a corpus, prepared for its tower."""
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """`Sample.cost` of each content of a modality."""
-        ...
+    costs: Int64[np.ndarray, " contents"]
+    """`Sample.cost` of each content."""
 
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""
-        ...
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Start to prepare contents that are needed soon."""
-        ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class VectorSamples:
-    """Stored vectors as samples, for heads.
+    """Stored vectors as samples, for heads; one a content, in the order of the corpus."""
 
-    Attributes:
-        vectors: One a content, in the order of the corpus.
+    def __init__(self, vectors: Float32[np.ndarray, "n dim"]) -> None:
+        self.vectors = vectors
+        self.costs = np.ones(len(vectors), dtype=np.int64)
 
-    """
-
-    vectors: Mapping[Modality, Float32[np.ndarray, "_ _"]]
-
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """1 for each."""
-        return np.ones(len(self.vectors[modality]), dtype=np.int64)
-
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some vectors."""
-        return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[modality][places])]
+        return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[places])]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Do nothing: all vectors are in memory."""
 
 
@@ -83,19 +70,15 @@ class MediaSamples:
 
         """
         self._tower, self._places, self._hashes, self._media, self._memory = tower, places, hashes, media, memory
-        self._costs = np.zeros(len(hashes), dtype=np.int64)
+        self.costs = np.zeros(len(hashes), dtype=np.int64)
         self._kept: OrderedDict[int, Sample] = OrderedDict()
-        self._size = 0
+        self.held = 0
+        """Bytes of prepared contents that are in memory."""
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(media.workers(decoding_workers()), thread_name_prefix="mmrec-prepare")
         self._coming: dict[int, Future[Sample]] = {}
         self.fault: str | None = None
         """The error of the first content that cannot be used."""
-
-    @property
-    def held(self) -> int:
-        """Bytes of prepared contents that are in memory."""
-        return self._size
 
     def usable(self) -> Bool[np.ndarray, " contents"]:
         """Read all once, and return which can be used."""
@@ -113,7 +96,7 @@ class MediaSamples:
             if isinstance(sample, MediaError):
                 self.fault = self.fault or f"{self._named(place)}: {sample}"
                 continue
-            found[place], self._costs[place] = True, sample.cost
+            found[place], self.costs[place] = True, sample.cost
             self._keep(place, sample)
         return found
 
@@ -122,26 +105,20 @@ class MediaSamples:
         chosen = np.flatnonzero(kept).tolist()
         places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
         fewer = MediaSamples(self._tower, places, hashes, self._media, self._memory)
-        fewer._costs = self._costs[kept]
+        fewer.costs = self.costs[kept]
         for number, at in enumerate(chosen):
             if at in self._kept:
                 fewer._keep(number, self._kept[at])
         self._pool.shutdown(wait=False)
         return fewer
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """Return the cost of each."""
-        del modality  # it has one
-        return self._costs
-
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""
-        self.expect(modality, places)
+        self.expect(places)
         return [self._taken(place) for place in places.tolist()]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Start to prepare those that are not cached."""
-        del modality
         for place in places.tolist():
             if place not in self._kept and place not in self._coming:
                 self._coming[place] = self._pool.submit(self._prepare, place)
@@ -163,9 +140,9 @@ class MediaSamples:
     def _keep(self, place: int, sample: Sample) -> None:
         with self._lock:
             self._kept[place] = sample
-            self._size += sample.tensor.nbytes
-            while self._size > self._memory and self._kept:
-                self._size -= self._kept.popitem(last=False)[1].tensor.nbytes
+            self.held += sample.tensor.nbytes
+            while self.held > self._memory and self._kept:
+                self.held -= self._kept.popitem(last=False)[1].tensor.nbytes
 
     def _named(self, place: int) -> str:
         """Name a content in an error message."""

@@ -10,7 +10,7 @@ from pretended_cuda import CUDA, pretended_cuda
 from mmrec.finetuning import preparing
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.finetune import finetune
-from mmrec.finetuning.loop import Embedder, Parts
+from mmrec.finetuning.loop import Embedder
 from mmrec.finetuning.losses import HardNegatives, Temperature, pair_loss, supcon
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import load_sources
@@ -57,7 +57,8 @@ def test_towers_of_any_device_fill_the_vectors_of_a_corpus(cuda):
     corpus, vectors = paired()
     towers = {modality: Small(modality, dropout=0.0) for modality in corpus.contents}
     towers[IMAGE].network.to("cuda")
-    found = Embedder(Parts(towers, VectorSamples(vectors)), OnCuda()).all(corpus)
+    samples = {modality: VectorSamples(own) for modality, own in vectors.items()}
+    found = Embedder(towers, samples, OnCuda()).embed_corpus(corpus)
     for modality in (TEXT, IMAGE):
         network = towers[modality].network.to("cpu")
         with torch.no_grad():

@@ -58,7 +58,7 @@ def test_contents_are_those_of_the_items_each_once_with_their_stored_vectors(lay
     assert (len(corpus.contents[TEXT]), len(corpus.contents[IMAGE])) == (6, 4)
     assert data.left_out == {TEXT: 0, IMAGE: 0}
     (encoder,) = {tower.source.encoder for tower in towers.values() if tower.modality is TEXT}
-    names = dict(zip(corpus.contents[TEXT].hashes, data.samples[TEXT].vectors[TEXT], strict=True))
+    names = dict(zip(corpus.contents[TEXT].hashes, data.samples[TEXT].vectors, strict=True))
     for said in ("a red square", "nothing to see"):
         made = encoder.encode(TEXT, [encoder.prepare(TEXT, said)])[towers[TEXT].space.name][0]
         # Stored as half floats.

@@ -130,7 +130,7 @@ def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed,
 
 
 def data(corpus, vectors, labels=()):
-    return TrainingData(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {}, {})
+    return TrainingData(corpus, {kind: VectorSamples(some) for kind, some in vectors.items()}, labels, {}, {})
 
 
 def test_align_learns_from_training_items_and_asks_both_ways():

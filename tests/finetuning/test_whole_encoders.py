@@ -77,4 +77,4 @@ def test_a_content_that_vanishes_while_it_trains_is_named(small_shop, tmp_path):
     assert samples.fault is None
     picture.unlink()
     with pytest.raises(MediaError, match=r"a\.png: .*put it back and give the same command again"):
-        samples.take(Modality.IMAGE, torch.tensor([0]).numpy())
+        samples.take(torch.tensor([0]).numpy())

@@ -172,7 +172,7 @@ def test_shards_add_up_to_the_whole_step(shards):
     losses = []
     for count in (1, shards):
         loop = loop_of(random_histories(30), shards=count, **{**still, "tower": dict(still["tower"])})
-        losses.append([loop._epoch().loss for _ in range(3)])
+        losses.append([loop.train_epoch().loss for _ in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
