@@ -21,9 +21,9 @@ from mmrec.encoders.head import Head, HeadConfig
 from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.events.splits import Split
 from mmrec.finetuning.coengage import CoEngage, co_occurrence, pairs_of, ppmi_vectors
-from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, TowerSettings
+from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, FitSettings, TowerSettings
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.head_fitting import HeadFit, fit_head
+from mmrec.finetuning.head_fitting import fit_head
 from mmrec.finetuning.loop import Embedder, Loop
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import VectorSamples
@@ -91,7 +91,7 @@ def fitted(
         raise AssertionError("a held-out film was about to be learned from")
     taught = aims.any(axis=1)
     rows = torch.from_numpy(texts)
-    head = fit_head({SPACE: rows[taught]}, torch.from_numpy(aims[taught]), HeadFit())
+    head = fit_head({SPACE: rows[taught]}, torch.from_numpy(aims[taught]), FitSettings())
     with torch.no_grad():
         return head({SPACE: rows}).numpy()
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from indexers.atomic import sync_directory, write_atomically
+from indexers.atomic import sync_directory, temporary_name, write_atomically
 from mmrec.errors import UsageError
 
 __all__ = [
     "check_output",
     "file_sha256",
     "is_irregular",
+    "replacing",
     "reserve",
     "sync_directory",
     "sync_file",
@@ -45,6 +49,27 @@ def sync_tree(path: Path) -> None:
         for name in names:
             sync_file(Path(folder, name))
         sync_directory(Path(folder))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path for what replaces a file or a folder at the end of the block; it is removed after an error."""
+    made = path.with_name(temporary_name(path.name))
+    try:
+        yield made
+        sync_tree(made)
+        # Its name ends so that temporary files are not swept with it: after a crash here it is the only copy.
+        old = path.with_name(f"{temporary_name(path.name)}.old")
+        if path.is_dir():  # a directory cannot be renamed over another that holds something
+            path.rename(old)
+        made.rename(path)
+        sync_directory(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if made.is_dir():
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            made.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

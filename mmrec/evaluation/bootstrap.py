@@ -30,6 +30,11 @@ class Interval:
     users: int
     cases: int
 
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval lies above zero, -1 where it lies below, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -101,6 +106,15 @@ def compare(
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (tail + 1) / (draws + 1)) if len(ids) > 1 else 1.0
     return Comparison(*named, Interval(mean, low, high, len(ids), one.shape[1]), p)
+
+
+def before_and_after(
+    before: Float64[np.ndarray, " q"], after: Float64[np.ndarray, " q"], users: Int64[np.ndarray, " q"], seed: int
+) -> tuple[Interval, Interval, Interval]:
+    """Intervals of a metric of one run before a change and after it, and of after minus before."""
+    old, new = before[None], after[None]
+    difference = compare(("after", "before"), new, old, users, seed=seed).difference
+    return interval(old, users, seed=seed), interval(new, users, seed=seed), difference
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -1,8 +1,6 @@
 """Export ids, metadata and vectors to Parquet, CSV, JSON Lines or NumPy files."""
 
 import importlib
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 from mmrec.errors import UsageError
 from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
-from mmrec.files import is_irregular, sync_directory, sync_tree
+from mmrec.files import is_irregular, replacing
 from mmrec.generation.generation import FUSION
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
@@ -47,19 +45,9 @@ def check_place(out: Path, store: Path, *, overwrite: bool) -> None:
 def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a path beside `out`; what is written there replaces `out` at the end, and is removed after an error."""
     check_place(out, store, overwrite=overwrite)
-    made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.new")
-    try:
+    with replacing(out) as made:
         yield made
-        sync_tree(made)
         check_place(out, store, overwrite=overwrite)  # an hour may have passed
-        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-        if out.is_dir():  # a directory cannot be renamed over another that holds something
-            out.rename(old)
-        made.rename(out)
-        sync_directory(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        _remove(made)
 
 
 def _foreign(out: Path) -> str | None:
@@ -70,13 +58,6 @@ def _foreign(out: Path) -> str | None:
         return None
     odd = next((path.name for path in sorted(out.iterdir()) if not any(path.match(name) for name in OURS)), None)
     return None if odd is None else repr(odd)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 ROWS_PER_FILE = 1_000_000

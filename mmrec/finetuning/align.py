@@ -114,7 +114,9 @@ class Align(FinetuneObjective):
     def mine(self, vectors: ContentVectors) -> None:
         """Find each item's hard negatives, in both directions of each pair."""
         for pair, items in self.items.items():
-            placed = [unit((self.corpus.matrix(side) @ vectors[side])[items].astype(np.float32)) for side in pair]
+            placed = [
+                unit((self.corpus.contents[side].matrix @ vectors[side])[items].astype(np.float32)) for side in pair
+            ]
             partners = np.einsum("nd,nd->n", *placed)
             for direction in (0, 1):
                 found = mine(

@@ -15,7 +15,6 @@ of .75; its leading eigenvectors, without their eigenvalues, are the items' vect
 section 3.3). The optimal critic of InfoNCE is this information (Oord et al. 2018, section 2.3, arXiv 1807.03748).
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -27,10 +26,9 @@ from torch import Tensor
 from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
-from mmrec.finetuning.corpus import Corpus, hold_out
+from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.losses import pair_loss
 from mmrec.finetuning.objective import FinetuneObjective, Step, TowerVectors, draw
-from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
 
 def symmetric(left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> csr_matrix:
@@ -218,74 +216,3 @@ def _information(mass: csr_matrix) -> csr_matrix:
     one_way = csr_matrix((information, (cells.row, cells.col)), shape=mass.shape)
     one_way.eliminate_zeros()
     return ((one_way + one_way.T) / 2).tocsr()
-
-
-_HELD_OUT = "the next item, one held out"
-
-
-def co_engaged(
-    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
-) -> FinetuneTask:
-    """Train on pairs before a cutoff whose items are not held out.
-
-    Each question is the next item, given the item before it: of pairs before the cutoff whose later item is held out
-    for validation; and for the verdict of pairs after the cutoff, and of pairs with held-out items.
-    """
-    cutoff = np.quantile(histories.times, config.coengage.before) if len(histories.times) else 0
-    held = hold_out(corpus, np.flatnonzero(corpus.placed), config.held_out, config.seed)
-    early = histories.times < cutoff
-    left, right, users = _places(corpus, histories, positive & early, config)
-    learned = np.isin(left, held.train) & np.isin(right, held.train)
-    pairs = (left[learned], right[learned])
-    objective = CoEngage(corpus, pairs, config)
-    validation = np.isin(left, held.train) & np.isin(right, held.validation)
-    new = ~np.isin(left, held.test) & np.isin(right, held.test)
-    kinds = {_HELD_OUT: (left[new], right[new], users[new])}
-    later = _places(corpus, histories, positive & ~early, config)
-    if len(later[0]):
-        kinds["the next item, later"] = later
-    checked = {"the next item": (left[validation], right[validation], users[validation])}
-    counts = {**held.sizes, "pairs": int(learned.sum()), "users": len(histories)}
-
-    def targets() -> Float64[np.ndarray, "items _"]:
-        return _targets(corpus, histories, positive & early, held.train, config)
-
-    asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.not_trained})
-    checks = _pair_questions(corpus, checked, {"the next item": held.not_trained})
-    return FinetuneTask(objective, held.train, checks, asked, True, counts, learned=pairs, targets=targets)
-
-
-def _targets(
-    corpus: Corpus,
-    histories: Histories,
-    learned: Bool[np.ndarray, " n"],
-    train: Int64[np.ndarray, " _"],
-    config: FinetuneConfig,
-) -> Float64[np.ndarray, "items _"]:
-    """PPMI embeddings of the training items."""
-    items, there = corpus.find(histories.items)
-    events = np.flatnonzero(learned & there & np.isin(items, train))
-    owners, times = histories.owners[events].astype(np.int64), histories.times[events]
-    mass = co_occurrence(owners, items[events], times, len(corpus), config.coengage.hours)
-    return ppmi_vectors(mass, config.coengage.factors)
-
-
-def _pair_questions(
-    corpus: Corpus, kinds: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], among: Mapping[str, np.ndarray]
-) -> Questions:
-    asked = {
-        name: [(one, [after]) for one, after in zip(left.tolist(), right.tolist(), strict=True)]
-        for name, (left, right, _) in kinds.items()
-        if len(left)
-    }
-    return of_items(corpus, asked, {name: users.tolist() for name, (_, _, users) in kinds.items()}, among)
-
-
-def _places(
-    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs as places of items that have a content."""
-    left, right, users = pairs_of(histories, positive, config.coengage)
-    (before, one), (after, other) = corpus.find(left), corpus.find(right)
-    there = one & other & corpus.placed[before] & corpus.placed[after]
-    return before[there], after[there], users[there]

@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool, Int64
 from scipy.sparse import csr_matrix, hstack
 from scipy.sparse.csgraph import connected_components
 
+from indexers.vectors import find_rows
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
 from mmrec.types import Modality
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contents:
+class ModalityContents:
     """The contents of one modality, each once, however many items have it.
 
     Attributes:
@@ -51,13 +53,18 @@ class Contents:
         """One content of each item, which must have some."""
         return self.places[self.offsets[items] + random.integers(self.counts[items])]
 
-    def only(self, kept: Bool[np.ndarray, " contents"]) -> "Contents":
+    def only(self, kept: Bool[np.ndarray, " contents"]) -> "ModalityContents":
         """Those of a mask; items that have no other are left without."""
-        there = kept[self.places]
-        counts = np.bincount(self.owners[there], minlength=len(self.offsets) - 1)
-        numbers = np.cumsum(kept) - 1
-        hashes = tuple(name for name, keep in zip(self.hashes, kept.tolist(), strict=True) if keep)
-        return Contents(hashes, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), numbers[self.places[there]])
+        fewer = self.matrix[:, np.flatnonzero(kept)]
+        return ModalityContents(
+            tuple(compress(self.hashes, kept)), fewer.indptr.astype(np.int64), fewer.indices.astype(np.int64)
+        )
+
+    @property
+    def matrix(self) -> csr_matrix:
+        """Items by contents: how often each item has each."""
+        shape = (len(self.offsets) - 1, len(self))
+        return csr_matrix((np.ones(len(self.places), dtype=np.int32), self.places, self.offsets), shape=shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,7 @@ class Corpus:
     """
 
     rows: Int64[np.ndarray, " items"]
-    contents: Mapping[Modality, Contents]
+    contents: Mapping[Modality, ModalityContents]
 
     @classmethod
     def of(cls, rows: Sequence[int], hashes: Mapping[Modality, Sequence[Sequence[bytes]]]) -> "Corpus":
@@ -92,26 +99,18 @@ class Corpus:
 
     def have(self, *modalities: Modality) -> Bool[np.ndarray, " items"]:
         """Which items have a content of each of these modalities."""
-        there = np.ones(len(self), dtype=bool)
-        for modality in modalities:
-            contents = self.contents.get(modality)
-            there &= np.zeros(len(self), dtype=bool) if contents is None else contents.counts > 0
-        return there
+        if any(modality not in self.contents for modality in modalities):
+            return np.zeros(len(self), dtype=bool)
+        return np.all([self.contents[modality].counts > 0 for modality in modalities], axis=0)
 
     @cached_property
     def placed(self) -> Bool[np.ndarray, " items"]:
         """Which items have any content."""
-        some = np.zeros(len(self), dtype=bool)
-        for modality in self.contents:
-            some |= self.have(modality)
-        return some
+        return np.any([np.zeros(len(self), dtype=bool), *map(self.have, self.contents)], axis=0)
 
-    def find(self, rows: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """Places of items by row number, and which are there at all; the place of one that is not means nothing."""
-        if not len(self):
-            return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
-        places = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
-        return places, self.rows[places] == rows
+    def find(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Places of items by row number, -1 where there is no such item."""
+        return find_rows(self.rows, rows)
 
     def only(self, kept: Mapping[Modality, Bool[np.ndarray, " _"]]) -> "Corpus":
         """The same items with some of their contents, and of the modalities named alone."""
@@ -142,24 +141,18 @@ class Corpus:
         """For each modality, items by those contents that several items have."""
         found = {}
         for modality in self.contents:
-            own = self.matrix(modality).astype(bool)
+            own = self.contents[modality].matrix.astype(bool)
             own.sum_duplicates()
             found[modality] = own[:, np.flatnonzero(own.getnnz(axis=0) > 1)]
         return found
 
-    def matrix(self, modality: Modality) -> csr_matrix:
-        """Items by contents: how often each item has each."""
-        own = self.contents[modality]
-        shape = (len(self), len(own))
-        return csr_matrix((np.ones(len(own.places), dtype=np.int32), own.places, own.offsets), shape=shape)
 
-
-def _contents(hashes: Sequence[Sequence[bytes]]) -> Contents:
+def _contents(hashes: Sequence[Sequence[bytes]]) -> ModalityContents:
     names = sorted({name for some in hashes for name in some})
     numbers = {name: place for place, name in enumerate(names)}
     offsets = np.concatenate([[0], np.cumsum([len(some) for some in hashes])]).astype(np.int64)
     places = np.array([numbers[name] for some in hashes for name in some], dtype=np.int64)
-    return Contents(tuple(names), offsets, places)
+    return ModalityContents(tuple(names), offsets, places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,7 +188,7 @@ def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.n
     chosen = [modality for modality in together or tuple(corpus.contents) if modality in corpus.contents]
     if not chosen or not len(corpus):
         return np.arange(len(corpus))
-    own = hstack([corpus.matrix(modality) for modality in chosen]).tocsr()
+    own = hstack([corpus.contents[modality].matrix for modality in chosen]).tocsr()
     # Through the contents and not from item to item: a content of all items would make a square of them.
     count = own.shape[0]
     edges = own.tocoo()

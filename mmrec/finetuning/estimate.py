@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmrec.finetuning.config import FinetuneConfig
+from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.loop import EmbeddingPart
 from mmrec.finetuning.objective import Step
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.questions import Kind
 from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
 from mmrec.finetuning.tower_building import Tower
 from mmrec.finetuning.towers import EncoderSource
@@ -135,7 +134,7 @@ class Estimate:
 
     """
 
-    objective: Kind
+    objective: ObjectiveName
     counts: Mapping[str, int]
     left_out: Mapping[Modality, str]
     towers: Mapping[Modality, TowerSize]
@@ -150,7 +149,7 @@ class Estimate:
 def estimate(
     layout: Layout,
     sources: Sequence[EncoderSource],
-    objective: Kind,
+    objective: ObjectiveName,
     config: FinetuneConfig,
     access: Access | None = None,
 ) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -121,18 +121,16 @@ def draw(corpus: Corpus, items: Int64[np.ndarray, " n"], random: np.random.Gener
     return Draw(items, contents, parts)
 
 
-def item_vectors(
-    corpus: Corpus, vectors: ContentVectors
-) -> tuple[Float32[np.ndarray, "items dim"], Bool[np.ndarray, " items"]]:
-    """Unit vectors of all items, from all their contents, and which of them have any.
+def item_vectors(corpus: Corpus, vectors: ContentVectors) -> Float32[np.ndarray, "items dim"]:
+    """Unit vectors of all items, from all their contents; zero where there are none.
 
     Each modality counts alike, however many contents an item has of it.
     """
     dim = next(iter(vectors.values())).shape[1]
     summed = np.zeros((len(corpus), dim), dtype=np.float32)
     for modality, given in vectors.items():
-        summed += unit((corpus.matrix(modality) @ given).astype(np.float32))
-    return unit(summed), np.asarray(summed.any(axis=1))
+        summed += unit((corpus.contents[modality].matrix @ given).astype(np.float32))
+    return unit(summed)
 
 
 def _index(places: Int64[np.ndarray, " n"], like: Tensor) -> Int64[Tensor, " n"]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 import mmrec.evaluation.report
 from mmrec.evaluation.report import dots, figure, signed, trend
-from mmrec.finetuning.finetune import FinetuneReport
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.verdict import Line
 
 _FOLDERS = (Path(__file__).parent, Path(mmrec.evaluation.report.__file__).parent)

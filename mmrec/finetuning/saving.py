@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from indexers.atomic import temporary_name
 from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder
 from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.hub.audio_text import HubAudioText
@@ -29,8 +29,9 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.encoders.vectors import changed_tensors, save_changed
 from mmrec.errors import UsageError
-from mmrec.files import sync_directory, sync_tree, write_atomically
-from mmrec.finetuning.model_card import ModelCard, write_card
+from mmrec.files import replacing, write_atomically
+from mmrec.finetuning.config import FinetuneConfig, HeadSettings
+from mmrec.finetuning.model_card import FinetuneReport, model_card
 from mmrec.finetuning.tower_building import Tower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
 from mmrec.types import Modality, Space
@@ -39,21 +40,8 @@ _Saver = Callable[[Any, Any, Path], dict[str, object]]
 """Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
 
 
-def has_own_format(encoder: Encoder) -> bool:
-    """Return whether an encoder's network can be saved as its own library saves it."""
-    return type(encoder) in _SAVERS
-
-
-def save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
-    """Write an encoder with trained weights in its network into a new folder. Returns how it is built from there.
-
-    Args:
-        encoder: The encoder; `has_own_format`.
-        spec: How it was built.
-        folder: Where to write; made here.
-        name: Of the space that it fills from now on.
-
-    """
+def _save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
+    """Write an encoder as its own library does. Returns how it is built from there; `name` is that of its space."""
     folder.mkdir(parents=True)
     with quiet():
         placed = _SAVERS[type(encoder)](encoder, encoder.module, folder)
@@ -161,7 +149,11 @@ _SUFFIX = "tuned"
 
 
 def save_encoders(
-    towers: Mapping[Modality, Tower], sources: Sequence[EncoderSource], folder: Path, card: ModelCard
+    towers: Mapping[Modality, Tower],
+    sources: Sequence[EncoderSource],
+    folder: Path,
+    report: FinetuneReport,
+    config: FinetuneConfig,
 ) -> dict[str, Space]:
     """Write a folder that `load_encoders` takes, in place of one that was there. The towers stay as they are.
 
@@ -174,154 +166,134 @@ def save_encoders(
         raise UsageError(f"{folder} is there and holds no {ENCODERS_FILE}. Name a new folder.")
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link; name the folder itself, or a new one.")
-    beside = folder.absolute().with_name(temporary_name(folder.name))
-    beside.mkdir(parents=True)
-    try:
-        spaces = _write(towers, sources, beside, card)
-        _swap(beside, folder.absolute())
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return spaces
-
-
-def _write(
-    towers: Mapping[Modality, Tower], sources: Sequence[EncoderSource], folder: Path, card: ModelCard
-) -> dict[str, Space]:
     anchor = Modality.TEXT if Modality.TEXT in towers else next(iter(towers))
-    # The anchor's encoder first: the others' heads name its space.
-    ordered = sorted(sources, key=lambda source: source is not towers[anchor].source)
-    met: str | None = None
-    saved: dict[int, EncoderSpec] = {}
+    anchor_space: str | None = None
+    specs: dict[int, EncoderSpec] = {}
     spaces: dict[str, Space] = {}
-    for source in ordered:
-        own = {modality: tower for modality, tower in towers.items() if tower.source is source}
-        spec, renamed = _Saving(source, own, folder, sources, anchor, met).save()
-        saved[id(source)] = spec
-        built = EncoderSource(spec, _built(spec))
-        if taken := sorted(spaces.keys() & built.by_name().keys()):
-            raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
-        spaces |= built.by_name()
-        if source is towers[anchor].source:
-            met = spaces[renamed[anchor]].meeting_place
-        if (place := folder / _slug(source)).is_dir():
-            parents = list(source.by_name().values())
-            text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])
-            write_atomically(place / "README.md", text.encode())
-    specs = [saved[id(source)] for source in sources]
-    write_atomically(folder / ENCODERS_FILE, _toml(specs, folder).encode())
+    with replacing(folder.absolute()) as root:
+        root.mkdir(parents=True)
+        # The anchor's encoder first: the others' heads name its space.
+        for source in sorted(sources, key=lambda source: source is not towers[anchor].source):
+            saver = _EncoderSaver(source, towers, root / _slug(source), sources, anchor, anchor_space)
+            specs[id(source)] = spec = saver.save()
+            built = _built(spec).by_name()
+            if taken := sorted(spaces.keys() & built.keys()):
+                raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
+            spaces |= built
+            if source is towers[anchor].source:
+                anchor_space = spaces[saver.names[anchor]].meeting_place
+            if saver.folder.is_dir():
+                parents = list(source.by_name().values())
+                new = [space for space in built.values() if space not in parents]
+                card = model_card(report, config, source.spec, parents, new)
+                write_atomically(saver.folder / "README.md", card.encode())
+        write_atomically(root / ENCODERS_FILE, _toml([specs[id(source)] for source in sources], root).encode())
     return spaces
 
 
 @dataclass(frozen=True, eq=False)
-class _Saving:
-    """One encoder on its way into the folder."""
+class _EncoderSaver:
+    """Saves one of the encoders into a folder of its own, where anything of it is new."""
 
     source: EncoderSource
-    towers: Mapping[Modality, Tower]
-    root: Path
+    all_towers: Mapping[Modality, Tower]
+    folder: Path
     sources: Sequence[EncoderSource]
     anchor: Modality
-    met: str | None
+    anchor_space: str | None
 
-    def save(self) -> tuple[EncoderSpec, dict[Modality, str]]:
-        """Return how the saved encoder is built, and the name of the space of each tower."""
-        changed = self._changed()
-        heads = {modality: tower.head for modality, tower in self.towers.items() if tower.head is not None}
-        names = {modality: self._space_name(modality, changed=bool(changed)) for modality in self.towers}
+    def save(self) -> EncoderSpec:
+        """Return how the saved encoder is built."""
+        changed, kept = self.changed, self._kept()
         spec = EncoderSpec(self.source.spec.factory, _absolute(self.source.spec.settings))
-        if not changed and not heads:
-            return spec, names
-        place = self.root / _slug(self.source)
-        kept = self._kept(changed=bool(changed), heads=heads)
         if changed and not kept:
-            own = self._own_format(changed, spec, place / "model" if heads else place)
-            if own is not None:
-                spec, changed = own, {}
-        if changed or heads:
-            spec = self._tuned(spec, changed, heads, names, kept)
-        return spec, names
+            fresh = _built(self.source.spec).encoder
+            if type(fresh) in _SAVERS:
+                fresh.module.load_state_dict(changed, strict=False)
+                place = self.folder / "model" if self.heads else self.folder
+                spec, changed = _save_own(fresh, spec, place, f"{_slug(self.source)}-{_SUFFIX}"), {}
+        return self._tuned(spec, changed, kept) if changed or self.heads else spec
 
-    def _changed(self) -> dict[str, torch.Tensor]:
+    @cached_property
+    def towers(self) -> dict[Modality, Tower]:
+        """The towers of this encoder."""
+        return {modality: tower for modality, tower in self.all_towers.items() if tower.source is self.source}
+
+    @cached_property
+    def heads(self) -> dict[Modality, tuple[Head, HeadSettings]]:
+        """The heads of these towers, and their settings."""
+        return {
+            modality: (tower.head, tower.settings.head_settings or HeadSettings())
+            for modality, tower in self.towers.items()
+            if tower.head is not None
+        }
+
+    @cached_property
+    def changed(self) -> dict[str, Tensor]:
         """The tensors that are not as they were, additions merged."""
         for tower in self.towers.values():
             if isinstance(tower, EncoderTower):
-                return changed_tensors(merged_state(tower.network.encoder), self._fresh().module.state_dict())
+                before = _built(self.source.spec).encoder.module.state_dict()
+                return changed_tensors(merged_state(tower.network.encoder), before)
         return {}
 
-    def _fresh(self) -> Encoder:
-        """The encoder as it was."""
-        return _built(self.source.spec)
+    @cached_property
+    def names(self) -> dict[Modality, str]:
+        """Name of the space of each tower."""
+        names = {m: f"{t.space.name}-{_SUFFIX}" if self.changed else t.space.name for m, t in self.towers.items()}
+        heads = {m: head.name or f"{self.towers[m].space.name}-aligned" for m, (_, head) in self.heads.items()}
+        return names | heads
 
-    def _own_format(self, changed: Mapping[str, torch.Tensor], spec: EncoderSpec, folder: Path) -> EncoderSpec | None:
-        fresh = self._fresh()
-        if not has_own_format(fresh):
-            return None
-        fresh.module.load_state_dict(changed, strict=False)
-        return save_own(fresh, spec, folder, f"{_slug(self.source)}-{_SUFFIX}")
-
-    def _tuned(
-        self,
-        parent: EncoderSpec,
-        changed: Mapping[str, torch.Tensor],
-        heads: Mapping[Modality, Head],
-        names: Mapping[Modality, str],
-        kept: tuple[str, ...],
-    ) -> EncoderSpec:
-        place = self.root / _slug(self.source)
-        place.mkdir(exist_ok=True)
-        if changed:
-            save_changed(changed, place / _WEIGHTS)
-        described = []
-        built = EncoderSource(parent, _built(parent))
-        renaming = dict(zip(self.source.by_name(), built.by_name(), strict=True))
-        for modality, head in heads.items():
-            file = f"{names[modality]}.safetensors"
-            inputs = tuple((renaming[name], dim) for name, dim in head.config.inputs)
-            residual = None if head.config.residual is None else renaming[head.config.residual]
-            config = head.config.model_copy(update={"inputs": inputs, "residual": residual})
-            save_head(head, place / file, config)
-            replaced = self.towers[modality].settings.wants_head
-            replaces = tuple(renaming[name] for name in (replaced.replaces if replaced else ()))
-            meets = None if modality is self.anchor else self.met
-            described.append(
-                TunedHead(modality=modality, space=names[modality], file=file, approximates=meets, replaces=replaces)
-            )
-        fingerprints = {name: space.fingerprint for name, space in built.by_name().items()}
-        settings = {key: _relative(value, place) for key, value in parent.settings.items()}
-        about = ParentConfig.model_validate(
-            {"factory": parent.factory, "settings": settings, "fingerprints": fingerprints}
-        )
-        weights = _WEIGHTS if changed else None
-        write_tuned_config(
-            TunedConfig(parent=about, weights=weights, suffix=_SUFFIX, heads=tuple(described), kept=kept), place
-        )
-        return EncoderSpec(TUNED, {"folder": str(place)})
-
-    def _space_name(self, modality: Modality, *, changed: bool) -> str:
-        tower = self.towers[modality]
-        if tower.head is None:
-            return f"{tower.space.name}-{_SUFFIX}" if changed else tower.space.name
-        given = tower.settings.wants_head
-        return given.name if given is not None and given.name is not None else f"{tower.space.name}-aligned"
-
-    def _kept(self, *, changed: bool, heads: Mapping[Modality, Head]) -> tuple[str, ...]:
+    def _kept(self) -> tuple[str, ...]:
         """Spaces of this encoder that others approximate, and that its items would no longer fill."""
-        settings = [self.towers[modality].settings.wants_head for modality in heads]
-        replaced = {name for one in settings if one is not None for name in one.replaces}
-        met = {
-            space.approximates
-            for other in self.sources
-            for space in other.by_name().values()
-            if other is not self.source
+        replaced = {name for _, settings in self.heads.values() for name in settings.replaces}
+        others = [source for source in self.sources if source is not self.source]
+        approximated = {space.approximates for source in others for space in source.by_name().values()}
+        own = self.source.by_name().items()
+        return tuple(n for n, space in own if space.fingerprint in approximated and (self.changed or n in replaced))
+
+    def _tuned(self, parent: EncoderSpec, changed: Mapping[str, Tensor], kept: tuple[str, ...]) -> EncoderSpec:
+        """Write changed tensors and heads beside the name of the encoder that they change."""
+        self.folder.mkdir(exist_ok=True)
+        if changed:
+            save_changed(changed, self.folder / _WEIGHTS)
+        built = _built(parent).by_name()
+        renamed = dict(zip(self.source.by_name(), built, strict=True))
+        described = []
+        for modality, (head, settings) in self.heads.items():
+            name = self.names[modality]
+            inputs = tuple((renamed[name], dim) for name, dim in head.config.inputs)
+            residual = None if head.config.residual is None else renamed[head.config.residual]
+            config = head.config.model_copy(update={"inputs": inputs, "residual": residual})
+            save_head(head, self.folder / f"{name}.safetensors", config)
+            described.append(
+                TunedHead(
+                    modality=modality,
+                    space=name,
+                    file=f"{name}.safetensors",
+                    approximates=None if modality is self.anchor else self.anchor_space,
+                    replaces=tuple(renamed[name] for name in settings.replaces),
+                )
+            )
+        about = {
+            "factory": parent.factory,
+            "settings": {key: _relative(value, self.folder) for key, value in parent.settings.items()},
+            "fingerprints": {name: space.fingerprint for name, space in built.items()},
         }
-        own = self.source.by_name()
-        return tuple(name for name in own if own[name].fingerprint in met and (changed or name in replaced))
+        tuned = TunedConfig(
+            parent=ParentConfig.model_validate(about),
+            weights=_WEIGHTS if changed else None,
+            suffix=_SUFFIX,
+            heads=tuple(described),
+            kept=kept,
+        )
+        write_tuned_config(tuned, self.folder)
+        return EncoderSpec(TUNED, {"folder": str(self.folder)})
 
 
-def _built(spec: EncoderSpec) -> Encoder:
-    """An encoder anew, on the CPU. Its code is trusted: to be fine-tuned, it was loaded by who may say so."""
-    return build_encoder(spec, torch.device("cpu"), torch.float32, trust_code=True)
+def _built(spec: EncoderSpec) -> EncoderSource:
+    """Build an encoder again, on the CPU. Its code is trusted: it was allowed when the encoder was loaded."""
+    return EncoderSource(spec, build_encoder(spec, torch.device("cpu"), torch.float32, trust_code=True))
 
 
 def _slug(source: EncoderSource) -> str:
@@ -353,14 +325,3 @@ def _toml(specs: Sequence[EncoderSpec], folder: Path) -> str:
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
         tables.append("\n".join(["[[encoders]]", f"factory = {json.dumps(spec.factory)}", *lines, ""]))
     return "\n".join(tables)
-
-
-def _swap(beside: Path, folder: Path) -> None:
-    sync_tree(beside)
-    # Of another form than temporary names, which are swept: after a kill between the renames it is all there is.
-    old = folder.with_name(f"{temporary_name(folder.name)}.old")
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    sync_directory(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)

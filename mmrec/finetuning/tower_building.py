@@ -278,7 +278,7 @@ def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, T
     towers: dict[Modality, Tower] = {}
     for modality, wanted in settings.items():
         source, space = chosen[modality]
-        head = None if wanted.wants_head is None else _head(source, modality, space, wanted.wants_head, dim)
+        head = None if wanted.head_settings is None else _head(source, modality, space, wanted.head_settings, dim)
         if wanted.trains_encoder:
             source.encoder.module.requires_grad_(requires_grad=True)
             network = TowerNetwork(source.encoder.module, head, wanted)
@@ -307,7 +307,7 @@ def _common_dim(
     settings: Mapping[Modality, TowerSettings], chosen: Mapping[Modality, tuple[EncoderSource, Space]]
 ) -> int:
     """Length of the vectors of heads that do not say: that of the towers without one, else of the first space."""
-    headless = [chosen[modality][1].dim for modality, wanted in settings.items() if wanted.wants_head is None]
+    headless = [chosen[modality][1].dim for modality, wanted in settings.items() if wanted.head_settings is None]
     given = [wanted.head.dim for wanted in settings.values() if wanted.head is not None and wanted.head.dim is not None]
     return (headless or given or [space.dim for _, space in chosen.values()])[0]
 

@@ -205,6 +205,11 @@ class VectorTower(_SourceTower):
         """The spaces of which a sample has vectors, and their lengths, in the order in which they lie in it."""
         return ((self.space.name, self.space.dim),) if self.head is None else self.head.config.inputs
 
+    def split(self, rows: Float[Tensor, "n width"]) -> dict[str, Float[Tensor, "n _"]]:
+        """Return the vectors of each of `inputs` in rows of samples."""
+        parts = torch.split(rows, [dim for _, dim in self.inputs], dim=1)
+        return {name: part for (name, _), part in zip(self.inputs, parts, strict=True)}
+
     def sample(self, vectors: Mapping[str, Float32[np.ndarray, " _"]]) -> Sample:
         """Return a content's stored vectors as a sample; `vectors` has those of `inputs` by the name of their space."""
         return Sample(torch.from_numpy(np.concatenate([vectors[name] for name, _ in self.inputs])), cost=1)
@@ -220,6 +225,4 @@ class VectorTower(_SourceTower):
         rows = torch.stack([sample.tensor for sample in samples])
         if self.head is None:
             return unit_rows(rows)
-        parts = torch.split(rows.to(self.head.shift.device), [dim for _, dim in self.inputs], dim=1)
-        made: Tensor = self.head({name: part for (name, _), part in zip(self.inputs, parts, strict=True)})
-        return made
+        return cast("Tensor", self.head(self.split(rows.to(self.head.shift.device))))

@@ -13,12 +13,12 @@ from mmrec.encoders.presets import foreign_factories, read_encoder_specs
 from mmrec.errors import UsageError
 from mmrec.event_log import has_events, open_event_log
 from mmrec.files import write_page
-from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
+from mmrec.finetuning.config import FinetuneConfig, ObjectiveName, load_finetune_config
 from mmrec.finetuning.estimate import estimate
-from mmrec.finetuning.finetune import WRITTEN, FinetuneReport, finetune
+from mmrec.finetuning.finetune import WRITTEN, finetune
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
-from mmrec.finetuning.questions import Kind
 from mmrec.finetuning.towers import load_sources
 from mmrec.jobs.index import encoders_of
 from mmrec.reporting import SILENT, Reporter
@@ -50,7 +50,7 @@ class FinetuneOptions:
 
     """
 
-    objective: Kind
+    objective: ObjectiveName
     store: Path
     config: Path | FinetuneConfig | None = None
     out: Path | None = None

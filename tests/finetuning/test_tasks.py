@@ -14,12 +14,12 @@ from small_store import index
 from mmrec.errors import UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
-from mmrec.finetuning.coengage import co_engaged, co_occurrence, ppmi_vectors
+from mmrec.finetuning.coengage import co_occurrence, ppmi_vectors
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.material import TrainingData
-from mmrec.finetuning.preparing import task_of
 from mmrec.finetuning.samples import VectorSamples
+from mmrec.finetuning.tasks import co_engaged, make_task
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 
@@ -135,7 +135,7 @@ def data(corpus, vectors, labels=()):
 
 def test_align_learns_from_training_items_and_asks_both_ways():
     corpus, vectors = paired(40, duplicates=6, modalities=(TEXT, IMAGE, AUDIO))
-    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = make_task("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     assert not task.whole_items
     learned = np.unique(np.concatenate(list(task.objective.items.values())))
     assert np.array_equal(learned, task.train)
@@ -162,7 +162,7 @@ def test_align_learns_from_training_items_and_asks_both_ways():
 def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
     corpus, vectors = paired(40)
     labels = [None if at % 10 == 9 else ("even", "odd")[at % 2] for at in range(40)]
-    task = task_of("label", NONE, data(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
+    task = make_task("label", NONE, data(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
     assert task.counts["labels"] == 2
     assert task.metric == "r@1"
     given_ = [at for at in range(40) if labels[at] is not None]
@@ -179,7 +179,7 @@ def test_labels_of_one_item_alone_are_neither_learned_nor_asked_for():
     labels = ["a", "b"] * 10 + [f"own {at}" for at in range(10)]
     for seed in range(10):
         config = FinetuneConfig(device="cpu", seed=seed)
-        task = task_of("label", NONE, data(corpus, vectors, labels), config, None)
+        task = make_task("label", NONE, data(corpus, vectors, labels), config, None)
         assert sum(task.counts[part] for part in ("trained on", "validation", "test")) == 20
         assert len(task.test) == task.counts["test"] == 2
 
@@ -202,7 +202,7 @@ def test_a_verdict_without_questions_is_refused_before_anything_is_trained(tmp_p
 
     def task(seed):
         settings = FinetuneConfig(device="cpu", seed=seed, coengage={"before": 0.99})
-        return task_of("coengage", layout, data(corpus, vectors), settings, log)
+        return make_task("coengage", layout, data(corpus, vectors), settings, log)
 
     said = []
     for seed in range(12):
@@ -232,9 +232,9 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
     rows = {name: row for one in batches for name, row in zip(one["id"], one["_rowid"], strict=True)}
     corpus = Corpus.of(list(rows.values()), {TEXT: [[named(TEXT, name)] for name in rows]})
     vectors = {TEXT: np.eye(len(rows), dtype=np.float32)}
-    task = task_of("coengage", layout, data(corpus, vectors), FinetuneConfig(device="cpu"), log)
+    task = make_task("coengage", layout, data(corpus, vectors), FinetuneConfig(device="cpu"), log)
     log.close()
-    pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.learned), strict=True))
+    pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.pairs_or_labels), strict=True))
     assert pairs
     assert all(int(two[1:]) == (int(one[1:]) + 2) % 60 and int(one[1:]) % 3 == 0 for one, two in pairs)
 
@@ -242,7 +242,7 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
 def test_co_engagement_without_events_says_where_they_come_from():
     corpus, vectors = paired(20)
     with pytest.raises(UsageError, match="mmrec events import STORE"):
-        task_of("coengage", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+        make_task("coengage", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     nobody = histories_of([])
     with pytest.raises(UsageError, match="nothing to learn from"):
         co_engaged(corpus, nobody, np.empty(0, dtype=bool), FinetuneConfig(device="cpu"))
@@ -250,7 +250,7 @@ def test_co_engagement_without_events_says_where_they_come_from():
 
 def test_what_learns_nothing_scores_what_chance_does():
     corpus, vectors = paired(40)
-    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = make_task("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
     for found in task.test.ask([same]).values():
         rivals = 40 - task.counts["trained on"]

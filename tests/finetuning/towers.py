@@ -78,7 +78,7 @@ def loop_of(corpus, vectors, config, items=None, asked=None, frozen=(), **sizes)
     embedder = Embedder(towers, samples, accelerator, config.part_cost, config.shards)
 
     def score(found):
-        answers = questions.ask([found])
+        answers = questions.rank([found])
         return float(np.mean([answer.metric("r@1").mean() for answer in answers.values()]))
 
     return Loop(embedder, corpus, Align(corpus, items, config), score, config)
