@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Int64
 
+from indexers.vectors import find_rows
 from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import Kinds
@@ -43,10 +44,7 @@ class Candidates:
 
     def places(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Place of each row number, -1 where it is not among the candidates."""
-        if not len(self.rows):
-            return np.full(len(rows), -1, dtype=np.int64)
-        found = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        return np.where(self.rows[found] == rows, found, -1).astype(np.int64)
+        return find_rows(self.rows, rows)
 
 
 def positive_events(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, " n"]:
@@ -97,10 +95,10 @@ class EvaluationCases:
     now: Int64[np.ndarray, " q"]
 
     @classmethod
-    def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
-        """All targets of a split, or its validation events, each with the history before it."""
+    def of(cls, split: Split, kinds: Kinds | None = None) -> Self:
+        """All targets of a split, each with the history before it."""
         weights = split.live.weights((Kinds() if kinds is None else kinds).weights)
-        targets = split.validation if validation else split.targets
+        targets = split.targets
         starts = split.live.offsets[split.live.owners[targets]]
         return cls(split.live, weights, targets, starts, targets, split.live.times[targets])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -205,7 +205,6 @@ class EvaluationPage:
         facts: The split and other facts, by name.
         losses: Loss of each epoch by the name of the curve, where models were trained.
         curves: Accuracy-diversity curves by name; drawn where diversity was measured.
-        notes: Sentences above the tables.
 
     """
 
@@ -214,7 +213,6 @@ class EvaluationPage:
     facts: Mapping[str, str]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +222,25 @@ class _Chart:
     svg: Markup
 
 
-def render(report: EvaluationPage) -> str:
-    """Return the page as HTML."""
+def page_template(name: str, *folders: Path) -> Template:
+    """Return a template of a page, with the filters `figure` and `signed`."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "signed": signed}
+    return environment.get_template(name)
+
+
+def render(report: EvaluationPage) -> str:
+    """Return the page as HTML."""
     found = report.evaluation
     colours = {model.name: number for number, model in enumerate(found.models)}
     shown = [name for name in _LISTS if all(name in model.lists for model in found.models)]
-    return environment.get_template("report.html.jinja").render(
+    return page_template("report.html.jinja", Path(__file__).parent).render(
         report=report,
         found=found,
         colours=colours,
@@ -284,9 +287,9 @@ def _by_slices(models: Sequence[ModelMetrics], colours: Mapping[str, int], name:
     history = {model.name: model.by_history for model in models}
     item = {model.name: model.by_item for model in models}
     return [
-        _chart("By the length of the history", "EvaluationCases by the number of events before them.",
+        _chart("By the length of the history", "Cases by the number of events before them.",
                lines(history, colours, "events in the history", name)),
-        _chart("By the popularity of the target", "EvaluationCases by the training events of the target.",
+        _chart("By the popularity of the target", "Cases by the training events of the target.",
                lines(item, colours, "training events of the target", name)),
     ]  # fmt: skip
 

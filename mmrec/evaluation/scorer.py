@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -54,13 +54,11 @@ UNTIMED: Final = ", time not known"
 
 @dataclass(frozen=True, eq=False)
 class UserModelScorer:
-    """Scores items by the inner product with a user's interests.
+    """Scores items by the inner product with the nearest of a user's interests.
 
     Attributes:
         model: Places items and users.
         candidates: Items with content vectors.
-        merge: How several interests make one score: that of the nearest (``max``), or the mean by their weights
-            (``mean``).
         cold: Scorer for users without interests; without one all their items are tied.
         timed: Whether the model is given the time of the request.
 
@@ -68,7 +66,6 @@ class UserModelScorer:
 
     model: UserModel
     candidates: Candidates
-    merge: Literal["max", "mean"] = "max"
     cold: Scorer | None = None
     timed: bool = True
     name: str = field(default="")
@@ -94,15 +91,11 @@ class UserModelScorer:
         unknown = np.array([not len(interests.vectors) for interests in placed], dtype=bool)
         for line, interests in enumerate(placed):
             if not unknown[line]:
-                scored[line] = self._score(interests)
+                scored[line] = (interests.vectors @ self.vectors.T).max(axis=0)
         if self.cold is not None and unknown.any():
             left = np.flatnonzero(unknown)
             scored[left] = self.cold.scores([histories[line] for line in left.tolist()], now[left])
         return scored
-
-    def _score(self, interests: Interests) -> Float32[np.ndarray, " items"]:
-        near = interests.vectors @ self.vectors.T
-        return near.max(axis=0) if self.merge == "max" else interests.weights @ near
 
     def _users(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
         known = [self._of_candidates(past) for past in histories]

@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import mmrec.evaluation.report
-from mmrec.evaluation.report import dots, figure, signed, trend
+from mmrec.evaluation.report import dots, page_template, trend
 from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.verdict import Line
 
@@ -24,16 +23,8 @@ def render_page(report: FinetuneReport, title: str, facts: Mapping[str, str]) ->
         facts: What else a reader has to know, by name.
 
     """
-    environment = Environment(
-        loader=ChoiceLoader([FileSystemLoader(folder) for folder in _FOLDERS]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "signed": signed}
     judged = [line for line in report.verdict.lines if line.metric == report.verdict.metric]
-    return environment.get_template("finetuning.html.jinja").render(
+    return page_template("finetuning.html.jinja", *_FOLDERS).render(
         report=report,
         title=title,
         facts={**{name: f"{count:,}" for name, count in report.counts.items()}, **facts},

@@ -174,13 +174,13 @@ class Pairs:
         ]
 
 
-@given(log=logs, merge=st.sampled_from(["max", "mean"]), timed=st.booleans())
+@given(log=logs, timed=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_a_user_model_scores_as_a_search_with_its_vectors(log, merge, timed):
+def test_a_user_model_scores_as_a_search_with_its_vectors(log, timed):
     split, items = split_of(log), candidates()
     cases, model = EvaluationCases.of(split), Pairs()
     cold = Popularity().fit(split.train, items)
-    scorer = UserModelScorer(model, items, merge, cold, timed)
+    scorer = UserModelScorer(model, items, cold, timed)
     assert isinstance(scorer, Scorer)
     assert scorer.name == "pairs"
     histories = cases.histories(range(len(cases)))
@@ -190,7 +190,7 @@ def test_a_user_model_scores_as_a_search_with_its_vectors(log, merge, timed):
             expected = cold.scores([past], cases.now[[line]])[0]
         else:
             near = items.vectors[past.rows[-2:]].astype(np.float64) @ items.vectors.T
-            expected = near.max(axis=0) if merge == "max" else near.mean(axis=0)
+            expected = near.max(axis=0)
         np.testing.assert_allclose(scored[line], expected, atol=1e-5)
     assert model.moments == ([cases.now.tolist()] if timed else [None])
 
