@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from small_store import Cheap
 
 import mmrec
-from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
 from mmrec.encoders.queries import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.indexing import adopt
+from mmrec.jobs.compare import compare_generations, overlap, quality_of
+from mmrec.jobs.judged_queries import JudgedQuery, read_judged_queries
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
 from mmrec.sources.media_access import MediaAccess

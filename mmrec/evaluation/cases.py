@@ -8,7 +8,6 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Int64
 
-from indexers.vectors import find_rows
 from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import Kinds
@@ -44,7 +43,10 @@ class Candidates:
 
     def places(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Place of each row number, -1 where it is not among the candidates."""
-        return find_rows(self.rows, rows)
+        if not len(self.rows):
+            return np.full(len(rows), -1, dtype=np.int64)
+        found = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[found] == rows, found, -1).astype(np.int64)
 
 
 def positive_events(histories: Histories, kinds: Kinds) -> Bool[np.ndarray, " n"]:
