@@ -25,6 +25,8 @@ class Samples(Protocol):
 
     costs: Int64[np.ndarray, " contents"]
     """`Sample.cost` of each content."""
+    held: int
+    """Bytes of prepared contents that are in memory."""
 
     def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""
@@ -39,6 +41,7 @@ class VectorSamples:
     def __init__(self, vectors: Float32[np.ndarray, "n dim"]) -> None:
         self.vectors = vectors
         self.costs = np.ones(len(vectors), dtype=np.int64)
+        self.held = vectors.nbytes
 
     def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some vectors."""

@@ -136,14 +136,14 @@ def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scor
 
 def _train_towers(
     options: EvaluateOptions, split: Split, candidates: Candidates, kinds: Kinds, reporter: Reporter
-) -> tuple[dict[str, Sequence[Scorer]], dict[str, Sequence[float]]]:
+) -> tuple[Mapping[str, Sequence[Scorer]], Mapping[str, Sequence[float]]]:
     """Train towers with and without content. Returns a scorer for each seed, by model, and the losses of each run.
 
     Users without a history are answered by recent popularity. On a leave-one-out split each tower is also evaluated
     without the time of the request, as most papers do. Raises UsageError where there is nothing to learn from, or no
     item has a content.
     """
-    scorers: dict[str, Sequence[Scorer]] = {}
+    scorers: dict[str, list[UserModelScorer]] = {}
     losses: dict[str, Sequence[float]] = {}
     if options.train is None:
         return scorers, losses
