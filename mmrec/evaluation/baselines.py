@@ -62,13 +62,8 @@ class ContentMean:
 class ItemKNN:
     """Item k-nearest neighbours: sums the co-occurrence cosines of an item with the items of the history.
 
-    Attributes:
-        neighbours: How many of the most similar items each item keeps.
-        shrinkage: Added to the divisor of the cosine, so that few common users count little.
-        half_life: After so many later events an event of the history counts half.
-        kinds: Which events are positive.
-        name: Its name in tables.
-
+    Each item keeps so many `neighbours`. `shrinkage` is added to the divisor of the cosine, so that few common users
+    count little; after `half_life` later events an event of the history counts half.
     """
 
     neighbours: int = 200
@@ -155,12 +150,6 @@ class RecentPopularity:
     """Number of positive training events of an item in a window before the request.
 
     A request after training gets the last window of training. Ties are broken by popularity in all of training.
-
-    Attributes:
-        window: Length of the window.
-        kinds: Which events are positive.
-        name: Its name in tables.
-
     """
 
     window: timedelta = timedelta(days=14)
@@ -201,15 +190,7 @@ _USERS: Final = 100
 
 @dataclass(frozen=True, eq=False)
 class PopularityBlendScorer:
-    """Mixes popularity and similarity to the history, by shares fitted to held-out training events.
-
-    Attributes:
-        interests: Similarity to the history.
-        popular: Popularity at the time.
-        blend: The shares.
-        name: Its name in tables.
-
-    """
+    """Mixes popularity at the time and similarity to the history, by shares fitted to held-out training events."""
 
     interests: UserModelScorer
     popular: Scorer

@@ -38,14 +38,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Difference of two models on the same cases.
+    """Difference of two models on the same cases: the mean of the first minus that of the second, with its interval.
 
-    Attributes:
-        one: Name of the first.
-        other: Name of the second.
-        difference: The mean of the first minus that of the second, with its interval.
-        p: Two-sided, from the share of resamples on the other side of zero; not corrected for other comparisons.
-
+    `p` is two-sided, from the share of resamples on the other side of zero; not corrected for other comparisons.
     """
 
     one: str
@@ -53,28 +48,13 @@ class Comparison:
     difference: Interval
     p: float
 
-    @property
-    def above(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.difference.low > 0
-
-    @property
-    def not_below(self) -> bool:
-        """Whether the interval includes or exceeds zero."""
-        return self.difference.high >= 0
-
 
 def interval(
     values: Float64[np.ndarray, "seeds q"], users: Int64[np.ndarray, " q"], *, draws: int = _DRAWS, seed: int = 0
 ) -> Interval:
     """Mean over seeds and cases, with its interval over users and, where there are several, over seeds.
 
-    Args:
-        values: A metric of each case, a row for each run of the model.
-        users: The user of each case.
-        draws: Number of resamples.
-        seed: Equal seeds resample the same users.
-
+    Equal seeds resample the same users.
     """
     ids, places = np.unique(users, return_inverse=True)
     if not values.size:

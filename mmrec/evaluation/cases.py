@@ -79,14 +79,8 @@ def history_matrix(histories: Sequence[History], candidates: Candidates, half_li
 class EvaluationCases:
     """Events to predict, each with the history of its user by then.
 
-    Attributes:
-        live: All histories.
-        weights: Weight of each event of `live`.
-        targets: Place in `live` of each event to predict.
-        starts: Where the history that a model sees begins.
-        stops: Where it ends.
-        now: Time of the request, microseconds since 1970.
-
+    Targets are places in `live`, as are the starts and stops of the histories that a model sees; `weights` are those of
+    all events of `live`, and `now` is the time of each request in microseconds since 1970.
     """
 
     live: Histories

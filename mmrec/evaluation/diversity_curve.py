@@ -63,17 +63,10 @@ def popularity(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.
     return _mean(counts.astype(np.float64), lists)
 
 
-def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], expected: Lists) -> Float64[np.ndarray, " q"]:
-    """Whether a list has the target, and a list of popular items does not (Ge et al. 2010).
-
-    Args:
-        lists: Those of the model.
-        targets: Place of each case's target.
-        expected: Those of a primitive model, popularity for one, for the same cases.
-
-    """
+def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], primitive: Lists) -> Float64[np.ndarray, " q"]:
+    """Whether a list has the target, and one of a primitive model, such as popularity, does not (Ge et al. 2010)."""
     right = (lists == targets[:, None]).any(axis=1)
-    obvious = (expected == targets[:, None]).any(axis=1)
+    obvious = (primitive == targets[:, None]).any(axis=1)
     return (right & ~obvious).astype(np.float64)
 
 
@@ -91,14 +84,7 @@ DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Metrics of lists at one strength of diversity.
-
-    Attributes:
-        setting: The strength, 0 to 1.
-        diversity: Mean intra-list diversity.
-        ndcg: Mean NDCG of the target within the list.
-
-    """
+    """Mean intra-list diversity, and mean NDCG of the target within the list, at one strength of diversity, 0 to 1."""
 
     setting: float
     diversity: float

@@ -60,13 +60,9 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True, slots=True)
 class ColdStartCurve:
-    """The chosen metric of new users after so many events.
+    """The chosen metric of new users by model, then by the number of events known; and each against the reference.
 
-    Attributes:
-        how: Which users and targets, as a sentence.
-        values: The chosen metric by model, then by the number of events known.
-        against: Each model against the reference, by the number of events known.
-
+    `how` is a sentence on which users and targets.
     """
 
     how: str
@@ -119,20 +115,12 @@ def evaluate(
     candidates: Candidates,
     models: Mapping[str, Sequence[Scorer]],
     protocol: EvaluationProtocol | None = None,
-    advance: Callable[[str], object] = str,
+    advance: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
-    """Evaluate models on the targets of a split.
+    """Evaluate fitted models, by name one scorer for each seed, on the targets of a split.
 
-    Args:
-        split: Training events and targets.
-        candidates: All items that can be recommended.
-        models: Fitted models by name, one scorer for each seed.
-        protocol: Metrics, reference and limits.
-        advance: Called with the name of each model as it is done.
-
-    Raises:
-        UsageError: There is no answerable case, or no model of the reference's name.
-
+    `advance` is called with the name of each model as it is done. Raises UsageError where there is no answerable case,
+    or no model of the reference's name.
     """
     protocol = EvaluationProtocol() if protocol is None else protocol
     if protocol.reference not in models:

@@ -18,14 +18,9 @@ _BYTES: Final = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedTargets:
-    """Rank counts of each case's target, and lists of the best candidates, by one model.
+    """How many candidates have a higher score than each case's target, and the same one, itself included, by one model.
 
-    Attributes:
-        name: The model's.
-        above: Number of candidates with a higher score than the target.
-        tied: Number of candidates with the same score, the target included.
-        lists: Places of the best candidates, best first; -1 where there were fewer.
-
+    `lists` has the places of the best candidates, best first; -1 where there were fewer.
     """
 
     name: str

@@ -162,7 +162,7 @@ def verdict(comparison: Comparison) -> str:
     """Conclusion of a comparison: ``above``, ``not below``, ``below``, or ``too few users``."""
     if math.isnan(comparison.difference.low):
         return "too few users"
-    return "above" if comparison.above else "not below" if comparison.not_below else "below"
+    return ("not below", "above", "below")[comparison.difference.sign]
 
 
 def figure(value: float, digits: int = 4) -> str:
@@ -197,15 +197,10 @@ _LISTS = {
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPage:
-    """Contents of the page.
+    """Contents of the page: what was measured, and facts such as the split, by name.
 
-    Attributes:
-        title: Its heading.
-        evaluation: What was measured.
-        facts: The split and other facts, by name.
-        losses: Loss of each epoch by the name of the curve, where models were trained.
-        curves: Accuracy-diversity curves by name; drawn where diversity was measured.
-
+    By the name of the curve, `losses` has the loss of each epoch, where models were trained, and `curves` the
+    accuracy-diversity curves, which are drawn where diversity was measured.
     """
 
     title: str

@@ -24,14 +24,10 @@ class Scorer(Protocol):
         ...
 
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        """Score all candidates, higher is better; equal scores are ties.
+        """Score all candidates for the known events of each user; higher is better, equal scores are ties.
 
-        Args:
-            histories: The known events of each user.
-            now: Time of each request, microseconds since 1970.
-
+        `now` is the time of each request in microseconds since 1970.
         """
-        ...
 
 
 @runtime_checkable
@@ -57,8 +53,6 @@ class UserModelScorer:
     """Scores items by the inner product with the nearest of a user's interests.
 
     Attributes:
-        model: Places items and users.
-        candidates: Items with content vectors.
         cold: Scorer for users without interests; without one all their items are tied.
         timed: Whether the model is given the time of the request.
 

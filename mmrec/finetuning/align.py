@@ -45,16 +45,10 @@ def mine(
     count: int,
     margin: float,
 ) -> Int64[np.ndarray, "n count"]:
-    """Find the hard negatives of each anchor, the nearest first; -1 where there are no more.
+    """Find `count` hard negatives of each anchor, the nearest first; -1 where there are no more.
 
-    Args:
-        anchors: Items, and a unit vector of each.
-        partners: Similarity of each anchor to its partner.
-        candidates: Items to search, each once, and a unit vector of each.
-        may_be_negative: Which candidates may be taken.
-        count: How many are wanted.
-        margin: How far a negative's similarity has to be below the partner's.
-
+    Anchors and candidates are items with a unit vector of each. A negative's similarity has to be `margin` below that
+    of the anchor's partner.
     """
     items, vectors = candidates
     index = build(default_spec(len(items), vectors.shape[1], "ip"), items, vectors)

@@ -55,14 +55,7 @@ _MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 def pairs_of(
     histories: Histories, positive: Bool[np.ndarray, " n"], config: CoEngageConfig
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Row numbers of both items of each pair, the earlier one first, and the place of the user.
-
-    Args:
-        histories: Histories of the users.
-        positive: Which events are positive.
-        config: How far two events may be apart.
-
-    """
+    """Row numbers of both items of each pair of positive events, the earlier one first, and the place of the user."""
     places = np.flatnonzero(positive)
     owners, items, times = histories.owners[places], histories.items[places], histories.times[places]
     found = []
@@ -142,15 +135,10 @@ def co_occurrence(
     count: int,
     hours: float | None = None,
 ) -> csr_matrix:
-    """Return the co-occurrence matrix of items: symmetric, with an empty diagonal.
+    """Return the co-occurrence matrix of so many items: symmetric, with an empty diagonal.
 
-    Args:
-        owners: Place of the user of each event, ascending.
-        items: Place of its item.
-        times: Microseconds, ascending within a user.
-        count: Number of items.
-        hours: Hours that two events may be apart; None for any time.
-
+    Events are given by the places of their users, ascending, and of their items, and by microseconds, ascending within
+    a user; two of them may be `hours` apart, or any time where it is None.
     """
     mass = _all(owners, items, count) if hours is None else _near(owners, items, times, count, hours)
     mass = (mass + mass.T) / 2

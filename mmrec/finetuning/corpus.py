@@ -18,13 +18,9 @@ from mmrec.types import Modality
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModalityContents:
-    """The contents of one modality, each once, however many items have it.
+    """The contents of one modality, each once, however many items have it, by content hash, ascending.
 
-    Attributes:
-        hashes: Content hash of each, ascending.
-        offsets: The contents of the item at place i are those from ``offsets[i]`` to ``offsets[i + 1]`` in `places`.
-        places: Place of each in `hashes`.
-
+    Those of item i are `places` in `hashes`, from ``offsets[i]`` to ``offsets[i + 1]``.
     """
 
     hashes: tuple[bytes, ...]
@@ -69,13 +65,7 @@ class ModalityContents:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Items in the order of their row numbers; an item is known here by its place in that order.
-
-    Attributes:
-        rows: Row numbers, ascending.
-        contents: What the items have of each modality, in the order of the modalities' names.
-
-    """
+    """Items in the order of their row numbers, each known by its place in that order, and their contents."""
 
     rows: Int64[np.ndarray, " items"]
     contents: Mapping[Modality, ModalityContents]
@@ -157,15 +147,7 @@ def _contents(hashes: Sequence[Sequence[bytes]]) -> ModalityContents:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Places of items, ascending; no group is in two of them.
-
-    Attributes:
-        groups: Group of each item of the corpus.
-        train: What is learned from.
-        validation: What says when to stop.
-        test: What says whether it helped.
-
-    """
+    """Places of items to train on, for early stopping, and for the verdict, ascending; no group is in two of them."""
 
     groups: Int64[np.ndarray, " items"]
     train: Int64[np.ndarray, " _"]

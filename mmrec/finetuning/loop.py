@@ -46,15 +46,10 @@ class Embedder:
         cost: int = 0,
         least: int = 1,
     ) -> None:
-        """Embed the samples of each modality by its tower.
+        """Embed samples by the tower of their modality.
 
-        Args:
-            towers: What embeds them.
-            samples: The contents and their costs.
-            accelerator: The processes.
-            cost: Greatest cost of a part; 0 for each tower's own batch.
-            least: Least number of parts of each modality, where it has as many contents.
-
+        Parts cost no more than `cost`, or than each tower's own batch where it is 0, and each modality has at least
+        `least` of them where it has as many contents.
         """
         self.towers, self.samples, self.accelerator = towers, samples, accelerator
         self._cost, self._least = cost, least
@@ -139,13 +134,7 @@ class Embedder:
 def backward(step: Step, embedder: Embedder, learned: nn.Module, seeds: Sequence[int], *, cached: bool) -> float:
     """Leave the gradients of a step's mean loss in all weights that are trained; returns the loss.
 
-    Args:
-        step: The batch.
-        embedder: The towers.
-        learned: The temperature of the loss.
-        seeds: Seeds of the step's random numbers.
-        cached: Whether parts are embedded twice rather than held in memory.
-
+    Where `cached`, parts are embedded twice rather than held in memory; `learned` is the temperature of the loss.
     """
     parts = embedder.parts(step.contents)
     own = embedder.own(parts)
@@ -229,13 +218,7 @@ class Loop(Trainer):
         return super().run(path, fingerprint, on_epoch)
 
     def step(self, step: Step, progress: float) -> float:
-        """Take one step; returns its mean loss.
-
-        Args:
-            step: The batch.
-            progress: Share of all epochs that came before.
-
-        """
+        """Take one step; returns its mean loss. `progress` is the share of all epochs that came before."""
         self.progress.step += 1
         factor = min(1.0, self.progress.step / max(1, self.config.warmup))
         factor *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1

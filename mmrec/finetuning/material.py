@@ -25,14 +25,14 @@ ContentLocation = str | tuple[str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Items, their contents and their labels.
+    """Items, and by modality their contents, prepared for the towers.
 
     Attributes:
         corpus: The items.
-        samples: Their contents, prepared for the towers, by modality.
+        samples: Their contents.
         labels: Value of a metadata column for each item, if one is given.
-        left_out: Contents that could not be used, by modality.
-        why: The error of the first of them, by modality, where media were read.
+        left_out: How many contents could not be used.
+        why: The error of the first of them, where media were read.
 
     """
 

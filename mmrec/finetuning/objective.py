@@ -26,14 +26,9 @@ ContentVectors: TypeAlias = Mapping[Modality, Float32[np.ndarray, "_ _"]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One batch.
+    """One batch: places of the contents to embed, each once, and the mean loss of `count` pairs or items.
 
-    Attributes:
-        contents: Places of the contents to embed, each once, by modality.
-        loss: From their vectors to the mean loss.
-        count: How many pairs or items the mean is over.
-        progress: Share of the epoch's batches that came before.
-
+    `progress` is the share of the epoch's batches that came before.
     """
 
     contents: Mapping[Modality, Int64[np.ndarray, " _"]]
@@ -83,13 +78,9 @@ class FinetuneObjective(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """Items of a step, and a content of each modality that each of them has.
+    """Places of the items of a step, ascending, and a content of each modality that each of them has.
 
-    Attributes:
-        items: Places of the items, each once.
-        contents: Places of the contents, each once, by modality.
-        parts: For each modality, which of the items have one, and which of `contents` it is.
-
+    Contents are there once each; `parts` says for each modality which of the items have one, and which of `contents`.
     """
 
     items: Int64[np.ndarray, " n"]
@@ -102,7 +93,8 @@ class Draw:
         summed = some.new_zeros(len(self.items), some.shape[1])
         for modality, (owners, at) in self.parts.items():
             given = vectors[modality]
-            summed = summed.index_add(0, _index(owners, given), given[_index(at, given)])
+            rows, columns = (torch.from_numpy(index).to(given.device) for index in (owners, at))
+            summed = summed.index_add(0, rows, given[columns])
         return normalize(summed, dim=1)
 
     def find(self, items: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
@@ -131,7 +123,3 @@ def item_vectors(corpus: Corpus, vectors: ContentVectors) -> Float32[np.ndarray,
     for modality, given in vectors.items():
         summed += unit((corpus.contents[modality].matrix @ given).astype(np.float32))
     return unit(summed)
-
-
-def _index(places: Int64[np.ndarray, " n"], like: Tensor) -> Int64[Tensor, " n"]:
-    return torch.from_numpy(places).to(like.device)

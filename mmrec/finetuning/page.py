@@ -15,14 +15,7 @@ _FOLDERS = (Path(__file__).parent, Path(mmrec.evaluation.report.__file__).parent
 
 
 def render_page(report: FinetuneReport, title: str, facts: Mapping[str, str]) -> str:
-    """Return the page as HTML.
-
-    Args:
-        report: What was done and measured.
-        title: Its heading.
-        facts: What else a reader has to know, by name.
-
-    """
+    """Return the page as HTML; `facts` are what else a reader has to know, by name."""
     judged = [line for line in report.verdict.lines if line.metric == report.verdict.metric]
     return page_template("finetuning.html.jinja", *_FOLDERS).render(
         report=report,

@@ -50,14 +50,9 @@ class Prepared:
     """A fine-tuning that is ready to run.
 
     Attributes:
-        config: How encoders are fine-tuned.
-        sources: The encoders.
         towers: What is trained of each modality that takes part; heads in closed form are fitted already.
-        data: The store's items and their contents.
-        task: The objective and the questions.
         before: The stored vectors that searches use before training.
         unchanged: Those of `before` that are used after training as well.
-        loop: The training loop.
         fingerprint: Of everything that decides each step.
 
     """

@@ -85,14 +85,7 @@ def _best_answer(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievalRanks:
-    """Ranks of the answers: of the best one, where a question has several.
-
-    Attributes:
-        above: Number of items above the answer.
-        tied: Number of items level with it, itself included.
-        units: As in `RetrievalQuestions`.
-
-    """
+    """Rank counts of the best answer of each question: items above it, and level with it, itself included."""
 
     above: Int64[np.ndarray, " q"]
     tied: Int64[np.ndarray, " q"]
@@ -161,15 +154,10 @@ def across(
     groups: Int64[np.ndarray, " items"],
     among: Int64[np.ndarray, " m"],
 ) -> HeldOutQuestions:
-    """Return questions that search items of one modality with each content of another, both ways.
+    """Return questions that search some items of one modality with each content of another, both ways.
 
-    Args:
-        corpus: The items.
-        pairs: The two sides.
-        items: The answers.
-        groups: Bootstrap cluster of each item of the corpus.
-        among: The candidates, as far as they have a content of the modality that is searched.
-
+    The candidates are the items of `among` with a content of the modality that is searched, and `groups` are bootstrap
+    clusters of the items.
     """
     kinds = []
     for asks, gives in [way for one, other in pairs for way in ((one, other), (other, one))]:
@@ -201,11 +189,8 @@ def of_items(
 ) -> HeldOutQuestions:
     """Return questions that search whole items with whole items.
 
-    Args:
-        corpus: The items.
-        kinds: By kind, the query item, the relevant ones, each of them another item, and the bootstrap cluster.
-        among: By kind, the candidates, ascending; all items for a kind that is not named.
-
+    By kind, each is a query item, the relevant ones, none of them itself, and a bootstrap cluster. The candidates, by
+    kind and ascending, are those of `among`, else all items.
     """
     made = []
     for name, questions in kinds.items():

@@ -140,14 +140,10 @@ def _parametrized(name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ReachedWeights:
-    """The parts of an encoder's network that one tower uses.
+    """The parameters of an encoder's network that one tower's vectors depend on, and the modules called, by name.
 
-    Attributes:
-        parameters: Names of the parameters that its vectors depend on.
-        called: Names of the modules that are called as such; a layer whose weights alone are read is none of them.
-        blocks: The network's blocks, first to last; empty where it has none that are alike.
-        before: For each block, the names of the parameters that its input depends on.
-
+    `blocks` are the network's blocks, first to last, empty where it has none that are alike; `before` has for each the
+    names of the parameters that its input depends on. A layer whose weights alone are read is not called.
     """
 
     parameters: frozenset[str]

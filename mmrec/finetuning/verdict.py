@@ -20,16 +20,9 @@ _WORDS: Final[Mapping[int, Word]] = {1: "helped", 0: "no difference", -1: "hurt"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table.
+    """A metric (``r@1``, ``r@10``, ``mrr`` or ``median``) of one kind of question, or ``all``, before and after.
 
-    Attributes:
-        asked: Kind of question, or ``all``.
-        metric: ``r@1``, ``r@10``, ``mrr`` or ``median``.
-        questions: How many questions.
-        before: Before fine-tuning; the ends of a median's interval are NaN.
-        after: After it.
-        difference: After minus before, with its paired interval.
-
+    The difference is after minus before, with its paired interval; the ends of a median's intervals are NaN.
     """
 
     asked: str
@@ -42,15 +35,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The table and its conclusion.
-
-    Attributes:
-        word: ``helped``, ``no difference`` or ``hurt``.
-        sentence: The same with its numbers.
-        metric: The metric that decides.
-        lines: The table.
-
-    """
+    """The table of metrics, its conclusion by the metric that decides, and the same as a sentence with its numbers."""
 
     word: Word
     sentence: str

@@ -25,14 +25,7 @@ from mmrec.users.tower import Tower, TowerModel, save_tower
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingTask:
-    """Histories to train on, and held-out events.
-
-    Attributes:
-        train: The histories to train on.
-        live: Histories with the held-out events in them.
-        validation: Places of these in `live`, ascending; the events before may be used to predict them.
-
-    """
+    """Histories to train on, histories with the held-out events in them, and the places of these, ascending."""
 
     train: Histories
     live: Histories
@@ -75,17 +68,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """Result of a training in numbers.
-
-    Attributes:
-        curve: Each epoch.
-        best_epoch: The one whose weights are saved.
-        ndcg: Its NDCG@10 on validation.
-        items: Items of the training events.
-        users: Users of these.
-        events: Number of these.
-
-    """
+    """Result of a training: its curve, the epoch whose weights are saved, with NDCG@10, and the sizes of its data."""
 
     curve: tuple[Epoch, ...]
     best_epoch: int

@@ -39,15 +39,9 @@ from mmrec.training.windows import TowerEvents, Windows, batch_of, batches, cut_
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Metrics of one epoch.
+    """Mean loss, inverse temperature and duration without validation of one epoch, from 1; 0 is before the first.
 
-    Attributes:
-        epoch: From 1; 0 is before the first.
-        loss: Mean loss.
-        score: The validation metric; None without a validation.
-        scale: The inverse temperature.
-        seconds: Duration without validation.
-
+    The score is the validation metric, None without a validation.
     """
 
     epoch: int

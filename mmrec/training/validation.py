@@ -19,13 +19,8 @@ _TARGETS_PER_BATCH: Final = 128
 class ValidationRanking:
     """Held-out events, each target ranked among all items without those that the user has seen before.
 
-    Attributes:
-        events: All events, items as places in the catalog.
-        targets: Places in `events` of the held-out ones.
-        rows: Row numbers of the catalog.
-        contents: Their contents; None for a tower without content.
-        among: Which of the catalog are ranked; all if None.
-
+    Items of events are places in `rows`, the row numbers of the catalog. `contents` is None for a tower without
+    content; `among` says which of the catalog are ranked, all if None.
     """
 
     events: TowerEvents

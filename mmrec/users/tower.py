@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from indexers.atomic import write_atomically
 from mmrec.errors import StoreError
 from mmrec.users.model import History, Interests, RequestTimes, request_times
-from mmrec.users.networks import ItemTower, Read, Sequences, SequenceTower, Whitening
+from mmrec.users.networks import EventInterests, ItemTower, Sequences, SequenceTower, Whitening
 from mmrec.users.tower_config import TowerConfig, rating_levels
 
 _FIRST_SCALE = 12.0
@@ -114,7 +114,7 @@ class TowerModel:
         arrays = (given, kinds, liked, times, requested, ratings)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
-    def _interests(self, read: Read, row: int, events: int) -> Interests:
+    def _interests(self, read: EventInterests, row: int, events: int) -> Interests:
         if not events:
             return Interests.none(self.dim)
         at = min(events, read.vectors.shape[1]) - 1
@@ -149,7 +149,7 @@ def save_tower(model: TowerModel, folder: Path) -> None:
 
 
 def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
-    """Read what `save_tower` wrote. Raises StoreError where it is missing, damaged or of another version."""
+    """EventInterests what `save_tower` wrote. Raises StoreError where it is missing, damaged or of another version."""
     try:
         about = json.loads((folder / CONFIG).read_bytes())
         weights = (folder / WEIGHTS).read_bytes()
