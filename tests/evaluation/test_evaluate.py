@@ -192,7 +192,7 @@ def test_the_page_stands_alone_and_tells_all(split):
     models["<b>Tower</b> $x$ & co"] = models.pop("content mean")
     found = evaluate(split, items, models, FEW)
     curves = {"MMR": [(0.2, 0.1), (0.4, 0.09)]}
-    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, curves, ["Mind this."])
+    report = EvaluationPage("Shop & <more>", found, {"split": "by time"}, {"tower": [3.0, 2.0]}, curves)
     page = render(report)
     assert page == render(report)
     assert ">MMR<" in page
@@ -202,7 +202,6 @@ def test_the_page_stands_alone_and_tells_all(split):
     assert len(seen.ids) == len(set(seen.ids)), "two charts share an id, and a browser draws one's parts in the other"
     assert "Shop &amp; &lt;more&gt;" in page
     assert "<b>Tower</b>" not in page
-    assert "Mind this." in page
     drawings = re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
     assert len(drawings) == 8
     for drawing in drawings:

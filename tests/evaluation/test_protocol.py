@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import timedelta
+from inspect import getclosurevars
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -88,8 +90,10 @@ before_cutoff, after_cutoff = (
 
 def fitted(one):
     """All that was fitted, as values that compare."""
+    if isinstance(one, FunctionType):
+        return [fitted(value) for _, value in sorted(getclosurevars(one).nonlocals.items())]
     if is_dataclass(one):
-        return [fitted(getattr(one, each.name)) for each in fields(one) if each.name != "function"]
+        return [fitted(getattr(one, each.name)) for each in fields(one)]
     if isinstance(one, sp.csr_array):
         return [fitted(part) for part in (one.data, one.indices, one.indptr)]
     if isinstance(one, tuple):

@@ -86,8 +86,8 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     def asked(questions, name):
         return sorted(
             (query, int(answer[0]), unit)
-            for one, pair in questions.sides
-            if one.name == name and pair is None
+            for one in questions.kinds
+            if one.name == name and one.modalities is None
             for query, answer, unit in zip(one.queries.tolist(), one.answers, one.units.tolist(), strict=True)
         )
 
@@ -96,7 +96,7 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     assert {one for one, _, _ in validation} <= train
     assert not {item for _, item, _ in validation} & train
     assert not {item for _, item, _ in test} & (train | {item for _, item, _ in validation})
-    galleries = {one.name: set(one.gallery.tolist()) for one, _ in (*task.validation.sides, *task.test.sides)}
+    galleries = {one.name: set(one.gallery.tolist()) for one in (*task.validation.kinds, *task.test.kinds)}
     rivals = {item for item in held if numbers[item] != 15}
     assert all(galleries[name] == rivals for name in galleries if name != "the next item, later")
     assert galleries.get("the next item, later", set(range(COUNT))) == set(range(COUNT))
@@ -147,12 +147,13 @@ def test_align_learns_from_training_items_and_asks_both_ways():
     for step in task.objective.steps(1):
         assert all(set(places.tolist()) <= own[kind] for kind, places in step.contents.items())
     for questions in (task.validation, task.test):
-        assert [asked.name for asked, _ in questions.sides] == [
+        assert [asked.name for asked in questions.kinds] == [
             f"{one} -> {other}"
             for pair in ((TEXT, IMAGE), (TEXT, AUDIO), (IMAGE, AUDIO))
             for one, other in (pair, pair[::-1])
         ]
-        for asked, (asks, gives) in questions.sides:
+        for asked in questions.kinds:
+            asks, gives = asked.modalities
             assert not set(asked.queries.tolist()) & own[asks]
             # What was learned from is not among the answers either: it moved, and to wherever.
             rivals = corpus.contents[gives]
@@ -167,8 +168,8 @@ def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
     assert task.metric == "r@1"
     given_ = [at for at in range(40) if labels[at] is not None]
     assert set(task.objective.items.tolist()) == set(task.train.tolist()) <= set(given_)
-    ((asked, pair),) = task.test.sides
-    assert pair is None
+    (asked,) = task.test.kinds
+    assert asked.modalities is None
     for item, right in zip(asked.queries.tolist(), asked.answers, strict=True):
         assert item not in task.train
         assert right.tolist() == [at for at in given_ if labels[at] == labels[item] and at != item]
@@ -252,6 +253,6 @@ def test_what_learns_nothing_scores_what_chance_does():
     corpus, vectors = paired(40)
     task = make_task("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
-    for found in task.test.ask([same]).values():
+    for found in task.test.rank([same]).values():
         rivals = 40 - task.counts["trained on"]
         np.testing.assert_allclose(found.metric("r@1"), 1 / rivals)
