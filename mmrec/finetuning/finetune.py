@@ -1,10 +1,9 @@
 """Fine-tune the encoders of a store, save them as a folder, and measure whether it helped.
 
-    finetuned = finetune(layout, load_sources("packaged"), "align", config, folder)
-    finetuned.report       # counts, curve, before and after on held-out items, a plain sentence
-    finetuned.folder       # what `mmrec reindex STORE --encoders` takes
+    report = finetune(layout, load_sources("packaged"), "align", config, folder)
+    report.verdict         # before and after on held-out items, and a plain sentence
 
-The folder gets ``encoders/``, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
+The folder gets ``encoders/``, which `mmrec reindex STORE --encoders` takes, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
 which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
 call; all return the same, and one writes.
 """
@@ -12,7 +11,7 @@ call; all return the same, and one writes.
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -35,14 +34,6 @@ WRITTEN = (CHECKPOINT, REPORT, ENCODERS, "tensorboard", "curves.png")
 """What a fine-tuning writes in its folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneResult:
-    """The report of a fine-tuning, and the folder of its encoders."""
-
-    report: FinetuneReport
-    folder: Path
-
-
 def finetune(
     layout: Layout,
     sources: Sequence[EncoderSource],
@@ -51,14 +42,14 @@ def finetune(
     folder: Path,
     access: Access | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> FinetuneResult:
-    """Fine-tune encoders on a store, or go on with what was interrupted.
+) -> FinetuneReport:
+    """Fine-tune encoders on a store, or resume an interrupted fine-tuning.
 
     Args:
         layout: The store; it is read and not changed.
         sources: Its encoders. Their networks are trained in place.
-        objective: What is learned.
-        config: How.
+        objective: ``align``, ``coengage`` or ``label``.
+        config: Settings.
         folder: Where results are kept; made if it is not there.
         access: How images and audio are read, and, for ``coengage``, the event log.
         on_epoch: Called after each epoch.
@@ -79,7 +70,7 @@ def finetune(
     if ready.accelerator.is_main_process:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
-    return FinetuneResult(report, folder / ENCODERS)
+    return report
 
 
 def _run(ready: Prepared, folder: Path, on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:

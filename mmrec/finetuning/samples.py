@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.finetuning.towers import ContentTower
 from mmrec.sources.media_access import MediaAccess, content_hash
+
+
+class ContentLocation(NamedTuple):
+    """A text itself, or the URI of a media file; neither where the store no longer has a text."""
+
+    text: str | None = None
+    uri: str | None = None
 
 
 @runtime_checkable
@@ -57,20 +64,14 @@ class MediaSamples:
     def __init__(
         self,
         tower: ContentTower,
-        places: Sequence[str | tuple[str] | None],
+        places: Sequence[ContentLocation],
         hashes: Sequence[bytes],
         media: MediaAccess,
         memory: int,
     ) -> None:
-        """Read nothing yet.
+        """Prepare contents for a tower when they are needed; those of other hashes are refused.
 
-        Args:
-            tower: What prepares them.
-            places: Each text itself, or the URI of a media file in a tuple of one; None where it is missing.
-            hashes: Content hash of each; a file that has changed is refused.
-            media: How files are read.
-            memory: Bytes of prepared contents that are cached.
-
+        `memory` is the number of bytes of prepared contents that are cached.
         """
         self._tower, self._places, self._hashes, self._media, self._memory = tower, places, hashes, media, memory
         self.costs = np.zeros(len(hashes), dtype=np.int64)
@@ -149,16 +150,15 @@ class MediaSamples:
 
     def _named(self, place: int) -> str:
         """Name a content in an error message."""
-        where = self._places[place]
-        return where[0] if isinstance(where, tuple) else f"the {self._tower.modality} {self._hashes[place].hex()}"
+        return self._places[place].uri or f"the {self._tower.modality} {self._hashes[place].hex()}"
 
     def _prepare(self, place: int) -> Sample:
-        where = self._places[place]
-        if where is None:
+        text, uri = self._places[place]
+        if text is not None:
+            return self._tower.prepare(text)
+        if uri is None:
             raise MediaError("The store does not have this text; index its source again with one text column.")
-        if isinstance(where, str):
-            return self._tower.prepare(where)
-        data = self._media.read(where[0])
+        data = self._media.read(uri)
         if content_hash(data) != self._hashes[place]:
-            raise MediaError(f"{where[0]} has changed since it was indexed; index its source again.")
+            raise MediaError(f"{uri} has changed since it was indexed; index its source again.")
         return self._tower.prepare(decode_isolated(self._tower.modality, data, self._media.limits))

@@ -1,7 +1,7 @@
 """Build the towers of a fine-tuning: heads, LoRA adapters, frozen layers and gradient checkpointing."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,7 +113,8 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
         if hasattr(layer, "get_delta_weight") and hasattr(layer, "get_base_layer"):
             adapted: Any = layer
             sums[f"{name}.weight"] = (adapted.get_base_layer().weight + adapted.get_delta_weight("default")).detach()
-    halves = {f"{_parametrized(name)}.original" for name in sums}
+    # Torch moves a parametrised weight from "layer.weight" to "layer.parametrizations.weight.original".
+    halves = {re.sub(r"([^.]+)$", r"parametrizations.\1.original", name) for name in sums}
     kept = {
         name.replace(".base_layer.", "."): value
         for name, value in network.state_dict().items()
@@ -130,12 +131,6 @@ class _Root(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-
-
-def _parametrized(name: str) -> str:
-    """Name of a parametrised weight in torch."""
-    holder, _, own = name.rpartition(".")
-    return f"{holder}.parametrizations.{own}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +155,8 @@ class ReachedWeights:
             return self.parameters
         if last_blocks > len(self.blocks):
             raise UsageError(
-                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} blocks that can be told "
-                "apart. Give at most that, or leave it out to train all."
+                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} alike blocks. "
+                " Give at most that, or leave it out to train all."
             )
         return self.parameters - self.before[-last_blocks]
 
@@ -207,37 +202,22 @@ def _blocks(
 ) -> tuple[nn.Module, ...]:
     """The children of that list of alike modules which holds most of the weights: a Transformer's layers, stages."""
     best: tuple[nn.Module, ...] = ()
-    most = 0
-    for prefix, container in _outermost(network, "", reached, inputs):
-        names = {name for name in reached if name.startswith(f"{prefix}." if prefix else "")}
-        size = sum(network.get_parameter(name).numel() for name in names)
-        if size > most:
-            best, most = tuple(_called_children(container, prefix, reached, inputs)), size
+    most, outer = 0, list[str]()
+    for name, module in network.named_modules():
+        prefix = f"{name}." if name else ""
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or prefix.startswith(tuple(outer)):
+            continue
+        blocks = [
+            child
+            for own, child in module.named_children()
+            if child in inputs and any(one.startswith(f"{prefix}{own}.") for one in reached)
+        ]
+        if len(blocks) > 1 and len({type(block) for block in blocks}) == 1:
+            outer.append(prefix)
+            size = sum(network.get_parameter(one).numel() for one in reached if one.startswith(prefix))
+            if size > most:
+                best, most = tuple(blocks), size
     return best
-
-
-def _outermost(
-    module: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
-) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(module, nn.ModuleList | nn.Sequential):
-        children = _called_children(module, name, reached, inputs)
-        if len(children) > 1 and len({type(child) for child in children}) == 1:
-            yield name, module
-            return
-    for child_name, child in module.named_children():
-        yield from _outermost(child, f"{name}.{child_name}" if name else child_name, reached, inputs)
-
-
-def _called_children(
-    container: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
-) -> list[nn.Module]:
-    """Children that are called and hold weights."""
-    inside = f"{name}." if name else ""
-    return [
-        child
-        for own, child in container.named_children()
-        if child in inputs and any(one.startswith(f"{inside}{own}.") for one in reached)
-    ]
 
 
 def _contents(modality: Modality) -> list[Content]:
@@ -290,13 +270,13 @@ def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, T
 
 
 def _chosen(sources: Sequence[EncoderSource], modality: Modality, wanted: TowerSettings) -> tuple[EncoderSource, Space]:
-    there = [(source, space) for source in sources for space in source.spaces(modality)]
-    for source, space in there:
+    able = [(source, space) for source in sources for space in source.spaces(modality)]
+    for source, space in able:
         if wanted.space is None or space.name == wanted.space:
             return source, space
-    names = ", ".join(space.name for _, space in there) or "none"
-    asked = "" if wanted.space is None else f" that fills the space {wanted.space!r}"
-    raise UsageError(f"There is no encoder of {modality}{asked}. Spaces of {modality}: {names}.")
+    names = ", ".join(space.name for _, space in able) or "none"
+    which = "" if wanted.space is None else f" that fills the space {wanted.space!r}"
+    raise UsageError(f"There is no encoder of {modality}{which}. Spaces of {modality}: {names}.")
 
 
 def _common_dim(
@@ -322,14 +302,9 @@ def _head(source: EncoderSource, modality: Modality, space: Space, wanted: HeadS
             dropout=wanted.dropout,
         )
     except ValidationError as error:
-        said = "; ".join(str(one["msg"]) for one in error.errors())
-        raise UsageError(f"The head of {modality} cannot be made: {said}.") from error
-    return Head(config).to(_device(source))
-
-
-def _device(source: EncoderSource) -> torch.device:
-    device = getattr(source.encoder, "device", None)
-    return device if isinstance(device, torch.device) else torch.device("cpu")
+        reasons = "; ".join(str(one["msg"]) for one in error.errors())
+        raise UsageError(f"The head of {modality} cannot be made: {reasons}.") from error
+    return Head(config).to(getattr(source.encoder, "device", None) or torch.device("cpu"))
 
 
 def _set_gradients(towers: Sequence[EncoderTower]) -> None:
@@ -341,11 +316,11 @@ def _set_gradients(towers: Sequence[EncoderTower]) -> None:
     trained: frozenset[str] = frozenset()
     layers: list[str] = []
     for tower, reach in traces.items():
-        asked = reach.trained(tower.settings.last_blocks)
+        names = reach.trained(tower.settings.last_blocks)
         if tower.settings.how == "full":
-            trained |= asked
+            trained |= names
         else:
-            layers += lora_layers(network, reach.called, asked)
+            layers += lora_layers(network, reach.called, names)
         if tower.settings.gradient_checkpointing:
             checkpoint_blocks(reach.blocks)
     parameters = {name: network.get_parameter(name) for name in trained}  # before additions rename them

@@ -15,7 +15,7 @@ from mmrec.event_log import has_events, open_event_log
 from mmrec.files import write_page
 from mmrec.finetuning.config import FinetuneConfig, ObjectiveName, load_finetune_config
 from mmrec.finetuning.estimate import estimate
-from mmrec.finetuning.finetune import WRITTEN, finetune
+from mmrec.finetuning.finetune import ENCODERS, WRITTEN, finetune
 from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
@@ -78,15 +78,14 @@ def run(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, obje
     with training_folder(folder, (PAGE, *WRITTEN), is_main=is_main), _access(options, layout) as access:
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
         report_epoch = (lambda epoch: _report(epoch, reporter)) if is_main else None
-        done = finetune(layout, sources, options.objective, config, folder, access, report_epoch)
+        report = finetune(layout, sources, options.objective, config, folder, access, report_epoch)
     if not is_main:
         return None
-    report = done.report
     title = f"{options.objective} on {layout.root.name}"
     parents = ", ".join(spec.factory.rsplit(".", 1)[-1] for spec in read_encoder_specs(chosen))
     write_page(folder / PAGE, render_page(report, title, {"encoders": parents, "seed": str(config.seed)}))
     reporter.note(f"The page is {folder / PAGE}")
-    return _summary(report, done.folder, time.perf_counter() - started, reporter)
+    return _summary(report, folder / ENCODERS, time.perf_counter() - started, reporter)
 
 
 def run_dry(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, object] | None:

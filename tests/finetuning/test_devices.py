@@ -50,7 +50,7 @@ def test_fitted_heads_of_a_store_are_judged(small_shop, tmp_path, monkeypatch, c
     monkeypatch.undo()
     plain = settings.model_copy(update={"device": "cpu"})
     on_cpu = finetune(Layout(small_shop), load_sources(device="cpu"), "align", plain, tmp_path / "on-cpu")
-    assert done.report.verdict == on_cpu.report.verdict
+    assert done.verdict == on_cpu.verdict
 
 
 def test_towers_of_any_device_fill_the_vectors_of_a_corpus(cuda):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mmrec.errors import MediaError
 from mmrec.finetuning.config import TowerSettings
-from mmrec.finetuning.samples import MediaSamples
+from mmrec.finetuning.samples import ContentLocation, MediaSamples
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
 from mmrec.jobs import finetune
@@ -72,7 +72,7 @@ def test_a_content_that_vanishes_while_it_trains_is_named(small_shop, tmp_path):
     settings = {Modality.IMAGE: TowerSettings(how="full", last_blocks=1)}
     tower = build_towers(load_sources(device="cpu"), settings)[Modality.IMAGE]
     hashes = [content_hash(picture.read_bytes())]
-    samples = MediaSamples(tower, [(str(picture),)], hashes, MediaAccess(), memory=0)
+    samples = MediaSamples(tower, [ContentLocation(uri=str(picture))], hashes, MediaAccess(), memory=0)
     assert samples.usable().tolist() == [True]
     assert samples.fault is None
     picture.unlink()
