@@ -3,9 +3,9 @@
     report = finetune(layout, load_sources("packaged"), "align", config, folder)
     report.verdict         # before and after on held-out items, and a plain sentence
 
-The folder gets ``encoders/``, which `mmrec reindex STORE --encoders` takes, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
-which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
-call; all return the same, and one writes.
+The folder gets ``encoders/``, which `mmrec reindex STORE --encoders` takes, ``report.json``, ``curves.png``,
+``tensorboard/`` and ``checkpoint.safetensors``, from which the same call resumes if it was interrupted. Under
+``torchrun`` or ``accelerate launch`` every process makes this call; all return the same, and one writes.
 """
 
 import json
