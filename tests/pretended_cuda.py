@@ -77,8 +77,14 @@ def pretended_cuda() -> Iterator[None]:
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # so that `Module.to` replaces its parameters
     try:
-        # Without cuDNN, whose operations have no counterpart on the CPU.
-        with mock.patch("torch.cuda._lazy_init"), torch.backends.cudnn.flags(enabled=False), _Devices(), _Made():
+        with (
+            mock.patch("torch.cuda._lazy_init"),
+            mock.patch("torch.cuda.Event"),
+            mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),
+            torch.backends.cudnn.flags(enabled=False),  # its operations have no counterpart on the CPU
+            _Devices(),
+            _Made(),
+        ):
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)

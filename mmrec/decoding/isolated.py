@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+from collections.abc import Sequence
 from threading import BoundedSemaphore, Lock
 from typing import Final
 
@@ -10,7 +11,7 @@ from mmrec.compute import decoding_workers
 from mmrec.decoding.decode import decode
 from mmrec.decoding.limits import Limits
 from mmrec.decoding.worker import Worker, WorkerDied, signal_name
-from mmrec.errors import DecoderLostError, MediaError
+from mmrec.errors import DecoderLostError, DecodingError, MediaError
 from mmrec.types import Content, Modality
 
 _DEFAULT: Final = Limits()
@@ -98,6 +99,25 @@ def decode_isolated(modality: Modality, data: bytes, limits: Limits = _DEFAULT) 
     if modality is Modality.TEXT:
         return decode(modality, data, limits)
     return _POOL.decode(modality, data, limits)
+
+
+def decode_all_isolated(
+    contents: Sequence[tuple[Modality, bytes]], limits: Limits = _DEFAULT
+) -> list[Content | Exception]:
+    """Decode contents one after the other; what `decode_isolated` raises for one stands in its place.
+
+    Raises DecodingError where no process can be started: no other content would fare better.
+    """
+    return [_decoded(modality, data, limits) for modality, data in contents]
+
+
+def _decoded(modality: Modality, data: bytes, limits: Limits) -> Content | Exception:
+    try:
+        return decode_isolated(modality, data, limits)
+    except DecodingError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- the caller decides what it means
+        return error
 
 
 def _verdict(status: int, limits: Limits) -> MediaError:

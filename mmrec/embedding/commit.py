@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mmrec.embedding.contents import Fresh, Tally, content_key, key_of
+from mmrec.embedding.contents import ContentKey, Fresh, Tally, key_of
 from mmrec.embedding.retry import can_be_retried
 from mmrec.errors import UsageError
 from mmrec.sources.rows import SeenIds
@@ -46,8 +46,8 @@ class Refusals:
         self._late: set[str] = set()
         self._failed: dict[int, tuple[str, bool]] = {}
         self._reasons: dict[tuple[str, bool], tuple[str, bool]] = {}
-        self._waiting: dict[str, int] = {}
-        self._duplicates_in_flight: dict[str, list[Quarantined]] = {}
+        self._waiting: dict[ContentKey, int] = {}
+        self._duplicates_in_flight: dict[ContentKey, list[Quarantined]] = {}
         self._encoded = SeenIds()
         self._unchanged: dict[str, tuple[StoredItem, set[tuple[str, str | None]]]] = {}
 
@@ -70,12 +70,12 @@ class Refusals:
 
     def queue(self, fresh: Fresh) -> None:
         """Note a content that goes to its encoders."""
-        self._waiting[content_key(fresh.modality, fresh.hash)] = len(fresh.samples)
+        self._waiting[fresh.modality, fresh.hash] = len(fresh.samples)
 
     def add_duplicate(self, entry: Quarantined) -> None:
         """Note an item whose content is being encoded for another item."""
         key = key_of(entry)
-        failure = self._failed.get(_short(key))
+        failure = self._failed.get(hash(key))
         if failure is not None:
             self._fail_duplicate(entry, failure)
         elif key not in self._encoded:
@@ -87,13 +87,13 @@ class Refusals:
         self._waiting[key] -= 1
         if not self._waiting[key]:
             del self._waiting[key]
-            if _short(key) not in self._failed:
+            if hash(key) not in self._failed:
                 self._encoded.add(key)
                 self._duplicates_in_flight.pop(key, None)
 
     def fail(self, entry: Quarantined) -> None:
         """Add entries of a content that an encoder could not encode, for every item that has it."""
-        if _short(key_of(entry)) not in self._failed:
+        if hash(key_of(entry)) not in self._failed:
             self._add_late(entry)
             self._record_failure(entry)
         self.done(entry)
@@ -117,9 +117,7 @@ class Refusals:
 
     def all_failed(self, fields: Iterable[StoredField]) -> bool:
         """Whether no content of an item is left."""
-        return all(
-            one.hash is not None and _short(content_key(one.modality, one.hash)) in self._failed for one in fields
-        )
+        return all(one.hash is not None and hash((str(one.modality), one.hash)) in self._failed for one in fields)
 
     def entries(self, items: Mapping[str, str]) -> Iterable[Quarantined]:
         """All entries; those of the given items, of which nothing is left, with their description. Close first."""
@@ -141,7 +139,7 @@ class Refusals:
     def _record_failure(self, entry: Quarantined) -> None:
         failure = (entry.reason, entry.transient)
         key = key_of(entry)
-        self._failed[_short(key)] = self._reasons.setdefault(failure, failure)  # many contents, few reasons
+        self._failed[hash(key)] = self._reasons.setdefault(failure, failure)  # many contents, few reasons
         for duplicate in self._duplicates_in_flight.pop(key, ()):
             self._fail_duplicate(duplicate, failure)
 
@@ -154,12 +152,6 @@ class Refusals:
             self._late.add(entry.id)
             if entry.id in self._unchanged:
                 self._unchanged[entry.id][1].discard((entry.column, entry.uri))
-
-
-def _short(key: str) -> int:
-    """A content's key in a number that takes a third of its memory; hashes of 128 bits are cut to 60."""
-    modality, _, digest = key.partition(":")
-    return int(digest[:15] or "0", 16) * 4 + {"text": 1, "image": 2, "audio": 3}.get(modality, 0)
 
 
 EntryLocation: TypeAlias = tuple[str | None, str, str]

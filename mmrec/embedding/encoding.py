@@ -1,16 +1,19 @@
 """Encode contents in batches of similar cost, derive vectors from stored ones, and write them."""
 
 import time
-from bisect import insort
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from random import Random
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
 from mmrec.embedding.contents import ADVICE, MAX_CONSECUTIVE_FAILURES, Fresh
-from mmrec.encoders.protocol import Encoder, Sample, Vectors
+from mmrec.encoders.protocol import AsynchronousEncoder, Encoder, Sample, Vectors
 from mmrec.encoders.tuned_config import Derivation, derivations_of
 from mmrec.errors import EncoderError
 from mmrec.storage.layout import Layout
@@ -43,12 +46,14 @@ class Bucket:
         self._batch_cost = batch_cost
         self._random = Random(seed)  # noqa: S311 -- order of work, not a secret
         self._window: list[Pending] = []
+        self._is_ordered = True
         self._cost = 0
         self._bytes = 0
 
     def add(self, pending: Pending) -> None:
         """Put a sample into the window."""
-        insort(self._window, pending, key=lambda waiting: waiting.sample.cost)
+        self._window.append(pending)
+        self._is_ordered = False
         self._cost += pending.sample.cost
         self._bytes += pending.sample.tensor.nbytes
 
@@ -71,6 +76,7 @@ class Bucket:
 
     def full_batches(self) -> Iterator[list[Pending]]:
         """Take batches until the window is below its bounds; where all cost the same, each as soon as it is full."""
+        self._order()
         while self._is_even_batch:
             yield self._take(len(self._window) - 1)
         while self._is_above_bounds:
@@ -78,6 +84,7 @@ class Bucket:
 
     def last_batches(self) -> Iterator[list[Pending]]:
         """Empty the window, the most costly first."""
+        self._order()
         while self._window:
             yield self._take(len(self._window) - 1)
 
@@ -88,8 +95,15 @@ class Bucket:
     @property
     def _is_even_batch(self) -> bool:
         """Whether waiting for others of like cost is of no use."""
-        full = self._cost >= self._batch_cost
-        return full and self._window[0].sample.cost == self._window[-1].sample.cost
+        if self._cost < self._batch_cost:
+            return False
+        self._order()
+        return self._window[0].sample.cost == self._window[-1].sample.cost
+
+    def _order(self) -> None:
+        if not self._is_ordered:
+            self._window.sort(key=lambda pending: pending.sample.cost)
+            self._is_ordered = True
 
     def _take(self, last: int) -> list[Pending]:
         """Take the batch whose most costly sample is at `last`; it fills up downwards."""
@@ -113,7 +127,8 @@ FLUSH_SECONDS = 10.0
 class VectorWriter:
     """Gathers vectors by space and commits them in large pieces; what is flushed survives any accident.
 
-    Of a content that has a vector in a space by then, from this job or another, that one stays as it is.
+    Commits are made in a thread of its own, one at a time. Of a content that has a vector in a space by then, from
+    this job or another, that one stays as it is.
     """
 
     def __init__(self, layout: Layout, seen: Mapping[Space, VectorTable]) -> None:
@@ -124,30 +139,54 @@ class VectorWriter:
         self._pending: dict[Space, list[tuple[list[bytes], np.ndarray]]] = {}
         self._bytes = 0
         self._flushed = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mmrec-write")
+        self._commit: Future[None] | None = None
 
     def write(self, space: Space, hashes: Sequence[bytes], vectors: Float32[np.ndarray, "n dim"]) -> None:
-        """Take vectors of contents; they are on disk after the next flush."""
+        """Take vectors of contents; they are on disk after the next flush. Raises StoreError where the last failed."""
         if not len(hashes):
             return
         halves = vectors.astype(np.float16)
         self._pending.setdefault(space, []).append((list(hashes), halves))
         self._bytes += halves.nbytes
         if self._bytes >= FLUSH_BYTES or time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
+            self._begin_commit()
 
     def has(self, space: Space, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector in the store by now."""
+        self._await_commit()
         return self._appender(space).has(hashes)
 
     def flush(self) -> None:
         """Commit everything taken so far. Raises StoreError where that fails."""
-        self._bytes = 0
-        while self._pending:
-            space, parts = self._pending.popitem()
+        self._begin_commit()
+        self._await_commit()
+
+    def close(self) -> None:
+        """Flush, and end the thread."""
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()
+
+    def _begin_commit(self) -> None:
+        self._await_commit()
+        pending, self._pending, self._bytes = self._pending, {}, 0
+        self._flushed = time.monotonic()
+        if pending:
+            self._commit = self._thread.submit(self._append, pending)
+
+    def _await_commit(self) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            commit.result()
+
+    def _append(self, pending: dict[Space, list[tuple[list[bytes], np.ndarray]]]) -> None:
+        while pending:
+            space, parts = pending.popitem()
             hashes = [content for part, _ in parts for content in part]
             with commit_lock(self._layout.lock, PATIENCE_SECONDS):
                 self._appender(space).append(hashes, np.concatenate([part for _, part in parts]))
-        self._flushed = time.monotonic()
 
     def _appender(self, space: Space) -> VectorAppender:
         if space not in self._appenders:
@@ -156,11 +195,26 @@ class VectorWriter:
 
 
 NOT_FINITE = "The encoder gave numbers that are not finite."
+MOST_RUNNING = 4
+"""Batches that are on their way through the encoders, or encoded and not yet collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch on its way through its encoder."""
+
+    number: int
+    modality: Modality
+    batch: list[Pending]
+    vectors: Future[Vectors]
 
 
 class Encoding:
     """Batches the samples of all encoders, encodes them and writes their vectors.
 
+    Encoders run in threads of their own, so that a device has its next batch while results are collected and further
+    contents are prepared. An encoder that can `submit` has its next batch before the last is done; of others one batch
+    is encoded at a time. Results are collected in the order of the batches, by the thread that calls the methods here.
     Where a batch fails, each of its contents is encoded alone, so that only the ones that fail are left out.
     """
 
@@ -182,6 +236,17 @@ class Encoding:
             for number, encoder in enumerate(encoders)
             for modality in encoder.spaces
         }
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="mmrec-encode")
+        self._one_at_a_time = Lock()
+        self._running: deque[_Running] = deque()
+
+    def close(self) -> None:
+        """End the threads: batches that have not begun are dropped, vectors of those that are done are kept."""
+        self._threads.shutdown(cancel_futures=True)
+        for one in self._running:
+            if not one.vectors.cancelled() and one.vectors.exception() is None:
+                with suppress(EncoderError):  # one is on its way already
+                    self._keep(one.number, one.modality, one.batch, one.vectors.result())
 
     def add(self, fresh: Fresh) -> None:
         """Queue a content for the encoders that lack it."""
@@ -213,31 +278,59 @@ class Encoding:
         return dropped - waiting
 
     def encode_full_batches(self) -> None:
-        """Encode what exceeds the windows. Raises EncoderError where nothing succeeds any more."""
+        """Have what exceeds the windows encoded. Raises EncoderError where nothing succeeds any more."""
         for (number, modality), bucket in self._buckets.items():
             for batch in bucket.full_batches():
-                self._encode(number, modality, batch)
+                self._start(number, modality, batch)
+        self.collect()
 
     def encode_rest(self) -> None:
-        """Encode everything that waits. Raises EncoderError where nothing succeeds any more."""
+        """Have everything that waits encoded, and collect it. Raises EncoderError where nothing succeeds any more."""
         for (number, modality), bucket in self._buckets.items():
             for batch in bucket.last_batches():
-                self._encode(number, modality, batch)
+                self._start(number, modality, batch)
+        self.collect(leave=0)
 
-    def _encode(self, number: int, modality: Modality, batch: list[Pending]) -> None:
-        try:
-            vectors = self._encoders[number].encode(modality, [pending.sample for pending in batch])
-        except EncoderError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever an encoder throws, its other contents must live
-            if len(batch) > 1:
-                for pending in batch:
-                    self._encode(number, modality, [pending])
+    def collect(self, leave: int = MOST_RUNNING) -> None:
+        """Write the vectors of batches that are done; wait until at most `leave` are not. Raises EncoderError."""
+        while self._running and (len(self._running) > leave or self._running[0].vectors.done()):
+            one = self._running.popleft()
+            try:
+                vectors = one.vectors.result()
+            except Exception as error:  # noqa: BLE001 - whatever an encoder throws, its other contents must live
+                self._encode_singly(one, error)
             else:
-                reason = f"The encoder failed: {_first_line(error)}"
-                self._refuse(replace(batch[0].on_failure, reason=reason, transient=True), error)
-        else:
-            self._keep(number, modality, batch, vectors)
+                self._keep(one.number, one.modality, one.batch, vectors)
+
+    def _start(self, number: int, modality: Modality, batch: list[Pending]) -> None:
+        self.collect(leave=MOST_RUNNING - 1)
+        samples = [pending.sample for pending in batch]
+        self._running.append(
+            _Running(number, modality, batch, self._threads.submit(self._encode, number, modality, samples))
+        )
+
+    def _encode(self, number: int, modality: Modality, samples: list[Sample]) -> Vectors:
+        encoder = self._encoders[number]
+        with self._one_at_a_time:
+            if not isinstance(encoder, AsynchronousEncoder):
+                return encoder.encode(modality, samples)
+            fetch = encoder.submit(modality, samples)
+        return fetch()
+
+    def _encode_singly(self, failed: _Running, error: Exception) -> None:
+        if isinstance(error, EncoderError):
+            raise error
+        if len(failed.batch) == 1:
+            reason = f"The encoder failed: {_first_line(error)}"
+            self._refuse(replace(failed.batch[0].on_failure, reason=reason, transient=True), error)
+            return
+        for pending in failed.batch:
+            try:
+                vectors = self._encode(failed.number, failed.modality, [pending.sample])
+            except Exception as single:  # noqa: BLE001 - as above
+                self._encode_singly(replace(failed, batch=[pending]), single)
+            else:
+                self._keep(failed.number, failed.modality, [pending], vectors)
 
     def _keep(self, number: int, modality: Modality, batch: list[Pending], vectors: Vectors) -> None:
         """Hand over vectors that are finite."""
@@ -294,10 +387,9 @@ def _write(layout: Layout, derivation: Derivation) -> int:
     keys = inputs[0].keys.keys
     able = np.logical_and.reduce([table.has_keys(keys) for table in inputs])
     keys = np.unique(keys[able & ~there.has_keys(keys)], axis=0)
-    writer = VectorWriter(layout, {space: there})
-    for start in range(0, len(keys), ROWS):
-        _write_some(derivation, inputs, keys[start : start + ROWS], writer)
-    writer.flush()
+    with closing(VectorWriter(layout, {space: there})) as writer:
+        for start in range(0, len(keys), ROWS):
+            _write_some(derivation, inputs, keys[start : start + ROWS], writer)
     return len(keys)
 
 

@@ -1,6 +1,6 @@
 """The embedding job: reads items, finds what is stored already, encodes the rest, and commits."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +25,9 @@ from mmrec.types import Item, Modality, Reject, Removal
 
 ITEMS_PER_LOOKUP = 512
 BYTES_PER_LOOKUP = 32 * 1024 * 1024
+TEXTS_PER_TASK = 128
+MEDIA_PER_TASK = 8
+"""Contents that one task of a reading thread has: enough to share its costs, and few enough that all threads work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Known:
     """
 
     item: Item
-    before: dict[tuple[str, str | None], StoredField]
+    before: Mapping[tuple[str, str | None], StoredField]
     stored: StoredItem | None
     failed_before: frozenset[tuple[str, str | None]]
 
@@ -52,13 +55,10 @@ class Known:
     @property
     def without_contents(self) -> "Known":
         """The same without bytes that the source gave."""
+        if all(content.data is None for content in self.item.fields):
+            return self
         fields = tuple(replace(content, data=None) for content in self.item.fields)
         return replace(self, item=replace(self.item, fields=fields))
-
-    @property
-    def size_in_hand(self) -> int:
-        """Bytes of contents that the source gave with the item."""
-        return _size_in_hand(self.item)
 
 
 class Lookup:
@@ -70,20 +70,23 @@ class Lookup:
         self._quarantine = quarantine
         self._ignore_failures = ignore_failures
 
-    def find(self, items: Sequence[Item]) -> Iterator[Known]:
+    def find(self, items: Sequence[Item]) -> list[Known]:
         """What is known of each item; of those of which nothing could be used, only what quarantine knows."""
         ids = [item.id for item in items]
         stored = self._items.by_id(ids)
         bad = self._quarantine.of_ids(ids)
-        for item in items:
-            found = stored.get(item.id)
-            entries = [entry for entry in bad.get(item.id, ()) if entry.hash is not None]
-            failed_before = frozenset((entry.column, entry.uri) for entry in entries)
-            before = found.fields if found else _as_stored(item, entries)
-            known = {(one.column, one.uri): one for one in before}
-            if self._ignore_failures:
-                known = {place: one for place, one in known.items() if place not in failed_before}
-            yield Known(item, known, found, failed_before)
+        return [self._known(item, stored.get(item.id), bad.get(item.id, ())) for item in items]
+
+    def _known(self, item: Item, found: StoredItem | None, bad: Sequence[Quarantined]) -> Known:
+        if found is None and not bad:
+            return Known(item, {}, None, frozenset())
+        entries = [entry for entry in bad if entry.hash is not None]
+        failed_before = frozenset((entry.column, entry.uri) for entry in entries)
+        before = found.fields if found else _as_stored(item, entries)
+        known = {(one.column, one.uri): one for one in before}
+        if self._ignore_failures:
+            known = {place: one for place, one in known.items() if place not in failed_before}
+        return Known(item, known, found, failed_before)
 
 
 def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:
@@ -92,7 +95,7 @@ def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Re
     size = 0
     for row in source:
         chunk.append(row)
-        size += _size_in_hand(row) if isinstance(row, Item) else 0
+        size += _bytes_given(row) if isinstance(row, Item) else 0
         if len(chunk) >= ITEMS_PER_LOOKUP or size >= BYTES_PER_LOOKUP:
             yield chunk
             chunk, size = [], 0
@@ -100,8 +103,27 @@ def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Re
         yield chunk
 
 
-def _size_in_hand(item: Item) -> int:
-    return sum(len(content.data or b"") + len(content.text or "") for content in item.fields)
+def tasks(known: Sequence[Known]) -> Iterator[list[Known]]:
+    """Items in pieces that one thread examines at once."""
+    task: list[Known] = []
+    load = 0.0
+    for one in known:
+        texts = sum(content.modality is Modality.TEXT for content in one.item.fields)
+        task.append(one)
+        load += texts / TEXTS_PER_TASK + (len(one.item.fields) - texts) / MEDIA_PER_TASK
+        if load >= 1:
+            yield task
+            task, load = [], 0.0
+    if task:
+        yield task
+
+
+def _bytes_given(item: Item) -> int:
+    """Bytes of the contents that the source gave with an item."""
+    size = 0
+    for content in item.fields:
+        size += len(content.data or b"") + len(content.text or "")
+    return size
 
 
 def _as_stored(item: Item, bad: Sequence[Quarantined]) -> list[StoredField]:
@@ -156,13 +178,12 @@ class EmbeddingJob:
         self._items = ItemTable(self.layout.items)
         self._quarantine = QuarantineSnapshot(self.layout.quarantine)
         spaces = {space for encoder in self.encoders for some in encoder.spaces.values() for space in some}
-        tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
+        self._tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
         bad = KnownFailures(None if self.retry else self._quarantine)
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
         limits = limits_for(self.encoders, self.limits)
-        self._contents = Contents(self.encoders, tables, bad, self.modalities & able, limits, self.media)
-        self._writer = VectorWriter(self.layout, tables)
+        self._contents = Contents(self.encoders, self._tables, bad, self.modalities & able, limits, self.media)
         self._lookup = Lookup(self._items, self._quarantine, ignore_failures=self.retry)
         rules = Rules(self.keep_missing, self.delta, self.prune, self.retry, self.yields)
         self._commit = Commit(self.layout, self._items, self._quarantine, self.tally, rules)
@@ -180,19 +201,19 @@ class EmbeddingJob:
             closing(StagedQuarantine(folder)) as refused,
         ):
             self._refusals = Refusals(refused)
-            self._encoding = Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)
-            try:
-                for outcome, known in prefetch_ordered(self._looked_up(source), self._examine, self.workers):
-                    self._record(outcome, known, staged)
-                    if self._encoding.has_full_batch:
-                        with self._encoding_lock():
-                            self._encoding.encode_full_batches()
+            with (
+                closing(VectorWriter(self.layout, self._tables)) as self._writer,
+                closing(Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)) as encoding,
+            ):
+                for examined in prefetch_ordered(self._looked_up(source), self._examine, self.workers):
+                    for outcome, known in examined:
+                        self._record(outcome, known, staged, encoding)
+                    if encoding.has_full_batch:
+                        with self._encoding_lock(encoding):
+                            encoding.encode_full_batches()
                     self.report(self.tally)
-                if self._encoding.has_waiting:
-                    with self._encoding_lock():
-                        self._encoding.encode_rest()
-            finally:
-                self._writer.flush()
+                with self._encoding_lock(encoding):
+                    encoding.encode_rest()
             for recovered in self._refusals.close():
                 staged.add(recovered)
                 self.tally.changed += 1
@@ -202,24 +223,25 @@ class EmbeddingJob:
         return self.tally
 
     @contextmanager
-    def _encoding_lock(self) -> Iterator[None]:
+    def _encoding_lock(self, encoding: Encoding) -> Iterator[None]:
         """Wait for this job's turn to encode, where others may be encoding the same contents."""
-        if not self.shared:
+        if not self.shared or not encoding.has_waiting:
             yield
             return
         with commit_lock(self.layout.encode_lock, PATIENCE_SECONDS):
-            for modality, _ in self._encoding.drop_stored():
+            for modality, _ in encoding.drop_stored():
                 self.tally.encoded[modality] -= 1
             yield
+            encoding.collect(leave=0)
             self._writer.flush()
 
-    def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[Known, int]]:
+    def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[list[Known], int]]:
         """Items with what the store knows of them, and their bytes; rows that are no items go to quarantine."""
         for chunk in chunks(source):
             items = [item for row in chunk if (item := self._new(row))]
             self.tally.seen += len(chunk) - len(items)
-            for known in self._lookup.find(items):
-                yield known, known.size_in_hand
+            for task in tasks(self._lookup.find(items)):
+                yield task, sum(_bytes_given(known.item) for known in task)
 
     def _new(self, row: Item | Removal | Reject) -> Item | None:
         """The item of a row, if it is one and the first of its id."""
@@ -229,22 +251,22 @@ class EmbeddingJob:
             # What hides in a part that cannot be read is not missing.
             self._seen.hides_rows |= row.hides_rows
             return None
-        if row.id in self._seen.items:
+        if not self._seen.items.add_new(row.id):
             reason = f"The id {row.id!r} was given before; the first item of that id is kept. Ids must be unique."
             self._refusals.refuse(Quarantined(row.row, row.id, "", reason, where=row.where))
             return None
-        self._seen.items.add(row.id)
         if isinstance(row, Removal):
             self._seen.marked.add(row.id)
             return None
         return row
 
-    def _examine(self, known: Known) -> tuple[tuple[Outcome, Known], int]:
-        outcome = self._contents.examine(known.item, known.before)
-        size = sum(sample.tensor.nbytes for fresh in outcome.fresh for _, sample in fresh.samples)
-        return (outcome, known.without_contents), size
+    def _examine(self, known: list[Known]) -> tuple[list[tuple[Outcome, Known]], int]:
+        outcomes = self._contents.examine([(one.item, one.before) for one in known])
+        samples = [sample for outcome in outcomes for fresh in outcome.fresh for _, sample in fresh.samples]
+        examined = zip(outcomes, (one.without_contents for one in known), strict=True)
+        return list(examined), sum(sample.tensor.nbytes for sample in samples)
 
-    def _record(self, outcome: Outcome, known: Known, staged: StagedItems) -> None:
+    def _record(self, outcome: Outcome, known: Known, staged: StagedItems, encoding: Encoding) -> None:
         self.tally.seen += 1
         self.tally.read += outcome.read
         row = outcome.item
@@ -259,7 +281,7 @@ class EmbeddingJob:
             self._refusals.add_duplicate(entry)
         for fresh in outcome.fresh:
             self._refusals.queue(fresh)
-            self._encoding.add(fresh)
+            encoding.add(fresh)
             self.tally.encoded[fresh.modality] += 1
             self.tally.truncated[fresh.modality] += any(sample.truncated for _, sample in fresh.samples)
         if row is None:

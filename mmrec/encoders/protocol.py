@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mmrec.decoding.limits import Limits
+from mmrec.errors import MediaError
 from mmrec.types import Content, Modality, Space
 
 if TYPE_CHECKING:
@@ -66,6 +67,41 @@ class Encoder(Protocol):
     def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
         """Encode a batch. Returns one float32 unit vector per sample for each space of the modality."""
         ...
+
+
+@runtime_checkable
+class AsynchronousEncoder(Protocol):
+    """An encoder whose device works on while the host does something else, as GPUs do; `submit` is `encode` in two."""
+
+    def submit(self, modality: Modality, samples: Sequence[Sample]) -> Callable[[], Vectors]:
+        """Start to encode a batch; the result waits for its vectors. Several may be under way, in their order."""
+        ...
+
+
+@runtime_checkable
+class BatchPreparing(Protocol):
+    """An encoder that preprocesses many contents in one call, as tokenizers do with threads of their own."""
+
+    def prepare_many(self, modality: Modality, contents: Sequence[Content]) -> list[Sample]:
+        """Preprocess contents as `prepare` does each. Raises MediaError where any of them cannot be encoded."""
+        ...
+
+
+def prepare_batch(encoder: Encoder, modality: Modality, contents: Sequence[Content]) -> list[Sample | Exception]:
+    """Preprocess contents; what `prepare` raises for one stands in its place."""
+    if isinstance(encoder, BatchPreparing) and len(contents) > 1:
+        try:
+            return list(encoder.prepare_many(modality, contents))
+        except MediaError:
+            pass  # of one of them, which must not cost the others
+    return [_prepared(encoder, modality, content) for content in contents]
+
+
+def _prepared(encoder: Encoder, modality: Modality, content: Content) -> Sample | Exception:
+    try:
+        return encoder.prepare(modality, content)
+    except Exception as error:  # noqa: BLE001 -- the caller decides what it means
+        return error
 
 
 def fingerprint(**parts: object) -> str:

@@ -1,10 +1,10 @@
 """Vectors of encoders: unit length, tensors in safetensors files, and the base class of trainable encoders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -57,8 +57,36 @@ class TrainableEncoder(ABC):
 
     def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
         """Encode a batch of one modality into unit vectors of all its spaces."""
+        return self.submit(modality, samples)()
+
+    def submit(self, modality: Modality, samples: Sequence[Sample]) -> Callable[[], Vectors]:
+        """Start to encode a batch; the result waits for its vectors. On a CPU it is done at once."""
         with torch.no_grad():  # not inference_mode: what is loaded in there could never be trained
-            return arrays(self.embed(modality, samples))
+            made = self.embed(modality, samples)
+            if self.device.type != "cuda":
+                vectors = arrays(made)
+                return lambda: vectors
+            return _fetched(made)
+
+    def to_device(self, batch: Tensor) -> Tensor:
+        """Return a batch where the network runs; the copy to a GPU goes on while the host works."""
+        if self.device.type != "cuda":
+            return batch.to(self.device)
+        return batch.pin_memory().to(self.device, non_blocking=True)
+
+
+def _fetched(made: Mapping[str, Float[Tensor, "n dim"]]) -> Callable[[], Vectors]:
+    """Copy vectors from a GPU to the host as soon as they are done. The result waits for that."""
+    hosts = {space: rows.to("cpu", non_blocking=True) for space, rows in made.items()}  # into pinned memory
+    copied: Any = torch.cuda.Event  # which has no types
+    copied = copied()
+    copied.record()
+
+    def fetch() -> Vectors:
+        copied.synchronize()
+        return {space: rows.numpy() for space, rows in hosts.items()}
+
+    return fetch
 
 
 def changed_tensors(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:

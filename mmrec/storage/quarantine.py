@@ -230,6 +230,8 @@ class QuarantineSnapshot:
 
     def of_ids(self, ids: Sequence[str]) -> dict[str, list[Quarantined]]:
         """The entries of these items, as far as there are any."""
+        if not self._count:
+            return {}
         wanted = set(ids)
         found: dict[str, list[Quarantined]] = {}
         for entry in self._read(self._by_id.of([_digest(name) for name in ids])):
@@ -237,10 +239,11 @@ class QuarantineSnapshot:
                 found.setdefault(entry.id, []).append(entry)
         return found
 
-    def of_content(self, content: bytes) -> list[Quarantined]:
-        """The entries of a content, whatever modality it was decoded as."""
-        word = int.from_bytes(content[:8], "little")
-        return [entry for entry in self._read(self._by_hash.of([word])) if entry.hash == content]
+    def of_contents(self, contents: Sequence[bytes]) -> list[Quarantined]:
+        """The entries of contents, whatever modality they were decoded as."""
+        words = [int.from_bytes(content[:8], "little") for content in contents] if self._count else []
+        wanted = set(contents)
+        return [entry for entry in self._read(self._by_hash.of(words)) if entry.hash in wanted]
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         if self._table is not None:
@@ -253,21 +256,22 @@ class QuarantineSnapshot:
 
 
 class KnownFailures:
-    """Contents that are unusable for good, and why, by ``modality:hash``; each is looked up in the snapshot."""
+    """Contents that are unusable for good, and why; they are looked up in the snapshot."""
 
     def __init__(self, snapshot: QuarantineSnapshot | None) -> None:
         """Take a snapshot, or None for knowing of no bad content."""
         self._snapshot = snapshot
 
-    def __contains__(self, key: str) -> bool:
-        """Whether a content is known to be bad."""
-        return self.get(key) is not None
-
-    def get(self, key: str) -> Quarantined | None:
-        """The entry of a content, None where it may be good."""
-        modality, _, digest = key.partition(":")
-        entries = self._snapshot.of_content(bytes.fromhex(digest)) if self._snapshot is not None else []
-        return next((one for one in entries if one.modality == modality and not one.transient), None)
+    def of(self, contents: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Quarantined]:
+        """The entries of those contents, by modality and hash, that are known to be bad."""
+        if self._snapshot is None or not contents:
+            return {}
+        found: dict[tuple[str, bytes], Quarantined] = {}
+        for entry in self._snapshot.of_contents([content for _, content in contents]):
+            if entry.hash is not None and entry.modality is not None and not entry.transient:
+                found.setdefault((entry.modality, entry.hash), entry)
+        wanted = set(contents)
+        return {key: entry for key, entry in found.items() if key in wanted}
 
 
 def later_than(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:

@@ -115,9 +115,9 @@ class StagedRows:
         self.schema = schema
         self.count = 0
         self._writer = pq.ParquetWriter(path, schema)
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[Any] = []
 
-    def add_row(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: Any) -> None:  # noqa: ANN401 -- whatever `as_table` takes
         """Stage one row. Raises StoreError where it cannot be written."""
         self._pending.append(row)
         self.count += 1
@@ -135,7 +135,7 @@ class StagedRows:
         """What is staged, a batch at a time. Close first."""
         return pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=columns)
 
-    def as_table(self, rows: list[dict[str, Any]]) -> pa.Table:
+    def as_table(self, rows: list[Any]) -> pa.Table:
         """Rows as they are written."""
         return pa.Table.from_pylist(rows, schema=self.schema)
 

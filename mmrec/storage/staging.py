@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from mmrec.errors import UsageError
 from mmrec.sources.scalars import common_type
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
-from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item
+from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item, as_table
 from mmrec.storage.tables import VALUES_PER_QUERY, compact, create, open_table, value_filters, writing
 
 INTERIM = "mmrec_retyped"
@@ -123,7 +123,7 @@ class StagedItems(StagedRows):
                 f"item {item.id!r} has metadata {min(unknown)!r}, which is not among the columns "
                 f"{[name for name in self.schema.names if name not in RESERVED]}; declare it in the metadata schema"
             )
-        self.add_row(item.as_row())
+        self.add_row(item)
 
     def is_empty(self, column: str) -> bool:
         """Whether nothing staged has a value in a column. Close first."""
@@ -151,17 +151,17 @@ class StagedItems(StagedRows):
         for batch in self.read():
             yield batch.filter(pc.invert(pc.is_in(batch.column("id"), dropped))) if self._dropped else batch
 
-    def as_table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """Rows as they are written. Raises UsageError naming an item that does not fit the columns."""
+    def as_table(self, items: list[StoredItem]) -> pa.Table:
+        """Items as they are written. Raises UsageError naming one that does not fit the columns."""
         try:
-            return super().as_table(rows)
+            return as_table(items, self.schema)
         except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
-            if len(rows) > 1:
-                for row in rows:
-                    self.as_table([row])
+            if len(items) > 1:
+                for item in items:
+                    self.as_table([item])
             columns = {field.name: str(field.type) for field in self.schema if field.name not in RESERVED}
             raise UsageError(
-                f"item {rows[0]['id']!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
+                f"item {items[0].id!r} does not fit the metadata columns {columns}: {error}; convert it in the source"
             ) from error
 
 

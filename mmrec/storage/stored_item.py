@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -51,13 +52,6 @@ class StoredItem:
     fields: tuple[StoredField, ...]
     metadata: Mapping[str, Value]
     row: int = -1
-
-    def as_row(self) -> dict[str, Any]:
-        """The row of the table, which `as_item` reads."""
-        text = None if self.text is None else self.text.encode("utf-8", "replace").decode()
-        fields = [{name: getattr(one, name) for name in _FIELD_NAMES} for one in self.fields]
-        own = {"id": self.id, "mmrec_digest": self.digest, "mmrec_text": text, "mmrec_fields": fields}
-        return {**self.metadata, **own}
 
 
 def as_item(row: dict[str, Any]) -> StoredItem:
@@ -103,9 +97,28 @@ OWN_COLUMNS = [
     pa.field("mmrec_text", pa.string()),
     pa.field("mmrec_fields", pa.list_(FIELD_TYPE)),
 ]
-_FIELD_NAMES: Final = [field.name for field in FIELD_TYPE]
 RESERVED = frozenset(column.name for column in OWN_COLUMNS)
 """Column names that metadata cannot have."""
+
+
+def as_table(items: Sequence[StoredItem], schema: pa.Schema) -> pa.Table:
+    """Rows of the table, of which `as_item` reads one. Raises what Arrow does where metadata does not fit a column."""
+    fields = [one for item in items for one in item.fields]
+    parts = [pa.array([getattr(one, part.name) for one in fields], part.type) for part in FIELD_TYPE]
+    ends = np.cumsum([0, *(len(item.fields) for item in items)], dtype=np.int32)
+    texts = [None if item.text is None else item.text.encode("utf-8", "replace").decode() for item in items]
+    own = {
+        "id": pa.array([item.id for item in items], pa.string()),
+        "mmrec_digest": pa.array([item.digest for item in items], pa.binary(16)),
+        "mmrec_text": pa.array(texts, pa.string()),
+        "mmrec_fields": pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(FIELD_TYPE))),
+    }
+    columns = [own[column.name] if column.name in own else _metadata_array(items, column) for column in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _metadata_array(items: Sequence[StoredItem], column: pa.Field) -> pa.Array:
+    return pa.array([item.metadata.get(column.name) for item in items], column.type)
 
 
 def item_schema(metadata: pa.Schema) -> pa.Schema:

@@ -65,9 +65,8 @@ def test_the_table_is_a_list_of_entries(tmp_path_factory, first, gone, second):
     for content in (b"a" * 16, b"a" * 8 + b"b" * 8, b"c" * 16):
         for modality in ("image", "audio"):
             fit = [one for one in first if (one.hash, one.modality, one.transient) == (content, modality, False)]
-            key = f"{modality}:{content.hex()}"
-            assert bad.get(key) == (fit[0] if fit else None)
-            assert (key in bad) == bool(fit)
+            key = (modality, content)
+            assert bad.of([key, ("text", b"e" * 16)]) == ({key: fit[0]} if fit else {})
     amend_quarantine(path, gone, second)
     expected = [one for one in first if one.id not in gone] + second
     assert list(read_quarantine(path)) == expected

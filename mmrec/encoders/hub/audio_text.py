@@ -132,7 +132,7 @@ class HubAudioText(JointEncoder):
             return {self._space.name: self._audio(samples)}
         network: Any = self.module
         tokens, real = token_batch(samples, self._tokens)
-        found = network.get_text_features(input_ids=tokens.to(self.device), attention_mask=real.long().to(self.device))
+        found = network.get_text_features(input_ids=self.to_device(tokens), attention_mask=self.to_device(real.long()))
         return {self._space.name: unit_rows(features_of(found))}
 
     def _audio(self, samples: Sequence[Sample]) -> Float[Tensor, "n dim"]:
@@ -144,7 +144,7 @@ class HubAudioText(JointEncoder):
         for chunk in chunks:
             mels, longer = self._mels.with_length(chunk)
             found = network.get_audio_features(
-                input_features=mels.to(self.device, self.dtype), is_longer=longer.to(self.device)
+                input_features=self.to_device(mels).to(self.dtype), is_longer=self.to_device(longer)
             )
             made.append(unit_rows(features_of(found)))
         return unit_rows(torch.stack([part.mean(dim=0) for part in torch.split(torch.cat(made), counts)]))

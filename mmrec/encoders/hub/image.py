@@ -67,7 +67,7 @@ class HubImage(HubEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        pixels = torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)
+        pixels = self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)
         network: Any = self.module
         found = network(pixel_values=pixels)
         return {self._space.name: unit_rows(self._pooled(found))}

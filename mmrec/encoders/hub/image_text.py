@@ -114,17 +114,17 @@ class HubImageText(JointEncoder):
         network: Any = self.module
         if modality is Modality.TEXT:
             tokens, real = token_batch(samples, self._tokens, whole_length=self._reads_padding)
-            mask = {} if self._reads_padding else {"attention_mask": real.long().to(self.device)}
-            found = network.get_text_features(input_ids=tokens.to(self.device), **mask)
+            mask = {} if self._reads_padding else {"attention_mask": self.to_device(real.long())}
+            found = network.get_text_features(input_ids=self.to_device(tokens), **mask)
         else:
             found = network.get_image_features(**self._images(samples))
         return {self._space.name: unit_rows(features_of(found))}
 
     def _images(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         if self._config.model_type != "siglip2":
-            return {"pixel_values": torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)}
+            return {"pixel_values": self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)}
         pixels, real, shapes = padded_patches([sample.tensor for sample in samples])
-        pixels, real = pixels.to(self.device, self.dtype), real.to(self.device)
+        pixels, real = self.to_device(pixels).to(self.dtype), self.to_device(real)
         # The shapes are read as plain numbers; on a GPU each of them would be waited for.
         return {"pixel_values": pixels, "pixel_attention_mask": real, "spatial_shapes": shapes}
 

@@ -269,7 +269,7 @@ class OpenClip(JointEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         network: Any = self.module
-        batch = torch.stack([sample.tensor for sample in samples]).to(self.device)
+        batch = self.to_device(torch.stack([sample.tensor for sample in samples]))
         if modality is Modality.TEXT:
             return {self._space.name: unit_rows(network.encode_text(batch.long()))}
         return {self._space.name: unit_rows(network.encode_image(batch.to(self.dtype)))}

@@ -104,7 +104,7 @@ class SpeechBundle(TrainableEncoder):
         most = max(1, self.batch_cost * _FRAME // joined.shape[1])  # a long clip alone can be many batches
         made = []
         for chunk in torch.split(joined, most):
-            states, _ = network.extract_features(chunk.to(self.device, self.dtype), num_layers=self._layer)
+            states, _ = network.extract_features(self.to_device(chunk).to(self.dtype), num_layers=self._layer)
             made.append(states[-1].float().mean(dim=1))
         parts = torch.split(torch.cat(made), [len(wave) for wave in waves])
         return [part.mean(dim=0) for part in parts]

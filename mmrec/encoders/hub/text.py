@@ -199,7 +199,7 @@ class HubText(HubEncoder):
             length = sample.tensor.shape[1]
             tokens[row, :length], pooled[row, :length] = sample.tensor[0].long(), sample.tensor[1].bool()
             real[row, :length] = True
-        vectors = network(tokens.to(self.device), real.to(self.device), pooled.to(self.device))
+        vectors = network(self.to_device(tokens), self.to_device(real), self.to_device(pooled))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
     def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:

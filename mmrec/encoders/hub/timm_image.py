@@ -51,7 +51,7 @@ class TimmImage(HubEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        pixels = torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)
+        pixels = self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)
         return {self._space.name: unit_rows(self.module(pixels))}
 
     def _dim(self) -> int:

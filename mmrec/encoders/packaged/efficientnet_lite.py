@@ -89,7 +89,7 @@ class EfficientNetLite0(TrainableEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        pixels = torch.stack([sample.tensor for sample in samples]).to(self.device, self.dtype)
+        pixels = self.to_device(torch.stack([sample.tensor for sample in samples])).to(self.dtype)
         network: Any = self.module
         features = network.forward_head(network.forward_features((pixels - CENTRE) / SCALE), pre_logits=True)
         logits = network.get_classifier()(features)

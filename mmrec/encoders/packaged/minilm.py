@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
@@ -153,13 +154,13 @@ class MiniLM(TrainableEncoder):
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Tokenise one text. Raises MediaError for a text without a token."""
-        text = checked_text("MiniLM", modality, content)
-        tokens = self._tokenizer.encode(text[:CHARACTERS]).ids
-        if len(tokens) <= 2:  # [CLS] and [SEP]
-            raise MediaError(f"The text has no token that the model knows ({len(text)} characters).")
-        truncated = len(tokens) > LIMIT or len(text) > CHARACTERS
-        kept = tokens if len(tokens) <= LIMIT else [*tokens[: LIMIT - 1], tokens[-1]]
-        return Sample(torch.tensor(kept), cost=len(kept), truncated=truncated)
+        return self.prepare_many(modality, [content])[0]
+
+    def prepare_many(self, modality: Modality, contents: Sequence[Content]) -> list[Sample]:
+        """Tokenise texts in one call of the tokenizer. Raises MediaError for one without a token."""
+        texts = [checked_text("MiniLM", modality, content) for content in contents]
+        encoded = self._tokenizer.encode_batch_fast([text[:CHARACTERS] for text in texts])
+        return [_sample(text, one.ids) for text, one in zip(texts, encoded, strict=True)]
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
@@ -170,7 +171,15 @@ class MiniLM(TrainableEncoder):
         for row, sample in enumerate(samples):
             tokens[row, : len(sample.tensor)] = sample.tensor
             real[row, : len(sample.tensor)] = True
-        return {SPACE.name: unit_rows(self.module(tokens.to(self.device), real.to(self.device)))}
+        return {SPACE.name: unit_rows(self.module(self.to_device(tokens), self.to_device(real)))}
+
+
+def _sample(text: str, tokens: list[int]) -> Sample:
+    if len(tokens) <= 2:  # [CLS] and [SEP]
+        raise MediaError(f"The text has no token that the model knows ({len(text)} characters).")
+    truncated = len(tokens) > LIMIT or len(text) > CHARACTERS
+    kept = tokens if len(tokens) <= LIMIT else [*tokens[: LIMIT - 1], tokens[-1]]
+    return Sample(torch.from_numpy(np.array(kept)), cost=len(kept), truncated=truncated)
 
 
 def _checkpoint_name(name: str) -> str:

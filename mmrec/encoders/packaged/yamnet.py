@@ -256,7 +256,7 @@ class YamNet(TrainableEncoder):
         counts = [len(sample.tensor) for sample in samples]
         # A long clip alone can be many batches.
         chunks = torch.split(torch.cat([sample.tensor for sample in samples]), self.batch_cost)
-        passes = [self.module(chunk.to(self.device, self.dtype)) for chunk in chunks]
+        passes = [self.module(self.to_device(chunk).to(self.dtype)) for chunk in chunks]
         features = torch.split(torch.cat([part for part, _ in passes]).float(), counts)
         logits = torch.split(torch.cat([part for _, part in passes]), counts)
         pooled = torch.stack([_pool(part, sample.tensor) for part, sample in zip(features, samples, strict=True)])
