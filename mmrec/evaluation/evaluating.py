@@ -74,20 +74,10 @@ class ColdStartCurve:
 class Evaluation:
     """Results of an evaluation.
 
-    Attributes:
-        protocol: Its protocol.
-        users: Number of users with cases.
-        all_users: Number of users without the limit of the protocol.
-        cases: Number of events that were predicted.
-        repeated: Number of targets excluded because the user has seen them before.
-        not_candidates: Number of targets excluded because they are no candidates.
-        items: Number of candidates.
-        training_events: Number of positive events with candidates before the targets.
-        models: Metrics of each model.
-        comparisons: Each model against the reference, by the chosen metric.
-        adjusted: The p of each comparison after Holm's correction.
-        cold: New users; None where there are none.
-
+    `all_users` are those with cases without the limit of the protocol; `repeated` and `not_candidates` targets were
+    excluded, since the user has seen them before, or they are no candidates. `training_events` are positive ones with
+    candidates. Each model is compared with the reference by the chosen metric, `adjusted` has the p of each comparison
+    after Holm's correction, and `cold` are new users, None where there are none.
     """
 
     protocol: EvaluationProtocol

@@ -41,18 +41,9 @@ def rank_targets(
 ) -> RankedTargets:
     """Rank all candidates for each case, without those that the user has seen unless `allow_seen`.
 
-    Args:
-        scorer: The model.
-        cases: All must be answerable; see `EvaluationCases.answerable`.
-        candidates: All items, in the order of the scores' columns.
-        allow_seen: Whether seen items can be recommended again.
-        among: Which candidates take part, the targets among them; all if None.
-        depth: Length of the lists that are kept.
-        budget: Bytes that the scores and what is made of them may take at a time.
-
-    Raises:
-        UsageError: A target cannot be ranked, or a score is no number.
-
+    Only the candidates of `among` take part, the targets among them; all if None. Lists of `depth` are kept, and scores
+    and what is made of them take `budget` bytes at a time. Raises UsageError where a target cannot be ranked (see
+    `EvaluationCases.answerable`), or a score is no number.
     """
     columns = candidates.places(cases.live.items[cases.targets])
     if (columns < 0).any() or (not allow_seen and cases.repeats.any()):

@@ -21,7 +21,6 @@ class Scorer(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables."""
-        ...
 
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates for the known events of each user; higher is better, equal scores are ties.
@@ -37,11 +36,9 @@ class Learner(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables."""
-        ...
 
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Fit to training events and the candidates' contents."""
-        ...
 
 
 UNTIMED: Final = ", time not known"

@@ -22,15 +22,9 @@ from mmrec.types import Modality, Space
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Items, and by modality their contents, prepared for the towers.
+    """Items, their contents prepared for the towers, and their values of a metadata column, if one is given.
 
-    Attributes:
-        corpus: The items.
-        samples: Their contents.
-        labels: Value of a metadata column for each item, if one is given.
-        left_out: How many contents could not be used.
-        why: The error of the first of them, where media were read.
-
+    By modality, `left_out` is how many contents could not be used, and `why` the error of the first media file.
     """
 
     corpus: Corpus

@@ -25,15 +25,10 @@ from mmrec.storage.layout import Layout
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneTask:
-    """A training objective and the questions that judge it.
+    """A training objective, the training items, and the questions for early stopping and for the verdict.
 
     Attributes:
-        objective: The objective.
-        train: The training items.
-        validation: Questions for early stopping.
-        test: Questions for the verdict.
         whole_items: Whether whole items are compared rather than single contents.
-        counts: Numbers of training and test data.
         metric: The metric that decides: R@1 for labels, which have so many items that one of them is near the top in
             any case; the reciprocal rank for others, since with few held-out items R@10 would be reached by chance.
         pairs_or_labels: What of a store or a log, beside its contents, decides the steps.

@@ -91,14 +91,8 @@ class RankingQuality:
 class GenerationAnswers:
     """How one generation answered.
 
-    Attributes:
-        number: Its number.
-        encoders: What it was made with.
-        items: How many of the store's items it can find now.
-        recall: Its index against exact search of its own vectors.
-        unanswered: How many of the queries it could not answer.
-        reasons: Why, each reason once, the commonest first.
-
+    `items` are how many of the store's items it can find now, `recall` is that of its index against exact search of its
+    own vectors, and `reasons` are why queries were not answered, each once, the commonest first.
     """
 
     number: int
@@ -111,12 +105,10 @@ class GenerationAnswers:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """Result of a comparison of two generations.
+    """Result of a comparison of two generations by lists of k.
 
     Attributes:
-        k: Length of the lists.
-        queries: Number of queries.
-        answered: How many both answered.
+        answered: How many of the queries both answered.
         sides: Both generations, in the order they were named.
         overlap: Share of a query's lists that is in both.
         judged: How many of the answered queries name a right item that is in the store.

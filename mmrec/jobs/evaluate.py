@@ -121,7 +121,8 @@ def run(options: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluati
         points = accuracy_diversity_curve(models[name][0], cases, candidates, seed=options.seed)
         facts[f"diversity for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(points)
         title = f"Evaluation of {options.store.resolve().name}"
-        write_page(options.report, render(EvaluationPage(title, found, facts, losses, _curve(name, points))))
+        curve = {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in points]}
+        write_page(options.report, render(EvaluationPage(title, found, facts, losses, curve)))
         reporter.note(f"The page is {options.report}")
     return found, facts
 
@@ -223,11 +224,6 @@ def _diversity_within_budget(curve: Sequence[CurvePoint]) -> str:
     plain = curve[0]
     best = max((one for one in curve if one.ndcg >= (1 - _ACCURACY_BUDGET) * plain.ndcg), key=lambda one: one.diversity)
     return f"{best.diversity / plain.diversity - 1:+.0%}, at diversity {best.setting:g}"
-
-
-def _curve(name: str, curve: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
-    """Return the accuracy-diversity curve of a model, by its name on the page."""
-    return {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in curve]}
 
 
 def category_shares(

@@ -30,18 +30,9 @@ _KEPT = 12
 class TrainingEstimate:
     """Sizes, memory and time of a training.
 
-    Attributes:
-        items: Items of the training events.
-        users: Users of these.
-        events: Number of these.
-        validation: Validation events.
-        parameters: Trained parameters.
-        loss: Name of the loss.
-        steps: Steps an epoch.
-        memory: Bytes for the weights with gradients, moments and copies, the contents, and the largest step.
-        epoch_seconds: One epoch without validation, by the duration of a few steps.
-        most_seconds: All epochs, without early stopping.
-
+    Items, users and events are those of training. `memory` is in bytes: the weights with gradients, moments and copies,
+    the contents, and the largest step. The time of an epoch is without validation, by the duration of a few steps; that
+    of all epochs is without early stopping.
     """
 
     items: int

@@ -97,17 +97,19 @@ def train(
 ) -> TrainingResult:
     """Train a tower, or resume an interrupted training.
 
+    Validation events are those of the split, or else each user's last one. Kinds of events with a weight of 0 or below
+    are inputs, but never targets. Results are saved in the folder, which is made if it is not there.
+
     Args:
-        data: Training events. Validation events are those of the split, or else each user's last one.
+        data: Training events.
         contents: Fused content vectors.
         rows: Row number of each.
         config: Sizes and settings.
-        folder: Where results are saved; made if it is not there.
-        weights: Weight of each kind of event; those at 0 or below are inputs, but never targets.
+        folder: Where results are saved.
+        weights: Weight of each kind of event.
         on_epoch: Called after each epoch.
 
-    Raises:
-        UsageError: There is nothing to train on, an item has no content, or the folder holds another training.
+    Raises UsageError where there is nothing to train on, an item has no content, or the folder holds another training.
 
     """
     task = task_of(data, weights, config.validation_users, config.seed)

@@ -17,16 +17,10 @@ _POOL = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TowerEvents:
-    """The events of all users, one after the other, as a tower reads them.
+    """The events of all users, one after the other, as a tower reads them; see `Sequences`.
 
-    Attributes:
-        items: Place of each event's item in the array of rows they were made with.
-        kinds: Code of each event's kind, 0 for one that the tower does not distinguish.
-        liked: Whether its kind is positive. Low-rated items are still targets; the rating is a separate input.
-        times: Microseconds since 1970 in UTC.
-        offsets: Where each user's events begin, and at last where all end.
-        ratings: Level of each event's rating, 0 where it has none.
-
+    Items are places in the array of rows that the events were made with. Low-rated items are still targets; the rating
+    is a separate input. `offsets` are where each user's events begin, and at last where all end.
     """
 
     items: Int64[np.ndarray, " n"]

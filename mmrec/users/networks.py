@@ -192,14 +192,9 @@ def _unit(vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
 class Sequences:
     """Events of several users, oldest first, padded at the end with any values.
 
-    Attributes:
-        vectors: Unit vector of each event's item.
-        kinds: Code of each event's kind, 0 for an unknown one.
-        liked: Whether the event's kind is positive, whatever its rating.
-        times: Microseconds since 1970 in UTC.
-        requested: Time of the request after this event: that of the next event, and in service now for the last one.
-        ratings: Level of each event's rating, 0 where it has none.
-
+    Times are in microseconds since 1970 in UTC. `requested` is the time of the request after an event: that of the next
+    event, and in service now for the last one. `liked` says whether the kind is positive, whatever the rating; codes of
+    kinds and levels of ratings are 0 where they are unknown.
     """
 
     vectors: Float[Tensor, "b l dim"]
