@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -209,10 +209,14 @@ def fit_towers(
         return dict(towers)
     space = None
     if targets is None:
-        frozen = _frozen_tower(towers, samples)
-        space = frozen.space.meeting_place
-        known = _stored(samples[frozen.modality], frozen.modality)
-        item_targets = unit((corpus.contents[frozen.modality].matrix @ known).astype(np.float32))
+        frozen = next((m for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
+        if frozen is None:
+            raise UsageError(
+                'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this '
+                'one how = "head".'
+            )
+        space = towers[frozen].space.meeting_place
+        item_targets = unit((corpus.contents[frozen].matrix @ _stored(samples, frozen)).astype(np.float32))
     elif len(fitted) < len(towers):
         others = ", ".join(modality for modality in towers if modality not in fitted)
         raise UsageError(
@@ -222,59 +226,39 @@ def fit_towers(
     else:
         item_targets = unit(targets().astype(np.float32))
     train = items[item_targets[items].any(axis=1)]
-    return {
-        m: _fitted(t, samples[m], corpus, train, item_targets, space, seed) if m in fitted else t
-        for m, t in towers.items()
-    }
-
-
-def _frozen_tower(towers: Mapping[Modality, Tower], samples: Mapping[Modality, Samples]) -> Tower:
-    """Return the frozen tower, whose vectors are the targets."""
-    found = next((tower for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
-    if found is None:
-        raise UsageError(
-            'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this one '
-            'how = "head".'
-        )
-    return found
+    made = dict(towers)
+    for modality in fitted:
+        tower, own = towers[modality], corpus.contents[modality]
+        if not isinstance(tower, VectorTower):
+            raise UsageError(f"The head of {modality} cannot be fitted: its encoder is trained.")
+        owned = own.matrix[train]
+        content_targets = unit((owned.T @ item_targets[train]).astype(np.float32))
+        places = np.flatnonzero(np.asarray(owned.sum(axis=0)).ravel() > 0)
+        if len(places) > MAX_CONTENTS:
+            places = np.sort(np.random.default_rng(seed).choice(places, MAX_CONTENTS, replace=False))
+        groups = np.empty(len(own), dtype=np.int64)
+        groups[own.places] = groups_of(corpus)[own.owners]
+        inputs, wanted = torch.from_numpy(_stored(samples, modality)[places]), torch.from_numpy(content_targets[places])
+        made[modality] = _fitted(tower, inputs, wanted, space, groups[places])
+    return made
 
 
 def _fitted(
-    tower: Tower,
-    samples: Samples,
-    corpus: Corpus,
-    train: Int64[np.ndarray, " n"],
-    targets: np.ndarray,
+    tower: VectorTower,
+    rows: Float[Tensor, "n width"],
+    targets: Float[Tensor, "n dim"],
     space: str | None,
-    seed: int,
-) -> Tower:
-    modality = tower.modality
-    if not isinstance(tower, VectorTower):
-        raise UsageError(f"The head of {modality} cannot be fitted: its encoder is trained.")
-    owned = corpus.contents[modality].matrix[train]
-    content_targets = unit((owned.T @ targets[train]).astype(np.float32))
-    places = np.flatnonzero(np.asarray(owned.sum(axis=0)).ravel() > 0)
-    if len(places) > MAX_CONTENTS:
-        places = np.sort(np.random.default_rng(seed).choice(places, MAX_CONTENTS, replace=False))
-    inputs = tower.split(torch.from_numpy(_stored(samples, modality)[places]))
-    wanted = torch.from_numpy(content_targets[places])
-    spaces = tower.source.by_name()
+    groups: Int64[np.ndarray, " n"],
+) -> VectorTower:
+    inputs, spaces = tower.split(rows), tower.source.by_name()
     # The first input that lies in the space of the targets already.
-    alike = (name for name in inputs if (spaces[name].meeting_place, spaces[name].dim) == (space, wanted.shape[1]))
-    groups = _groups(corpus, modality)[places]
-    head = fit_head(inputs, wanted, tower.settings.fit, next(alike, None), groups)
+    alike = (name for name in inputs if (spaces[name].meeting_place, spaces[name].dim) == (space, targets.shape[1]))
+    head = fit_head(inputs, targets, tower.settings.fit, next(alike, None), groups)
     return replace(tower, head=head.requires_grad_(requires_grad=False).eval())
 
 
-def _groups(corpus: Corpus, modality: Modality) -> Int64[np.ndarray, " contents"]:
-    """Group of each content: that of its items."""
-    own = corpus.contents[modality]
-    groups = np.empty(len(own), dtype=np.int64)
-    groups[own.places] = groups_of(corpus)[own.owners]
-    return groups
-
-
-def _stored(samples: Samples, modality: Modality) -> np.ndarray:
-    if not isinstance(samples, VectorSamples):
+def _stored(samples: Mapping[Modality, Samples], modality: Modality) -> Float32[np.ndarray, "n dim"]:
+    own = samples[modality]
+    if not isinstance(own, VectorSamples):
         raise UsageError(f"Heads are fitted on stored vectors, and those of {modality} are not.")
-    return samples.vectors
+    return own.vectors
