@@ -122,12 +122,9 @@ def accuracy_diversity_curve(
                 chosen = top[diversify(relevance, units[top], k, setting)]
                 lists[number, place, : len(chosen)] = chosen
     targets = candidates.places(cases.live.items[cases.targets])
-    return [
-        CurvePoint(
-            setting, float(np.nanmean(intra_list_diversity(some, candidates.vectors))), float(_ndcg(some, targets))
-        )
-        for setting, some in zip(settings, lists, strict=True)
-    ]
+    gains = (lists == targets[:, None]) * discounted_gain(np.arange(1, k + 1), k)  # (settings, cases, k)
+    diversity = [float(np.nanmean(intra_list_diversity(some, candidates.vectors))) for some in lists]
+    return list(map(CurvePoint, settings, diversity, gains.sum(axis=2).mean(axis=1).tolist()))
 
 
 def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
@@ -138,8 +135,3 @@ def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray
     if span <= 0:
         return top, np.ones(len(top), dtype=np.float32)
     return top, ((scores[top] - scores[top[-1]]) / span).astype(np.float32)
-
-
-def _ndcg(lists: Int64[np.ndarray, "q k"], targets: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, ""] | np.floating:
-    gains = discounted_gain(np.arange(1, lists.shape[1] + 1), lists.shape[1])
-    return ((lists == targets[:, None]) * gains).sum(axis=1).mean()

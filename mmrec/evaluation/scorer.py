@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from mmrec.errors import UsageError
 from mmrec.evaluation.cases import Candidates
 from mmrec.events.histories import Histories
-from mmrec.users.model import History, Interests, UserModel
+from mmrec.users.model import History, UserModel
 
 
 @runtime_checkable
@@ -78,7 +78,9 @@ class UserModelScorer:
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = np.zeros((len(histories), len(self.candidates)), dtype=np.float32)
-        placed = self._users(histories, now)
+        known = [self._of_candidates(past) for past in histories]
+        vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
+        placed = self.model.users(known, vectors, now if self.timed else None)
         unknown = np.array([not len(interests.vectors) for interests in placed], dtype=bool)
         for line, interests in enumerate(placed):
             if not unknown[line]:
@@ -87,11 +89,6 @@ class UserModelScorer:
             left = np.flatnonzero(unknown)
             scored[left] = self.cold.scores([histories[line] for line in left.tolist()], now[left])
         return scored
-
-    def _users(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
-        known = [self._of_candidates(past) for past in histories]
-        vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
-        return self.model.users(known, vectors, now if self.timed else None)
 
     def _of_candidates(self, past: History) -> History:
         there = self.candidates.places(past.rows) >= 0

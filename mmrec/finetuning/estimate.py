@@ -143,7 +143,7 @@ def _size(tower: Tower) -> dict[str, str | int]:
 
 
 def _epoch(ready: Prepared) -> tuple[int, float, int]:
-    """Steps of the first epoch, the seconds it would take, and the most memory that a step held."""
+    """Steps of the first epoch, the seconds it would take, and the bytes of the worst step without gradients."""
     few: dict[tuple[Modality, ...], list[Step]] = {}
     costs: dict[tuple[Modality, ...], float] = {}
     steps = 0
@@ -164,24 +164,19 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
 
     for kind, some in few.items():
         seconds += seconds_for(costs[kind], some, lambda step: _cost(ready, step.contents), take)
-    worst = [max(some, key=lambda step: _cost(ready, step.contents)) for some in few.values()]
-    return steps, seconds, _peak(ready, worst, take)
+    most = 0
+    for some in few.values():
+        with PeakMemory(ready.accelerator.device) as seen:
+            take(max(some, key=lambda step: _cost(ready, step.contents)))
+        most = max(most, seen.most)
+    gradients = _bytes(weight for weight in ready.loop.module.parameters() if weight.requires_grad)
+    return steps, seconds, max(0, most - gradients)
 
 
 def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
     """How many of their encoders' batches some contents make."""
     samples, towers = ready.data.samples, ready.towers
     return sum(float(samples[m].costs[places].sum()) / towers[m].batch_cost for m, places in contents.items())
-
-
-def _peak(ready: Prepared, steps: Sequence[Step], take: Callable[[Step], None]) -> int:
-    """Bytes of the worst of some steps, without the gradients of weights."""
-    most = []
-    for step in steps:
-        with PeakMemory(ready.accelerator.device) as seen:
-            take(step)
-        most.append(seen.most)
-    return max(0, max(most) - _bytes(weight for weight in ready.loop.module.parameters() if weight.requires_grad))
 
 
 def _validation_seconds(ready: Prepared) -> float:

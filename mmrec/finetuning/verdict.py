@@ -16,6 +16,11 @@ _FILE = "verdict.json"
 
 Word = Literal["helped", "no difference", "hurt"]
 _WORDS: Final[Mapping[int, Word]] = {1: "helped", 0: "no difference", -1: "hurt"}
+_SENTENCES: Final[Mapping[Word, str]] = {
+    "helped": "Fine-tuning helped",
+    "no difference": "Fine-tuning made no significant difference",
+    "hurt": "Fine-tuning hurt",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +91,11 @@ def _lines(name: str, before: RetrievalRanks, after: RetrievalRanks, seed: int) 
 
 
 def _sentence(word: Word, line: Line) -> str:
-    start = {
-        "helped": "Fine-tuning helped",
-        "no difference": "Fine-tuning made no difference that can be told from chance",
-        "hurt": "Fine-tuning hurt",
-    }[word]
     change, asked = line.difference, f"{line.questions:,} held-out question{'s' if line.questions != 1 else ''}"
     sure = f"95% interval {change.low:+.3f} to {change.high:+.3f}"
     if np.isnan(change.low):
         sure = "all of one group, so that there is no interval; hold out more"
     return (
-        f"{start}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and {line.after.mean:.3f} after "
-        f"(difference {change.mean:+.3f}, {sure})."
+        f"{_SENTENCES[word]}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and "
+        f"{line.after.mean:.3f} after (difference {change.mean:+.3f}, {sure})."
     )
