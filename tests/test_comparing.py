@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_store import Cheap
 
@@ -146,6 +146,7 @@ def test_overlap_is_a_share_of_both(one, other, k):
     assert overlap(one[:k], []) == 0
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_figures_are_those_of_their_definitions(data):
     lists = [data.draw(st.permutations(range(8))) for _ in range(6)]
