@@ -131,14 +131,14 @@ class EvaluationCases:
         can = candidates.places(self.live.items[self.targets]) >= 0
         return self.take(can if allow_seen else can & ~self.repeats)
 
-    def of_users(self, most: int, seed: int = 0) -> Self:
+    def sample_users(self, most: int, seed: int = 0) -> Self:
         """The cases of so many users at most, drawn by the seed: users may be sampled, ranked items may not."""
         asking = np.unique(self.users)
         if len(asking) <= most:
             return self
         return self.take(np.isin(self.users, np.random.default_rng(seed).choice(asking, most, replace=False)))
 
-    def newest(self, events: int) -> Self:
+    def with_newest_events(self, events: int) -> Self:
         """The same cases with only so many of the newest events in the history.
 
         Items seen before stay out of the ranking all the same, so that targets and candidates are those of the full
@@ -146,7 +146,7 @@ class EvaluationCases:
         """
         return replace(self, starts=np.maximum(self.starts, self.stops - events))
 
-    def first_events(self, events: int, ahead: int = 10) -> Self:
+    def after_first_events(self, events: int, ahead: int = 10) -> Self:
         """One list for each new user after so many events; the next few events are its targets.
 
         New users are those whose first event is a target already, so that they are not in the training events.
@@ -164,7 +164,7 @@ class EvaluationCases:
         stops = first[self.users]
         return replace(self, stops=stops, now=self.live.times[stops])
 
-    def first_equal(self) -> Int64[np.ndarray, " q"]:
+    def first_duplicate(self) -> Int64[np.ndarray, " q"]:
         """Place of the first case with the same history and time."""
         keys = np.stack([self.starts, self.stops, self.users, self.now])
         _, first, inverse = np.unique(keys, axis=1, return_index=True, return_inverse=True)

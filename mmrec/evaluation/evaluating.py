@@ -122,7 +122,7 @@ def evaluate(
             f"Of {len(every)} events to predict none can be: each is of an item that its user has seen before, or that "
             "is gone. Import more events, choose an earlier cutoff, or allow what was seen."
         )
-    cases = able if protocol.most_users is None else able.of_users(protocol.most_users, protocol.seed)
+    cases = able if protocol.most_users is None else able.sample_users(protocol.most_users, protocol.seed)
     evaluator = _Evaluator(split, candidates, models, protocol)
     inputs = evaluator.inputs(cases)
     ranked, rows = {}, []
@@ -230,7 +230,7 @@ class _Evaluator:
         values: dict[str, dict[int, Interval]] = {name: {} for name in self.models}
         against: dict[str, dict[int, Comparison]] = {name: {} for name in self.models if name != protocol.reference}
         for known in protocol.known:
-            cases = every.newest(known) if held_out else every.first_events(known)
+            cases = every.with_newest_events(known) if held_out else every.after_first_events(known)
             cases = cases.answerable(self.candidates, allow_seen=protocol.allow_seen)
             if len(cases):
                 ranked = {name: self.rank(name, cases) for name in self.models}

@@ -40,7 +40,7 @@ METRICS: Final = tuple(_GAINS)
 """Names of the metrics. With one target a case, recall is the hit rate and MAP is MRR."""
 
 
-def accuracy(
+def single_target_metric(
     metric: str, k: int, above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]
 ) -> Float64[np.ndarray, " q"]:
     """A metric of each case that has one target, averaged over all orders of what is tied with it.

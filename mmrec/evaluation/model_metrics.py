@@ -20,7 +20,7 @@ from mmrec.evaluation.diversity_curve import (
     popularity,
     serendipity,
 )
-from mmrec.evaluation.metrics import accuracy, mean_rank
+from mmrec.evaluation.metrics import mean_rank, single_target_metric
 from mmrec.evaluation.ranking import RankedTargets
 from mmrec.evaluation.scorer import Scorer
 
@@ -161,7 +161,7 @@ class ModelMetrics:
 def values_of(metric: str, ranked: Sequence[RankedTargets]) -> Float64[np.ndarray, "seeds q"]:
     """A metric such as ``ndcg@10`` of each case, a row for each run."""
     name, _, k = metric.partition("@")
-    return np.stack([accuracy(name, int(k), one.above, one.tied) for one in ranked])
+    return np.stack([single_target_metric(name, int(k), one.above, one.tied) for one in ranked])
 
 
 def measure_model(

@@ -87,7 +87,7 @@ def top_items(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.nd
 
 def _scores(scorer: Scorer, cases: EvaluationCases, items: int) -> Float32[np.ndarray, "q items"]:
     """A copy of the scores; equal cases are scored once."""
-    places, lines = np.unique(cases.first_equal(), return_inverse=True)
+    places, lines = np.unique(cases.first_duplicate(), return_inverse=True)
     scores = scorer.scores(cases.histories(places), cases.now[places])
     if scores.shape != (len(places), items):
         raise UsageError(

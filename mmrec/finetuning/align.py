@@ -101,11 +101,11 @@ class Align(FinetuneObjective):
         return [batches[at] for at in random.permutation(len(batches)).tolist()]
 
     @property
-    def mines(self) -> bool:
+    def uses_hard_negatives(self) -> bool:
         """Whether hard negatives are asked for."""
         return self.config.mining.count > 0
 
-    def mine(self, vectors: ContentVectors) -> None:
+    def find_hard_negatives(self, vectors: ContentVectors) -> None:
         """Find each item's hard negatives, in both directions of each pair."""
         for pair, items in self.items.items():
             placed = [

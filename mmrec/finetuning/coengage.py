@@ -153,20 +153,20 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
     Raises UsageError where no items are taken together more often than by chance.
     """
     information = _information(mass)
-    met = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
-    if not len(met):
+    connected = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
+    if not len(connected):
         raise UsageError(
             "There is nothing to learn from: no two items were taken by the same users more often than by chance."
         )
-    own = information[met][:, met]
-    if len(met) <= max(_DENSE, 2 * dim):
+    own = information[connected][:, connected]
+    if len(connected) <= max(_DENSE, 2 * dim):
         values, vectors = np.linalg.eigh(own.toarray())
     else:
-        values, vectors = eigsh(own, k=dim, which="LA", v0=np.ones(len(met)))
+        values, vectors = eigsh(own, k=dim, which="LA", v0=np.ones(len(connected)))
     best = np.argsort(-values)[:dim]
     best = best[values[best] > _NOTHING * values[best[0]]]
     placed = np.zeros((mass.shape[0], len(best)))
-    placed[met] = vectors[:, best]
+    placed[connected] = vectors[:, best]
     placed[np.linalg.norm(placed, axis=1) < _NOTHING] = 0
     return placed
 
@@ -182,10 +182,10 @@ def _near(owners: np.ndarray, items: np.ndarray, times: np.ndarray, count: int, 
     earlier: list[np.ndarray] = []
     later: list[np.ndarray] = []
     for apart in range(1, len(owners)):
-        met = (owners[apart:] == owners[:-apart]) & (times[apart:] - times[:-apart] <= hours * _MICROSECONDS_PER_HOUR)
-        if not met.any():
+        close = (owners[apart:] == owners[:-apart]) & (times[apart:] - times[:-apart] <= hours * _MICROSECONDS_PER_HOUR)
+        if not close.any():
             break
-        earlier.append(np.flatnonzero(met))
+        earlier.append(np.flatnonzero(close))
         later.append(earlier[-1] + apart)
     one, other = (np.concatenate([np.empty(0, dtype=np.int64), *side]) for side in (earlier, later))
     others = np.bincount(np.concatenate([one, other]), minlength=len(owners))

@@ -18,10 +18,10 @@ from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.loop import EmbeddingPart
 from mmrec.finetuning.objective import Step
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.storage.layout import Layout
-from mmrec.training.checkpoint import FEW, seconds_for
+from mmrec.training.checkpoint import ESTIMATE_STEPS, seconds_for
 from mmrec.types import Modality
 
 
@@ -133,7 +133,7 @@ def estimate(
     )
 
 
-def _size(tower: Tower) -> dict[str, str | int]:
+def _size(tower: FinetuneTower) -> dict[str, str | int]:
     weights = list(tower.network.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     rest = sum(weight.numel() for weight in weights) - trained
@@ -153,7 +153,7 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
         kind = tuple(sorted(step.contents))
         costs[kind] = costs.get(kind, 0.0) + _cost(ready, step.contents)
         steps += 1
-        if len(some := few.setdefault(kind, [])) < FEW:
+        if len(some := few.setdefault(kind, [])) < ESTIMATE_STEPS:
             some.append(step)
     seconds = perf_counter() - began
     ready.loop.embedder.set_training()
@@ -193,7 +193,7 @@ def _validation_seconds(ready: Prepared) -> float:
     with torch.no_grad(), embedder.evaluating():
         for modality, own in ready.data.corpus.contents.items():
             parts = [part for _, part in embedder.own(embedder.parts({modality: np.arange(len(own))}))]
-            few = parts[:: max(1, len(parts) // FEW)]
+            few = parts[:: max(1, len(parts) // ESTIMATE_STEPS)]
             seconds += seconds_for(sum(map(cost, parts)), few, cost, take)
     return seconds
 
@@ -203,7 +203,9 @@ def _embedding_passes(ready: Prepared) -> int:
     config, mining = ready.config, ready.config.mining
     if not ready.trains:
         return 1
-    mined = -(-max(0, config.epochs + 1 - mining.after) // mining.every) if ready.task.objective.mines else 0
+    mined = (
+        -(-max(0, config.epochs + 1 - mining.after) // mining.every) if ready.task.objective.uses_hard_negatives else 0
+    )
     return 2 + -(-config.epochs // config.evaluate_every) + mined
 
 

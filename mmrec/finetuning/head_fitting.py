@@ -29,7 +29,7 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.config import FitSettings
 from mmrec.finetuning.corpus import Corpus, groups_of
 from mmrec.finetuning.samples import Samples, VectorSamples
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import VectorTower
 from mmrec.types import Modality
 from mmrec.unit import unit
@@ -187,13 +187,13 @@ def mean_log_rank(
 
 
 def fit_towers(
-    towers: Mapping[Modality, Tower],
+    towers: Mapping[Modality, FinetuneTower],
     samples: Mapping[Modality, Samples],
     corpus: Corpus,
     items: Int64[np.ndarray, " n"],
     seed: int,
     targets: Callable[[], Float64[np.ndarray, "items _"]] | None = None,
-) -> dict[Modality, Tower]:
+) -> dict[Modality, FinetuneTower]:
     """Return the towers with those heads fitted that are to be, on the contents of some items.
 
     The target of a content is the mean direction of the targets of its items: those that are given, a row for each item

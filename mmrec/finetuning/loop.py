@@ -21,7 +21,7 @@ from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step
 from mmrec.finetuning.samples import Samples
 from mmrec.finetuning.towers import ContentTower
-from mmrec.training.checkpoint import seed_torch, trained
+from mmrec.training.checkpoint import seed_torch, trainable_parameters
 from mmrec.training.trainer import Epoch, Trainer
 from mmrec.types import Modality
 
@@ -233,8 +233,8 @@ class Loop(Trainer):
         """Look for hard negatives where that is due, and take a step for each batch of the objective."""
         epoch, mining = self.progress.epoch, self.config.mining
         began = perf_counter()
-        if self.objective.mines and epoch >= mining.after and (epoch - mining.after) % mining.every == 0:
-            self.objective.mine(self.embedder.embed_corpus(self.corpus))
+        if self.objective.uses_hard_negatives and epoch >= mining.after and (epoch - mining.after) % mining.every == 0:
+            self.objective.find_hard_negatives(self.embedder.embed_corpus(self.corpus))
         self.embedder.set_training()
         total, count = 0.0, 0
         for step in self.objective.steps(epoch):
@@ -249,7 +249,7 @@ class Loop(Trainer):
 
 
 def _groups(networks: nn.Module, learned: nn.Module, config: FinetuneConfig) -> list[dict[str, object]]:
-    weights = list(trained(networks).values())
+    weights = list(trainable_parameters(networks).values())
     matrices = [weight for weight in weights if weight.ndim >= 2]
     vectors = [weight for weight in weights if weight.ndim < 2]
     groups = [

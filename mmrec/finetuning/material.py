@@ -10,7 +10,7 @@ from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.samples import ContentLocation, MediaSamples, Samples, VectorSamples
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.storage.items import ItemTable
@@ -34,9 +34,9 @@ class TrainingData:
     why: Mapping[Modality, str]
 
 
-def gather(
+def load_training_data(
     layout: Layout,
-    towers: Mapping[Modality, Tower],
+    towers: Mapping[Modality, FinetuneTower],
     media: MediaAccess,
     memory: int,
     label: str | None = None,

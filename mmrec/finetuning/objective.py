@@ -63,11 +63,11 @@ class FinetuneObjective(ABC):
         """Draw the contents of a batch."""
 
     @property
-    def mines(self) -> bool:
-        """Whether `mine` is to be called."""
+    def uses_hard_negatives(self) -> bool:
+        """Whether `find_hard_negatives` is to be called."""
         return False
 
-    def mine(self, vectors: ContentVectors) -> None:
+    def find_hard_negatives(self, vectors: ContentVectors) -> None:
         """Look for hard negatives among the vectors as they are now; by default for none."""
         del vectors
 

@@ -24,12 +24,12 @@ from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.head_fitting import fit_towers
 from mmrec.finetuning.loop import Embedder, Loop
-from mmrec.finetuning.material import TrainingData, comparable, gather, stored_spaces
+from mmrec.finetuning.material import TrainingData, comparable, load_training_data, stored_spaces
 from mmrec.finetuning.objective import ContentVectors
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.tasks import FinetuneTask, make_task
-from mmrec.finetuning.tower_building import Tower, build_towers
+from mmrec.finetuning.tower_building import FinetuneTower, build_towers
 from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
@@ -59,7 +59,7 @@ class Prepared:
 
     config: FinetuneConfig
     sources: Sequence[EncoderSource]
-    towers: Mapping[Modality, Tower]
+    towers: Mapping[Modality, FinetuneTower]
     data: TrainingData
     task: FinetuneTask
     before: Sequence[ContentVectors]
@@ -102,7 +102,7 @@ def prepare(
     towers = build_towers(sources, config.towers_for(kind, able))
     column = config.label.column if kind == "label" else None
     limits = limits_for([source.encoder for source in sources], access.media.limits)
-    data = gather(layout, towers, replace(access.media, limits=limits), config.memory, column)
+    data = load_training_data(layout, towers, replace(access.media, limits=limits), config.memory, column)
     corpus = data.corpus
     # A head that nothing reached must not be saved as if it had been trained.
     towers = {modality: tower for modality, tower in towers.items() if modality in corpus.contents}
@@ -134,7 +134,7 @@ def _stored(
     return [centred({modality: vectors}) for some in stored.values() for _, modality, vectors in some]
 
 
-def _standardise(towers: Mapping[Modality, Tower], data: TrainingData, items: Int64[np.ndarray, " n"]) -> None:
+def _standardise(towers: Mapping[Modality, FinetuneTower], data: TrainingData, items: Int64[np.ndarray, " n"]) -> None:
     """Fix how heads shift and scale what they read, by what some items have.
 
     Heads that begin as what they read leave it alone.

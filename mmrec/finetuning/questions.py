@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from mmrec.evaluation.metrics import accuracy, mean_rank, rank_counts
+from mmrec.evaluation.metrics import mean_rank, rank_counts, single_target_metric
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, item_vectors
 from mmrec.fusion.blocks import centre, shrunken_mean
@@ -95,8 +95,8 @@ class RetrievalRanks:
         """``r@1``, ``r@10`` or ``mrr`` of each question; what is tied is averaged over all orders."""
         if name == "mrr":
             most = int((self.above + self.tied).max(initial=1))
-            return accuracy("mrr", most, self.above, self.tied)
-        return accuracy("hr", int(name.removeprefix("r@")), self.above, self.tied)
+            return single_target_metric("mrr", most, self.above, self.tied)
+        return single_target_metric("hr", int(name.removeprefix("r@")), self.above, self.tied)
 
     @property
     def median(self) -> float:
@@ -147,7 +147,7 @@ def centred(vectors: ContentVectors) -> ContentVectors:
     return {modality: centre(some, shrunken_mean(some)) for modality, some in vectors.items()}
 
 
-def across(
+def cross_modal_questions(
     corpus: Corpus,
     pairs: Sequence[tuple[Modality, Modality]],
     items: Int64[np.ndarray, " n"],
@@ -182,7 +182,7 @@ def across(
     return HeldOutQuestions(corpus, kinds)
 
 
-def of_items(
+def item_questions(
     corpus: Corpus,
     kinds: Mapping[str, Sequence[tuple[int, Sequence[int], int]]],
     among: Mapping[str, Int64[np.ndarray, " _"]] | None = None,

@@ -32,7 +32,7 @@ from mmrec.errors import UsageError
 from mmrec.files import replacing, write_atomically
 from mmrec.finetuning.config import FinetuneConfig, HeadSettings
 from mmrec.finetuning.model_card import FinetuneReport, model_card
-from mmrec.finetuning.tower_building import Tower, merged_state
+from mmrec.finetuning.tower_building import FinetuneTower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
 from mmrec.types import Modality, Space
 
@@ -149,7 +149,7 @@ _SUFFIX = "tuned"
 
 
 def save_encoders(
-    towers: Mapping[Modality, Tower],
+    towers: Mapping[Modality, FinetuneTower],
     sources: Sequence[EncoderSource],
     folder: Path,
     report: FinetuneReport,
@@ -196,7 +196,7 @@ class _EncoderSaver:
     """Saves one of the encoders into a folder of its own, where anything of it is new."""
 
     source: EncoderSource
-    all_towers: Mapping[Modality, Tower]
+    all_towers: Mapping[Modality, FinetuneTower]
     folder: Path
     sources: Sequence[EncoderSource]
     anchor: Modality
@@ -215,7 +215,7 @@ class _EncoderSaver:
         return self._tuned(spec, changed, kept) if changed or self.heads else spec
 
     @cached_property
-    def towers(self) -> dict[Modality, Tower]:
+    def towers(self) -> dict[Modality, FinetuneTower]:
         """The towers of this encoder."""
         return {modality: tower for modality, tower in self.all_towers.items() if tower.source is self.source}
 

@@ -18,7 +18,7 @@ from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.corpus import Corpus, HeldOut, hold_out
 from mmrec.finetuning.material import TrainingData
 from mmrec.finetuning.objective import FinetuneObjective
-from mmrec.finetuning.questions import HeldOutQuestions, across, of_items
+from mmrec.finetuning.questions import HeldOutQuestions, cross_modal_questions, item_questions
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 
@@ -82,7 +82,8 @@ def _align(corpus: Corpus, config: FinetuneConfig) -> FinetuneTask:
     some = np.any([corpus.have(*pair) for pair in config.align.pairs], axis=0)
     held = hold_out(corpus, np.flatnonzero(some), config.held_out, config.seed)
     validation, test = (
-        across(corpus, config.align.pairs, part, held.groups, held.not_trained) for part in (held.validation, held.test)
+        cross_modal_questions(corpus, config.align.pairs, part, held.groups, held.not_trained)
+        for part in (held.validation, held.test)
     )
     objective = Align(corpus, held.train, config)
     pairs = {f"{one}-{other} pairs": len(items) for (one, other), items in objective.items.items()}
@@ -101,7 +102,7 @@ def _label(data: TrainingData, config: FinetuneConfig) -> FinetuneTask:
     def questions(queries: Int64[np.ndarray, " n"]) -> HeldOutQuestions:
         right = {item: items[(labels[items] == labels[item]) & (items != item)].tolist() for item in queries.tolist()}
         asked = [(item, others, int(held.groups[item])) for item, others in right.items() if others]
-        return of_items(corpus, {"same label": asked})
+        return item_questions(corpus, {"same label": asked})
 
     return FinetuneTask(
         objective=Label(corpus, held.train, labels, config),
@@ -141,7 +142,7 @@ def co_engaged(
             name: [(one, [after], user) for one, after, user in zip(*(side.tolist() for side in some), strict=True)]
             for name, some in kinds.items()
         }
-        return of_items(corpus, asked, {held_out: held.not_trained})
+        return item_questions(corpus, asked, {held_out: held.not_trained})
 
     later = _pairs(corpus, histories, positive & ~early, config)
     name = "the next item, one held out"

@@ -240,10 +240,12 @@ def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-Tower = EncoderTower | VectorTower
+FinetuneTower = EncoderTower | VectorTower
 
 
-def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, TowerSettings]) -> dict[Modality, Tower]:
+def build_towers(
+    sources: Sequence[EncoderSource], settings: Mapping[Modality, TowerSettings]
+) -> dict[Modality, FinetuneTower]:
     """Build one tower for each modality that settings name, in their order.
 
     Heads are drawn by torch's own random numbers: seed them first. The encoders' networks are changed in place.
@@ -251,7 +253,7 @@ def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, T
     """
     chosen = {modality: _chosen(sources, modality, wanted) for modality, wanted in settings.items()}
     dim = _common_dim(settings, chosen)
-    towers: dict[Modality, Tower] = {}
+    towers: dict[Modality, FinetuneTower] = {}
     for modality, wanted in settings.items():
         source, space = chosen[modality]
         head = None if wanted.head_settings is None else _head(source, modality, space, wanted.head_settings, dim)

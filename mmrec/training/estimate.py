@@ -14,7 +14,7 @@ from mmrec.events.splits import Split
 from mmrec.training.checkpoint import seconds_for
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import loss_name
-from mmrec.training.train import prepare, task_of
+from mmrec.training.train import make_trainer, make_training_task
 from mmrec.training.trainer import accelerator_for
 from mmrec.training.windows import Windows
 
@@ -55,9 +55,9 @@ def estimate(
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
 ) -> TrainingEstimate:
     """Run a few steps and discard them. Arguments and errors are those of `mmrec.training.train.train`."""
-    task = task_of(data, weights, config.validation_users, config.seed)
+    task = make_training_task(data, weights, config.validation_users, config.seed)
     with torch.random.fork_rng():
-        trainer = prepare(task, contents, rows, config, accelerator_for(config), weights)
+        trainer = make_trainer(task, contents, rows, config, accelerator_for(config), weights)
         windows, taken = trainer.steps(1)
         sizes = [_padded(windows, which) for which in taken]
         seconds = seconds_for(

@@ -32,7 +32,7 @@ class TrainingTask:
     validation: Int64[np.ndarray, " n"]
 
 
-def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
+def make_training_task(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
     """Make a task of a split with validation events, or else hold out each user's last positive event.
 
     At most `most` users, drawn by the seed, are in the validation. Of a split, only training events are held out: the
@@ -112,11 +112,11 @@ def train(
     Raises UsageError where there is nothing to train on, an item has no content, or the folder holds another training.
 
     """
-    task = task_of(data, weights, config.validation_users, config.seed)
+    task = make_training_task(data, weights, config.validation_users, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator_for(config)
     with torch.random.fork_rng(enabled=True):
-        trainer = prepare(task, contents, rows, config, accelerator, weights)
+        trainer = make_trainer(task, contents, rows, config, accelerator, weights)
         with tensorboard_log(folder / "tensorboard", on_epoch, enabled=accelerator.is_main_process) as log:
             curve = trainer.run(folder / CHECKPOINT, _fingerprint(task, contents, rows, config), log)
     model = TowerModel(trainer.objective.tower.eval().cpu())
@@ -129,7 +129,7 @@ def train(
     return TrainingResult(model, report)
 
 
-def prepare(
+def make_trainer(
     task: TrainingTask,
     contents: Float32[np.ndarray, "items content"],
     rows: Int64[np.ndarray, " items"],

@@ -28,7 +28,7 @@ from mmrec.training.checkpoint import (
     make_accelerator,
     read_checkpoint,
     seed_torch,
-    trained,
+    trainable_parameters,
     write_checkpoint,
 )
 from mmrec.training.config import TrainingConfig
@@ -129,18 +129,18 @@ class Trainer(ABC):
                 write_checkpoint(path, self.module, self.optimizer.optimizer, self.average, more, state)
             on_epoch(done)
         with torch.no_grad():
-            for name, weight in trained(self.module).items():
+            for name, weight in trainable_parameters(self.module).items():
                 weight.copy_(self.best[name])
         return at.curve
 
     def keep_weights(self, score: float) -> None:
         """Count the weights as they are as the best so far."""
         self.progress.best, self.progress.best_epoch = score, self.progress.epoch
-        self.best = {name: weight.detach().clone() for name, weight in trained(self.module).items()}
+        self.best = {name: weight.detach().clone() for name, weight in trainable_parameters(self.module).items()}
 
     def apply_gradients(self) -> None:
         """Take the optimiser's step with the gradients, cut to the configured norm, and average the weights."""
-        nn.utils.clip_grad_norm_(trained(self.module).values(), self.config.clip)
+        nn.utils.clip_grad_norm_(trainable_parameters(self.module).values(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:

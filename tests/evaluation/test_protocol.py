@@ -137,7 +137,7 @@ def test_a_baseline_says_the_same_one_by_one_and_together(learner, log):
 @settings(max_examples=40, deadline=None)
 def test_newcomers_are_asked_once_about_what_comes_next(log, events, ahead):
     split = split_of(log)
-    opened = EvaluationCases.of(split).first_events(events, ahead)
+    opened = EvaluationCases.of(split).after_first_events(events, ahead)
     for place, target in enumerate(opened.targets.tolist()):
         start = split.live.offsets[split.live.owners[target]]
         assert split.live.times[start] >= micro(CUTOFF)
@@ -152,7 +152,7 @@ def test_newcomers_are_asked_once_about_what_comes_next(log, events, ahead):
 @settings(max_examples=30, deadline=None)
 def test_knowing_less_leaves_targets_and_rivals_as_they_are(log, events):
     full = EvaluationCases.of(split_of(log))
-    less = full.newest(events)
+    less = full.with_newest_events(events)
     assert np.array_equal(less.targets, full.targets)
     for place, (past, whole) in enumerate(zip(*(q.histories(range(len(full))) for q in (less, full)), strict=True)):
         assert past.rows.tolist() == whole.rows.tolist()[len(whole) - min(events, len(whole)) :]

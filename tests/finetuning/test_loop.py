@@ -130,7 +130,7 @@ def test_pairs_that_share_a_content_are_masked_and_mined_strangers_share_none():
     config = small_config(mining={"count": 3, "margin": 0.1, "after": 1})
     loop = loop_of(corpus, vectors, config)
     found = loop.embedder.embed_corpus(corpus)
-    loop.objective.mine(found)
+    loop.objective.find_hard_negatives(found)
     assert loop.objective.hard_negatives
     for name, mined in loop.objective.hard_negatives.items():
         way = int(name[-1])

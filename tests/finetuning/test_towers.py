@@ -17,7 +17,7 @@ from mmrec.evaluation.bootstrap import Interval
 from mmrec.finetuning.config import FinetuneConfig, TowerSettings
 from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.tower_building import Tower, build_towers
+from mmrec.finetuning.tower_building import FinetuneTower, build_towers
 from mmrec.finetuning.towers import ContentTower, EncoderSource, EncoderTower
 from mmrec.finetuning.verdict import Line, Verdict
 from mmrec.types import Modality
@@ -43,13 +43,13 @@ def small_bundles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(torchaudio.pipelines, name, small)
 
 
-def towers_of(case: Case, source: EncoderSource, **settings: Any) -> dict[Modality, Tower]:
+def towers_of(case: Case, source: EncoderSource, **settings: Any) -> dict[Modality, FinetuneTower]:
     torch.manual_seed(0)
     wanted = TowerSettings(head=case.head, **settings)
     return build_towers([source], dict.fromkeys(case.modalities, wanted))
 
 
-def learn(towers: Mapping[Modality, Tower], steps: int = STEPS) -> list[float]:
+def learn(towers: Mapping[Modality, FinetuneTower], steps: int = STEPS) -> list[float]:
     """Draw vectors to fixed directions; returns the loss at each step."""
     samples = {m: [tower.prepare(content) for content in contents(m)] for m, tower in towers.items()}
     generator = torch.Generator().manual_seed(1)

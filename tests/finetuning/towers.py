@@ -11,7 +11,7 @@ from mmrec.finetuning.align import Align
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.loop import Embedder, Loop
-from mmrec.finetuning.questions import across
+from mmrec.finetuning.questions import cross_modal_questions
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
@@ -74,7 +74,7 @@ def loop_of(corpus, vectors, config, items=None, asked=None, frozen=(), **sizes)
     samples = {modality: VectorSamples(own) for modality, own in vectors.items()}
     items = np.arange(len(corpus)) if items is None else items
     asked = items if asked is None else asked
-    questions = across(corpus, config.align.pairs, asked, np.arange(len(corpus)), np.arange(len(corpus)))
+    questions = cross_modal_questions(corpus, config.align.pairs, asked, np.arange(len(corpus)), np.arange(len(corpus)))
     embedder = Embedder(towers, samples, accelerator, config.part_cost, config.shards)
 
     def score(found):
