@@ -1,6 +1,7 @@
 """Save fine-tuned encoders as a folder, in the formats of the libraries that they came from."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,85 +37,72 @@ from mmrec.finetuning.tower_building import FinetuneTower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
 from mmrec.types import Modality, Space
 
-_Saver = Callable[[Any, Any, Path], dict[str, object]]
-"""Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
-
 
 def _save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
     """Write an encoder as its own library does. Returns how it is built from there; `name` is that of its space."""
     folder.mkdir(parents=True)
     with quiet():
-        placed = _SAVERS[type(encoder)](encoder, encoder.module, folder)
+        _SAVERS[type(encoder)](encoder, folder)
     kept = {key: value for key, value in spec.settings.items() if key not in ("model", "checkpoint", "revision")}
-    return EncoderSpec(spec.factory, {**kept, **placed, "name": name})
+    key = "checkpoint" if isinstance(encoder, SpeechBundle) else "model"
+    return EncoderSpec(spec.factory, {**kept, key: str(folder), "name": name})
 
 
-def _text(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _text(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     own = encoder._own  # noqa: SLF001 -- saving and loading of a kind are one concern in two files
     source = encoder._files.folder  # noqa: SLF001
     _describe(source, folder)
-    network.transformer.save_pretrained(folder / own.transformer.relative_to(source))
-    for step, layer in zip(own.steps, network.head, strict=True):
+    encoder.module.transformer.save_pretrained(folder / own.transformer.relative_to(source))
+    for step, layer in zip(own.steps, encoder.module.head, strict=True):
         if layer.state_dict():
             save_file(_tensors(layer), folder / step.folder.relative_to(source) / "model.safetensors")
-    return {"model": str(folder)}
 
 
-def _of_transformers(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _of_transformers(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     _describe(encoder._files.folder, folder)  # noqa: SLF001
-    network.save_pretrained(folder)
-    return {"model": str(folder)}
+    encoder.module.save_pretrained(folder)
 
 
-def _multimodal(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
-    del encoder
-    network.save_pretrained(str(folder), create_model_card=False)
-    return {"model": str(folder)}
+def _multimodal(encoder: Any, folder: Path) -> None:  # noqa: ANN401
+    encoder.module.save_pretrained(str(folder), create_model_card=False)
 
 
-def _timm(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _timm(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     config = json.loads((encoder._files.folder / "config.json").read_text(encoding="utf-8"))  # noqa: SLF001
     # Its classifier was never loaded, and would be of the old features.
-    config |= {"num_classes": 0, "num_features": network.num_features}
+    config |= {"num_classes": 0, "num_features": encoder.module.num_features}
     config.setdefault("pretrained_cfg", {})["num_classes"] = 0
     if "num_classes" in config.get("model_args", {}):
         config["model_args"]["num_classes"] = 0
     for stale in ("label_names", "label_descriptions"):
         config.pop(stale, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(_tensors(network), folder / "model.safetensors")
-    return {"model": str(folder)}
+    save_file(_tensors(encoder.module), folder / "model.safetensors")
 
 
-def _open_clip(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _open_clip(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     architecture = encoder._architecture  # noqa: SLF001
     if architecture.files is not None:
         _describe(architecture.files.folder, folder)
     config = {"model_cfg": dict(architecture.model), "preprocess_cfg": dict(architecture.preprocess)}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(_tensors(network), folder / "open_clip_model.safetensors")
-    return {"model": str(folder)}
+    save_file(_tensors(encoder.module), folder / "open_clip_model.safetensors")
 
 
-def _speech(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _speech(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     source = encoder._weights  # noqa: SLF001
     stored: Mapping[str, Tensor] = torch.load(source, map_location="cpu", weights_only=True)
-    trained = {_bundled(name, stored): value for name, value in _tensors(network).items()}
+    trained = {_bundled(name, stored): value for name, value in _tensors(encoder.module).items()}
     # What the bundle drops when it loads (classes of letters) stays as it was in the file.
     fits = {name: value for name, value in trained.items() if name in stored and stored[name].shape == value.shape}
     torch.save({**stored, **fits}, folder / source.name)
-    return {"checkpoint": str(folder)}
 
 
 def _bundled(name: str, stored: Mapping[str, Tensor]) -> str:
     """A tensor's name as older files have it, where torch has since renamed its two halves of a normed weight."""
-    for new, old in (
-        ("parametrizations.weight.original0", "weight_g"),
-        ("parametrizations.weight.original1", "weight_v"),
-    ):
-        if name.endswith(new) and name not in stored:
-            return name.removesuffix(new) + old
-    return name
+    if name in stored:
+        return name
+    return re.sub(r"parametrizations\.weight\.original([01])$", lambda half: f"weight_{'gv'[int(half[1])]}", name)
 
 
 def _describe(source: Path, folder: Path) -> None:
@@ -131,7 +119,7 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
 
-_SAVERS: Mapping[type, _Saver] = {
+_SAVERS: Mapping[type, Callable[[Any, Path], None]] = {
     HubText: _text,
     HubImage: _of_transformers,
     HubImageText: _of_transformers,
