@@ -62,25 +62,19 @@ def finetune(
     with torch.random.fork_rng(enabled=True):
         torch.manual_seed(config.seed)
         ready = prepare(layout, sources, objective, config, access)
-        curve = _run(ready, folder, on_epoch)
+        folder.mkdir(parents=True, exist_ok=True)
+        is_main, metric, curve = ready.accelerator.is_main_process, ready.task.metric, list[Epoch]()
+        if ready.trains:
+            with tensorboard_log(folder / "tensorboard", on_epoch, metric.upper(), enabled=is_main) as log:
+                curve = ready.loop.run(folder / CHECKPOINT, ready.fingerprint, log)
         after = [*ready.unchanged, centred(ready.loop.embedder.embed_corpus(ready.data.corpus))]
     test = ready.task.test
-    verdict = judge(test.rank(ready.before), test.rank(after), ready.task.metric, config.seed)
+    verdict = judge(test.rank(ready.before), test.rank(after), metric, config.seed)
     report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.progress.best_epoch, verdict)
-    if ready.accelerator.is_main_process:
+    if is_main:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
     return report
-
-
-def _run(ready: Prepared, folder: Path, on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
-    """Train the towers that need gradients, and leave the best weights in them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not ready.trains:
-        return []
-    is_main = ready.accelerator.is_main_process
-    with tensorboard_log(folder / "tensorboard", on_epoch, ready.task.metric.upper(), enabled=is_main) as log:
-        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, log)
 
 
 def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:

@@ -35,13 +35,13 @@ from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
 from mmrec.events.splits import Split, hold_out_items, hold_out_users, leave_one_out, time_cutoff, time_split
 from mmrec.files import check_output, write_page
+from mmrec.jobs.train import report_epoch
 from mmrec.reporting import SILENT, Reporter
 from mmrec.snapshot import open_snapshot
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.train import train
-from mmrec.training.trainer import Epoch
 from mmrec.users.interests import ContentInterests
 from mmrec.users.tower import TowerModel
 
@@ -161,7 +161,7 @@ def _train_towers(
             config = base.model_copy(update={"tower": tower, "seed": seed})
             run = f"{name}, seed {seed}"
             with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
-                on_epoch = partial(_report, run, reporter)
+                on_epoch = partial(report_epoch, reporter, "validation NDCG@10", f"{run}, ")
                 done = train(split, vectors, candidates.rows, config, Path(folder), dict(kinds.weights), on_epoch)
             losses[run] = [epoch.loss for epoch in done.report.curve]
             runs.append(UserModelScorer(TowerModel(done.model.tower, name), candidates, cold=cold))
@@ -169,11 +169,6 @@ def _train_towers(
     if options.split == "leave-one-out":
         scorers |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in scorers.items()}
     return scorers, losses
-
-
-def _report(run: str, reporter: Reporter, epoch: Epoch) -> None:
-    if epoch.score is not None:
-        reporter.note(f"{run}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
 
 
 def _events(options: EvaluateOptions, layout: Layout) -> EventArrays:

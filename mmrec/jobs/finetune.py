@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -21,11 +22,10 @@ from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
 from mmrec.finetuning.towers import load_sources
 from mmrec.jobs.index import encoders_of
-from mmrec.jobs.train import training_folder
+from mmrec.jobs.train import report_epoch, training_folder
 from mmrec.reporting import SILENT, Reporter
 from mmrec.sources.media_access import opened_media
 from mmrec.storage.layout import Layout
-from mmrec.training.trainer import Epoch
 
 PAGE = "report.html"
 
@@ -77,8 +77,8 @@ def run(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, obje
     is_main = _is_main(config)
     with training_folder(folder, (PAGE, *WRITTEN), is_main=is_main), _access(options, layout) as access:
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
-        report_epoch = (lambda epoch: _report(epoch, reporter)) if is_main else None
-        report = finetune(layout, sources, options.objective, config, folder, access, report_epoch)
+        on_epoch = partial(report_epoch, reporter, "validation", "") if is_main else None
+        report = finetune(layout, sources, options.objective, config, folder, access, on_epoch)
     if not is_main:
         return None
     title = f"{options.objective} on {layout.root.name}"
@@ -156,9 +156,3 @@ def _summary(report: FinetuneReport, encoders: Path, seconds: float, reporter: R
         "page": str(encoders.parent / PAGE),
         "seconds": seconds,
     }
-
-
-def _report(epoch: Epoch, reporter: Reporter) -> None:
-    if epoch.score is not None:
-        loss = f"loss {epoch.loss:.4f}, " if epoch.epoch else ""
-        reporter.note(f"epoch {epoch.epoch}: {loss}validation {epoch.score:.4f}, {epoch.seconds:.1f} s")

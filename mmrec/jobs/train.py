@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,9 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     with closing(open_event_log(layout, options.events)) as log:
         if options.events is None:
             note_events(layout, log)
-        published = train_and_publish(layout, log, config, folder, rules, lambda epoch: _report(epoch, reporter))
+        published = train_and_publish(
+            layout, log, config, folder, rules, partial(report_epoch, reporter, "NDCG@10", "")
+        )
     if not published.is_main:
         return None
     warn_of(published.manifest, reporter)
@@ -105,9 +108,10 @@ def _settings(options: TrainOptions) -> tuple[Layout, TrainingConfig, Cleaning]:
     return layout, config, Cleaning(kinds=Kinds() if options.kinds is None else load_kinds(options.kinds))
 
 
-def _report(epoch: Epoch, reporter: Reporter) -> None:
+def report_epoch(reporter: Reporter, metric: str, run: str, epoch: Epoch) -> None:
+    """Note an epoch with a validation, by the name of its metric and what it is a part of."""
     if epoch.score is not None:
-        reporter.note(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, NDCG@10 {epoch.score:.4f}, {epoch.seconds:.1f} s")
+        reporter.note(f"{run}{epoch.describe(metric)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,6 +50,11 @@ class Epoch:
     scale: float
     seconds: float
 
+    def describe(self, metric: str) -> str:
+        """Describe an epoch with a validation in a line, by the name of its metric."""
+        loss = f"loss {self.loss:.4f}, " if self.epoch else ""
+        return f"epoch {self.epoch}: {loss}{metric} {self.score:.4f}, {self.seconds:.1f} s"
+
 
 @runtime_checkable
 class LoopConfig(Protocol):
