@@ -56,7 +56,7 @@ def load_training_data(
         else:
             locations = [places.get((modality, name), ContentLocation()) for name in hashes]
             source = MediaSamples(tower, locations, hashes, media, memory)
-            usable = source.usable()
+            usable = source.drop_unusable()
             if source.fault is not None:
                 why[modality] = source.fault
             if len(usable) and not usable.any():
@@ -65,7 +65,7 @@ def load_training_data(
                     "files back where they were, see that --media-root holds them, or train a head on the stored "
                     'vectors (how = "head").'
                 )
-            samples[modality] = source.only(usable)
+            samples[modality] = source
         kept[modality] = usable
     # A modality of which nothing is left takes no part.
     corpus = whole.only({modality: usable for modality, usable in kept.items() if usable.any()})

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import compress
 from threading import Lock
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -84,37 +85,29 @@ class MediaSamples:
         self.fault: str | None = None
         """The error of the first content that cannot be used."""
 
-    def usable(self) -> Bool[np.ndarray, " contents"]:
-        """Read all once, and return which can be used."""
+    def drop_unusable(self) -> Bool[np.ndarray, " contents"]:
+        """Read all once, keep those that can be used, numbered anew, and return which those are."""
 
-        def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
+        def read(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
             try:
                 sample = self._prepare(place)
             except MediaError as error:
                 return (place, error), 0
             return (place, sample), sample.tensor.nbytes
 
-        found = np.zeros(len(self._places), dtype=bool)
+        usable = np.zeros(len(self._places), dtype=bool)
         tasks = ((place, 0) for place in range(len(self._places)))
-        for place, sample in prefetch_ordered(tasks, tried, self._media.workers(decoding_workers())):
+        for place, sample in prefetch_ordered(tasks, read, self._media.workers(decoding_workers())):
             if isinstance(sample, MediaError):
                 self.fault = self.fault or f"{self._named(place)}: {sample}"
                 continue
-            found[place], self.costs[place] = True, sample.cost
+            usable[place], self.costs[place] = True, sample.cost
             self._keep(place, sample)
-        return found
-
-    def only(self, kept: Bool[np.ndarray, " contents"]) -> "MediaSamples":
-        """Return those of a mask, numbered anew; the cache is kept."""
-        chosen = np.flatnonzero(kept).tolist()
-        places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
-        fewer = MediaSamples(self._tower, places, hashes, self._media, self._memory)
-        fewer.costs = self.costs[kept]
-        for number, at in enumerate(chosen):
-            if at in self._kept:
-                fewer._keep(number, self._kept[at])
-        self._pool.shutdown(wait=False)
-        return fewer
+        numbers = (np.cumsum(usable) - 1).tolist()
+        self._kept = OrderedDict((numbers[place], sample) for place, sample in self._kept.items())
+        self._places, self._hashes = list(compress(self._places, usable)), list(compress(self._hashes, usable))
+        self.costs = self.costs[usable]
+        return usable
 
     def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""

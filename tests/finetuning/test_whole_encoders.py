@@ -73,7 +73,7 @@ def test_a_content_that_vanishes_while_it_trains_is_named(small_shop, tmp_path):
     tower = build_towers(load_sources(device="cpu"), settings)[Modality.IMAGE]
     hashes = [content_hash(picture.read_bytes())]
     samples = MediaSamples(tower, [ContentLocation(uri=str(picture))], hashes, MediaAccess(), memory=0)
-    assert samples.usable().tolist() == [True]
+    assert samples.drop_unusable().tolist() == [True]
     assert samples.fault is None
     picture.unlink()
     with pytest.raises(MediaError, match=r"a\.png: .*put it back and give the same command again"):
