@@ -40,25 +40,6 @@ class _LowRankUpdate(nn.Module):
         return weight + self.strength * (self.lora_B @ self.lora_A)
 
 
-def add_lora_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
-    """Add LoRA to the projections of an attention layer."""
-    for holder, name in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
-        parametrize.register_parametrization(holder, name, _LowRankUpdate(getattr(holder, name), rank, alpha))
-
-
-def attention_weights_with_lora(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
-    """Return attention weights with their LoRA update added, by the names that they had without it."""
-    found: dict[str, Tensor] = {}
-    for name, module in network.named_modules():
-        parts = getattr(module, "parametrizations", None)
-        if isinstance(parts, nn.ModuleDict):
-            updated = [
-                own for own, chain in parts.items() if any(isinstance(p, _LowRankUpdate) for p in chain.children())
-            ]
-            found |= {f"{name}.{own}": getattr(module, own).detach() for own in updated}
-    return found
-
-
 _MARK = "lora_"
 
 
@@ -97,7 +78,9 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
     for name in layers:
         layer = network.get_submodule(name)
         if isinstance(layer, nn.MultiheadAttention):
-            add_lora_to_attention(layer, rank, alpha)
+            for holder, own in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
+                update = _LowRankUpdate(getattr(holder, own), rank, alpha)
+                parametrize.register_parametrization(holder, own, update)
         else:
             simple.append(re.escape(f"network.{name}"))
     if simple:
@@ -108,8 +91,12 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
     """Return a network's tensors, all LoRA updates merged into the weights, by the names that they had without them."""
-    sums = attention_weights_with_lora(network)
+    sums: dict[str, Tensor] = {}
     for name, layer in network.named_modules():
+        parts = getattr(layer, "parametrizations", None)
+        for own, chain in parts.items() if isinstance(parts, nn.ModuleDict) else ():
+            if any(isinstance(part, _LowRankUpdate) for part in chain.children()):
+                sums[f"{name}.{own}"] = getattr(layer, own).detach()
         if hasattr(layer, "get_delta_weight") and hasattr(layer, "get_base_layer"):
             adapted: Any = layer
             sums[f"{name}.weight"] = (adapted.get_base_layer().weight + adapted.get_delta_weight("default")).detach()
