@@ -142,8 +142,8 @@ class ReachedWeights:
             return self.parameters
         if last_blocks > len(self.blocks):
             raise UsageError(
-                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} alike blocks. "
-                " Give at most that, or leave it out to train all."
+                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} blocks that are alike. "
+                "Give at most that, or leave it out to train all."
             )
         return self.parameters - self.before[-last_blocks]
 
