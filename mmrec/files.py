@@ -3,8 +3,6 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from indexers.atomic import sync_directory, temporary_name, write_atomically
@@ -14,7 +12,7 @@ __all__ = [
     "check_output",
     "file_sha256",
     "is_irregular",
-    "replacing",
+    "replace_tree",
     "reserve",
     "sync_directory",
     "sync_file",
@@ -25,9 +23,9 @@ __all__ = [
 
 
 def reserve(path: Path) -> None:
-    """Give a file that has holes its place on the disk, so that a full disk is an OSError here.
+    """Allocate the disk blocks of a sparse file, so that a full disk is an OSError here.
 
-    Where memory is mapped to a hole, writing it to a full disk kills the process.
+    Writing to a memory-mapped hole on a full disk would kill the process.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -51,25 +49,16 @@ def sync_tree(path: Path) -> None:
         sync_directory(Path(folder))
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path for what replaces a file or a folder at the end of the block; it is removed after an error."""
-    made = path.with_name(temporary_name(path.name))
-    try:
-        yield made
-        sync_tree(made)
-        # Its name ends so that temporary files are not swept with it: after a crash here it is the only copy.
-        old = path.with_name(f"{temporary_name(path.name)}.old")
-        if path.is_dir():  # a directory cannot be renamed over another that holds something
-            path.rename(old)
-        made.rename(path)
-        sync_directory(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        if made.is_dir():
-            shutil.rmtree(made, ignore_errors=True)
-        else:
-            made.unlink(missing_ok=True)
+def replace_tree(made: Path, path: Path) -> None:
+    """Flush a written file or folder to disk, and put it in the place of `path` beside it, if anything is there."""
+    sync_tree(made)
+    # Not a temporary name, which is swept: if the process dies between the renames, this is the only copy.
+    old = path.with_name(f"{temporary_name(path.name)}.old")
+    if path.is_dir():  # a directory cannot be renamed over another that holds something
+        path.rename(old)
+    made.rename(path)
+    sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -215,7 +215,7 @@ def fit_towers(
                 'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this '
                 'one how = "head".'
             )
-        space = towers[frozen].space.meeting_place
+        space = towers[frozen].space.comparison_key
         item_targets = unit((corpus.contents[frozen].matrix @ _stored(samples, frozen)).astype(np.float32))
     elif len(fitted) < len(towers):
         others = ", ".join(modality for modality in towers if modality not in fitted)
@@ -252,7 +252,7 @@ def _fitted(
 ) -> VectorTower:
     inputs, spaces = tower.split(rows), tower.source.by_name()
     # The first input that lies in the space of the targets already.
-    alike = (name for name in inputs if (spaces[name].meeting_place, spaces[name].dim) == (space, targets.shape[1]))
+    alike = (name for name in inputs if (spaces[name].comparison_key, spaces[name].dim) == (space, targets.shape[1]))
     head = fit_head(inputs, targets, tower.settings.fit, next(alike, None), groups)
     return replace(tower, head=head.requires_grad_(requires_grad=False).eval())
 

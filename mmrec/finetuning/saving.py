@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from indexers.atomic import temporary_name
 from mmrec.encoders.factories import TUNED, EncoderSpec, build_encoder
 from mmrec.encoders.head import Head, save_head
 from mmrec.encoders.hub.audio_text import HubAudioText
@@ -30,7 +31,7 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.encoders.vectors import changed_tensors, save_changed
 from mmrec.errors import UsageError
-from mmrec.files import replacing, write_atomically
+from mmrec.files import replace_tree, write_atomically
 from mmrec.finetuning.config import FinetuneConfig, HeadSettings
 from mmrec.finetuning.model_card import FinetuneReport, model_card
 from mmrec.finetuning.tower_building import FinetuneTower, merged_state
@@ -158,8 +159,9 @@ def save_encoders(
     anchor_space: str | None = None
     specs: dict[int, EncoderSpec] = {}
     spaces: dict[str, Space] = {}
-    with replacing(folder.absolute()) as root:
-        root.mkdir(parents=True)
+    root = folder.absolute().with_name(temporary_name(folder.name))
+    root.mkdir(parents=True)
+    try:
         # The anchor's encoder first: the others' heads name its space.
         for source in sorted(sources, key=lambda source: source is not towers[anchor].source):
             saver = _EncoderSaver(source, towers, root / _slug(source), sources, anchor, anchor_space)
@@ -169,13 +171,16 @@ def save_encoders(
                 raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
             spaces |= built
             if source is towers[anchor].source:
-                anchor_space = spaces[saver.names[anchor]].meeting_place
+                anchor_space = spaces[saver.names[anchor]].comparison_key
             if saver.folder.is_dir():
                 parents = list(source.by_name().values())
                 new = [space for space in built.values() if space not in parents]
                 card = model_card(report, config, source.spec, parents, new)
                 write_atomically(saver.folder / "README.md", card.encode())
         write_atomically(root / ENCODERS_FILE, _toml([specs[id(source)] for source in sources], root).encode())
+        replace_tree(root, folder.absolute())
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     return spaces
 
 

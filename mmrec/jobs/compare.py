@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from indexers.recall import Recall
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.queries import covers, fitting
+from mmrec.encoders.queries import best_encoders, covers
 from mmrec.errors import MediaError, SpaceMismatchError, UsageError
 from mmrec.evaluation.bootstrap import Interval, before_and_after, interval
 from mmrec.evaluation.metrics import multi_target_metric
@@ -27,7 +27,7 @@ from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.generations import numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.trust import check_encoders, may_reopen, remember
+from mmrec.trust import check_encoders, is_consented, record_consent
 from mmrec.types import Modality
 
 _QUERIES_AT_ONCE: Final = 256
@@ -132,7 +132,7 @@ def compare(options: CompareOptions, media: MediaAccess, reporter: Reporter = SI
     layout = Layout(options.store)
     layout.check()
     for given in options.encoders:
-        remember(layout, given)
+        record_consent(layout, given)
     queries = read_judged_queries(options.queries)
 
     @cache
@@ -163,8 +163,8 @@ def _encoders(
     it was made with.
     """
     spaces = [block.space for block in generation.fusion.blocks]
-    found = fitting(map(load, given), spaces)
-    if found is not None and (covers(found, spaces) or not may_reopen(layout, made_with)):
+    found = best_encoders(map(load, given), spaces)
+    if found is not None and (covers(found, spaces) or not is_consented(layout, made_with)):
         return found
     check_encoders(layout, made_with, reporter.confirm)
     return load(made_with)
