@@ -14,7 +14,7 @@ import mmrec
 from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
 from mmrec.encoders.queries import covers, fitting
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.indexing import adopt
+from mmrec.indexing import reindex_items
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
 from mmrec.sources.media_access import MediaAccess
@@ -48,7 +48,7 @@ def layout(tmp_path):
     layout = Layout(tmp_path / "store")
     how = mmrec.Indexing(encoder_source="plain")
     mmrec.index_items([item(name) for name in NAMES], SCHEMA, layout, [Cheap()], how)
-    adopt(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
+    reindex_items(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
     return layout
 
 
