@@ -101,7 +101,7 @@ def measured(
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "recipe.index"
     digest = index.save(path)
-    index = FaissIndex.load(path, digest)
+    index = FaissIndex.from_file(read_index_file(path, digest))
     for setting in ladder:
         recall = recall_of(index.search(queries, K, search=setting).rows, truth)
         if recall >= TARGET:

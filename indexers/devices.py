@@ -47,7 +47,7 @@ LARGEST_GPU_K = 2048
 
 
 def gpu_count() -> int:
-    """Return how many GPUs FAISS can use; 0 where its build or the machine has none."""
+    """Return how many GPUs FAISS can use; 0 if its build or the machine has none."""
     return int(faiss.get_num_gpus())
 
 
@@ -57,12 +57,15 @@ def search_threads(queries: int) -> int:
 
 
 def build_threads(vectors: int) -> int:
-    """Return how many threads it takes to add so many vectors."""
+    """Return how many threads to use for adding this many vectors."""
     return max(1, min(THREADS, vectors // VECTORS_A_THREAD))
 
 
-class using_threads:  # noqa: N801 -- used like a function; a generator would cost a query two microseconds more
-    """Let FAISS use `count` threads in the calling thread, for as long as the block lasts."""
+class FaissThreads:
+    """Let FAISS use `count` threads in the calling thread, for as long as the block lasts.
+
+    A class, as a generator would cost a query two microseconds more.
+    """
 
     __slots__ = ("_before", "_count")
 
@@ -83,12 +86,11 @@ class using_threads:  # noqa: N801 -- used like a function; a generator would co
 class GpuCopy:
     """An index on one or several GPUs, for unfiltered searches. Safe to use from several threads.
 
-    On several it is whole on each, and they share a batch of queries; or its vectors are shared out, and each answers
-    for its own.
+    With several GPUs it is replicated, and a batch of queries is split; or, as shards, its vectors are split.
     """
 
     def __init__(self, index: Native, devices: Sequence[int], *, shards: bool = False) -> None:
-        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError where FAISS does not see one of them."""
+        """Copy a FAISS index to GPUs by their numbers. Raises IndexersError if FAISS does not see one of them."""
         absent = [device for device in devices if not 0 <= device < gpu_count()]
         if absent or not devices:
             raise IndexersError(

@@ -1,7 +1,7 @@
 """Exact search by matrix product and top-k in torch, on CPU or GPU. Knows nothing of FAISS.
 
-It is the oracle beside approximate indexes and the tail for fresh vectors. Candidates are chosen in float32 and then
-scored in float64, so a score depends on the two vectors alone, not on the batch or on where the vector lies.
+It measures the recall of approximate indexes, and holds the rows that `LiveIndex` adds. Candidates are chosen in
+float32 and scored in float64, so a score depends on the two vectors alone, not on the batch or the vector's position.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 
-from indexers.files import EXACT_KIND, Header, IndexFile, Write, read_index_file, write_index_file
+from indexers.files import EXACT_KIND, Header, IndexFile, Write, write_index_file
 from indexers.protocol import EXACT, BadVectorsError, IndexersError, IndexFileError, IndexSpec, Metric, Neighbours
 from indexers.vectors import (
     as_rows,
@@ -20,9 +20,10 @@ from indexers.vectors import (
     check_k,
     chunk_rows,
     contains,
+    positions_in_chunks,
     positions_of,
-    ranked,
-    sorted_rows,
+    sorted_vectors,
+    top_k,
 )
 
 SCORES_AT_ONCE = 1 << 22
@@ -36,11 +37,7 @@ MARGIN = 16
 class ExactIndex:
     """An index that is searched without approximation (see `indexers.protocol.Index`).
 
-    Attributes:
-        spec: The recipe, ``Exact`` and a metric.
-        rows: Row numbers, ascending.
-        vectors: Prepared vectors in the order of `rows`, on the device that searches them.
-
+    Its rows are ascending; its prepared vectors, in that order, lie on the device that searches them.
     """
 
     spec: IndexSpec
@@ -63,33 +60,19 @@ class ExactIndex:
     ) -> "ExactIndex":
         """Build it from n row numbers and (n, dim) vectors, converted in chunks.
 
-        Raises:
-            BadVectorsError: Vectors or row numbers that cannot be used.
-            IndexersError: A recipe other than ``Exact``.
-
+        Raises BadVectorsError for vectors or row numbers that cannot be used, IndexersError for another recipe.
         """
         if spec.factory != EXACT:
             raise IndexersError(f"{spec.factory!r} was given; this index is {EXACT!r}. Use indexers.build.")
-        if vectors.ndim != 2 or vectors.shape[1] < 1:
-            raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
-        ascending, order = sorted_rows(rows, len(vectors))
-        dim = int(vectors.shape[1])
-        held = torch.empty((len(order), dim), dtype=torch.float32, device=device)
-        step = chunk_rows(dim)
-        for start in range(0, len(order), step):
-            chunk = as_vectors(vectors[order[start : start + step]], dim, spec.metric)
-            held[start : start + step] = torch.tensor(chunk, device=device)
+        ascending, dim, read = sorted_vectors(rows, vectors, spec.metric)
+        held = torch.empty((len(ascending), dim), dtype=torch.float32, device=device)
+        for positions in positions_in_chunks(len(ascending), dim):
+            held[torch.from_numpy(positions).to(device)] = torch.tensor(read(positions), device=device)
         return cls(spec, ascending, held)
 
     @classmethod
-    def load(cls, path: Path, expected_sha256: str | None = None, device: str = "cpu") -> "ExactIndex":
-        """Open a saved index. Raises IndexFileError if it is damaged or of another kind or format version."""
-        return cls.opened(read_index_file(path, expected_sha256), device)
-
-    @classmethod
-    def opened(cls, file: IndexFile, device: str = "cpu") -> "ExactIndex":
-        """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
-        file.require(EXACT_KIND)
+    def from_file(cls, file: IndexFile, device: str = "cpu") -> "ExactIndex":
+        """Open a saved index. Raises IndexFileError if its sizes contradict its header."""
         count, dim = file.header.count, file.header.dim
         if file.payload.size != 4 * count * dim:
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")
@@ -159,7 +142,7 @@ class ExactIndex:
                 candidates = self._candidates(part, reachable, positions)
                 rows[start : start + step] = self.rows[candidates.cpu().numpy()]
                 scores[start : start + step] = self._scores(part, candidates).cpu().numpy()
-        return ranked(rows, scores, k)
+        return top_k(rows, scores, k)
 
     def _candidates(
         self, queries: Float32[torch.Tensor, "q dim"], count: int, positions: Int64[torch.Tensor, " p"] | None
@@ -199,9 +182,8 @@ class ExactIndex:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""
 
         def payload(write: Write) -> None:
-            step = chunk_rows(self.dim)
-            for start in range(0, len(self), step):
-                write(self.vectors[start : start + step].cpu().numpy().astype("<f4", copy=False).data)
+            for part in torch.split(self.vectors, chunk_rows(self.dim)):
+                write(part.cpu().numpy().astype("<f4", copy=False).data)
 
         return write_index_file(path, Header(EXACT_KIND, self.spec, self.dim, len(self)), self.rows, payload)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from indexers.devices import GpuCopy, Native, build_threads, check_installation, faiss, search_threads, using_threads
-from indexers.faiss_recipe import Among, Family, Found, Search, effort_of, family_for, new_index
-from indexers.faiss_search import completed, find, find_on_gpu, stored_vectors
-from indexers.files import FAISS_KIND, Header, IndexFile, Write, read_index_file, write_index_file
-from indexers.protocol import BadVectorsError, IndexersError, IndexFileError, IndexSpec, Neighbours
-from indexers.vectors import as_vectors, check_k, chunk_rows, positions_of, ranked, sorted_rows
+from indexers.devices import FaissThreads, GpuCopy, Native, build_threads, check_installation, faiss, search_threads
+from indexers.faiss_recipe import AllowedPositions, Candidates, Family, Search, new_index, require_family, search_effort
+from indexers.faiss_search import fill_short_results, search_family, search_on_gpu, stored_vectors
+from indexers.files import FAISS_KIND, Header, IndexFile, Write, write_index_file
+from indexers.protocol import IndexersError, IndexFileError, IndexSpec, Neighbours
+from indexers.vectors import as_vectors, check_k, chunk_rows, positions_in_chunks, positions_of, sorted_vectors, top_k
 
 TRAINING_VECTORS = 65_536
 TRAINING_A_CENTROID = 64
@@ -30,13 +30,8 @@ KEPT_SEARCHES = 64
 class FaissIndex:
     """Row numbers and vectors in a FAISS index (see `indexers.protocol.Index`).
 
-    Attributes:
-        spec: The recipe it was built from.
-        rows: Row numbers, ascending; the FAISS index holds their vectors in this order.
-        native: The FAISS index.
-        file: Where it was loaded from; its vectors are read from the mapped file for as long as it lives.
-        gpu: A copy for unfiltered searches.
-
+    Rows are ascending, and `native` holds their vectors in this order. Vectors of a loaded index are read from the
+    mapped `file` for as long as it lives. `gpu` is a copy for unfiltered searches.
     """
 
     spec: IndexSpec
@@ -49,7 +44,7 @@ class FaissIndex:
     @cached_property
     def family(self) -> Family:
         """The family of its recipe."""
-        return family_for(self.native)
+        return require_family(self.native)
 
     @classmethod
     def build(
@@ -57,44 +52,26 @@ class FaissIndex:
     ) -> "FaissIndex":
         """Build it from n row numbers and (n, dim) vectors, which may be a memory map larger than memory.
 
-        The order of the rows changes nothing, and the same input gives the same index, byte for byte.
-
-        Raises:
-            BadVectorsError: Vectors or row numbers that cannot be used.
-            IndexersError: A recipe that is unknown here.
-
+        The order of the rows changes nothing, and the same input gives the same index, byte for byte. Raises as
+        `indexers.build`.
         """
         check_installation()
-        if vectors.ndim != 2 or vectors.shape[1] < 1:
-            raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
-        ascending, order = sorted_rows(rows, len(vectors))
-        dim = int(vectors.shape[1])
-        index = new_index(spec, dim, len(order))
-        with using_threads(build_threads(len(order))):
-            if not index.is_trained and len(order):
-                sample = np.random.default_rng(SEED).permutation(len(order))[: _training_vectors(index)]
-                index.train(as_vectors(vectors[order[np.sort(sample)]], dim, spec.metric))
-            step = chunk_rows(dim)
-            for start in range(0, len(order), step):
-                index.add(as_vectors(vectors[order[start : start + step]], dim, spec.metric))
-        family_for(index).finish(index)
+        ascending, dim, read = sorted_vectors(rows, vectors, spec.metric)
+        count = len(ascending)
+        index = new_index(spec, dim, count)
+        with FaissThreads(build_threads(count)):
+            if not index.is_trained and count:
+                sample = np.random.default_rng(SEED).permutation(count)[: _training_vectors(index)]
+                index.train(read(np.sort(sample)))
+            for positions in positions_in_chunks(count, dim):
+                index.add(read(positions))
+        require_family(index).finish(index)
         return cls(spec, ascending, index)
 
     @classmethod
-    def load(cls, path: Path, expected_sha256: str | None = None) -> "FaissIndex":
-        """Open a saved index; its vectors are mapped from the file, not read.
-
-        Raises:
-            IndexFileError: Missing, of another checksum, kind or format version, truncated or malformed.
-
-        """
-        return cls.opened(read_index_file(path, expected_sha256))
-
-    @classmethod
-    def opened(cls, file: IndexFile) -> "FaissIndex":
-        """Take the index out of a file whose checksums hold. Raises IndexFileError if it is of another kind."""
+    def from_file(cls, file: IndexFile) -> "FaissIndex":
+        """Open a saved index, its vectors mapped from the file. Raises IndexFileError if FAISS cannot read it."""
         check_installation()
-        file.require(FAISS_KIND)
         try:
             reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.payload), file.payload.size)
             index = faiss.read_index(reader)
@@ -102,7 +79,7 @@ class FaissIndex:
             raise IndexFileError(f"{file.path} holds no index that FAISS can read. Build the index again.") from error
         if (index.d, index.ntotal) != (file.header.dim, file.header.count):
             raise IndexFileError(f"{file.path} contradicts its own header. Build the index again.")
-        family_for(index)
+        require_family(index)
         return cls(file.header.spec, file.rows, index, file=file)
 
     @property
@@ -113,7 +90,7 @@ class FaissIndex:
     @property
     def effort(self) -> Mapping[str, int]:
         """Search parameters in use: those of the recipe, or the family's defaults."""
-        return effort_of(self.family, self.native, self.spec.search)
+        return search_effort(self.family, self.native, self.spec.search)
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -121,19 +98,14 @@ class FaissIndex:
 
     def with_effort(self, search: Mapping[str, int]) -> "FaissIndex":
         """Return the same index with a recipe of other search parameters. Raises IndexersError for unknown ones."""
-        effort_of(self.family, self.native, search)
+        search_effort(self.family, self.native, search)
         return replace(self, spec=replace(self.spec, search=dict(search)))
 
     def on_gpu(self, devices: Sequence[int] = (0,), *, shards: bool = False) -> "FaissIndex":
         """Return the same index with a copy on GPUs for unfiltered searches; filtered ones stay on the CPU.
 
-        Args:
-            devices: Numbers of the GPUs.
-            shards: Share the vectors out among them, rather than keep a whole copy on each.
-
-        Raises:
-            IndexersError: A GPU that FAISS does not see, or a recipe that no GPU can search.
-
+        With `shards` the vectors are split among the GPUs, rather than kept whole on each. Raises IndexersError for a
+        GPU that FAISS does not see, or a recipe that no GPU can search.
         """
         part = self.family.gpu_part(self.native)
         if part is None:
@@ -161,22 +133,23 @@ class FaissIndex:
         wanted = self._search_for(reachable, search or {})
         if reachable == 0 or len(prepared) == 0:
             nothing = np.empty((len(prepared), 0))
-            return ranked(nothing.astype(np.int64), nothing.astype(np.float32), k)
+            return top_k(nothing.astype(np.int64), nothing.astype(np.float32), k)
         if positions is not None:
-            wanted = Search(reachable, wanted.effort, Among(positions, len(self)))
-        with using_threads(search_threads(len(prepared))):
+            wanted = Search(reachable, wanted.effort, AllowedPositions(positions, len(self)))
+        with FaissThreads(search_threads(len(prepared))):
             distances, found = self._find(prepared, wanted)
             expanded = self.gpu is not None or len(prepared) >= BLAS_QUERIES
             if self.spec.metric == "l2" and expanded:
                 distances = self._exact_distances(prepared, distances, found)
-        return self._answer(distances, found, k)
+        scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
+        return top_k(self.rows.take(found), scores, k)
 
     def _search_for(self, k: int, search: Mapping[str, int]) -> Search:
         """Return an unfiltered search, cached: making FAISS's parameters takes a noticeable part of a query's time."""
         key = f"{k} {search}"
         wanted = self._searches.get(key)
         if wanted is None:
-            effort = effort_of(self.family, self.native, {**self.spec.search, **search})
+            effort = search_effort(self.family, self.native, {**self.spec.search, **search})
             wanted = Search(k, effort)
             if k:
                 wanted = replace(wanted, native=self.family.native(self.native, wanted))
@@ -185,12 +158,12 @@ class FaissIndex:
             self._searches[key] = wanted
         return wanted
 
-    def _find(self, queries: Float32[np.ndarray, "q dim"], wanted: Search) -> Found:
-        if wanted.among is None and self.gpu is not None:
-            found = find_on_gpu(self.family, self.native, self.gpu, queries, wanted)
+    def _find(self, queries: Float32[np.ndarray, "q dim"], wanted: Search) -> Candidates:
+        if wanted.allowed is None and self.gpu is not None:
+            found = search_on_gpu(self.family, self.native, self.gpu, queries, wanted)
             if found is not None:
-                return completed(self.family, self.native, queries, wanted, found)
-        return find(self.family, self.native, queries, wanted)
+                return fill_short_results(self.family, self.native, queries, wanted, found)
+        return search_family(self.family, self.native, queries, wanted)
 
     def _exact_distances(
         self,
@@ -198,17 +171,13 @@ class FaissIndex:
         distances: Float32[np.ndarray, "q k"],
         found: Int64[np.ndarray, "q k"],
     ) -> Float32[np.ndarray, "q k"]:
-        holder = self.family.holder(self.native)
+        storage = self.family.vector_storage(self.native)
         step = max(1, chunk_rows(self.dim) // found.shape[1])
         for start in range(0, len(queries), step):
             part = found[start : start + step]
-            vectors = stored_vectors(holder, part.reshape(-1)).reshape(*part.shape, self.dim)
+            vectors = stored_vectors(storage, part.reshape(-1)).reshape(*part.shape, self.dim)
             distances[start : start + step] = np.square(vectors - queries[start : start + step, None]).sum(axis=2)
         return distances
-
-    def _answer(self, distances: Float32[np.ndarray, "q m"], found: Int64[np.ndarray, "q m"], k: int) -> Neighbours:
-        scores = -np.sqrt(np.maximum(distances, 0)) if self.spec.metric == "l2" else distances
-        return ranked(self.rows.take(found), scores, k)
 
     def save(self, path: Path) -> str:
         """Write it to one file, atomically. Returns the SHA-256 of the file, in hex."""
@@ -221,5 +190,5 @@ class FaissIndex:
 
 def _training_vectors(index: Native) -> int:
     """Return how many vectors it is trained on: enough for each centroid, within a gigabyte."""
-    wanted = max(TRAINING_VECTORS, TRAINING_A_CENTROID * family_for(index).least(index))
+    wanted = max(TRAINING_VECTORS, TRAINING_A_CENTROID * require_family(index).least_training_vectors(index))
     return min(wanted, TRAINING_BYTES // (4 * int(index.d)))

@@ -37,15 +37,7 @@ Write = Callable[[bytes | memoryview], int]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its index.
-
-    Attributes:
-        kind: Which class reads the payload.
-        spec: The recipe.
-        dim: Length of a vector.
-        count: Number of vectors.
-
-    """
+    """Kind (which class reads the payload), recipe, vector length and number of vectors of a saved index."""
 
     kind: str
     spec: IndexSpec
@@ -55,38 +47,18 @@ class Header:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexFile:
-    """A file whose checksums hold.
-
-    Attributes:
-        path: Where it is, for messages.
-        header: What it says of its index.
-        rows: Row numbers.
-        payload: What the kind of index wrote, mapped: it stays on disk until touched.
-
-    """
+    """A file whose checksums hold: its row numbers, and what its kind of index wrote, mapped from disk."""
 
     path: Path
     header: Header
     rows: Int64[np.ndarray, " n"]
     payload: UInt8[np.ndarray, " b"]
 
-    def require(self, kind: str) -> None:
-        """Raise IndexFileError if the payload is of another kind."""
-        if self.header.kind != kind:
-            raise IndexFileError(
-                f"{self.path} holds an index of kind {self.header.kind!r}, not {kind!r}. Use indexers.load."
-            )
-
 
 def write_index_file(
     path: Path, header: Header, rows: Int64[np.ndarray, " n"], payload: Callable[[Write], None]
 ) -> str:
-    """Write an index atomically: it is there whole, or as it was.
-
-    Returns:
-        The SHA-256 of the whole file, in hex.
-
-    """
+    """Write an index atomically. Returns the SHA-256 of the whole file, in hex."""
     digest = hashlib.sha256()
     with atomic_file(path) as file:
 
@@ -111,9 +83,7 @@ def _opening(header: Header) -> bytes:
 def read_index_file(path: Path, expected_sha256: str | None) -> IndexFile:
     """Check a file and map it into memory.
 
-    Raises:
-        IndexFileError: Missing, of another checksum or format version, truncated, or malformed.
-
+    Raises IndexFileError if it is missing, of another checksum or format version, truncated, or malformed.
     """
     try:
         with path.open("rb") as file:
@@ -174,6 +144,8 @@ def _parsed(path: Path, text: bytes) -> Header:
         header = Header(kind=str(plain["kind"]), spec=spec, dim=int(plain["dim"]), count=int(plain["count"]))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"its header is malformed: {error}") from error
+    if header.kind not in (EXACT_KIND, FAISS_KIND):
+        raise _damaged(path, f"it holds an index of kind {header.kind!r}")
     if header.dim < 1 or header.count < 0:
         raise _damaged(path, f"its header says {header.count} vectors of {header.dim} dimensions")
     return header

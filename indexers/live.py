@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from indexers.protocol import Index, IndexersError, Metric, Neighbours
-from indexers.vectors import NO_ROW, as_rows, contains, merge, ranked
+from indexers.vectors import NO_ROW, as_rows, contains, merge_top_k, top_k
 
 if TYPE_CHECKING:
     import indexers.exact
@@ -22,20 +22,16 @@ SLACK = 32
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """An index, and which of its rows are hidden because they were removed or replaced elsewhere.
+    """An immutable index, and which of its rows are hidden because they were removed or replaced elsewhere.
 
-    Attributes:
-        index: The index, which is never changed.
-        rows: All its rows, ascending.
-        hidden: The hidden rows, ascending.
-
+    Both `rows` (all of them) and `hidden` are ascending.
     """
 
     index: Index
     rows: Int64[np.ndarray, " n"]
     hidden: Int64[np.ndarray, " h"]
 
-    def hiding(self, rows: Int64[np.ndarray, " a"]) -> "Segment":
+    def with_hidden(self, rows: Int64[np.ndarray, " a"]) -> "Segment":
         """Return the segment with these rows hidden too; rows that it does not hold are ignored."""
         hidden = np.union1d(self.hidden, rows[contains(self.rows, rows)])
         return self if len(hidden) == len(self.hidden) else replace(self, hidden=hidden)
@@ -64,7 +60,7 @@ class Segment:
             return self.index.search(queries, k, search=search)
         found = self.index.search(queries, k + min(SLACK, len(self.hidden)), search=search)
         gone = contains(self.hidden, found.rows.reshape(-1)).reshape(found.rows.shape)
-        found = ranked(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
+        found = top_k(found.rows, np.where(gone, np.float32(-np.inf), found.scores), k)
         short = np.flatnonzero((found.rows != NO_ROW).sum(axis=1) < min(k, len(self)))
         if short.size:
             again = self.index.search(queries[short], k, allowed=self.visible, search=search)
@@ -73,28 +69,20 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """Everything one search sees; there is no tail, and no torch loaded, before the first row is added."""
+class LiveState:
+    """Immutable segments, and the exact index of added rows (the tail); None, and no torch loaded, without any."""
 
     segments: tuple[Segment, ...]
     tail: "indexers.exact.ExactIndex | None" = None
 
 
 class LiveIndex:
-    """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread.
-
-    Attributes:
-        dim: Length of a vector.
-        metric: How vectors are compared.
-
-    """
+    """Rows and vectors that can be added, replaced, removed and searched at the same time, from any thread."""
 
     def __init__(self, dim: int, metric: Metric, segments: Sequence[Index] = ()) -> None:
         """Start from immutable segments, oldest first: of a row in several segments, the last one counts.
 
-        Raises:
-            IndexersError: A segment of another length or metric.
-
+        Raises IndexersError for a segment of another length or metric.
         """
         held: tuple[Segment, ...] = ()
         for index in segments:
@@ -105,11 +93,11 @@ class LiveIndex:
                 )
             # An index promises no order of its rows, and they are looked up by bisection here.
             new = Segment(index, np.sort(index.rows), np.empty(0, dtype=np.int64))
-            held = (*(older.hiding(new.rows) for older in held), new)
+            held = (*(older.with_hidden(new.rows) for older in held), new)
         self.dim = dim
         self.metric = metric
         self._write_lock = threading.Lock()
-        self._state = State(held)
+        self._state = LiveState(held)
 
     @property
     def rows(self) -> Int64[np.ndarray, " n"]:
@@ -126,14 +114,12 @@ class LiveIndex:
     def add(self, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> None:
         """Add n rows and their (n, dim) vectors; a row that is held already gets its new vector at once.
 
-        Raises:
-            BadVectorsError: Vectors or row numbers that cannot be used; nothing was changed.
-
+        Raises BadVectorsError, and changes nothing, for vectors or row numbers that cannot be used.
         """
         with self._write_lock:
             state = self._state
             tail = self._tail(state).replaced(rows, vectors)
-            self._state = State(tuple(segment.hiding(as_rows(rows)) for segment in state.segments), tail)
+            self._state = LiveState(tuple(segment.with_hidden(as_rows(rows)) for segment in state.segments), tail)
 
     def remove(self, rows: Shaped[np.ndarray, "..."]) -> None:
         """Remove rows at once; rows that are not held are ignored."""
@@ -141,7 +127,7 @@ class LiveIndex:
         with self._write_lock:
             state = self._state
             tail = None if state.tail is None else state.tail.without(gone)
-            self._state = State(tuple(segment.hiding(gone) for segment in state.segments), tail)
+            self._state = LiveState(tuple(segment.with_hidden(gone) for segment in state.segments), tail)
 
     def search(
         self,
@@ -157,9 +143,9 @@ class LiveIndex:
         parts = [segment.search(queries, k, wanted, search) for segment in state.segments]
         if state.tail is not None or not parts:
             parts.append(self._tail(state).search(queries, k, allowed=wanted))
-        return merge(parts, k)
+        return merge_top_k(parts, k)
 
-    def _tail(self, state: State) -> "indexers.exact.ExactIndex":
+    def _tail(self, state: LiveState) -> "indexers.exact.ExactIndex":
         from indexers.exact import ExactIndex  # noqa: PLC0415 - torch is loaded for a tail alone
 
         return ExactIndex.empty(self.dim, self.metric) if state.tail is None else state.tail

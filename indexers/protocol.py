@@ -32,7 +32,7 @@ class Neighbours:
     """The best rows of each query, best first.
 
     Attributes:
-        rows: Row numbers; -1 where there are fewer than k.
+        rows: Row numbers; -1 if there are fewer than k.
         scores: Higher is better; -inf beside row -1.
 
     """

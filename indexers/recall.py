@@ -1,4 +1,4 @@
-"""How much of what exact search finds an index finds, and the least effort with which it finds enough."""
+"""Recall of an index against exact search, and the smallest search parameters that reach a target recall."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from indexers.protocol import Index, Metric
-from indexers.vectors import as_vectors
+from indexers.vectors import as_vectors, find_rows
 
 SAMPLE = 200
 NEIGHBOURS = 10
 TARGET = 0.95
-"""Share of the true nearest that an index is meant to find."""
+"""Target recall."""
 
 ROWS_PER_PIECE = 16_384
 
@@ -29,7 +29,7 @@ class Recall:
     """How an index answers a sample of its own vectors.
 
     Attributes:
-        self_query: Share of the sample for which nothing is found that is farther than the vector itself.
+        self_query: Share of the sample whose best hit scores at least as high as the vector itself.
         recall: Share of the ten nearest by exact search that are found.
 
     """
@@ -40,17 +40,10 @@ class Recall:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecallSample:
-    """Some of the vectors of an index as queries, with how near their nearest are.
+    """Some of the vectors of an index as queries, prepared for the metric, with how near their nearest are.
 
-    Attributes:
-        rows: Row numbers of all vectors, ascending.
-        vectors: All vectors, in the order of `rows`; may be a memory map.
-        metric: How they are compared.
-        queries: The sample, prepared for the metric.
-        own: Score of each query against itself.
-        least: Score of its last true neighbour.
-        k: How many neighbours.
-
+    `rows` are ascending, and `vectors` (which may be a memory map) in their order. `own` is each query's score against
+    itself, `least` that of its last true neighbour, of `k`.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -72,14 +65,13 @@ class RecallSample:
         own = _scores(queries[:, None], queries[:, None], metric)[:, 0]
         return cls(rows, vectors, metric, queries, own, _kth_best(queries, vectors, metric, k), k)
 
-    def of_index(self, index: Index, search: Mapping[str, int] | None = None) -> Recall:
-        """Ask an index of these rows and vectors, with its own effort or another."""
+    def measure(self, index: Index, search: Mapping[str, int] | None = None) -> Recall:
+        """Search an index of these rows and vectors, with its own search parameters or others."""
         if not len(self.queries):
             return Recall(1.0, 1.0)
         found = index.search(self.queries, self.k, search=search).rows
-        places = np.minimum(np.searchsorted(self.rows, found), len(self.rows) - 1)
-        near = as_vectors(self.vectors[places.reshape(-1)], self.vectors.shape[1], self.metric)
-        # What an index says of its scores may be rounded as its codes are.
+        near = as_vectors(self.vectors[find_rows(self.rows, found).reshape(-1)], self.vectors.shape[1], self.metric)
+        # An index's own scores may be rounded as its codes are.
         scores = _scores(self.queries[:, None], near.reshape(*found.shape, -1), self.metric)
         scores = np.where(found >= 0, scores, np.float32(-np.inf))
         own = float(np.mean(scores[:, 0] >= self.own - TIE))
@@ -95,7 +87,7 @@ def tuned(index: Index, sample: RecallSample, target: float = TARGET) -> Index:
     best, most = index, -1.0
     for step in range(DOUBLINGS + 1):
         effort = {name: value << step for name, value in index.effort.items()}
-        found = sample.of_index(index, effort).recall
+        found = sample.measure(index, effort).recall
         if found > most:
             best, most = index if step == 0 else index.with_effort(effort), found
         if found >= target or not effort:
@@ -106,7 +98,7 @@ def tuned(index: Index, sample: RecallSample, target: float = TARGET) -> Index:
 def _scores(
     queries: Float32[np.ndarray, "q 1 dim"], near: Float32[np.ndarray, "q m dim"], metric: Metric
 ) -> Float32[np.ndarray, "q m"]:
-    """Scores of vectors of its own for each query."""
+    """Scores of each query against its own m vectors."""
     if metric == "l2":
         return -np.linalg.norm(queries - near, axis=2)
     return np.einsum("qod,qmd->qm", queries, near)

@@ -17,24 +17,16 @@ FASTEST_FIRST: dict[str, dict[str, int]] = {
     "IVF,PQ{half}x4fs,Refine(SQ8)": {},
     "IVF,SQ8": {},
 }
-"""By queries a second at .95 of the ten nearest of 200,000 clustered vectors; each is smaller than the one before.
+"""By queries per second at recall@10 = .95 (200,000 clustered vectors); each needs less memory than the one before.
 
 A code of four bits stands for four values under full vectors, and for two where the refinement is coarse itself.
 """
 
 
 def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = None) -> IndexSpec:
-    """Return a recipe for n vectors: exact below 50,000, else the fastest that fits the memory.
+    """Return a recipe for n vectors: exact below 50,000, else the fastest that fits `memory_bytes`, if that is given.
 
-    Args:
-        n: Number of vectors.
-        dim: Length of a vector.
-        metric: How vectors are compared.
-        memory_bytes: The most that the index may take in memory; None for no limit.
-
-    Raises:
-        IndexersError: No recipe known here fits.
-
+    Raises IndexersError if no recipe known here fits.
     """
     if n < EXACT_BELOW:
         return IndexSpec("Flat", metric)
@@ -56,7 +48,7 @@ def default_spec(n: int, dim: int, metric: Metric, memory_bytes: int | None = No
 
 
 def check_spec(spec: IndexSpec, dim: int) -> None:
-    """Raise IndexersError where `build` could not use a recipe for vectors of a length, however many there are."""
+    """Raise IndexersError if `build` could not use a recipe for vectors of a length, however many there are."""
     if spec.factory == EXACT:
         return
     from indexers import faiss_recipe  # noqa: PLC0415 - exact search works where FAISS is absent
@@ -67,15 +59,8 @@ def check_spec(spec: IndexSpec, dim: int) -> None:
 def build(spec: IndexSpec, rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."]) -> Index:
     """Build the index of a recipe: a FAISS factory string, or ``Exact`` for exact search without FAISS.
 
-    Args:
-        spec: The recipe.
-        rows: n row numbers (int64), each once, in any order.
-        vectors: (n, dim) finite real numbers; may be a memory map larger than memory.
-
-    Raises:
-        BadVectorsError: Vectors or row numbers that cannot be used.
-        IndexersError: A recipe that is unknown here.
-
+    `rows` are n row numbers, each once, in any order; `vectors` (n, dim) finite real numbers, which may be a memory map
+    larger than memory. Raises BadVectorsError for those that cannot be used, IndexersError for an unknown recipe.
     """
     if spec.factory == EXACT:
         from indexers.exact import ExactIndex  # noqa: PLC0415 - FAISS works where torch is not loaded
@@ -95,9 +80,9 @@ def load(path: Path, expected_sha256: str | None = None) -> Index:
     if file.header.kind == EXACT_KIND:
         from indexers.exact import ExactIndex  # noqa: PLC0415 - as above
 
-        return ExactIndex.opened(file)
+        return ExactIndex.from_file(file)
     from indexers.devices import gpu_count  # noqa: PLC0415 - as above
     from indexers.faiss_index import FaissIndex  # noqa: PLC0415 - as above
 
-    index = FaissIndex.opened(file)
+    index = FaissIndex.from_file(file)
     return index.on_gpu() if index.spec.factory == "Flat" and gpu_count() else index

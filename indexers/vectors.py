@@ -1,6 +1,6 @@
 """Validate vectors and row numbers, look up row numbers, and rank scores with stable ties."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import gt
 
 import numpy as np
@@ -20,9 +20,7 @@ def as_vectors(
 ) -> Float32[np.ndarray, "n dim"]:
     """Return vectors as contiguous finite float32, made unit vectors under cosine (zero stays zero).
 
-    Raises:
-        BadVectorsError: Not two-dimensional, not real numbers, of another length, not finite, or too large.
-
+    Raises BadVectorsError: not two-dimensional, not real numbers, of another length, not finite, or too large.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] != dim:
@@ -61,7 +59,7 @@ def unit(vectors: Float32[np.ndarray, "n dim"], peak: Float32[np.ndarray, "n 1"]
 
 
 def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
-    """Return row numbers as int64. Raises BadVectorsError where they are not a list of whole numbers."""
+    """Return row numbers as int64. Raises BadVectorsError if they are not a list of whole numbers."""
     array = np.asarray(rows)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise BadVectorsError(
@@ -75,13 +73,11 @@ def as_rows(rows: Shaped[np.ndarray, "..."]) -> Int64[np.ndarray, " n"]:
 def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return the row numbers in ascending order, and the permutation that sorts them.
 
-    Raises:
-        BadVectorsError: Not as many as vectors, some twice, or -1, which stands for "no row".
-
+    Raises BadVectorsError: not as many as vectors, some twice, or -1, which stands for "no row".
     """
     array = as_rows(rows)
     if len(array) != count:
-        raise BadVectorsError(f"{len(array)} row numbers for {count} vectors; give one row number a vector.")
+        raise BadVectorsError(f"{len(array)} row numbers for {count} vectors; give one row number per vector.")
     order = np.argsort(array, kind="stable")
     ascending = array[order]
     repeated = ascending[1:][ascending[1:] == ascending[:-1]]
@@ -92,8 +88,29 @@ def sorted_rows(rows: Shaped[np.ndarray, "..."], count: int) -> tuple[Int64[np.n
     return ascending, order
 
 
+def sorted_vectors(
+    rows: Shaped[np.ndarray, "..."], vectors: Shaped[np.ndarray, "..."], metric: Metric
+) -> tuple[Int64[np.ndarray, " n"], int, Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m dim"]]]:
+    """Return ascending row numbers, the length of a vector, and what reads prepared vectors by position in that order.
+
+    Raises BadVectorsError for vectors or row numbers that cannot be used.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] < 1:
+        raise BadVectorsError(f"vectors have shape {vectors.shape}; allowed is (n, dim) with dim at least 1.")
+    ascending, order = sorted_rows(rows, len(vectors))
+    dim = int(vectors.shape[1])
+    return ascending, dim, lambda positions: as_vectors(vectors[order[positions]], dim, metric)
+
+
+def positions_in_chunks(count: int, dim: int) -> Iterator[Int64[np.ndarray, " m"]]:
+    """Give all positions of an index, as many at a time as memory should hold vectors."""
+    step = chunk_rows(dim)
+    for start in range(0, count, step):
+        yield np.arange(start, min(start + step, count))
+
+
 def find_rows(ascending: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, "*a"]) -> Int64[np.ndarray, "*a"]:
-    """Return the position of each row number in an ascending array, -1 where it is not there."""
+    """Return the position of each row number in an ascending array, -1 if it is not there."""
     if not ascending.size:
         return np.full(rows.shape, NO_ROW)
     places = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
@@ -118,7 +135,7 @@ def positions_of(ascending: Int64[np.ndarray, " n"], rows: Shaped[np.ndarray, ".
 
 
 def check_k(k: int) -> None:
-    """Raise BadVectorsError where k is below 1."""
+    """Raise BadVectorsError if k is below 1."""
     if k < 1:
         raise BadVectorsError(f"k is {k}; it must be at least 1.")
 
@@ -128,7 +145,7 @@ def chunk_rows(dim: int) -> int:
     return max(1, CHUNK_BYTES // (4 * max(1, dim)))
 
 
-def ranked(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
+def top_k(rows: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
     """Return the k best of m scored rows per query, padded where m < k. A score of -inf means no row."""
     if rows.shape[1] == k and _in_order(scores):
         return Neighbours(rows, scores)
@@ -147,9 +164,9 @@ def _in_order(scores: Float32[np.ndarray, "q m"]) -> bool:
     return bool((scores[:, -1] > -np.inf).all() and (scores[:, :-1] > scores[:, 1:]).all())
 
 
-def merge(parts: Sequence[Neighbours], k: int) -> Neighbours:
+def merge_top_k(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the k best of several answers to the same queries, which hold different rows."""
-    return ranked(
+    return top_k(
         np.concatenate([part.rows for part in parts], axis=1),
         np.concatenate([part.scores for part in parts], axis=1),
         k,

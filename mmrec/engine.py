@@ -19,7 +19,7 @@ from mmrec.errors import UnknownIdError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import Appended
 from mmrec.exchange.vectors_of import read_fusion
-from mmrec.generation.agreement import advice_of
+from mmrec.generation.fuse import advice_of
 from mmrec.queries import QueryMaker
 from mmrec.query import Hit, Part, Results
 from mmrec.recommend.answer import ListOptions, Recommendations

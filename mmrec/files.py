@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
-from indexers.atomic import sync_directory, write_atomically
+from indexers.atomic import sync_directory, temporary_name, write_atomically
 from mmrec.errors import UsageError
 
 __all__ = [
     "check_output",
     "file_sha256",
     "is_irregular",
+    "replace_tree",
     "reserve",
     "sync_directory",
     "sync_file",
@@ -21,9 +23,9 @@ __all__ = [
 
 
 def reserve(path: Path) -> None:
-    """Give a file that has holes its place on the disk, so that a full disk is an OSError here.
+    """Allocate the disk blocks of a sparse file, so that a full disk is an OSError here.
 
-    Where memory is mapped to a hole, writing it to a full disk kills the process.
+    Writing to a memory-mapped hole on a full disk would kill the process.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -45,6 +47,18 @@ def sync_tree(path: Path) -> None:
         for name in names:
             sync_file(Path(folder, name))
         sync_directory(Path(folder))
+
+
+def replace_tree(made: Path, path: Path) -> None:
+    """Flush a written file or folder to disk, and put it in the place of `path` beside it, if anything is there."""
+    sync_tree(made)
+    # Not a temporary name, which is swept: if the process dies between the renames, this is the only copy.
+    old = path.with_name(f"{temporary_name(path.name)}.old")
+    if path.is_dir():  # a directory cannot be renamed over another that holds something
+        path.rename(old)
+    made.rename(path)
+    sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:

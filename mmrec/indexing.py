@@ -14,7 +14,7 @@ from mmrec.embedding.encoding import write_derived
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UsageError
-from mmrec.generation.build import build_generation, follows, keeps_fusion
+from mmrec.generation.build import build_generation, is_up_to_date, would_keep_fusion
 from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.sources.media_access import MediaAccess
@@ -23,7 +23,7 @@ from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import job_lock
 from mmrec.storage.stored_item import StoredField, StoredItem, as_item, declared_spaces, is_imported
-from mmrec.trust import remember
+from mmrec.trust import record_consent
 from mmrec.types import Field, Item, Modality, Reject, Removal, Space
 
 
@@ -80,7 +80,7 @@ def index_items(
     encoders lie inside the store.
     """
     layout.create()
-    remember(layout, how.encoder_source)
+    record_consent(layout, how.encoder_source)
     with job_lock(layout.job_lock):
         return _index_locked(source, metadata, layout, encoders, how)
 
@@ -121,7 +121,7 @@ def _index_locked(
     recipe = Recipe(
         spaces_of(encoders, layout), weights, how.encoder_source, how.dim, index, memory, weights_given=given
     )
-    if before is not None and not how.refit and follows(layout, before, recipe, ItemTable(layout.items)):
+    if before is not None and not how.refit and is_up_to_date(layout, before, recipe, ItemTable(layout.items)):
         return tally, before.manifest
     return tally, build_generation(layout, recipe, before, refit=how.refit)
 
@@ -160,7 +160,7 @@ def drops_tower(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> b
     if before is None or not before.manifest.has_tower:
         return False
     recipe = Recipe(spaces_of(encoders, layout), _weights(how, before), how.encoder_source, how.dim)
-    return how.refit or not keeps_fusion(before, recipe, ItemTable(layout.items))
+    return how.refit or not would_keep_fusion(before, recipe, ItemTable(layout.items))
 
 
 def spaces_of(encoders: Sequence[Encoder], layout: Layout) -> dict[Modality, tuple[Space, ...]]:

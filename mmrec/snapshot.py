@@ -148,18 +148,19 @@ def found_hits(
     """Return the items of rows, best first as they are given, with what each modality adds to their scores.
 
     Rows that are not there any more, and items of ids that are left out, are passed over. Of a query by one content,
-    `asked_by` names the modality; see `Fusion.fade_across`.
+    `asked_by` names the modality; see `Fusion.fade_cross_modal`.
     """
     fusion = snapshot.generation.fusion
     found = [row for row in rows if row >= 0]
     stored = snapshot.items.by_row(found)
     known = snapshot.vectors(found)
-    vectors = dict(zip(found, known if asked_by is None else fusion.fade_across(asked_by, query, known), strict=True))
+    faded = known if asked_by is None else fusion.fade_cross_modal(asked_by, query, known)
+    vectors = dict(zip(found, faded, strict=True))
     hits = []
     for row in found:
         item = stored.get(row)
         if item is not None and item.id not in left_out:
-            hits.append(hit_of(item, float(query @ vectors[row]), fusion.shares(query, vectors[row])))
+            hits.append(hit_of(item, float(query @ vectors[row]), fusion.contributions(query, vectors[row])))
     return hits
 
 
@@ -170,7 +171,7 @@ _RERANKED: Final = 100
 def search_by_text(
     snapshot: Snapshot, queries: Float32[np.ndarray, "q dim"], k: int, allowed: Int64[np.ndarray, " a"] | None
 ) -> list[list[int]]:
-    """Return for each of some texts the rows of its k best items, best first, by scores as of `Fusion.fade_across`.
+    """Return for each of some texts the rows of its k best items, best first, scored as by `Fusion.fade_cross_modal`.
 
     The index knows only plain scores, so more candidates than wanted are taken and ranked anew.
     """
@@ -178,6 +179,6 @@ def search_by_text(
     found = snapshot.live.search(queries, k + max(k, _RERANKED), allowed=allowed).rows
     for query, near in zip(queries, found, strict=True):
         rows = near[near >= 0]
-        vectors = fusion.fade_across(Modality.TEXT, query, snapshot.vectors(rows.tolist()))
+        vectors = fusion.fade_cross_modal(Modality.TEXT, query, snapshot.vectors(rows.tolist()))
         best.append(rows[np.argsort(-(vectors @ query), kind="stable")[:k]].tolist())
     return best

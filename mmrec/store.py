@@ -25,13 +25,14 @@ from mmrec.event_log import has_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import Appended
-from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary, with_spec
+from mmrec.jobs.index_options import IndexOptions, IndexSummary, with_spec
 from mmrec.recommend.user_events import StoreEvents
 from mmrec.reporting import SILENT, Reporter
+from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.collect import Collected, Policy, collect
 from mmrec.storage.layout import Layout
-from mmrec.trust import Confirm, check_encoders, check_named, remember
+from mmrec.trust import Confirm, check_encoders, check_outside_store, record_consent
 
 _KEPT: Final = 2
 """Encoders that stay loaded: those of the current generation, and of the one before, for a rollback."""
@@ -61,7 +62,7 @@ class Store(Engine):
         let_waiting_threads_sleep()
         layout = Layout(Path(path))
         if isinstance(encoders, str | Path):
-            check_named(layout, encoders)
+            check_outside_store(layout, encoders)
         self.path = layout.root
         self._encoders_given, self._device, self._dtype, self._trust_code = (
             encoders,
@@ -79,7 +80,7 @@ class Store(Engine):
                 check_encoders(layout, str(chosen), confirm or reporter.confirm)
             found = load_encoders(chosen, device=device, dtype=dtype, trust_code=trust_code and encoders is not None)
             if encoders is not None:
-                remember(layout, chosen)
+                record_consent(layout, chosen)
             return found
 
         def encoders_of(made_with: str) -> Sequence[Encoder]:
@@ -129,7 +130,7 @@ class Store(Engine):
         """
         from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch
 
-        columns = Columns(id, _names(text), _names(image), _names(audio), _names(metadata), deleted)
+        columns = ColumnSpec(id or "", _names(text), _names(image), _names(audio), _names(metadata), deleted)
         asked = self._options(IndexOptions, settings, source=source, columns=columns, yes=True)
         return run(with_spec(asked, set(settings)), self._reporter)
 

@@ -9,11 +9,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mmrec.encoders.factories import EncoderSpec
 from mmrec.encoders.hub.source import directory_digest, file_digest
 from mmrec.encoders.presets import (
     ENCODERS_FILE,
@@ -36,17 +35,12 @@ _NAME_THEM: Final = "name the encoders that it was made with: --encoders (encode
 
 
 def check_encoders(layout: Layout, made_with: str, confirm: Confirm | None = None) -> None:
-    """Return where the encoders that a manifest names may be loaded.
+    """Return if the encoders that a store's manifest names (`made_with`) may be loaded.
 
-    Args:
-        layout: The store.
-        made_with: What its manifest says of its encoders.
-        confirm: Asked for a folder that the user has not named for this store; None says no.
-
-    Raises StoreError where the user has to name the encoders, EncoderError for files that cannot be read.
-
+    `confirm` is asked about a folder that the user has not named for this store; None says no. Raises StoreError if the
+    user has to name the encoders, EncoderError for files that cannot be read.
     """
-    if (reason := _why_not(layout, made_with)) is not None:
+    if (reason := _refusal_reason(layout, made_with)) is not None:
         raise StoreError(f"{layout.root} says that it was made with the encoders of {made_with!r}. {reason}")
     if (paths := _folders(made_with)) and not _is_recorded(layout, made_with):
         shown = ", ".join(map(str, paths))
@@ -61,41 +55,41 @@ def check_encoders(layout: Layout, made_with: str, confirm: Confirm | None = Non
         _record(layout, made_with)
 
 
-def may_reopen(layout: Layout, made_with: str) -> bool:
+def is_consented(layout: Layout, made_with: str) -> bool:
     """Return whether `check_encoders` would let the encoders be loaded without a question. Raises EncoderError."""
-    if _why_not(layout, made_with) is not None:
+    if _refusal_reason(layout, made_with) is not None:
         return False
     return not _folders(made_with) or _is_recorded(layout, made_with)
 
 
-def check_named(layout: Layout, given: str | Path) -> None:
+def check_outside_store(layout: Layout, given: str | Path) -> None:
     """Raise UsageError for encoders that a user names and that lie inside the store they are for."""
-    reason = misplaced(layout, recorded_source(given))
+    reason = location_fault(layout, recorded_source(given))
     if reason is not None:
         raise UsageError(f"The encoders {str(given)!r} cannot be used for {layout.root}: {reason}")
 
 
-def remember(layout: Layout, given: str | Path) -> None:
-    """Keep that the user named these encoders for this store, where they are folders. Raises as `check_named`."""
-    check_named(layout, given)
+def record_consent(layout: Layout, given: str | Path) -> None:
+    """Record that the user named these folders of encoders for this store. Raises as `check_outside_store`."""
+    check_outside_store(layout, given)
     source = recorded_source(given)
     if not Path(source).is_file() and (paths := _folders(source)):
         if paths == [Path(source)] and not (paths[0] / ENCODERS_FILE).is_file():
-            return  # a folder's name for vectors that were made otherwise
+            return  # only a label for imported vectors: without encoders.toml nothing is loaded from it
         _record(layout, source)
 
 
-def misplaced(layout: Layout, made_with: str) -> str | None:
+def location_fault(layout: Layout, made_with: str) -> str | None:
     """Return why encoders are where a store's never are, so that a manifest that names them is forged; else None."""
     if made_with in PRESETS:
         return None
     try:
-        return _misplaced(layout, made_with)
+        return _location_fault(layout, made_with)
     except (OSError, ValueError) as error:
         return f"That cannot be looked at ({getattr(error, 'strerror', None) or error})."
 
 
-def _misplaced(layout: Layout, made_with: str) -> str | None:
+def _location_fault(layout: Layout, made_with: str) -> str | None:
     for path in (*_as_paths(made_with), *_inner_paths(made_with)):
         places = [path]
         if not path.is_absolute():
@@ -110,13 +104,13 @@ def _misplaced(layout: Layout, made_with: str) -> str | None:
     return None
 
 
-def _why_not(layout: Layout, made_with: str) -> str | None:
+def _refusal_reason(layout: Layout, made_with: str) -> str | None:
     """Why a manifest's encoders may not be loaded whatever the user answers; None where they may."""
     if made_with in PRESETS:
         hidden = local_paths(PRESETS[made_with])
         named = "would be read in place of the hub's model of that name. Run this in another directory."
         return f"The folder {hidden[0]} of the working directory {named}" if hidden else None
-    if (reason := misplaced(layout, made_with)) is not None:
+    if (reason := location_fault(layout, made_with)) is not None:
         return f"{reason} If you know better, {_NAME_THEM}."
     if _as_models(made_with) is None and not (Path(made_with).is_absolute() and Path(made_with).is_dir()):
         return f"A store may not choose code to run: {_NAME_THEM}."
@@ -148,7 +142,7 @@ def _folders(made_with: str) -> list[Path]:
 
 
 def _inner_paths(made_with: str) -> list[Path]:
-    """What the named encoders are read from; nothing where that cannot be told."""
+    """What the named encoders are read from; nothing if that is unknown."""
     try:
         return local_paths(read_encoder_specs(made_with))
     except (MmrecError, OSError):
@@ -161,9 +155,9 @@ def _is_within(path: Path, root: Path) -> bool:
     return root.exists() and any(place.samefile(root) for place in (real, *real.parents) if place.exists())
 
 
-def _digest(specs: Sequence[EncoderSpec], paths: Sequence[Path]) -> str:
+def _digest(made_with: str) -> str:
     found = {}
-    for path in (*paths, *local_paths(specs)):
+    for path in (*_as_paths(made_with), *local_paths(read_encoder_specs(made_with))):
         listed = path / ENCODERS_FILE
         if listed.is_file():
             found[str(listed)] = file_digest(listed)
@@ -172,27 +166,29 @@ def _digest(specs: Sequence[EncoderSpec], paths: Sequence[Path]) -> str:
     return fingerprint(files=found, version=1)
 
 
-def _about(layout: Layout, made_with: str) -> dict[str, str]:
-    return {"store": os.path.realpath(layout.root), "encoders": made_with}
+def _record_place(layout: Layout, made_with: str) -> tuple[Path, dict[str, str]]:
+    """Where the user's consent to encoders is recorded, and what it is for."""
+    key = {"store": os.path.realpath(layout.root), "encoders": made_with}
+    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    named = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return root / "mmrec" / "encoders" / f"{named}.json", key
 
 
 def _is_recorded(layout: Layout, made_with: str) -> bool:
-    about = _about(layout, made_with)
+    place, key = _record_place(layout, made_with)
     try:
-        kept = json.loads(_location(about).read_bytes())
+        kept = json.loads(place.read_bytes())
     except (OSError, ValueError):
         return False
-    digest = _digest(read_encoder_specs(made_with), _as_paths(made_with))
-    return bool(kept == {**about, "digest": digest})
+    return bool(kept == {**key, "digest": _digest(made_with)})
 
 
 def _record(layout: Layout, made_with: str) -> None:
-    about = _about(layout, made_with)
-    digest = _digest(read_encoder_specs(made_with), _as_paths(made_with))
-    place = _location(about)
+    place, key = _record_place(layout, made_with)
+    record = json.dumps({**key, "digest": _digest(made_with)}).encode()
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(place, json.dumps({**about, "digest": digest}).encode())
+        write_atomically(place, record)
     except OSError as error:
         logging.getLogger(__name__).warning(
             "That the encoders in %s are yours could not be kept in %s (%s): they have to be named again next time.",
@@ -200,9 +196,3 @@ def _record(layout: Layout, made_with: str) -> None:
             place.parent,
             error.strerror,
         )
-
-
-def _location(about: dict[str, str]) -> Path:
-    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    named = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return root / "mmrec" / "encoders" / f"{named}.json"

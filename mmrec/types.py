@@ -150,6 +150,6 @@ class Space:
     approximates: str | None = None
 
     @property
-    def meeting_place(self) -> str:
+    def comparison_key(self) -> str:
         """Fingerprint under which spaces may be compared with each other."""
         return self.approximates or self.fingerprint

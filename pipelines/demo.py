@@ -12,8 +12,9 @@ from pathlib import Path
 import mmrec
 from mmrec import examples
 from mmrec.compute import keep_freed_memory, let_waiting_threads_sleep
-from mmrec.jobs.index_options import Columns, IndexOptions, IndexSummary
+from mmrec.jobs.index_options import IndexOptions, IndexSummary
 from mmrec.query import Part, Results
+from mmrec.sources.columns import ColumnSpec
 from pipelines import answers, console
 from pipelines.contact_sheet import Section, write_sheet
 from pipelines.options import Display
@@ -64,7 +65,7 @@ def _demo() -> None:
 
 def _stamps(root: Path) -> tuple[Path, IndexSummary]:
     catalog = examples.write_stamps(root, WORK / "stamps.jsonl")
-    columns = Columns("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
+    columns = ColumnSpec("id", ("text",), ("picture",), ("sound",), ("category", "subcategory"))
     store = WORK / "stamps"
     return store, _index(IndexOptions(catalog, store, columns))
 
@@ -72,7 +73,7 @@ def _stamps(root: Path) -> tuple[Path, IndexSummary]:
 def _films() -> tuple[Path, IndexSummary]:
     catalog = examples.write_films(WORK / "films.jsonl")
     store = WORK / "films"
-    columns = Columns("id", ("title", "genres"), metadata=("year", "genres"))
+    columns = ColumnSpec("id", ("title", "genres"), metadata=("year", "genres"))
     return store, _index(IndexOptions(catalog, store, columns))
 
 

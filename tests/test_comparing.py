@@ -12,7 +12,7 @@ from small_store import Cheap
 
 import mmrec
 from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
-from mmrec.encoders.queries import covers, fitting
+from mmrec.encoders.queries import best_encoders, covers
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.indexing import reindex_items
 from mmrec.queries import QueryMaker
@@ -205,10 +205,10 @@ def test_the_encoders_that_fill_most_of_a_generation_s_spaces_are_its_own():
 
     (groups,), (cheap,) = Groups.spaces[Modality.TEXT], Cheap.spaces[Modality.TEXT]
     sets = ([Other()], [Both()], [Groups()], [Cheap()])
-    assert fitting(sets, [groups]) is sets[2]
-    assert fitting(sets, [cheap]) is sets[3]
-    assert fitting(sets, [groups, cheap]) is sets[1]
-    assert fitting(sets[:1], [groups]) is fitting([], [groups]) is None
+    assert best_encoders(sets, [groups]) is sets[2]
+    assert best_encoders(sets, [cheap]) is sets[3]
+    assert best_encoders(sets, [groups, cheap]) is sets[1]
+    assert best_encoders(sets[:1], [groups]) is best_encoders([], [groups]) is None
     assert covers(sets[1], [groups, cheap])
     assert not covers(sets[2], [groups, cheap])
     assert not covers(sets[0], [groups])

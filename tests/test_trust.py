@@ -18,7 +18,7 @@ import mmrec
 from mmrec.encoders.presets import recorded_source
 from mmrec.errors import StoreError, UsageError
 from mmrec.storage.layout import Layout
-from mmrec.trust import check_encoders, check_named, may_reopen, misplaced, remember
+from mmrec.trust import check_encoders, check_outside_store, is_consented, location_fault, record_consent
 from mmrec.types import Field, Item, Modality
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
@@ -202,15 +202,15 @@ def test_a_home_that_cannot_be_written_is_no_error(shop: Layout, tmp_path: Path,
     folder = sound_encoders(tmp_path / "enc", small_models.bert_mean())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    remember(shop, folder)
+    record_consent(shop, folder)
     assert "have to be named again" in caplog.text
-    assert not may_reopen(shop, str(folder))
+    assert not is_consented(shop, str(folder))
 
 
 def test_presets_and_models_of_a_hub_need_no_question(shop: Layout, tmp_path: Path) -> None:
     for source in ("packaged", "hub", "text=owner/name,image=other/model", "speech=HUBERT_BASE"):
         check_encoders(shop, source)
-        assert may_reopen(shop, source)
+        assert is_consented(shop, source)
     assert not (tmp_path / "state").exists()
     # Where a folder of that name lies in the working directory, it would be read instead.
     shutil.copytree(small_models.bert_mean(), "intfloat/multilingual-e5-small")
@@ -225,7 +225,7 @@ def test_presets_and_models_of_a_hub_need_no_question(shop: Layout, tmp_path: Pa
 def test_odd_manifests_are_refused_in_words(odd: str, shop: Layout) -> None:
     with pytest.raises((StoreError, UsageError)):
         check_encoders(shop, odd, lambda _: True)
-    misplaced(shop, odd)
+    location_fault(shop, odd)
 
 
 def test_encoders_that_read_from_inside_the_store_lie_inside_it(shop: Layout, tmp_path: Path) -> None:
@@ -234,8 +234,8 @@ def test_encoders_that_read_from_inside_the_store_lie_inside_it(shop: Layout, tm
     folder.mkdir()
     lines = ["[[encoders]]", 'factory = "mmrec.encoders.hub.text.HubText"', f'model = "{shop.root / "model"}"']
     (folder / "encoders.toml").write_text("\n".join(lines))
-    assert "inside the store" in str(misplaced(shop, str(folder)))
+    assert "inside the store" in str(location_fault(shop, str(folder)))
     with pytest.raises(UsageError, match="inside the store"):
-        check_named(shop, folder)
+        check_outside_store(shop, folder)
     with pytest.raises(UsageError, match="inside the store"):
         mmrec.index_items([], pa.schema([]), shop, [Cheap()], mmrec.Indexing(encoder_source=str(folder)))

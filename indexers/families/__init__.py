@@ -1,1 +1,1 @@
-"""Families of FAISS recipes. All `Family` values in these files are used."""
+"""Families of FAISS recipes. All `Family` classes in these files are used."""

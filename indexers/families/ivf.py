@@ -5,7 +5,6 @@ which is compared in registers) are too coarse to answer alone: see `refine`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,53 +17,10 @@ PROBED_SHARE = 32
 LEAST_PROBED = 8
 
 FILTERED_EFFORT = 2
-"""How much harder a filtered search works, times the root of n / allowed, over the lists that hold an allowed row."""
+"""A filtered search has nprobe * FILTERED_EFFORT * sqrt(n / allowed), at most the lists that hold an allowed row."""
 
 POSITION_BYTES = 16
-"""A list names its vectors, and a map leads from a vector to its place."""
-
-
-def _parameters(index: Native) -> Mapping[str, int]:
-    lists = int(index.nlist)
-    return {"nprobe": min(lists, max(LEAST_PROBED, lists // PROBED_SHARE))}
-
-
-def _native(index: Native, search: Search) -> Native:
-    lists, probed = int(index.nlist), search.effort["nprobe"]
-    if search.among is None:
-        return faiss.SearchParametersIVF(nprobe=min(probed, lists))
-    # Lists without an allowed row would use up what is to be probed.
-    useful = np.flatnonzero(np.bincount(_lists(index)[search.among.positions], minlength=lists))
-    raised = int(np.ceil(probed * FILTERED_EFFORT * search.among.scarcity**0.5))
-    return faiss.SearchParametersIVF(
-        nprobe=min(raised, len(useful)),
-        sel=search.among.selector,
-        quantizer_params=faiss.SearchParameters(sel=faiss.IDSelectorArray(useful)),
-    )
-
-
-def _lists(index: Native) -> np.ndarray:
-    """Return the list of each position."""
-    places = index.direct_map.array
-    return np.asarray(faiss.rev_swig_ptr(places.data(), places.size())) >> 32
-
-
-def _bytes_for(index: Native, count: int) -> int:
-    return count * (int(index.code_size) + POSITION_BYTES) + 4 * int(index.nlist * index.d)
-
-
-IVF = Family(
-    name="IVF",
-    examples={"IVF4,Flat": {"nprobe": 4}, "IVF,Flat": {"nprobe": 4}, "IVF4,SQ8": {"nprobe": 4}},
-    takes=lambda index: isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer),
-    native=_native,
-    bytes_for=_bytes_for,
-    parameters=_parameters,
-    least=lambda index: int(index.nlist),
-    finish=lambda index: index.make_direct_map(),
-    gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFFlat) else None,
-)
-
+"""Per vector: 8 bytes for its position in the list, and 8 in the map from positions to lists."""
 
 GPU_BITS = 8
 
@@ -72,18 +28,65 @@ BLOCK = 32
 """Vectors that fast scan packs together; the last block of a list is half empty on average."""
 
 
-def _code_bytes(index: Native, count: int) -> int:
-    codebook = 4 * int(index.pq.ksub * index.d)
-    padding = int(index.nlist * index.code_size) * BLOCK // 2 if isinstance(index, faiss.IndexIVFPQFastScan) else 0
-    return _bytes_for(index, count) + codebook + padding
+class IVF(Family):
+    """Vectors, or a byte per dimension, in lists."""
+
+    name = "IVF"
+    examples: Mapping[str, Mapping[str, int]] = {
+        factory: {"nprobe": 4} for factory in ("IVF4,Flat", "IVF,Flat", "IVF4,SQ8")
+    }
+
+    def matches(self, index: Native) -> bool:
+        return isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer)
+
+    def native(self, index: Native, search: Search) -> Native:
+        lists, probed = int(index.nlist), search.effort["nprobe"]
+        if search.allowed is None:
+            return faiss.SearchParametersIVF(nprobe=min(probed, lists))
+        entries = index.direct_map.array
+        list_of_position = np.asarray(faiss.rev_swig_ptr(entries.data(), entries.size())) >> 32
+        # Lists without an allowed row would use up what is to be probed.
+        useful = np.flatnonzero(np.bincount(list_of_position[search.allowed.positions], minlength=lists))
+        raised = int(np.ceil(probed * FILTERED_EFFORT * search.allowed.vectors_per_allowed**0.5))
+        return faiss.SearchParametersIVF(
+            nprobe=min(raised, len(useful)),
+            sel=search.allowed.selector,
+            quantizer_params=faiss.SearchParameters(sel=faiss.IDSelectorArray(useful)),
+        )
+
+    def memory_bytes(self, index: Native, count: int) -> int:
+        return count * (int(index.code_size) + POSITION_BYTES) + 4 * int(index.nlist * index.d)
+
+    def parameters(self, index: Native) -> Mapping[str, int]:
+        lists = int(index.nlist)
+        return {"nprobe": min(lists, max(LEAST_PROBED, lists // PROBED_SHARE))}
+
+    def least_training_vectors(self, index: Native) -> int:
+        return int(index.nlist)
+
+    def finish(self, index: Native) -> None:
+        index.make_direct_map()
+
+    def gpu_part(self, index: Native) -> Native:
+        return index if isinstance(index, faiss.IndexIVFFlat) else None
 
 
-IVF_PQ = replace(
-    IVF,
-    name="IVF-PQ",
-    examples={},
-    takes=lambda index: isinstance(index, faiss.IndexIVFPQ | faiss.IndexIVFPQFastScan),
-    bytes_for=_code_bytes,
-    least=lambda index: max(int(index.nlist), int(index.pq.ksub)),
-    gpu_part=lambda index: index if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == GPU_BITS else None,
-)
+class IVFPQ(IVF):
+    """Product-quantised codes in lists."""
+
+    name = "IVF-PQ"
+    examples: Mapping[str, Mapping[str, int]] = {}
+
+    def matches(self, index: Native) -> bool:
+        return isinstance(index, faiss.IndexIVFPQ | faiss.IndexIVFPQFastScan)
+
+    def memory_bytes(self, index: Native, count: int) -> int:
+        codebook = 4 * int(index.pq.ksub * index.d)
+        padding = int(index.nlist * index.code_size) * BLOCK // 2 if isinstance(index, faiss.IndexIVFPQFastScan) else 0
+        return super().memory_bytes(index, count) + codebook + padding
+
+    def least_training_vectors(self, index: Native) -> int:
+        return max(int(index.nlist), int(index.pq.ksub))
+
+    def gpu_part(self, index: Native) -> Native:
+        return index if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == GPU_BITS else None

@@ -1,6 +1,11 @@
-"""Checks of what encoders are given: a text, an image or an audio clip that can be encoded."""
+"""Checks of what encoders are given (a text, an image or an audio clip that can be encoded), and resampling."""
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
 from mmrec.errors import EncoderError, MediaError
@@ -44,3 +49,23 @@ def checked_audio(who: str, modality: Modality, content: Content) -> Waveform:
     if high - low < 2 * SILENT:  # a constant offset is silence too
         raise MediaError(f"The audio is silent (peak {(high - low) / 2:.1e} of full scale, {SILENT:.0e} is needed).")
     return content
+
+
+def resampled(samples: Float32[np.ndarray, " n"], rate: int, wanted: int) -> Float32[np.ndarray, " m"]:
+    """Return samples at another rate; the kernel is torchaudio's, a windowed sinc."""
+    # The kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
+    ratio = Fraction(rate, wanted).limit_denominator(441)
+    if ratio == 1:
+        return samples
+    import torch  # noqa: PLC0415 (takes seconds)
+
+    made: np.ndarray = _resampler(ratio)(torch.from_numpy(samples)).numpy()
+    return made
+
+
+@lru_cache(maxsize=16)
+def _resampler(ratio: Fraction) -> Any:  # noqa: ANN401 - a type that takes seconds to import
+    """A resampler with its kernel, which takes as long to make as two seconds of audio to resample."""
+    from torchaudio.transforms import Resample  # noqa: PLC0415
+
+    return Resample(ratio.numerator, ratio.denominator)

@@ -71,7 +71,7 @@ def build_encoder(
             "allow it with --trust-code (trust_code=True in Python)."
         )
     factory = _import(spec.factory)
-    # What a file sets does not go before what the caller says.
+    # The caller's arguments override settings from a file.
     arguments: dict[str, Any] = {**spec.settings, "device": device, "dtype": dtype}
     if spec.factory == TUNED:
         arguments["trust_code"] = trust_code

@@ -1,4 +1,4 @@
-"""A small network on an encoder's vectors: what of it is learned when the encoder itself stays as it is."""
+"""A small trainable network on the vectors of a frozen encoder."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -23,13 +23,13 @@ class HeadConfig(BaseModel):
     """What a head is made of; with its weights it is all that is needed to run it.
 
     Attributes:
-        inputs: Spaces whose vectors it reads and their lengths, side by side in this order.
+        inputs: Name and length of each input space; their vectors are concatenated in this order.
         dim: Length of its vectors.
         hidden: Width of a hidden layer with GELU; 0 for a linear map.
         radial: Above 0 the hidden layer is Gaussians around `hidden` anchors instead: exp(-radial / 2 times the mean
             squared difference from the anchor), of inputs as shifted and scaled.
-        residual: The input, as long as `dim`, that its map is added to. The map then starts as zero, and so the head as
-            the input itself.
+        residual: Name of an input of length `dim` that the output is added to; the output weights start at zero, and
+            so the head as the identity.
         dropout: Share of the inputs' numbers, and of the hidden layer's, dropped while training.
 
     """
@@ -43,24 +43,15 @@ class HeadConfig(BaseModel):
     residual: str | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
-    @field_validator("inputs")
-    @classmethod
-    def _once_each(cls, inputs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-        if len({name for name, _ in inputs}) < len(inputs):
-            raise ValueError(f"inputs {[name for name, _ in inputs]} name a space twice; name each once")
-        return inputs
-
     @model_validator(mode="after")
-    def _residual_fits(self) -> "HeadConfig":
+    def _fits(self) -> "HeadConfig":
+        if len(dict(self.inputs)) < len(self.inputs):
+            raise ValueError(f"inputs {[name for name, _ in self.inputs]} name a space twice; name each once")
         if self.residual is not None and dict(self.inputs).get(self.residual) != self.dim:
             raise ValueError(
                 f"residual {self.residual!r} must be an input of {self.dim} numbers, as the head's own vectors; "
                 f"inputs: {dict(self.inputs)}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _radial_has_anchors(self) -> "HeadConfig":
         if self.radial and not self.hidden:
             raise ValueError(f"radial = {self.radial:g} needs a hidden layer; give the number of its anchors as hidden")
         return self
@@ -74,7 +65,7 @@ class HeadConfig(BaseModel):
 class Head(nn.Module):
     """Unit vectors of one or several spaces -> unit vectors of one more.
 
-    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not learned.
+    Inputs are shifted and scaled first, by numbers that are fixed before training (`standardise`), not trained.
     """
 
     shift: Tensor
@@ -111,15 +102,15 @@ class Head(nn.Module):
         joined = torch.cat([inputs[name] for name, _ in self.config.inputs], dim=1)
         states = self.dropout((joined - self.shift) * self.scale)
         if self.inner is not None:
-            states = self.dropout(self._near(states) if self.config.radial else nn.functional.gelu(self.inner(states)))
+            near = self._nearness(states, self.inner.weight) if self.config.radial else None
+            states = self.dropout(nn.functional.gelu(self.inner(states)) if near is None else near)
         made: Tensor = self.outer(states)
         return unit_rows(made if self.config.residual is None else made + inputs[self.config.residual])
 
-    def _near(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
+    def _nearness(
+        self, states: Float[Tensor, "n width"], anchors: Float[Tensor, "hidden width"]
+    ) -> Float[Tensor, "n hidden"]:
         """How near each row is to each anchor; the anchors are the rows of the inner layer's weight."""
-        if self.inner is None:
-            raise EncoderError("A radial head needs anchors: give its configuration `hidden` above 0.")
-        anchors = self.inner.weight
         squares = states.square().sum(dim=1, keepdim=True) + anchors.square().sum(dim=1)
         # Of the sum and not of differences: those would need rows times anchors times width numbers.
         apart = (squares - 2 * states @ anchors.T).clamp_min(0)
@@ -133,13 +124,13 @@ def save_head(head: Head, path: Path, config: HeadConfig | None = None) -> None:
 
 
 def read_head_config(path: Path) -> HeadConfig:
-    """Return the configuration in a head's file. Raises EncoderError where there is none."""
+    """Return the configuration in a head's file. Raises EncoderError if there is none."""
     with _reading(path), safe_open(path, framework="pt") as file:
         return HeadConfig.model_validate_json((file.metadata() or {})[_ABOUT])
 
 
 def load_head(path: Path) -> Head:
-    """Read what `save_head` wrote. Raises EncoderError where it is missing, damaged or of other sizes."""
+    """Read what `save_head` wrote. Raises EncoderError if it is missing, damaged or of other sizes."""
     head = Head(read_head_config(path))
     with _reading(path):
         head.load_state_dict(load_file(path))
@@ -151,5 +142,5 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, RuntimeError, SafetensorError, ValidationError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EncoderError(f"{path} holds no head that can be read ({said}). Copy it again, or train anew.") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EncoderError(f"{path} holds no head that can be read ({why}). Copy it again, or train anew.") from error

@@ -17,7 +17,7 @@ _PATHS = ("model", "checkpoint", "folder")
 _DEEPEST = 8
 
 
-def with_parents(spec: EncoderSpec) -> Iterator[EncoderSpec]:
+def ancestry(spec: EncoderSpec) -> Iterator[EncoderSpec]:
     """Return an encoder, the one that it was fine-tuned from, and so on.
 
     Raises EncoderError for a folder that cannot be read, or that is fine-tuned from itself.
@@ -31,13 +31,13 @@ def with_parents(spec: EncoderSpec) -> Iterator[EncoderSpec]:
 
 
 def foreign_factories(specs: Iterable[EncoderSpec]) -> list[str]:
-    """Return the factories that are no encoders of this package, parents included. Raises as `with_parents`."""
-    return [one.factory for spec in specs for one in with_parents(spec) if one.factory not in OWN_FACTORIES]
+    """Return the factories that are no encoders of this package, parents included. Raises as `ancestry`."""
+    return [one.factory for spec in specs for one in ancestry(spec) if one.factory not in OWN_FACTORIES]
 
 
 def local_paths(specs: Iterable[EncoderSpec]) -> list[Path]:
-    """Return the files and folders on this machine that encoders are read from, as written. As `with_parents`."""
-    named = [one.settings.get(key) for spec in specs for one in with_parents(spec) for key in _PATHS]
+    """Return the files and folders on this machine that encoders are read from, as written. As `ancestry`."""
+    named = [one.settings.get(key) for spec in specs for one in ancestry(spec) for key in _PATHS]
     return [path for value in named if isinstance(value, str) and (path := Path(value).expanduser()).exists()]
 
 
@@ -56,11 +56,7 @@ PRESETS: Mapping[str, tuple[EncoderSpec, ...]] = {
     "hub": (
         EncoderSpec(
             "mmrec.encoders.hub.text.HubText",
-            {
-                "model": "intfloat/multilingual-e5-small",
-                "query_prompt": "query: ",
-                "document_prompt": "passage: ",
-            },
+            {"model": "intfloat/multilingual-e5-small", "query_prompt": "query: ", "document_prompt": "passage: "},
         ),
         EncoderSpec(
             "mmrec.encoders.hub.image_text.HubImageText",
@@ -103,7 +99,7 @@ def load_encoders(
         dtype: As for `pick_dtype`.
         trust_code: Import factories that are not this package's own also where a folder names them, or the folder of
             an encoder that was fine-tuned.
-        own_file: Whether the user named the TOML file, not another file; then it is trusted.
+        own_file: False if a catalog's file named the TOML file rather than the user; then it is not trusted.
 
     Raises:
         UsageError: No such preset or file, a file that is not as described above, code that is not trusted, or a
@@ -116,15 +112,19 @@ def load_encoders(
     specs = read_encoder_specs(preset_or_path)
     file = _file(preset_or_path)
     trusts_file = trust_code or (own_file and file is not None and file == Path(preset_or_path))
-    for spec in specs:
-        _check_code(spec, trusted=trust_code or (trusts_file and spec.factory != TUNED))
+    trusted = [trust_code or (trusts_file and spec.factory != TUNED) for spec in specs]
+    if foreign := foreign_factories(spec for spec, is_trusted in zip(specs, trusted, strict=True) if not is_trusted):
+        raise UsageError(
+            f"The factory {foreign[0]!r} is code that is not mmrec's own, and a folder of encoders does not choose "
+            "code to run. If you know that code, allow it with --trust-code (trust_code=True in Python)."
+        )
     if file is not None and foreign_factories(specs):
         folder = str(file.resolve().parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides no installed module
     encoders = tuple(
-        build_encoder(spec, chosen, number_format, trust_code=trust_code or (trusts_file and spec.factory != TUNED))
-        for spec in specs
+        build_encoder(spec, chosen, number_format, trust_code=is_trusted)
+        for spec, is_trusted in zip(specs, trusted, strict=True)
     )
     spaces_by_name(encoders)
     return encoders
@@ -170,7 +170,7 @@ def read_encoder_specs(preset_or_path: str | Path) -> tuple[EncoderSpec, ...]:
 
 
 def spaces_by_name(encoders: Iterable[Encoder]) -> dict[str, Space]:
-    """Return all spaces that the encoders fill. Raises EncoderError where two encoders fill a space of one name."""
+    """Return all spaces that the encoders fill. Raises EncoderError if two encoders fill a space of one name."""
     found: dict[str, Space] = {}
     for encoder in encoders:
         own = {space.name: space for spaces in encoder.spaces.values() for space in spaces}
@@ -189,14 +189,6 @@ def _file(preset_or_path: str | Path) -> Path | None:
         return None
     found = path / ENCODERS_FILE if path.is_dir() else path
     return found if found.is_file() else None
-
-
-def _check_code(spec: EncoderSpec, *, trusted: bool) -> None:
-    if not trusted and (foreign := foreign_factories([spec])):
-        raise UsageError(
-            f"The factory {foreign[0]!r} is code that is not mmrec's own, and a folder of encoders does not choose "
-            "code to run. If you know that code, allow it with --trust-code (trust_code=True in Python)."
-        )
 
 
 def _placed(model: str) -> str:

@@ -61,7 +61,7 @@ class Encoder(Protocol):
         ...
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content. Raises MediaError where it cannot be encoded (silence, no text)."""
+        """Preprocess one content. Raises MediaError if it cannot be encoded (silence, no text)."""
         ...
 
     def encode(self, modality: Modality, samples: Sequence[Sample]) -> Vectors:
@@ -83,7 +83,7 @@ class BatchPreparing(Protocol):
     """An encoder that preprocesses many contents in one call, as tokenizers do with threads of their own."""
 
     def prepare_many(self, modality: Modality, contents: Sequence[Content]) -> list[Sample]:
-        """Preprocess contents as `prepare` does each. Raises MediaError where any of them cannot be encoded."""
+        """Preprocess contents as `prepare` does each. Raises MediaError if any of them cannot be encoded."""
         ...
 
 

@@ -14,15 +14,15 @@ def query_spaces(encoder: Encoder) -> Mapping[Modality, tuple[Space, ...]]:
 
 
 def prepare_query(encoder: Encoder, modality: Modality, content: Content) -> Sample:
-    """Preprocess one content as a query. Raises MediaError where it cannot be encoded."""
+    """Preprocess one content as a query. Raises MediaError if it cannot be encoded."""
     prepared: Sample = getattr(encoder, "prepare_query", encoder.prepare)(modality, content)
     return prepared
 
 
-def fitting(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
-    """Return the set that fills most of some spaces, and of equals the one that fills fewest others.
+def best_encoders(sets: Iterable[Sequence[Encoder]], spaces: Iterable[Space]) -> Sequence[Encoder] | None:
+    """Return the set that fills most of `spaces`, and among equals the one with fewest others; None if none fills any.
 
-    A set that fills another space of the same name is not it. None where no set fills any.
+    A set with another fingerprint under one of their names is excluded.
     """
     own = {space.name: space.fingerprint for space in spaces}
     ranked = []

@@ -5,8 +5,8 @@
     folder = "./efficientnet-lite0-aligned"
 
 Spaces. A head fills one more space; where weights differ, every space of the parent is another one, with another name.
-A space that was *replaced* is no longer filled for items. *Kept* ones are filled for queries still, by the parent as it
-was: stand-ins of other encoders (label bridges) were made for the parent's texts, and are met by no others.
+A space that was *replaced* is no longer filled for items. Queries are still encoded into *kept* ones, with the parent's
+original weights: approximating spaces of other encoders (label bridges) can only be compared with the parent's texts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from mmrec.types import Content, Modality, Space
 
 @dataclass(frozen=True, slots=True)
 class _QuerySample(Sample):
-    """A content that is asked about, and so encoded into the kept spaces too."""
+    """A content of a query, which is encoded into the kept spaces too."""
 
 
 class TunedNetwork(nn.Module):
@@ -61,7 +61,7 @@ class Tuned(TrainableEncoder):
 
     @once
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """Spaces of items. Raises EncoderError where files are missing, or the parent is not the one it was made of."""
+        """Spaces of items. Raises EncoderError if files are missing, or the parent is not the one it was made of."""
         return self._laid_out(self._own_parent.spaces, of_queries=False)
 
     @once
@@ -89,13 +89,13 @@ class Tuned(TrainableEncoder):
 
     @property
     def image_side(self) -> int:
-        """The parent's. Raises AttributeError where it does not say."""
+        """The parent's. Raises AttributeError if it does not say."""
         side: int = self._own_parent.image_side
         return side
 
     @once
     def module(self) -> TunedNetwork:
-        """The network and the heads. Raises EncoderError where files are missing, damaged or of other sizes."""
+        """The network and the heads. Raises EncoderError if files are missing, damaged or of other sizes."""
         network = self._own_parent.module
         if self._config.weights is not None:
             load_changed(network, Path(self.folder) / self._config.weights)
@@ -103,24 +103,24 @@ class Tuned(TrainableEncoder):
         return TunedNetwork(network, heads).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the parent does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the parent does. Raises MediaError if it cannot be encoded."""
         return self._own_parent.prepare(modality, content)
 
     def prepare_query(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content of a query as the parent does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content of a query as the parent does. Raises MediaError if it cannot be encoded."""
         made = prepare_query(self._own_parent, modality, content)
         return _QuerySample(made.tensor, made.cost, made.truncated)
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
-        asked = any(isinstance(sample, _QuerySample) for sample in samples)
+        is_query = any(isinstance(sample, _QuerySample) for sample in samples)
         network = self.module
         plain = self._parent_vectors(self._own_parent, modality, samples)
         made = {self._renamed[name]: rows for name, rows in plain.items()}
         made |= {head.space: network.heads[head.space](plain) for head in self._heads(modality)}
-        if asked and self._config.weights is not None and self._kept_of(modality):
+        if is_query and self._config.weights is not None and self._kept_of(modality):
             made |= self._parent_vectors(self._plain_parent, modality, samples)
-        wanted = (self.query_spaces if asked else self.spaces)[modality]
+        wanted = (self.query_spaces if is_query else self.spaces)[modality]
         return {space.name: made[space.name] for space in wanted}
 
     def _derive(self, file: str, inputs: Mapping[str, Float32[np.ndarray, "n _"]]) -> Float32[np.ndarray, "n dim"]:

@@ -45,7 +45,7 @@ class TunedHead(BaseModel):
         modality: Of the contents it places.
         space: Name of the space it fills.
         file: Its file in the folder.
-        approximates: Fingerprint of the space its vectors were taught to meet, if another.
+        approximates: Fingerprint of the space its vectors are comparable with, if another.
         replaces: Names of the parent's spaces that items are no longer encoded into.
 
     """
@@ -64,12 +64,12 @@ class TunedConfig(BaseModel):
 
     Attributes:
         version: Of this file.
-        parent: Whose child it is.
-        weights: File of the tensors that differ from the parent's; None where none does.
+        parent: The encoder that was fine-tuned.
+        weights: File of the tensors that differ from the parent's; None if none does.
         suffix: What is put behind the names of the parent's spaces, where weights differ.
-        heads: What else it fills.
-        kept: Names of the parent's spaces that queries are encoded into as well, by the parent as it was: those that
-            stand-ins of other encoders meet.
+        heads: Heads on the parent's vectors; each adds one space.
+        kept: Names of the parent's spaces that queries are encoded into as well, with the parent's original weights:
+            spaces of other encoders approximate those.
 
     """
 
@@ -97,7 +97,7 @@ class TunedConfig(BaseModel):
 
 
 def read_tuned_config(folder: Path) -> TunedConfig:
-    """Read the description in a folder, its paths made absolute. Raises EncoderError where there is none."""
+    """Read the description in a folder, its paths made absolute. Raises EncoderError if there is none."""
     path = folder / _FILE
     try:
         found = TunedConfig.model_validate_json(path.read_bytes())
@@ -106,8 +106,8 @@ def read_tuned_config(folder: Path) -> TunedConfig:
             f"{folder} holds no fine-tuned encoder: {path.name} cannot be read ({error.strerror})."
         ) from error
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
-        raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {said}.") from error
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise EncoderError(f"{path} describes no fine-tuned encoder that this mmrec knows: {faults}.") from error
     settings = with_absolute_paths(found.parent.settings, folder.resolve())
     return found.model_copy(update={"parent": found.parent.model_copy(update={"settings": settings})})
 
@@ -124,12 +124,8 @@ Rows: TypeAlias = Mapping[str, Float32[np.ndarray, "n _"]]
 class Derivation:
     """How vectors of one space are computed from those of others.
 
-    Attributes:
-        modality: Of the contents.
-        space: Where the vectors lie.
-        inputs: The spaces they are computed from, by the names under which `compute` takes them.
-        compute: Vectors of the inputs, row by row of one content -> unit vectors of the space.
-
+    `inputs` are the spaces they are computed from, by the names under which `compute` takes their vectors, row by row
+    of one content; it returns unit vectors of `space`.
     """
 
     modality: Modality

@@ -1,13 +1,13 @@
 """Vectors of encoders: unit length, tensors in safetensors files, and the base class of trainable encoders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -31,15 +31,30 @@ def arrays(tensors: Mapping[str, Float[Tensor, "n dim"]]) -> Vectors:
     return {space: rows.cpu().numpy() for space, rows in tensors.items()}
 
 
+def window_means(
+    clips: Sequence[Shaped[Tensor, "_ ..."]], most: int, forward: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "n dim"]:
+    """Return the mean vector of each clip's windows, encoded `most` at a time: one long clip can be many batches."""
+    made = torch.cat([forward(windows) for windows in torch.split(torch.cat(list(clips)), most)])
+    return torch.stack([part.mean(dim=0) for part in torch.split(made, [len(clip) for clip in clips])])
+
+
+def forward_alike(
+    samples: Sequence[Sample], kind_of: Callable[[Sample], Hashable], forward: Callable[[list[Sample]], Tensor]
+) -> Float[Tensor, "n dim"]:
+    """Return one row per sample; only samples of the same kind go through `forward` together."""
+    numbers: dict[Hashable, list[int]] = {}
+    for number, sample in enumerate(samples):
+        numbers.setdefault(kind_of(sample), []).append(number)
+    rows: dict[int, Tensor] = {}
+    for group in numbers.values():
+        rows.update(zip(group, forward([samples[number] for number in group]).unbind(), strict=True))
+    return torch.stack([rows[number] for number in range(len(samples))])
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainableEncoder(ABC):
-    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them.
-
-    Attributes:
-        device: Where the network runs.
-        dtype: Its number format.
-
-    """
+    """An encoder whose vectors can be computed with gradients; `encode` is `embed` without them."""
 
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
@@ -107,15 +122,15 @@ def save_changed(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_changed(network: nn.Module, path: Path) -> None:
-    """Put the tensors of a file in place of a network's own.
+    """Overwrite a network's tensors with the fine-tuned ones of a file.
 
-    Raises EncoderError where the file is missing or damaged, or has tensors that the network lacks.
+    Raises EncoderError if the file is missing or damaged, or has tensors that the network lacks.
     """
     try:
         tensors = load_file(path)
         unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
     except (OSError, RuntimeError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise EncoderError(f"The weights in {path} cannot be used: {said}. Copy them again, or train anew.") from error
+        why = " ".join(str(error).split())[:300]
+        raise EncoderError(f"The weights in {path} cannot be used: {why}. Copy them again, or train anew.") from error
     if unknown:
         raise EncoderError(f"{path} holds {unknown[0]!r}, which the parent's network lacks. Train anew.")

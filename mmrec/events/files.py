@@ -14,7 +14,7 @@ from mmrec.events.event import EventColumns, RawEvents, RefusedRow
 from mmrec.sources.arrow_files import ParquetFiles
 from mmrec.sources.columns import listed_columns, plain_name
 from mmrec.sources.rows import Reader, Row
-from mmrec.sources.source import home_of, open_untyped
+from mmrec.sources.source import media_base, open_reader
 from mmrec.sources.text_tables import DelimitedTable, TextTable
 from mmrec.types import Reject
 
@@ -110,7 +110,7 @@ def open_events(
         UsageError: There is no such source, it is of no known kind, or its columns cannot be guessed.
 
     """
-    reader = open_untyped(address, encoding)
+    reader = open_reader(address, encoding, infer_types=False)
     if isinstance(reader, DelimitedTable):
         reader = replace(reader, strict=True)
     names = reader.names if isinstance(reader, TextTable) else tuple(reader.types)
@@ -124,7 +124,7 @@ def open_events(
         raise UsageError(f"The source has no column {missing[0]!r}. It has {listed_columns(names)}.")
     if len({columns.user, columns.item, columns.time}) < 3:
         raise UsageError("User, item and time must be three columns: name them with --user, --item and --time.")
-    return EventSource(home_of(address, reader), reader, columns)
+    return EventSource(media_base(address, reader), reader, columns)
 
 
 def _guess(known: Sequence[str], given: Mapping[str, str | None]) -> EventColumns:

@@ -2,22 +2,22 @@
 
 import importlib
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexers.atomic import temporary_name
 from mmrec.errors import UsageError
 from mmrec.exchange.vector_files import METADATA_KEY, Origin
 from mmrec.exchange.vectors_of import ContentVectors, ItemVectors, fused_by, read_fusion
-from mmrec.files import is_irregular, sync_directory, sync_tree
+from mmrec.files import is_irregular, replace_tree
 from mmrec.generation.generation import FUSION
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
@@ -47,36 +47,25 @@ def check_place(out: Path, store: Path, *, overwrite: bool) -> None:
 def placed(out: Path, store: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a path beside `out`; what is written there replaces `out` at the end, and is removed after an error."""
     check_place(out, store, overwrite=overwrite)
-    made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.new")
+    made = out.with_name(temporary_name(out.name))
     try:
         yield made
-        sync_tree(made)
         check_place(out, store, overwrite=overwrite)  # an hour may have passed
-        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-        if out.is_dir():  # a directory cannot be renamed over another that holds something
-            out.rename(old)
-        made.rename(out)
-        sync_directory(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_tree(made, out)
     finally:
-        _remove(made)
+        if made.is_file():
+            made.unlink()
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _foreign(out: Path) -> str | None:
-    """Something at `out` that no export wrote; None where there is nothing of the kind."""
+    """Something at `out` that no export wrote; None if there is nothing of the kind."""
     if is_irregular(out):
         return "a link or a device"
     if out.is_file():
         return None
     odd = next((path.name for path in sorted(out.iterdir()) if not any(path.match(name) for name in OURS)), None)
     return None if odd is None else repr(odd)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 ROWS_PER_FILE = 1_000_000
@@ -102,28 +91,21 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     """A directory that `datasets.load_from_disk` opens; the origin is the description, as JSON.
 
     The rows are written twice: once as they come, for `datasets` to map from disk, and then by it. Raises UsageError
-    where there are none, for `datasets` could not open that.
+    if there are none, for `datasets` could not open that.
     """
     datasets = importlib.import_module("datasets")
     path.mkdir()
-    interim = path / "interim"
-    interim.mkdir()
-    files = []
-    for number, some in enumerate(_pieces(batches, schema)):
-        files.append(interim / f"{number:05}.arrow")
-        with pa.OSFile(str(files[-1]), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in some:
-                writer.write_batch(batch)
-    parts = [datasets.Dataset.from_file(str(file)) for file in files]
-    whole = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]  # it takes none without rows
+    interim = path / "interim.arrow"
+    with pa.OSFile(str(interim), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    whole = datasets.Dataset.from_file(str(interim))
     if not len(whole):
         raise UsageError("no item has a vector to export, and a `datasets` directory cannot be empty; widen --where")
     whole.info.description = origin.dump().decode()
     with _without_bars():
         whole.save_to_disk(str(path))
-    for file in files:
-        file.unlink()
-    interim.rmdir()
+    interim.unlink()
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -181,15 +163,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written.
-
-    Attributes:
-        path: Where.
-        rows: How many vectors.
-        items: How many items they are of.
-        origin: What the vectors are; it is in the files too.
-
-    """
+    """Where vectors were written, how many, of how many items, and what they are; that is in the files too."""
 
     path: Path
     rows: int
@@ -200,8 +174,8 @@ class Exported:
 def export_vectors(layout: Layout, out: Path, how: Export) -> Exported:
     """Write ids, metadata and vectors: a file where `out` ends in ``.parquet``, else a directory.
 
-    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError where the
-    place, a column or the filter cannot be used, and StoreError where the generation is damaged or the disk full; what
+    Items and contents without a vector are left out. Memory does not grow with the store. Raises UsageError if the
+    place, a column or the filter cannot be used, and StoreError if the generation is damaged or the disk full; what
     was at `out` before is then as it was.
     """
     items = ItemTable(layout.items)
@@ -231,20 +205,19 @@ def _contents(layout: Layout, name: str, number: int | None) -> ContentVectors:
 
 def _origin(layout: Layout, vectors: ItemVectors | ContentVectors, how: Export) -> Origin:
     made, fusion = read_fusion(layout, how.generation)
-    fused = isinstance(vectors, ItemVectors)
-    blocks = {one.name: part.stop - part.start for one, part in zip(fusion.blocks, fusion.slices, strict=True)}
-    modalities = {block.modality for block in fusion.blocks} if isinstance(vectors, ItemVectors) else vectors.modalities
-    return Origin(
-        kind="items" if fused else "contents",
-        space="fused" if isinstance(vectors, ItemVectors) else vectors.space.name,
-        fingerprint=made.sha256[FUSION] if isinstance(vectors, ItemVectors) else vectors.space.fingerprint,
-        dim=vectors.dim,
-        dtype=how.dtype,
-        encoders=made.encoders,
-        generation=made.number,
-        blocks=blocks if fused else {},
-        modalities=tuple(sorted(map(str, modalities))),
-    )
+    own: dict[str, Any] = {
+        "kind": "items",
+        "space": "fused",
+        "fingerprint": made.sha256[FUSION],
+        "blocks": {one.name: part.stop - part.start for one, part in zip(fusion.blocks, fusion.slices, strict=True)},
+        "modalities": {block.modality for block in fusion.blocks},
+    }
+    if isinstance(vectors, ContentVectors):
+        space = vectors.space
+        own = {"kind": "contents", "space": space.name, "fingerprint": space.fingerprint}
+        own["modalities"] = vectors.modalities
+    own["modalities"] = tuple(sorted(map(str, own["modalities"])))
+    return Origin(dim=vectors.dim, dtype=how.dtype, encoders=made.encoders, generation=made.number, **own)
 
 
 def _schema(metadata: pa.Schema, vectors: ItemVectors | ContentVectors, how: Export) -> pa.Schema:

@@ -16,7 +16,7 @@ from mmrec.exchange.vector_files import VectorColumns, VectorFile, VectorRow, op
 from mmrec.exchange.vectors_of import Declaration, decide, known_blocks
 from mmrec.files import write_atomically
 from mmrec.fusion.blocks import Block
-from mmrec.generation.build import build_generation, follows
+from mmrec.generation.build import build_generation, is_up_to_date
 from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
 from mmrec.sources.rows import SeenIds
@@ -47,17 +47,10 @@ SAME = 0.999
 
 @dataclass
 class ImportTally:
-    """What an import has done.
+    """Counts of an import: rows read, new vectors, items that were added or changed, and rows left out.
 
-    Attributes:
-        seen: Rows read.
-        vectors: Vectors that are new.
-        added: Items made of rows.
-        changed: Items that got a vector, or another one.
-        known: Rows whose contents had their vector before.
-        shared: Rows whose contents are equal to those of an earlier row, whose vector is used for both.
-        quarantined: Rows left out.
-
+    The contents of `known` rows had their vector before; those of `shared` rows are equal to contents of an earlier
+    row, whose vector is used for both.
     """
 
     seen: int = 0
@@ -71,13 +64,9 @@ class ImportTally:
 
 @dataclass
 class VectorImport:
-    """One import. Use it once, and hold the store's job lock.
+    """One import into a declared space. Use it once, and hold the store's job lock.
 
-    Attributes:
-        layout: The store.
-        declared: The space of the vectors.
-        add_items: Whether a row of an unknown id makes an item of its own.
-
+    With `add_items` a row of an unknown id makes an item of its own.
     """
 
     layout: Layout
@@ -96,9 +85,12 @@ class VectorImport:
     def run(self, file: VectorFile) -> ImportTally:
         """Import a file. Whatever stops it, items are as they were; vectors written until then do no harm.
 
-        Raises StoreError where the store cannot be written, UsageError where metadata does not fit its columns.
+        Raises StoreError if the store cannot be written, UsageError if metadata does not fit its columns.
         """
-        self._types = self._united(file.schema)
+        # Types of the store's metadata columns and of the file's; of those that both have, one that holds both.
+        self._types = {column.name: column.type for column in self._items.metadata_schema}
+        for column in file.schema:
+            self._types[column.name] = common_type(self._types.get(column.name, pa.null()), column.type)
         schema = item_schema(pa.schema(list(self._types.items())))
         with (
             scratch_folder(self.layout) as folder,
@@ -123,13 +115,6 @@ class VectorImport:
                 commit_items(self.layout.items, items)
                 replace_column(self.layout.quarantine, self._column, refused)
         return self.tally
-
-    def _united(self, given: pa.Schema) -> dict[str, pa.DataType]:
-        """Types of the store's metadata columns and of the file's; of those that both have, one that holds both."""
-        types = {column.name: column.type for column in self._items.metadata_schema}
-        for column in given:
-            types[column.name] = common_type(types.get(column.name, pa.null()), column.type)
-        return types
 
     def _is_good(self, row: VectorRow, refused: StagedQuarantine) -> bool:
         """Whether a row has a vector, and is the first of its key."""
@@ -187,9 +172,7 @@ class VectorImport:
         self, pairs: Sequence[tuple[bytes, VectorRow]], refused: StagedQuarantine
     ) -> tuple[set[bytes], set[int]]:
         """Write vectors of contents that have none in this space. Returns those contents, and rows that are refused."""
-        bad: set[int] = set()
-        taken: set[int] = set()
-        had: set[int] = set()
+        bad, taken, had = set[int](), set[int](), set[int]()
         has, there = self._table.fetch([key for key, _ in pairs])
         fresh: dict[bytes, Float32[np.ndarray, " dim"]] = {}
         for (key, row), known, old in zip(pairs, has.tolist(), there, strict=True):
@@ -252,7 +235,7 @@ class Import:
 
     Attributes:
         columns: Which columns of the file are what.
-        said: What the user declares of the vectors.
+        declared: What the user declares of the vectors.
         add_items: Make items of rows whose id the store does not have; always so where it has no item.
         dim: Most dimensions of an item vector.
         index: Index recipe; None keeps what the user chose for the store before, else it is chosen by size and memory.
@@ -260,7 +243,7 @@ class Import:
     """
 
     columns: VectorColumns = field(default_factory=VectorColumns)
-    said: Declaration = field(default_factory=Declaration)
+    declared: Declaration = field(default_factory=Declaration)
     add_items: bool = False
     dim: int = 512
     index: IndexSpec | None = None
@@ -269,13 +252,13 @@ class Import:
 def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
     """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
-    Raises UsageError where the file or a column cannot be used, SpaceMismatchError where the vectors are of another
-    space than was declared, StoreBusyError where a job is at work on the store, StoreError where it cannot be written.
+    Raises UsageError if the file or a column cannot be used, SpaceMismatchError if the vectors are of another
+    space than was declared, StoreBusyError if a job is at work on the store, StoreError if it cannot be written.
     """
     file = open_vectors(path, how.columns)
     layout.create()
     with job_lock(layout.job_lock):
-        space = decide(layout, how.said, file)
+        space = decide(layout, how.declared, file)
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
         interrupted = unfinished.exists()
@@ -298,22 +281,18 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
     encoders = before.manifest.encoders if before else NO_ENCODERS
-    index, memory = _index_choice(how, before.manifest if before else None)
+    index, memory = (how.index, None) if how.index else chosen_before(before.manifest if before else None)
     given = before is not None and before.manifest.chose_weights
     recipe = Recipe(_spaces(layout, blocks), weights, encoders, how.dim, index, memory, weights_given=given)
-    if before is not None and not refit and follows(layout, before, recipe, ItemTable(layout.items)):
+    if before is not None and not refit and is_up_to_date(layout, before, recipe, ItemTable(layout.items)):
         return before.manifest
     return build_generation(layout, recipe, before, refit=refit)
 
 
-def _index_choice(how: Import, made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
-    return (how.index, None) if how.index is not None else chosen_before(made)
-
-
 def _check_index(layout: Layout, how: Import, new: Declared) -> None:
-    """Raise UsageError where the index recipe suits no item vector that there can be, before anything is imported."""
+    """Raise UsageError if the index recipe suits no item vector that there can be, before anything is imported."""
     number = current(layout)
-    index, _ = _index_choice(how, None if number is None else manifest(layout, number))
+    index = how.index or chosen_before(None if number is None else manifest(layout, number))[0]
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}
     spaces[new.modality][new.space] = None
     check_choice(index, spaces, how.dim)

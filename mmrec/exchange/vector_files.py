@@ -1,11 +1,11 @@
 """Read files of vectors and the space that they name."""
 
-import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmrec.errors import UsageError
+from mmrec.sources.arrow_files import saved_table
+from mmrec.sources.places import place
 from mmrec.sources.scalars import metadata_type, to_value
 from mmrec.types import Value
 
@@ -74,12 +76,7 @@ ROWS_PER_BATCH = 1024
 class VectorColumns:
     """Which columns of a file are what; one of `id` and `content` says whose a vector is.
 
-    Attributes:
-        id: Ids of items.
-        content: Hashes of contents: 16 bytes, or 32 hex digits.
-        vector: The vectors.
-        metadata: Columns that become metadata of items that are made of rows.
-
+    `content` holds hashes of contents: 16 bytes, or 32 hex digits. `metadata` become metadata of items made of rows.
     """
 
     id: str | None = "id"
@@ -101,16 +98,9 @@ class VectorRow:
 
 @dataclass(frozen=True, slots=True)
 class VectorFile:
-    """An opened file.
+    """An opened file: its columns, the types of its metadata columns, what it says of its vectors, and its rows.
 
-    Attributes:
-        path: Where it is.
-        columns: Which columns are what.
-        dim: Numbers of a vector: as declared by the column, else those of the first vector.
-        schema: Types of the metadata columns.
-        origin: What the file says of its vectors, if it does.
-        count: Number of rows.
-
+    `dim` is the length of a vector: as declared by the column, else that of the first vector.
     """
 
     path: Path
@@ -119,12 +109,12 @@ class VectorFile:
     schema: pa.Schema
     origin: Origin | None
     count: int
-    _source: "_Source"
+    _read: "Read"
 
     def batches(self) -> Iterator[list[VectorRow]]:
-        """All rows in order, some at a time; what is wrong with a vector is said in its row."""
+        """All rows in order, some at a time; each with what is wrong with its vector."""
         start = 0
-        for batch in self._source.batches():
+        for batch in self._read():
             yield self._rows(batch, start)
             start += len(batch)
 
@@ -148,26 +138,17 @@ class VectorFile:
         ]
 
 
-@dataclass(frozen=True)
-class _Source:
-    files: tuple[Path, ...]
-    columns: tuple[str, ...]
-    dataset: Path | None = None
+Read: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        if self.dataset is not None:
-            datasets = importlib.import_module("datasets")
-            opened = datasets.load_from_disk(str(self.dataset)).with_format("arrow")
-            for table in opened.select_columns(list(self.columns)).iter(ROWS_PER_BATCH):
-                yield from table.combine_chunks().to_batches()
-            return
-        for path in self.files:
-            with pq.ParquetFile(path) as file:
-                yield from file.iter_batches(ROWS_PER_BATCH, columns=list(self.columns))
+
+def _read_parquet(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(ROWS_PER_BATCH, columns=list(columns))
 
 
 def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
-    """Open a file of vectors. Raises UsageError where it is none, lacks a column, or has not a single vector."""
+    """Open a file of vectors. Raises UsageError if it is none, lacks a column, or has not a single vector."""
     if (columns.id is None) == (columns.content is None):
         raise UsageError(
             "Say whose the vectors are: name the column of ids with --id, or of content hashes with --hash."
@@ -175,7 +156,7 @@ def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
     key = columns.content or columns.id or ""
     wanted = tuple(dict.fromkeys((key, columns.vector, *columns.metadata)))
     try:
-        schema, origin, source, count = _open(path, wanted)
+        schema, origin, read, count = _open(path, wanted)
         missing = [name for name in wanted if name not in schema.names]
         if missing:
             raise UsageError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}.")
@@ -184,25 +165,24 @@ def open_vectors(path: Path, columns: VectorColumns) -> VectorFile:
             raise UsageError(
                 f"Column {columns.vector!r} of {path} holds {kind}, not lists of numbers: name it with --vector."
             )
-        dim = kind.list_size if pa.types.is_fixed_size_list(kind) else _first_length(source, columns.vector)
+        dim = kind.list_size if pa.types.is_fixed_size_list(kind) else _first_length(read, columns.vector)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as vectors: {(str(error).splitlines() or [''])[0][:160]}.") from error
     if not dim:
         raise UsageError(f"Column {columns.vector!r} of {path} has no vector in it.")
     metadata = pa.schema([(name, metadata_type(schema.field(name).type)) for name in columns.metadata])
-    return VectorFile(path, columns, dim, metadata, origin, count, source)
+    return VectorFile(path, columns, dim, metadata, origin, count, read)
 
 
-def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | None, _Source, int]:
+def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | None, Read, int]:
     if (path / "state.json").exists():
-        datasets = importlib.import_module("datasets")
         try:
-            opened = datasets.load_from_disk(str(path))
+            table = saved_table(place(path))
+            about = json.loads((path / "dataset_info.json").read_bytes()).get("description") or ""
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise UsageError(f"{path} is not a `datasets` directory that can be opened: {error}.") from error
-        said = opened.info.description
-        origin = Origin.parse(said.encode(), str(path)) if said.startswith('{"kind"') else None
-        return opened.features.arrow_schema, origin, _Source((), columns, path), len(opened)
+        origin = Origin.parse(about.encode(), str(path)) if about.startswith('{"kind"') else None
+        return table.schema, origin, lambda: table.select(list(columns)).to_reader(ROWS_PER_BATCH), table.num_rows
     files = (path,) if path.is_file() else tuple(sorted(path.glob("*.parquet")))
     if not files:
         raise UsageError(f"There are no vectors at {path}: give a Parquet file, a directory of them, or a dataset.")
@@ -210,13 +190,13 @@ def _open(path: Path, columns: tuple[str, ...]) -> tuple[pa.Schema, Origin | Non
     odd = next((file for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])), None)
     if odd is not None:
         raise UsageError(f"{odd.name} has other columns than {files[0].name}; import them one by one.")
-    said = (schemas[0].metadata or {}).get(METADATA_KEY)
+    data = (schemas[0].metadata or {}).get(METADATA_KEY)
     count = sum(pq.read_metadata(file).num_rows for file in files)
-    return schemas[0], Origin.parse(said, str(path)) if said else None, _Source(files, columns), count
+    return schemas[0], Origin.parse(data, str(path)) if data else None, partial(_read_parquet, files, columns), count
 
 
-def _first_length(source: _Source, column: str) -> int:
-    for batch in source.batches():
+def _first_length(read: Read, column: str) -> int:
+    for batch in read():
         lengths = pc.list_value_length(batch.column(column)).drop_null()
         if len(lengths):
             return int(lengths[0].as_py())

@@ -9,11 +9,11 @@ import pyarrow as pa
 from indexers.vectors import contains, find_rows
 from mmrec.errors import SpaceMismatchError, StoreError, UsageError
 from mmrec.exchange.vector_files import VectorFile
-from mmrec.files import file_sha256
 from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
-from mmrec.generation.generation import FUSION, MODALITIES, ROWS, VECTORS
+from mmrec.generation.generation import FUSION, VECTORS, load_arrays, naming_generation
+from mmrec.storage.damage import check_files, reading
 from mmrec.storage.generations import Manifest, current, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
@@ -49,14 +49,8 @@ class ItemVectors:
     def batches(self, items: ItemTable, where: str | None) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         """Items that have a vector, and their vectors."""
         folder = self.layout.generations / str(self.made.number)
-        try:
-            rows, vectors, bits = (
-                np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (ROWS, VECTORS, MODALITIES)
-            )
-        except (OSError, ValueError) as error:
-            raise _damaged(self.layout, self.made.number, str(error)) from error
-        if rows.shape != (self.made.items,) or vectors.shape != (self.made.items, self.made.dim):
-            raise _damaged(self.layout, self.made.number, "its vectors and row numbers are not as many as it says")
+        with naming_generation(self.layout, self.made.number), reading(folder):
+            rows, vectors, bits = load_arrays(folder, self.made)
         fresh = items.changed_since(self.made.items_version)
         tables = open_tables(self.layout, self.fusion.blocks)
         for batch in items.scan(where):
@@ -112,7 +106,7 @@ class ContentVectors:
 def read_fusion(layout: Layout, number: int | None) -> tuple[Manifest, Fusion]:
     """The fusion of a generation, by default the current, checked against its manifest.
 
-    Raises StoreError where there is none or it is damaged.
+    Raises StoreError if there is none or it is damaged.
     """
     chosen = current(layout) if number is None else number
     if chosen is None:
@@ -121,29 +115,17 @@ def read_fusion(layout: Layout, number: int | None) -> tuple[Manifest, Fusion]:
         raise UsageError(f"there is no generation {chosen}; see those there are with `mmrec generations {layout.root}`")
     made = manifest(layout, chosen)
     path = layout.generations / str(chosen) / FUSION
-    try:
-        if file_sha256(path) != made.sha256[FUSION]:
-            raise _damaged(layout, chosen, f"{FUSION} is not the file that was published")
+    with naming_generation(layout, chosen):
+        check_files({path: made.sha256[FUSION]})
         return made, load_fusion(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(layout, chosen, str(error)) from error
 
 
 def fused_by(layout: Layout, number: int | None) -> ItemVectors:
     """Item vectors of a generation, its file of vectors checked against the manifest. Raises StoreError."""
     made, fusion = read_fusion(layout, number)
-    path = layout.generations / str(made.number) / VECTORS
-    try:
-        damaged = file_sha256(path) != made.sha256[VECTORS]
-    except (OSError, KeyError) as error:
-        raise _damaged(layout, made.number, str(error)) from error
-    if damaged:
-        raise _damaged(layout, made.number, f"{VECTORS} is not the file that was published")
+    with naming_generation(layout, made.number):
+        check_files({layout.generations / str(made.number) / VECTORS: made.sha256[VECTORS]})
     return ItemVectors(layout, made, fusion)
-
-
-def _damaged(layout: Layout, number: int, why: str) -> StoreError:
-    return StoreError(f"generation {number} of {layout.root} is damaged: {why}; go back with `mmrec rollback`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +151,13 @@ def known_blocks(layout: Layout) -> tuple[Block, ...]:
     return read_fusion(layout, None)[1].blocks if current(layout) is not None else ()
 
 
-def decide(layout: Layout, said: Declaration, file: VectorFile) -> Declared:
+def decide(layout: Layout, given: Declaration, file: VectorFile) -> Declared:
     """The space of a file's vectors.
 
-    Raises UsageError where that cannot be known, SpaceMismatchError where the user, the file and the store differ.
+    Raises UsageError if that cannot be known, SpaceMismatchError if the user, the file and the store differ.
     """
     origin = file.origin
-    name = said.space or (origin.space if origin else None)
+    name = given.space or (origin.space if origin else None)
     if name is None:
         raise UsageError("Say which space the vectors are of: --space NAME, and --model for what made them.")
     same_name = [one for one in declared(layout) if one.name == name]
@@ -184,10 +166,10 @@ def decide(layout: Layout, said: Declaration, file: VectorFile) -> Declared:
         for b in known_blocks(layout)
         if b.space.name == name
     ]
-    modality = said.modality or _modality(name, file, same_name)
-    fingerprint = _fingerprint(name, said, file, same_name)
+    modality = given.modality or _modality(name, file, same_name)
+    fingerprint = _fingerprint(name, given, file, same_name)
     known = next((one.model for one in same_name if one.model and one.fingerprint == fingerprint), None)
-    model = said.model or known or (origin.space if origin else "")
+    model = given.model or known or (origin.space if origin else "")
     new = Declared(name=name, dim=file.dim, fingerprint=fingerprint, modality=modality, model=model)
     check(new)
     if origin is not None and (origin.fingerprint, origin.dim) != (fingerprint, file.dim):
@@ -217,11 +199,11 @@ def _modality(name: str, file: VectorFile, same_name: list[Declared]) -> Modalit
     return there.pop()
 
 
-def _fingerprint(name: str, said: Declaration, file: VectorFile, same_name: list[Declared]) -> str:
-    if said.fingerprint is not None:
-        return said.fingerprint
-    if said.model is not None:
-        return fingerprint_of(said.model, file.dim)
+def _fingerprint(name: str, given: Declaration, file: VectorFile, same_name: list[Declared]) -> str:
+    if given.fingerprint is not None:
+        return given.fingerprint
+    if given.model is not None:
+        return fingerprint_of(given.model, file.dim)
     if file.origin is not None:
         return file.origin.fingerprint
     return next((one.fingerprint for one in same_name), fingerprint_of(name, file.dim))

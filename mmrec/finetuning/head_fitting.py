@@ -244,7 +244,7 @@ def fit_towers(
     place = None
     if targets is None:
         teacher = _frozen_tower(towers, samples)
-        place = teacher.space.meeting_place
+        place = teacher.space.comparison_key
         known = _stored(samples[teacher.modality], teacher.modality)
         aims = unit((corpus.matrix(teacher.modality) @ known).astype(np.float32))
     elif len(wanted) < len(towers):
@@ -306,7 +306,7 @@ def _fitted(
 def _start(tower: VectorTower, place: str | None, dim: int) -> str | None:
     """Name of the first input that lies in the space of the targets already."""
     spaces = tower.source.by_name()
-    able = [name for name, _ in tower.inputs if (spaces[name].meeting_place, spaces[name].dim) == (place, dim)]
+    able = [name for name, _ in tower.inputs if (spaces[name].comparison_key, spaces[name].dim) == (place, dim)]
     return able[0] if able else None
 
 

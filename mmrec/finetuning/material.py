@@ -90,7 +90,7 @@ def stored_spaces(
             for space in source.encoder.spaces.get(modality, ()):
                 there, vectors = VectorTable(layout.vectors(space), space).fetch(own.hashes)
                 if len(own) and there.all():
-                    found.setdefault(space.meeting_place, []).append((space, modality, vectors))
+                    found.setdefault(space.comparison_key, []).append((space, modality, vectors))
     return found
 
 

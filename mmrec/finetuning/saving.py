@@ -29,7 +29,7 @@ from mmrec.encoders.protocol import Encoder
 from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, write_tuned_config
 from mmrec.encoders.vectors import changed_tensors, save_changed
 from mmrec.errors import UsageError
-from mmrec.files import sync_directory, sync_tree, write_atomically
+from mmrec.files import replace_tree, write_atomically
 from mmrec.finetuning.model_card import ModelCard, write_card
 from mmrec.finetuning.tower_building import Tower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
@@ -178,7 +178,7 @@ def save_encoders(
     beside.mkdir(parents=True)
     try:
         spaces = _write(towers, sources, beside, card)
-        _swap(beside, folder.absolute())
+        replace_tree(beside, folder.absolute())
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -203,7 +203,7 @@ def _write(
             raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
         spaces |= built.by_name()
         if source is towers[anchor].source:
-            met = spaces[renamed[anchor]].meeting_place
+            met = spaces[renamed[anchor]].comparison_key
         if (place := folder / _slug(source)).is_dir():
             parents = list(source.by_name().values())
             text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])
@@ -353,14 +353,3 @@ def _toml(specs: Sequence[EncoderSpec], folder: Path) -> str:
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
         tables.append("\n".join(["[[encoders]]", f"factory = {json.dumps(spec.factory)}", *lines, ""]))
     return "\n".join(tables)
-
-
-def _swap(beside: Path, folder: Path) -> None:
-    sync_tree(beside)
-    # Of another form than temporary names, which are swept: after a kill between the renames it is all there is.
-    old = folder.with_name(f"{temporary_name(folder.name)}.old")
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    sync_directory(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)

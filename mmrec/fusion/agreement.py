@@ -5,7 +5,7 @@ Two questions, each over pairs of items with different texts; chance is one half
 - Do a modality's neighbours share what the texts say? The texts of an item's nearest other items by image, say, are
   averaged, and are to be nearer to its own text than to another item's. This decides the modality's weight.
 - Do texts find the modality? An item's text is to be nearer to its own image than to another's, in a block that
-  texts meet (a label bridge, an aligned or a joint space). This decides how much such a match counts.
+  is comparable with texts (a label bridge, an aligned or a joint space). This decides how much such a match counts.
 
 An item's own content is no part of what is predicted for it, so nothing is judged by itself. The lower end of the 95%
 interval over items decides, so that little evidence counts little; it becomes a distance in standard deviations
@@ -28,18 +28,18 @@ from mmrec.fusion.blocks import Block
 from mmrec.types import Modality
 from mmrec.unit import unit
 
-FEWEST = 50
-"""Items with different texts that a measurement needs; with fewer a modality is trusted wholly."""
+LEAST_TEXTS = 50
+"""Items with different texts that a measurement needs; with fewer a modality has full confidence."""
 
-LEAST = 0.02
+LEAST_CONFIDENCE = 0.02
 """Confidence of what is at chance: not zero, so that such a block can still be searched alone."""
 
-WHOLE_NEIGHBOURS, WHOLE_TEXTS = 1.5, 0.9
-"""Distances from which on neighbours and texts are trusted wholly: below those of the stamps, 1.86 and .98."""
+FULL_NEIGHBOURS, FULL_TEXTS = 1.5, 0.9
+"""Distances of full confidence, by neighbours and by texts: below those of the stamps, 1.86 and .98."""
 
 NEIGHBOURS = 10
 
-LITTLE = 0.5
+WARN_BELOW = 0.5
 """Confidence below which there is a warning."""
 
 
@@ -53,7 +53,7 @@ class Agreement:
         rate: Share of the comparisons won; one half is chance.
         low: Lower end of the 95% interval over items.
         high: Upper end.
-        confidence: From `LEAST` to 1: what its weight is multiplied by.
+        confidence: From `LEAST_CONFIDENCE` to 1: what its weight is multiplied by.
 
     """
 
@@ -65,7 +65,7 @@ class Agreement:
     confidence: float
 
 
-def neighbours_agree(
+def neighbour_agreement(
     modality: Modality,
     vectors: Float32[np.ndarray, "n dim"],
     texts: Float32[np.ndarray, "n text_dim"],
@@ -73,16 +73,9 @@ def neighbours_agree(
 ) -> Agreement | None:
     """Judge a modality by whether an item's neighbours there have texts like its own.
 
-    Args:
-        modality: What is judged.
-        vectors: The items' vectors of this modality.
-        texts: Their vectors by text.
-        groups: A number for each different text.
-
-    Returns None where fewer than `FEWEST` different texts are there.
-
+    `groups` numbers the different texts. Returns None for fewer than `LEAST_TEXTS` of them.
     """
-    if len(np.unique(groups)) < FEWEST:
+    if len(np.unique(groups)) < LEAST_TEXTS:
         return None
     apart = groups[:, None] != groups[None]
     near = np.where(apart, vectors @ vectors.T, -np.inf)
@@ -90,10 +83,10 @@ def neighbours_agree(
     predicted = unit(texts[nearest].sum(axis=1))
     # What the prediction was made of is no fair rival.
     apart[np.arange(len(apart))[:, None], nearest] = False
-    return _agreement(str(modality), _won(predicted @ texts.T, apart), WHOLE_NEIGHBOURS)
+    return _agreement(str(modality), _won(predicted @ texts.T, apart), FULL_NEIGHBOURS)
 
 
-def texts_find(
+def text_retrieval_agreement(
     block: Block,
     queries: Float32[np.ndarray, "n dim"],
     vectors: Float32[np.ndarray, "n dim"],
@@ -101,11 +94,11 @@ def texts_find(
 ) -> Agreement | None:
     """Judge a block by whether items' texts, as queries in it, are nearer to their own item than to others.
 
-    Arguments but the first two are as in `neighbours_agree`.
+    `groups` and None are as for `neighbour_agreement`.
     """
-    if len(np.unique(groups)) < FEWEST:
+    if len(np.unique(groups)) < LEAST_TEXTS:
         return None
-    return _agreement(block.name, _won(queries @ vectors.T, groups[:, None] != groups[None]), WHOLE_TEXTS)
+    return _agreement(block.name, _won(queries @ vectors.T, groups[:, None] != groups[None]), FULL_TEXTS)
 
 
 def advice(agreements: Sequence[Agreement]) -> list[str]:
@@ -118,7 +111,7 @@ def advice(agreements: Sequence[Agreement]) -> list[str]:
     for one in agreements:
         modality = one.subject.rpartition(".")[2]
         acts = best[modality] if one.subject == modality else one.confidence
-        if acts >= LITTLE or modality in sentences:
+        if acts >= WARN_BELOW or modality in sentences:
             continue
         figures = (
             f"{one.rate:.1%} of comparisons with another's (95% interval {one.low:.1%} to {one.high:.1%}, "
@@ -141,9 +134,9 @@ def advice(agreements: Sequence[Agreement]) -> list[str]:
 
 
 def confidences(blocks: Sequence[Block], agreements: Sequence[Agreement]) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each block how far its modality is trusted, and how far texts that look into it; 1 if not measured.
+    """Return for each block the confidence in its modality, and in matches of texts with it; 1 if not measured.
 
-    What texts find agrees with them, whatever its neighbours do.
+    A block that texts retrieve well counts as trusted even if its neighbours disagree.
     """
     known: Mapping[str, float] = {one.subject: one.confidence for one in agreements}
     across = np.array([known.get(block.name, 1.0) for block in blocks], dtype=np.float32)
@@ -163,10 +156,10 @@ def _won(scores: Float32[np.ndarray, "n n"], rivals: Bool[np.ndarray, "n n"]) ->
 
 
 def _agreement(subject: str, won: Float64[np.ndarray, " m"], whole: float) -> Agreement | None:
-    if len(won) < FEWEST:
+    if len(won) < LEAST_TEXTS:
         return None
     rate, half = float(won.mean()), 1.96 * float(won.std()) / float(np.sqrt(len(won)))
     low, high = max(0.0, rate - half), min(1.0, rate + half)
     distance = np.sqrt(2) * NormalDist().inv_cdf(float(np.clip(low, 0.5, 1 - 1e-6)))
-    confidence = float(np.clip(distance / whole, LEAST, 1.0))
+    confidence = float(np.clip(distance / whole, LEAST_CONFIDENCE, 1.0))
     return Agreement(subject, len(won), *(round(value, 4) for value in (rate, low, high, confidence)))

@@ -11,8 +11,8 @@ from mmrec.errors import UsageError
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
-STAND_IN_SHARE = 0.1
-"""Share of a modality's weight that goes to its stand-in space, where it has one.
+APPROXIMATING_SHARE = 0.1
+"""Share of a modality's weight that goes to its approximating space, if it has one.
 
 Measured on the stamps (961 items, nearest neighbour of the same folder): images .801 without, .814 with .1, .803 with
 .25, .778 with .5; all modalities together .891, .895, .897, .892.
@@ -23,8 +23,8 @@ Measured on the stamps (961 items, nearest neighbour of the same folder): images
 class Block:
     """The items' contents of one modality, as seen by one space.
 
-    Blocks are kept apart by modality also where a joint model puts two modalities into one space: only so can a query
-    ask for some modalities of the items alone, and an answer say how much each of them gave.
+    A joint model's space has one block per modality, so that a query can be restricted to some modalities and a score
+    be split by modality.
     """
 
     space: Space
@@ -39,7 +39,7 @@ class Block:
 def block_weights(blocks: Sequence[Block], by_modality: Mapping[Modality, float]) -> Float32[np.ndarray, " blocks"]:
     """Spread the modalities' weights over their blocks; they sum to one.
 
-    Raises UsageError where a weight is negative or not finite, or where all are zero.
+    Raises UsageError if a weight is negative or not finite, or if all are zero.
     """
     given = np.array([by_modality.get(block.modality, 1.0) for block in blocks], dtype=np.float64)
     if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
@@ -53,34 +53,31 @@ def block_weights(blocks: Sequence[Block], by_modality: Mapping[Modality, float]
 
 def _share(block: Block, blocks: Sequence[Block]) -> float:
     peers = [peer for peer in blocks if peer.modality == block.modality]
-    stand_ins = [peer for peer in peers if peer.space.approximates]
+    approximating = [peer for peer in peers if peer.space.approximates]
     own = [peer for peer in peers if not peer.space.approximates]
-    if not stand_ins or not own:
+    if not approximating or not own:
         return 1 / len(peers)
-    return STAND_IN_SHARE / len(stand_ins) if block in stand_ins else (1 - STAND_IN_SHARE) / len(own)
+    return APPROXIMATING_SHARE / len(approximating) if block in approximating else (1 - APPROXIMATING_SHARE) / len(own)
 
 
 NO_ENERGY = 1e-7
 """Below this share an eigenvalue of float32 vectors is rounding."""
 
 PRIOR = 1e-6
-"""Share of the faint prior: above what float16 leaves of noise along a direction, below what tells contents apart."""
+"""Weight of the prior in `fit_rotation`: above the noise of float16, below the differences between contents."""
 
 STEADY = 0.5
-"""Least cosine between a frame and the kept directions, as a multiple of what is usual for random ones."""
+"""Least cosine between reference basis and kept directions, as a multiple of the usual one of random directions."""
 
-MOST_FRAMES = 16
+MOST_DRAWS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
-    """Orthonormal directions of a block.
+    """Orthonormal directions of a block, one per column; most variance first until `aligned`.
 
-    Attributes:
-        directions: One a column; most variance first until `settled`.
-        energy: Share of the block's squared length along each principal direction, most first; all directions of the
-            space sum to one.
-
+    `energy` is the share of the block's squared length along each principal direction, most first; all directions of
+    the space sum to one.
     """
 
     directions: Float32[np.ndarray, "dim kept"]
@@ -104,8 +101,8 @@ def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     wide = centred.astype(np.float64)
     spread = wide.T @ wide
     total = max(float(np.trace(spread)), np.finfo(np.float64).tiny)
-    frame = _frame(dim)
-    prior = (frame * np.geomspace(1, 0.01, dim)) @ frame.T
+    basis = _reference_basis(dim)
+    prior = (basis * np.geomspace(1, 0.01, dim)) @ basis.T
     _, directions = eigh(spread / total + PRIOR * prior, subset_by_index=(dim - kept, dim - 1))
     directions = directions[:, ::-1]
     energy = np.einsum("dk,dk->k", directions, spread @ directions) / total
@@ -113,8 +110,8 @@ def fit_rotation(centred: Float32[np.ndarray, "n dim"], most: int) -> Rotation:
     return Rotation(directions.astype(np.float32), energy.astype(np.float32))
 
 
-def settled(rotation: Rotation) -> Rotation:
-    """Other axes for the same kept directions: those nearest to a frame that is the same for every catalog.
+def aligned(rotation: Rotation) -> Rotation:
+    """Other axes for the same kept directions: those nearest to a fixed reference basis (orthogonal Procrustes).
 
     Principal directions of like energy turn into each other, or change sign, with the last digit of a vector; what
     they span together does not. So two stores with the same contents get the same item vectors, whatever the batches
@@ -124,38 +121,36 @@ def settled(rotation: Rotation) -> Rotation:
     dim, kept = directions.shape
     enough = STEADY / np.sqrt(kept * dim)
     best: tuple[float, np.ndarray] = (-1.0, directions)
-    for draw in range(MOST_FRAMES):
+    for draw in range(MOST_DRAWS):
         columns = np.random.default_rng(draw).permutation(dim)[:kept] if draw else np.arange(kept)
-        left, lengths, right = np.linalg.svd(directions.T @ _frame(dim)[:, columns])
+        left, lengths, right = np.linalg.svd(directions.T @ _reference_basis(dim)[:, columns])
         if lengths[-1] > best[0]:
             best = (float(lengths[-1]), directions @ left @ right)
-        # A frame nearly at right angles to a kept direction would magnify what it is to hide.
+        # A basis nearly at right angles to a kept direction would magnify the noise along it.
         if lengths[-1] >= enough:
             break
     return Rotation(best[1].astype(np.float32), rotation.energy)
 
 
-def allot(energies: Sequence[Float32[np.ndarray, " _"]], room: Float32[np.ndarray, " blocks"], dim: int) -> list[int]:
-    """Number of dimensions for each block, `dim` in all at most, so that the least energy times `room` is lost.
+def allocate_dimensions(
+    energies: Sequence[Float32[np.ndarray, " _"]], factors: Float32[np.ndarray, " blocks"], dim: int
+) -> list[int]:
+    """Number of dimensions for each block, `dim` in all at most, so that the least energy times `factors` is lost.
 
-    Every block gets at least one. Directions without energy come last, shared out evenly. The blocks' weights have no
-    say: a block that counts little beside the others must still be whole when it is asked alone.
+    Every block gets at least one. Directions without energy come last, shared out evenly. The blocks' weights are
+    ignored: a block must keep its accuracy when it is the only one searched.
     """
     wanted = [
-        (float(factor * value), -place, block)
-        for block, (energy, factor) in enumerate(zip(energies, room, strict=True))
-        for place, value in enumerate(energy)
+        (rank == 0, float(factor * value) if rank else 0.0, -rank, block if rank else -block)
+        for block, (energy, factor) in enumerate(zip(energies, factors, strict=True))
+        for rank, value in enumerate(energy)
     ]
-    first = [entry for entry in wanted if entry[1] == 0]
-    rest = sorted((entry for entry in wanted if entry[1] != 0), reverse=True)
-    counts = [0] * len(energies)
-    for _, _, block in (first + rest)[:dim]:
-        counts[block] += 1
-    return counts
+    chosen = [abs(block) for *_, block in sorted(wanted, reverse=True)[:dim]]
+    return [chosen.count(block) for block in range(len(energies))]
 
 
 @cache
-def _frame(dim: int) -> np.ndarray:
+def _reference_basis(dim: int) -> np.ndarray:
     """Orthonormal directions drawn at random, once for all."""
     drawn, upper = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
     return drawn * np.sign(np.diag(upper))

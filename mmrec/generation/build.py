@@ -17,7 +17,7 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.files import file_sha256, reserve, write_atomically
 from mmrec.fusion.blocks import Block, block_weights
 from mmrec.fusion.fusion import Fusion, dump_fusion
-from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
+from mmrec.generation.checks import array_faults, find_wrong_vectors, good_enough, measure_search, recall_shortfall
 from mmrec.generation.fuse import Recipe, fit_fusion, fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, INDEX, MODALITIES, ROWS, VECTORS, Generation, open_folder
 from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault, write_tower_index
@@ -29,6 +29,13 @@ from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.tables import LEDGER, ledger, writing
 from mmrec.storage.vectors import KeyIndex, VectorTable
 from mmrec.types import Modality
+
+if TYPE_CHECKING:
+    import mmrec.users.tower
+
+
+CHECKED_ITEMS = 2000
+"""Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
 
 
 def stale_rows(
@@ -48,14 +55,6 @@ def stale_rows(
     return np.unique(np.concatenate(stale))
 
 
-if TYPE_CHECKING:
-    import mmrec.users.tower
-
-
-CHECKED_ITEMS = 2000
-"""Items whose pairing with their contents is checked before publishing; `mmrec verify` checks more."""
-
-
 def build_generation(
     layout: Layout,
     recipe: Recipe,
@@ -67,11 +66,11 @@ def build_generation(
 ) -> Manifest:
     """Build and publish a generation from the items as they are now.
 
-    The fusion of the generation before is kept unless `refit` is set or it does not fit the recipe any more; then the
-    vectors of unchanged items are kept too, and so is a tower, which has learned from them. Without a generation
-    before, its `fusion` alone may be given. A new `tower` has learned from the vectors of the generation before; it
-    goes where that fusion does not stay. An index below the target of recall is published with a warning in the
-    manifest. Raises StoreError, and publishes nothing, where a check fails.
+    The fusion of the generation `before` is kept unless `refit` is set or it does not fit the recipe any more; with it
+    the vectors of unchanged items and the tower, which was trained on them, are kept. Without a generation before, a
+    `fusion` alone may be given. A new `tower`, trained on the vectors of the generation before, is dropped if the
+    fusion is fitted anew. An index below the target of recall is published with a warning in the manifest. Raises
+    StoreError, and publishes nothing, if a check fails.
     """
     items = ItemTable(layout.items)
     blocks = _blocks(recipe, items)
@@ -83,7 +82,7 @@ def build_generation(
     tables = open_tables(layout, blocks)
     weights = block_weights(blocks, recipe.weights)
     earlier = before.fusion if before is not None else fusion
-    kept = earlier is not None and not refit and _still_fits(earlier, recipe, blocks, weights)
+    kept = earlier is not None and not refit and _fusion_matches(earlier, recipe, blocks, weights)
     kept = kept and (before is None or before.manifest.chose_weights == recipe.weights_given)
     fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, recipe)
     with scratch_folder(layout) as folder, writing(folder):
@@ -101,9 +100,9 @@ def build_generation(
         write_atomically(folder / LEDGER, ledger(layout, dict.fromkeys(files)))
         versions = {layout.vectors(block.space).name: table.version or 0 for block, table in tables.items()}
         made = _manifest(folder, recipe, fusion, index, (items.version, versions))
-        # What was meant to be written counts, not what is found there.
+        # The digests that save() returned, not those of the files read back.
         made = made.model_copy(update={"sha256": {**made.sha256, **digests}})
-        del index  # what is checked is what others will read
+        del index  # the checks use the files on disk
         made = made.model_copy(update=_check(open_folder(folder, made), items, tables, recipe.seed))
         with commit_lock(layout.lock):
             return publish(layout, folder, made)
@@ -112,7 +111,7 @@ def build_generation(
 def _build_index(recipe: Recipe, rows: np.ndarray, vectors: np.ndarray) -> Index:
     """Build the index; search parameters that were not given are found by measuring.
 
-    Raises UsageError where the recipe does not fit the vectors or the memory.
+    Raises UsageError if the recipe does not fit the vectors or the memory.
     """
     try:
         spec = recipe.index or default_spec(len(rows), vectors.shape[1], "ip", recipe.index_memory)
@@ -155,8 +154,8 @@ def _manifest(
     )
 
 
-def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
-    """Whether a generation is what the recipe would make of the items as they are now."""
+def is_up_to_date(layout: Layout, generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
+    """Whether a generation is what the recipe would build from the items as they are now."""
     made = generation.manifest
     if made.items_version != items.version or made.chose_weights != recipe.weights_given:
         return False
@@ -164,13 +163,13 @@ def follows(layout: Layout, generation: Generation, recipe: Recipe, items: ItemT
     if not blocks or len(stale_rows(layout, generation, items, open_tables(layout, blocks))):
         return False
     weights = block_weights(blocks, recipe.weights)
-    return _still_fits(generation.fusion, recipe, blocks, weights) and _same_index(made, recipe)
+    return _fusion_matches(generation.fusion, recipe, blocks, weights) and _same_index(made, recipe)
 
 
-def keeps_fusion(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
-    """Whether a generation of the recipe and of the items would have the fusion of one, and so keep its tower."""
+def would_keep_fusion(generation: Generation, recipe: Recipe, items: ItemTable) -> bool:
+    """Whether building with the recipe would keep a generation's fusion, and so its tower."""
     blocks = _blocks(recipe, items)
-    return bool(blocks) and _still_fits(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights))
+    return bool(blocks) and _fusion_matches(generation.fusion, recipe, blocks, block_weights(blocks, recipe.weights))
 
 
 def _same_index(made: Manifest, recipe: Recipe) -> bool:
@@ -191,7 +190,7 @@ def _blocks(recipe: Recipe, items: ItemTable) -> list[Block]:
     ]
 
 
-def _still_fits(fusion: Fusion, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
+def _fusion_matches(fusion: Fusion, recipe: Recipe, blocks: Sequence[Block], weights: np.ndarray) -> bool:
     wanted = min(recipe.dim, sum(block.space.dim for block in blocks))
     return fusion.dim == wanted and fusion.blocks == tuple(blocks) and np.array_equal(fusion.weights, weights)
 
@@ -237,18 +236,18 @@ def _check(
     Returns the manifest's entries about it. Raises StoreError.
     """
     faults = list(array_faults(generation))
-    checked, wrong = mispaired(generation, items, tables, CHECKED_ITEMS, seed)
+    checked, wrong = find_wrong_vectors(generation, items, tables, CHECKED_ITEMS, seed)
     if len(wrong):
         faults.append(f"{len(wrong):,} of {checked:,} items do not have the vectors of their contents")
-    taste = generation.tower_index
+    tower = generation.tower_index
     measured = measure_search(generation.index, generation.rows, generation.vectors, seed)
-    warnings = [shortfall(measured, f"the index {generation.manifest.index_factory}")]
-    if taste is not None:
-        fault = pairing_fault(taste, generation.rows, generation.vectors)
+    warnings = [recall_shortfall(measured, f"the index {generation.manifest.index_factory}")]
+    if tower is not None:
+        fault = pairing_fault(tower, generation.rows, generation.vectors)
         faults.extend([fault] if fault else [])
-        by_taste = measure_search(taste.index, generation.rows, taste.vectors, seed)
-        warnings.append(shortfall(by_taste, f"the index {taste.index.spec.factory} of the tower's vectors", ""))
-        if not good_enough(by_taste):
+        of_tower = measure_search(tower.index, generation.rows, tower.vectors, seed)
+        warnings.append(recall_shortfall(of_tower, f"the index {tower.index.spec.factory} of the tower's vectors", ""))
+        if not good_enough(of_tower):
             faults.append("the index of the tower's vectors does not find them")
     if not good_enough(measured):
         faults.append(

@@ -22,7 +22,7 @@ LOWEST_RECALL = 0.9
 
 ROWS_PER_PIECE = 16_384
 HALF_ROUNDING = 2e-3
-"""Farther than this from what it was fused from, a vector of length one was not only rounded to float16."""
+"""Largest distance that float16 rounding of a unit vector can explain."""
 
 NAMED = 3
 """How many rows a fault names."""
@@ -33,19 +33,19 @@ def good_enough(measured: Recall) -> bool:
     return measured.self_query >= LOWEST_RECALL and measured.recall >= LOWEST_RECALL
 
 
-MORE = (
+INDEX_ADVICE = (
     ". Exact search finds all: `mmrec reindex STORE --index Flat`. A graph with more links, such as --index "
     "HNSW64,Flat, is quicker and may do"
 )
 
 
-def shortfall(measured: Recall, index: str, more: str = MORE) -> str | None:
-    """Say by how much an index misses the target, and what finds `more`; None where it does not miss it."""
+def recall_shortfall(measured: Recall, index: str, advice: str = INDEX_ADVICE) -> str | None:
+    """Return by how much an index misses the target recall, and the advice; None if it reaches it."""
     if measured.recall >= TARGET and measured.self_query >= TARGET:
         return None
     return (
         f"{index} finds {measured.recall:.1%} of what exact search finds, and {measured.self_query:.1%} of a sample of "
-        f"items by their own vectors; the target is {TARGET:.0%}{more}"
+        f"items by their own vectors; the target is {TARGET:.0%}{advice}"
     )
 
 
@@ -66,7 +66,7 @@ def array_faults(generation: Generation) -> Iterator[str]:
         return
     if generation.index.spec.factory != made.index_factory:
         yield f"its index is {generation.index.spec.factory}, and its manifest says {made.index_factory}"
-    bad = np.concatenate([np.empty(0, dtype=np.int64), *_misshapen(generation)])
+    bad = np.concatenate([np.empty(0, dtype=np.int64), *_rows_with_wrong_block_norm(generation)])
     if len(bad):
         yield f"{len(bad):,} item vectors are not finite or not of the length of their blocks{_named(rows[bad])}"
 
@@ -75,24 +75,16 @@ def measure_search(
     index: Index, rows: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n dim"], seed: int
 ) -> Recall:
     """Search an index for a sample of items by their own vectors, and compare the results with exact search."""
-    return RecallSample.of(rows, vectors, "ip", seed).of_index(index)
+    return RecallSample.of(rows, vectors, "ip", seed).measure(index)
 
 
-def mispaired(
+def find_wrong_vectors(
     generation: Generation, items: ItemTable, tables: Mapping[Block, VectorTable], sample: int | None, seed: int = 0
 ) -> tuple[int, Int64[np.ndarray, " w"]]:
-    """Fuse rows again from the stored vectors of their contents, and compare.
+    """Fuse rows again from the stored vectors of their contents, and compare; rows edited since are left out.
 
-    Args:
-        generation: What was built; rows edited since are left out.
-        items: The items.
-        tables: The vectors of each block.
-        sample: How many rows at most; None for all.
-        seed: Of the sample.
-
-    Returns:
-        How many rows were compared, and the row numbers of those that differ.
-
+    At most `sample` rows are compared, all if it is None. Returns how many were, and the row numbers of those that
+    differ.
     """
     rows = np.setdiff1d(items.rows(), items.changed_since(generation.manifest.items_version), assume_unique=True)
     if sample is not None and len(rows) > sample:
@@ -118,14 +110,14 @@ def _differs(
     return differs
 
 
-def _misshapen(generation: Generation) -> Iterator[Int64[np.ndarray, " b"]]:
-    """Places of vectors whose blocks are neither empty nor of their length, a piece at a time."""
+def _rows_with_wrong_block_norm(generation: Generation) -> Iterator[Int64[np.ndarray, " b"]]:
+    """Positions of vectors with a block that is neither empty nor of the length of its weight, a piece at a time."""
     fusion = generation.fusion
     for start in range(0, len(generation.rows), ROWS_PER_PIECE):
         piece = np.asarray(generation.vectors[start : start + ROWS_PER_PIECE], dtype=np.float32)
         bits = generation.modalities[start : start + ROWS_PER_PIECE]
         good = np.isfinite(piece).all(axis=1)
-        for block, part, weight in zip(fusion.blocks, fusion.slices, fusion.strengths, strict=True):
+        for block, part, weight in zip(fusion.blocks, fusion.slices, fusion.effective_weights, strict=True):
             length = np.linalg.norm(piece[:, part], axis=1)
             filled = length > HALF_ROUNDING
             good &= ~filled | (np.abs(length - np.sqrt(weight)) <= HALF_ROUNDING)

@@ -1,20 +1,20 @@
-"""The recipe of a generation (weights, dimensions, index), and fitting a fusion and fusing all items by it."""
+"""The recipe of a generation (weights, dimensions, index), and fitting a fusion on a sample and fusing items by it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, combinations
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from indexers.protocol import IndexersError, IndexSpec
 from indexers.recipes import check_spec
 from mmrec.errors import UsageError
-from mmrec.fusion.blocks import Block
+from mmrec.fusion.agreement import Agreement, advice, neighbour_agreement, text_retrieval_agreement
+from mmrec.fusion.blocks import Block, centre
 from mmrec.fusion.fusion import Fusion, fit
-from mmrec.generation.agreement import Sampled, measure_agreements
 from mmrec.storage.generations import Manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
@@ -33,7 +33,7 @@ def chosen_before(made: Manifest | None) -> tuple[IndexSpec | None, int | None]:
 
 
 def check_choice(spec: IndexSpec | None, spaces: Mapping[Modality, Iterable[Space]], dim: int) -> None:
-    """Raise UsageError where a recipe suits no item vector that these spaces can give, whatever contents items have.
+    """Raise UsageError if a recipe suits no item vector that these spaces can give, whatever contents items have.
 
     None, the recipe that is chosen by size, always suits. `dim` is the most dimensions of an item vector.
     """
@@ -116,7 +116,7 @@ def open_tables(layout: Layout, blocks: Sequence[Block]) -> dict[Block, VectorTa
 
 
 def block_contents(block: Block, items: Sequence[tuple[StoredField, ...]]) -> tuple[list[int], list[bytes]]:
-    """Which item (by place in the batch) has which content in a block; an item may have several."""
+    """Return the positions of items in the batch and the hashes of their contents in a block, one pair per content."""
     pairs = [
         (place, field.hash)
         for place, fields in enumerate(items)
@@ -138,12 +138,93 @@ def fuse_batch(
         if hashes:
             found, vectors = tables[block].fetch(hashes)
             owners = np.array(places)[found]
-            np.add.at(sums, owners, fusion.centred(index, vectors[found]))
+            np.add.at(sums, owners, centre(vectors[found], fusion.means[index]))
             present[owners, index] = True
         centred.append(unit(sums))
     bits = np.array([modality_bits(frozenset({block.modality})) for block in fusion.blocks], dtype=np.uint8)
     modalities = np.bitwise_or.reduce(np.where(present, bits, 0), axis=1, dtype=np.uint8)
     return FusedBatch(fusion.fuse(centred, present), modalities)
+
+
+MEASURED_ITEMS = 2_000
+"""Items that are compared with each other, at most: their number squared, a few times."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """Contents of a sample of items in one block: position of their item in the sample, hash and vector."""
+
+    items: Int64[np.ndarray, " n"]
+    hashes: tuple[bytes, ...]
+    vectors: Float32[np.ndarray, "n dim"]
+
+
+def measure_agreements(fusion: Fusion, sampled: Mapping[Block, Sampled]) -> tuple[Agreement, ...]:
+    """For each modality except text: neighbour agreement, and text retrieval for each comparable block.
+
+    Modalities with too few items, or without texts, are left out. The sample may come in any order.
+    """
+    return tuple(found for modality in Modality for found in _of_modality(modality, fusion, sampled))
+
+
+def _of_modality(modality: Modality, fusion: Fusion, sampled: Mapping[Block, Sampled]) -> Iterator[Agreement]:
+    texts = [block for block in fusion.blocks if block.modality is Modality.TEXT]
+    own = [block for block in fusion.blocks if block.modality is modality]
+    if modality is Modality.TEXT or not texts or not own:
+        return
+    chosen, groups = _items_with(sampled[texts[0]], sampled[own[0]])
+    if not len(chosen):
+        return
+    media_vectors, text_vectors = (_joined(some, fusion, sampled, chosen) for some in (own, texts))
+    found = [neighbour_agreement(modality, media_vectors, text_vectors, groups)]
+    for block in own:
+        key = block.space.comparison_key
+        text_block = next((text for text in texts if text.space.comparison_key == key), None)
+        if text_block is not None:
+            index = fusion.blocks.index(block)
+            queries = fusion.project(index, _centred(text_block, fusion, sampled[text_block], chosen), 1.0)
+            items = fusion.project(index, _centred(block, fusion, sampled[block], chosen), 1.0)
+            found.append(text_retrieval_agreement(block, queries, items, groups))
+    yield from (one for one in found if one is not None)
+
+
+def _items_with(texts: Sampled, others: Sampled) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Items that have both, `MEASURED_ITEMS` at most, sorted by content hash; and a number for each different text."""
+    by_text, by_other = _contents(texts), _contents(others)
+    both = sorted((by_text[item], by_other[item], item) for item in by_text.keys() & by_other.keys())[:MEASURED_ITEMS]
+    _, groups = np.unique(np.array([text.hex() for text, _, _ in both], dtype=str), return_inverse=True)
+    return np.array([item for _, _, item in both], dtype=np.int64), groups.astype(np.int64)
+
+
+def _contents(sampled: Sampled) -> dict[int, bytes]:
+    """All contents of each item, as one key."""
+    keys: dict[int, list[bytes]] = {}
+    for item, content in zip(sampled.items.tolist(), sampled.hashes, strict=True):
+        keys.setdefault(item, []).append(content)
+    return {item: b"".join(sorted(some)) for item, some in keys.items()}
+
+
+def _joined(
+    blocks: list[Block], fusion: Fusion, sampled: Mapping[Block, Sampled], chosen: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n dim"]:
+    """Item vectors in some blocks side by side."""
+    parts = [
+        fusion.project(fusion.blocks.index(block), _centred(block, fusion, sampled[block], chosen)) for block in blocks
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _centred(
+    block: Block, fusion: Fusion, sampled: Sampled, chosen: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n dim"]:
+    """Mean of each item's centred vectors, made a unit vector; zero where it has none in this block."""
+    order = np.argsort(chosen)
+    places = np.searchsorted(chosen, sampled.items, sorter=order)
+    places = order[np.minimum(places, len(chosen) - 1)]
+    there = chosen[places] == sampled.items
+    sums = np.zeros((len(chosen), block.space.dim), dtype=np.float32)
+    np.add.at(sums, places[there], centre(sampled.vectors[there], fusion.means[fusion.blocks.index(block)]))
+    return unit(sums)
 
 
 FIT_SAMPLE = 20_000
@@ -154,17 +235,11 @@ def fit_fusion(
 ) -> Fusion:
     """Fit on the contents of about `FIT_SAMPLE` items, drawn by their ids, in the order of content hashes.
 
-    Where the user did not choose the weights, each modality's agreement with the texts is measured on these items.
-
-    Args:
-        items: The catalog.
-        tables: The vectors of each block, in the order of the blocks.
-        weights: Weight of each block.
-        recipe: Its `dim` is the most dimensions of an item vector, and another `seed` draws another sample.
-
+    `weights` are in the order of the blocks of `tables`. Unless the user chose them, each modality's agreement with the
+    texts is measured on these items. Another seed of the recipe draws another sample.
     """
     sampled = _sampled(items, tables, recipe.seed)
-    vectors = [sampled[block].vectors[_order(sampled[block].hashes)] for block in tables]
+    vectors = [one.vectors[np.argsort(np.array(one.hashes, dtype="S16"), kind="stable")] for one in sampled.values()]
     measure = None if recipe.weights_given else partial(measure_agreements, sampled=sampled)
     return fit(tuple(tables), weights, vectors, recipe.dim, measure)
 
@@ -178,7 +253,7 @@ def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -
         block: [np.empty((0, block.space.dim), dtype=np.float32)] for block in tables
     }
     count = 0
-    for drawn in items.fields_of_ids(lambda ids: _drawn(ids, share, seed)):
+    for drawn in items.fields_of_ids(lambda ids: _is_drawn(ids, share, seed)):
         for block, table in tables.items():
             places, contents = block_contents(block, drawn)
             found, read = table.fetch(contents)
@@ -192,8 +267,8 @@ def _sampled(items: ItemTable, tables: Mapping[Block, VectorTable], seed: int) -
     }
 
 
-def _drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Which ids belong to a sample: each decides for itself, so others that come and go do not matter."""
+def _is_drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Hash-based sampling: whether an id belongs to the sample depends on that id alone."""
     if share >= 1:
         return np.ones(len(ids), dtype=bool)
     salt = seed.to_bytes(8, "little", signed=True)
@@ -201,5 +276,11 @@ def _drawn(ids: list[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
     return np.frombuffer(b"".join(digests), dtype="<u8") < share * 2.0**64
 
 
-def _order(hashes: Sequence[bytes]) -> np.ndarray:
-    return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
+def advice_of(made: Manifest) -> list[str]:
+    """Return warnings about modalities of a generation that agree little with its texts, and what to do."""
+    return advice(
+        [
+            Agreement(subject, int(one["items"]), one["rate"], one["low"], one["high"], one["confidence"])
+            for subject, one in made.agreement.items()
+        ]
+    )

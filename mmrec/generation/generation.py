@@ -1,5 +1,7 @@
 """A published generation, opened for reading."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,15 +36,8 @@ MODALITIES = "modalities.npy"
 class Generation:
     """Fusion, item vectors and index that belong together.
 
-    Attributes:
-        folder: Where it lies.
-        manifest: What it was made of.
-        fusion: Maps contents and queries into the item space.
-        rows: Row numbers of the items, ascending.
-        vectors: Item vectors in the order of `rows`, mapped from disk.
-        modalities: Which modalities each item has, as bits (`modality_bits`).
-        index: Search over `vectors`.
-
+    `rows` are the items' row numbers, ascending; `vectors` (mapped from disk) and `modalities` (bits, see
+    `modality_bits`) are in their order.
     """
 
     folder: Path
@@ -55,9 +50,9 @@ class Generation:
 
     @cached_property
     def tower_index(self) -> "mmrec.generation.user_tower_index.UserTowerIndex | None":
-        """Items as a trained user tower maps them, opened at first use; None where there is no tower.
+        """Items as a trained user tower maps them, opened at first use; None if there is no tower.
 
-        Raises StoreError where it is damaged.
+        Raises StoreError if it is damaged.
         """
         from mmrec.generation.user_tower_index import open_tower_index  # noqa: PLC0415 - searching needs no torch
 
@@ -75,7 +70,7 @@ class Generation:
 def open_generation(layout: Layout, number: int) -> Generation:
     """Open a generation; its files, and those of the items that it was built from, are checked against their checksums.
 
-    Raises StoreError where a file is missing, damaged or not the one the manifest names, or where the items are older
+    Raises StoreError if a file is missing, damaged or not the one the manifest names, or if the items are older
     than the generation: its row numbers would then mean other items.
     """
     made = manifest(layout, number)
@@ -90,12 +85,20 @@ def open_generation(layout: Layout, number: int) -> Generation:
         )
         raise StoreError(msg)
     check_unaltered(layout, layout.items)
-    try:
+    with naming_generation(layout, number):
         return open_folder(layout.generations / str(number), made)
+
+
+@contextmanager
+def naming_generation(layout: Layout, number: int) -> Iterator[None]:
+    """Say in errors about damaged files which generation they are of, and what to run."""
+    try:
+        yield
     except UnreadableError:
         raise
-    except StoreError as error:
-        what = error.what if isinstance(error, DamagedError) else str(error)
+    except (StoreError, KeyError) as error:
+        what = f"its manifest has no checksum of {error}" if isinstance(error, KeyError) else str(error)
+        what = error.what if isinstance(error, DamagedError) else what
         advice = f"go back with `mmrec rollback {layout.root}`, or repair it with `mmrec repair {layout.root}`"
         raise DamagedError(f"generation {number} of {layout.root} is damaged: {what}", advice) from error
 
@@ -105,26 +108,32 @@ def open_folder(folder: Path, made: Manifest) -> Generation:
 
     Those of a tower are checked when it is opened.
 
-    Raises StoreError where a file is missing, damaged or not the one the manifest names.
+    Raises StoreError if a file is missing, damaged or not the one the manifest names.
     """
     try:
         check_files({folder / name: made.sha256[name] for name in (FUSION, ROWS, VECTORS, MODALITIES)})
         with reading(folder):
+            fusion = load_fusion(folder / FUSION)
             return Generation(
-                folder=folder,
-                manifest=made,
-                fusion=load_fusion(folder / FUSION),
-                rows=_load(folder / ROWS, np.int64, (made.items,)),
-                vectors=_load(folder / VECTORS, np.float16, (made.items, made.dim)),
-                modalities=_load(folder / MODALITIES, np.uint8, (made.items,)),
-                index=load(folder / INDEX, made.sha256[INDEX]),
+                folder, made, fusion, *load_arrays(folder, made), load(folder / INDEX, made.sha256[INDEX])
             )
     except KeyError as error:
         raise DamagedError(f"the manifest of {folder} has no checksum of {error}") from error
 
 
+def load_arrays(
+    folder: Path, made: Manifest
+) -> tuple[Int64[np.ndarray, " n"], Float16[np.ndarray, "n dim"], UInt8[np.ndarray, " n"]]:
+    """Map row numbers, item vectors and modalities from disk. Raises ValueError if the manifest says otherwise."""
+    return (
+        _load(folder / ROWS, np.int64, (made.items,)),
+        _load(folder / VECTORS, np.float16, (made.items, made.dim)),
+        _load(folder / MODALITIES, np.uint8, (made.items,)),
+    )
+
+
 def _load(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array from disk. Raises ValueError where it has another shape or kind of numbers."""
+    """Map an array from disk. Raises ValueError if it has another shape or kind of numbers."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         raise ValueError(f"{path.name} does not hold {np.dtype(dtype)} numbers")

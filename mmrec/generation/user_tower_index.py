@@ -12,6 +12,7 @@ from indexers.recall import RecallSample, tuned
 from indexers.recipes import build, default_spec, load
 from mmrec.errors import DamagedError, StoreError
 from mmrec.files import reserve
+from mmrec.generation.checks import HALF_ROUNDING, ROWS_PER_PIECE
 from mmrec.storage.damage import check_files, reading
 from mmrec.storage.generations import Manifest
 
@@ -19,24 +20,14 @@ if TYPE_CHECKING:
     import mmrec.users.tower
 
 
-TOWER_VECTORS = "taste.npy"
+TOWER_VECTORS = "taste.npy"  # the files keep an older name of the tower
 TOWER_INDEX = "taste.faiss"
-ROWS_PER_PIECE = 16_384
 CHECKED = 2_000
-HALF_ROUNDING = 2e-3
-"""Farther than this from where the tower places an item, its vector was not only rounded to float16."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserTowerIndex:
-    """A trained user tower, and its vectors of the items of a generation.
-
-    Attributes:
-        model: Maps items and users into one space.
-        vectors: Items in the order of the generation's rows, mapped from disk.
-        index: Search over them.
-
-    """
+    """A trained user tower, its vectors of a generation's items (in the order of its rows), and an index over them."""
 
     model: "mmrec.users.tower.TowerModel"
     vectors: Float16[np.ndarray, "n dim"]
@@ -66,9 +57,9 @@ def write_tower_index(
 
 
 def open_tower_index(folder: Path, made: Manifest) -> UserTowerIndex | None:
-    """Open what `write_tower_index` wrote; None where the generation has no tower.
+    """Open what `write_tower_index` wrote; None if the generation has no tower.
 
-    Raises StoreError where a file is missing, damaged or not the one that the manifest names.
+    Raises StoreError if a file is missing, damaged or not the one that the manifest names.
     """
     if not made.has_tower:
         return None
@@ -89,12 +80,12 @@ def open_tower_index(folder: Path, made: Manifest) -> UserTowerIndex | None:
 def pairing_fault(
     found: UserTowerIndex, rows: Int64[np.ndarray, " n"], contents: Float16[np.ndarray, "n content"]
 ) -> str | None:
-    """Say what is wrong where a sample of items is not where the tower places it, or the index has other rows."""
+    """Say if sampled item vectors differ from the tower's output, or the index has other rows; else None."""
     if not np.array_equal(np.sort(found.index.rows), rows):
         return f"its user tower's index has other row numbers ({len(found.index.rows):,} of them) than its vectors"
     places = np.sort(np.random.default_rng(0).choice(len(rows), min(CHECKED, len(rows)), replace=False))
     given: Float32[np.ndarray, "m content"] = np.asarray(contents[places], dtype=np.float32)
     far = np.linalg.norm(found.model.items(rows[places], given) - found.vectors[places], axis=1) > HALF_ROUNDING
     if far.any():
-        return f"{far.sum():,} of {len(places):,} items are not where its tower places them"
+        return f"{far.sum():,} of {len(places):,} items do not have the vectors of its tower"
     return None

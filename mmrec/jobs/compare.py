@@ -8,13 +8,13 @@ from pathlib import Path
 from mmrec.comparing import Compared, compare_generations, read_judged_queries
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.encoders.queries import covers, fitting
+from mmrec.encoders.queries import best_encoders, covers
 from mmrec.generation.generation import Generation
 from mmrec.queries import QueryMaker
 from mmrec.reporting import SILENT, Reporter
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
-from mmrec.trust import check_encoders, may_reopen, remember
+from mmrec.trust import check_encoders, is_consented, record_consent
 from mmrec.types import Modality
 
 
@@ -51,7 +51,7 @@ def compare(asked: CompareOptions, media: MediaAccess, reporter: Reporter = SILE
     layout = Layout(asked.store)
     layout.check()
     for given in asked.encoders:
-        remember(layout, given)
+        record_consent(layout, given)
     queries = read_judged_queries(asked.queries)
 
     @cache
@@ -78,8 +78,8 @@ def _encoders(
 ) -> Sequence[Encoder]:
     """The encoders given that fill a generation's spaces, or else what it was made with where that may be reopened."""
     spaces = [block.space for block in generation.fusion.blocks]
-    found = fitting(map(load, given), spaces)
-    if found is not None and (covers(found, spaces) or not may_reopen(layout, made_with)):
+    found = best_encoders(map(load, given), spaces)
+    if found is not None and (covers(found, spaces) or not is_consented(layout, made_with)):
         return found
     check_encoders(layout, made_with, reporter.confirm)
     return load(made_with)

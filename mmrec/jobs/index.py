@@ -12,11 +12,11 @@ from indexers.protocol import IndexSpec
 from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
-from mmrec.generation.agreement import advice_of
+from mmrec.generation.fuse import advice_of
 from mmrec.indexing import Indexing, drops_tower, index_items, reindex_items
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
 from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
-from mmrec.sources.columns import CHOICES, ColumnSpec, named_type
+from mmrec.sources.columns import CHOICES, ColumnSpec, type_name
 from mmrec.sources.guess import guess_columns
 from mmrec.sources.media_access import opened_media
 from mmrec.sources.source import CatalogSource, open_source
@@ -25,7 +25,7 @@ from mmrec.storage.generations import current, manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.staging import retypings
-from mmrec.trust import check_encoders, check_named
+from mmrec.trust import check_encoders, check_outside_store
 from mmrec.types import Modality
 
 PACKAGED = "packaged"
@@ -90,7 +90,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
 def encoders_of(given: str | Path | None, layout: Layout, reporter: Reporter = SILENT) -> str:
     """The encoders as given, or those of the store. Raises UsageError and StoreError where they may not be used."""
     if given is not None:
-        check_named(layout, given)
+        check_outside_store(layout, given)
         return str(given)
     number = current(layout)
     made_with = PACKAGED if number is None else manifest(layout, number).encoders
@@ -139,7 +139,7 @@ def _opened(options: IndexOptions, source: str | Path, reporter: Reporter) -> Ca
     opened = open_source(source, columns, _types(options), options.encoding)
     if opened.count == 0 and not options.add:
         raise UsageError(f"{source} has no rows, so there is nothing to index; a source of changes alone takes --add.")
-    if not options.columns.named:
+    if not options.columns.names_content:
         _agree_to_guess(options, columns, reporter)
     _warn_of_types(options, opened, reporter)
     return opened
@@ -155,17 +155,16 @@ def _types(options: IndexOptions) -> Mapping[str, pa.DataType]:
 
 def _warn_of_types(options: IndexOptions, source: CatalogSource, reporter: Reporter) -> None:
     """Say which columns are text because of a few values, and which have another type in the store."""
-    few = {one.column: one for one in source.text_by_few}
-    for one in few.values():
-        way_out = f"--types {one.column}={one.mostly} leaves such values out" if one.mostly in CHOICES else "mend it"
+    for one in source.mixed_columns:
+        fix = f"--types {one.column}={one.main_type} leaves such values out" if one.main_type in CHOICES else "mend it"
         reporter.warn(
-            f"column {one.column!r} is text, as {one.few:,} of its {one.values:,} values "
-            f"{'is' if one.few == 1 else 'are'} no {one.mostly}: {one.example!r} in {one.where}. Filters compare it as "
-            f"text; {way_out}."
+            f"column {one.column!r} is text, as {one.outliers:,} of its {one.values:,} values "
+            f"{'is' if one.outliers == 1 else 'are'} no {one.main_type}: {one.example!r} in {one.where}. Filters "
+            f"compare it as text; {fix}."
         )
     for change in retypings(ItemTable(Layout(options.store).items).metadata_schema, source.metadata_schema):
         if change.becomes == pa.string() and not source.is_empty(change.column):
-            stored, given = named_type(change.stored), named_type(change.given)
+            stored, given = type_name(change.stored), type_name(change.given)
             stays = "stays text" if change.stored == pa.string() else "becomes text, the items before included"
             lists = ", lists as JSON" if "list" in {stored, given} else ""
             reporter.warn(
@@ -189,11 +188,11 @@ def _check_verdict(encoders: str, *, force: bool) -> None:
 def _columns(options: IndexOptions, source: str | Path) -> ColumnSpec:
     """The columns as given, or as guessed."""
     given = options.columns
-    if given.named:
-        if given.id is None:
+    if given.names_content:
+        if not given.id:
             raise UsageError("Contents are named but not the ids: add --id COL.")
-        return ColumnSpec(given.id, given.text, given.image, given.audio, given.metadata, given.deleted)
-    guessed = guess_columns(source, given.id, options.encoding)
+        return given
+    guessed = guess_columns(source, given.id or None, options.encoding)
     kept = tuple(name for name in given.metadata or guessed.metadata if name != given.deleted)
     return replace(guessed, metadata=kept, deleted=given.deleted)
 

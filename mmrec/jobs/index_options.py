@@ -11,24 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mmrec.compute import check_device
 from mmrec.encoders.presets import PRESETS
 from mmrec.errors import UsageError
+from mmrec.sources.columns import ColumnSpec
 from mmrec.types import Modality
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a source are what. Several text columns of one item are joined in this order."""
-
-    id: str | None = None
-    text: tuple[str, ...] = ()
-    image: tuple[str, ...] = ()
-    audio: tuple[str, ...] = ()
-    metadata: tuple[str, ...] = ()
-    deleted: str | None = None
-
-    @property
-    def named(self) -> bool:
-        """Whether any content column is named; if none is, they are guessed."""
-        return bool(self.text or self.image or self.audio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +49,7 @@ class IndexOptions:
 
     source: str | Path | None
     store: Path
-    columns: Columns = field(default_factory=Columns)
+    columns: ColumnSpec = field(default_factory=ColumnSpec)
     types: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     encoders: str | Path | None = None
@@ -129,7 +113,7 @@ class _Strict(BaseModel):
 class ColumnTable(_Strict):
     """Which columns are what; a list, or a name alone."""
 
-    id: Name | None = None
+    id: Name = ""
     text: Names = ()
     image: Names = ()
     audio: Names = ()
@@ -171,9 +155,10 @@ def with_spec(options: IndexOptions, given: Collection[str]) -> IndexOptions:
         said["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}
     said["encoders_from_file"] = "encoders" in said
     columns = {
-        part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name) for part in fields(Columns)
+        part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name)
+        for part in fields(ColumnSpec)
     }
-    return replace(options, source=spec.source, columns=Columns(**columns), **said)
+    return replace(options, source=spec.source, columns=ColumnSpec(**columns), **said)
 
 
 def read_spec(path: Path) -> CatalogSpec:

@@ -20,7 +20,7 @@ from mmrec.storage.generations import manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
-from mmrec.trust import check_encoders, remember
+from mmrec.trust import check_encoders, record_consent
 from mmrec.types import Modality, Space
 from mmrec.verification.repair import RepairReport, repair_store
 
@@ -75,7 +75,7 @@ def _spaces(
     if given is None:
         check_encoders(Layout(store), made_with, reporter.confirm)
     else:
-        remember(Layout(store), given)
+        record_consent(Layout(store), given)
     return spaces_of(load_encoders(made_with if given is None else given, trust_code=trust_code), Layout(store))
 
 

@@ -45,7 +45,7 @@ def content_space(snapshot: Snapshot) -> UserItemSpace:
     def contents(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content"]:
         return snapshot.vectors(rows.tolist())
 
-    return UserItemSpace(ContentInterests(fusion.dim), snapshot.live, contents, contents, fusion.shares)
+    return UserItemSpace(ContentInterests(fusion.dim), snapshot.live, contents, contents, fusion.contributions)
 
 
 def user_item_space(snapshot: Snapshot) -> UserItemSpace:

@@ -338,7 +338,7 @@ def _reason(
     item: Float32[np.ndarray, " dim"],
 ) -> Reason:
     length = float(np.linalg.norm(past) * np.linalg.norm(item))
-    shares = {name: share / length for name, share in fusion.shares(past, item).items()}
+    shares = {name: share / length for name, share in fusion.contributions(past, item).items()}
     return Reason(context.ids[place], context.history.kinds[place], sum(shares.values()), shares)
 
 

@@ -1,6 +1,5 @@
 """Rows of Arrow data: Parquet files, folders of them, and directories written by `Dataset.save_to_disk`."""
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,23 +63,23 @@ class SavedDataset:
 
     folder: Place
     types: Mapping[str, pa.DataType]
-    dataset: Any = None
+    table: pa.Table | None = None
 
     @property
     def count(self) -> int | None:
         """Number of rows; None in an object store."""
-        return None if self.dataset is None else len(self.dataset)
+        return None if self.table is None else self.table.num_rows
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
         """Read these columns of every row."""
         first = 0
-        for table in self._tables(list(names)):
-            yield from rows_of_batch(table, first + 1, (self.folder.name, str(self.folder)), first)
-            first += table.num_rows
+        for batch in self._batches(list(names)):
+            yield from rows_of_batch(batch, first + 1, (self.folder.name, str(self.folder)), first)
+            first += batch.num_rows
 
-    def _tables(self, names: list[str]) -> Iterator[pa.RecordBatch | pa.Table]:
-        if self.dataset is not None:
-            yield from self.dataset.select_columns(names).iter(BATCH)
+    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        if self.table is not None:
+            yield from self.table.select(names).to_reader(BATCH)
             return
         for batch in batches_of_saved(self.folder):
             yield from (batch.slice(start, BATCH).select(names) for start in range(0, batch.num_rows, BATCH))
@@ -89,20 +88,17 @@ class SavedDataset:
 def open_dataset(path: Place) -> SavedDataset:
     """Open a directory written by `Dataset.save_to_disk`; its images and audio stay the bytes they are.
 
-    On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError where it
+    On this machine its files are mapped into memory; in an object store they are streamed. Raises UsageError if it
     cannot be opened.
     """
     try:
-        if path.is_remote:
-            return SavedDataset(path, _types(_schema_of_saved(path)))
-        datasets = importlib.import_module("datasets")
-        # The Arrow format hands out the stored table: nothing decodes, so no decoder need be installed.
-        dataset = datasets.load_from_disk(str(path)).with_format("arrow")
+        table = None if path.is_remote else saved_table(path)
+        schema = _schema_of_saved(path) if table is None else table.schema
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UsageError(
             f"{path.name} is not a `datasets` directory that can be opened: {first_line(error)}."
         ) from error
-    return SavedDataset(path, _types(dataset.features.arrow_schema), dataset)
+    return SavedDataset(path, dict(zip(schema.names, schema.types, strict=True)), table)
 
 
 def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:
@@ -113,10 +109,9 @@ def batches_of_saved(path: Place) -> Iterator[pa.RecordBatch]:
 
 
 def cell_of_saved(path: Place, row: int, column: str) -> object:
-    """Return one cell of a saved directory. Raises IndexError where there is no such row."""
+    """Return one cell of a saved directory. Raises IndexError if there is no such row."""
     if not path.is_remote:
-        dataset = _opened(str(path), (Path(str(path)) / "state.json").stat().st_mtime_ns)
-        return dataset[row : row + 1].column(column)[0].as_py()
+        return saved_table(path).column(column)[row].as_py()
     for batch in batches_of_saved(path):
         if row < batch.num_rows:
             return batch.column(column)[row].as_py()
@@ -124,9 +119,15 @@ def cell_of_saved(path: Place, row: int, column: str) -> object:
     raise IndexError(row)
 
 
+def saved_table(path: Place) -> pa.Table:
+    """Map the rows of a saved directory on this machine into memory. Raises as opening files and JSON does."""
+    return _mapped(path, (Path(str(path)) / "state.json").stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=4)
-def _opened(path: str, _changed: int) -> Any:  # noqa: ANN401 - the library has no types
-    return importlib.import_module("datasets").load_from_disk(path).with_format("arrow")
+def _mapped(path: Place, _changed: int) -> pa.Table:
+    files = [pa.memory_map(str(path.join(name))) for name in _files_of_saved(path)]
+    return pa.concat_tables(pa.ipc.open_stream(file).read_all() for file in files)
 
 
 def _schema_of_saved(path: Place) -> pa.Schema:
@@ -137,10 +138,6 @@ def _schema_of_saved(path: Place) -> pa.Schema:
 def _files_of_saved(path: Place) -> list[str]:
     with path.join("state.json").open() as file:
         return [str(entry["filename"]) for entry in json.load(file)["_data_files"]]
-
-
-def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    return dict(zip(schema.names, schema.types, strict=True))
 
 
 # Pages are read one by one; by default a whole column of a row group, gigabytes of images perhaps, is.
@@ -167,13 +164,13 @@ class ParquetFiles:
                 yield read
             else:
                 number, batch, file, start = read
-                yield from rows_of_batch(batch, number, (file.inside(self.folder), str(file)), start)
+                yield from rows_of_batch(batch, number, (file.relative_to(self.folder), str(file)), start)
 
     def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[int, pa.RecordBatch, Place, int] | Reject]:
         """Give so many rows at a time: number of the first in the source, from 1; the rows; file and place there."""
         first = 1
         for path, count in self.files:
-            shown = path.inside(self.folder)
+            shown = path.relative_to(self.folder)
             try:
                 with opened_parquet(path) as file:
                     for read in _batches_of_file(file, names, size, shown):
@@ -207,7 +204,7 @@ def _batches_of_file(
 def open_parquet(path: Place, files: Sequence[Place] | None = None) -> ParquetFiles:
     """Open a Parquet file, or these in a folder, columns united.
 
-    Raises UsageError where a file is not Parquet or names a column twice.
+    Raises UsageError if a file is not Parquet or names a column twice.
     """
     types: dict[str, pa.DataType] = {}
     counted: list[tuple[Place, int]] = []

@@ -1,13 +1,14 @@
 """Build items from rows of a catalog; rows that give none are rejected with a reason."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import pyarrow as pa
 
 from mmrec.errors import MmrecError, UsageError
-from mmrec.sources.columns import ColumnSpec, named_type
+from mmrec.sources.columns import ColumnSpec, type_name
 from mmrec.sources.locations import table_uri
 from mmrec.sources.places import Place
 from mmrec.sources.rows import Blob, Row, Unreadable
@@ -18,7 +19,7 @@ _LARGEST_EXACT = 2**53
 
 
 class BadValueError(MmrecError):
-    """A value cannot be what its column is said to be; the message is the reason."""
+    """A cell does not have the type or form that its column needs; the message is the reason."""
 
 
 def assemble(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> Iterator[Item | Removal | Reject]:
@@ -77,33 +78,37 @@ def _parts(row: Row, columns: ColumnSpec, schema: pa.Schema, folder: Place) -> I
 def id_of(value: object) -> str:
     """Return an id as a string; a whole float counts as an integer, which pandas makes of integers beside nulls.
 
-    Raises BadValueError where there is none: null, blank, not a whole number, or neither number nor text.
+    Raises BadValueError if there is none: null, blank, not a whole number, or neither number nor text.
     """
-    match value:
-        case Unreadable():
-            raise BadValueError(value.reason)
-        case str() if value.strip():
-            return value
+    match _readable(value):
+        case str(text) if text.strip():
+            return text
         case bool():
             raise BadValueError("The id is true or false; it must be text or a whole number.")
         case int():
             return str(value)
-        case float() if value.is_integer() and abs(value) < _LARGEST_EXACT:
-            return str(int(value))
-        case float() if value == value:  # noqa: PLR0124 - false for NaN, which is a null
+        case float(number) if number.is_integer() and abs(number) < _LARGEST_EXACT:
+            return str(int(number))
+        case float():
             raise BadValueError(f"The id {value!r} is not a whole number; store ids as text.")
-        case None | str() | float():
+        case None | str():
             raise BadValueError("The id is missing.")
     raise BadValueError(f"The id is a {type(value).__name__}; it must be text or a whole number.")
 
 
-def _is_true(value: object) -> bool:
-    """Read a mark such as true, 1, "yes"; null and blank are false."""
+def _readable(value: object) -> object:
+    """A value, None for NaN, which pandas writes in place of a null. Raises BadValueError for an unreadable one."""
     if isinstance(value, Unreadable):
         raise BadValueError(value.reason)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _is_true(value: object) -> bool:
+    """Read a mark such as true, 1, "yes"; null and blank are false."""
+    value = _readable(value)
     word = str(value if value is not None else "").strip().lower()
     if word not in _TRUE | _FALSE:
-        raise BadValueError(f"The mark {word[:80]!r} is neither true nor false; the item was kept.")
+        raise BadValueError(f"The mark of removal {word[:80]!r} is neither true nor false; the item was kept.")
     return word in _TRUE
 
 
@@ -117,19 +122,15 @@ def _text(row: Row, names: tuple[str, ...]) -> list[Field]:
 
 
 def _as_text(value: object) -> str:
-    match value:
+    match value := _readable(value):
         case None:
             return ""
         case str():
             return value
-        case Unreadable():
-            raise BadValueError(value.reason)
         case bytes() | dict():
             raise BadValueError(f"The value is {'bytes' if isinstance(value, bytes) else 'a struct'}, not text.")
         case list():
             return ", ".join(part for each in value if (part := _as_text(each)).strip())
-        case float() if value != value:  # noqa: PLR0124 - true for NaN, which is a null
-            return ""
     return json.dumps(value, default=str) if isinstance(value, bool) else str(value)
 
 
@@ -164,15 +165,11 @@ def _listed(cell: str) -> object:
 
 
 def _as_path(value: object, modality: Modality) -> str | None:
-    match value:
+    match _readable(value):
         case None | "" | b"":
             return None
-        case float() if value != value:  # noqa: PLR0124 - true for NaN, which is a null
-            return None
-        case Unreadable():
-            raise BadValueError(value.reason)
-        case str() if "\0" not in value:
-            return value if value.strip() else None
+        case str(path) if "\0" not in path:
+            return path if path.strip() else None
     raise BadValueError(f"The value is not a path, nor bytes of one {modality}.")
 
 
@@ -184,9 +181,7 @@ def _resolved(path: str, folder: Place) -> str:
 
 
 def _metadata(value: object, dtype: pa.DataType) -> Value:
-    if isinstance(value, Unreadable):
-        raise BadValueError(value.reason)
     try:
-        return to_value(value, dtype)
+        return to_value(_readable(value), dtype)
     except (ValueError, OverflowError) as error:
-        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {named_type(dtype)}.") from error
+        raise BadValueError(f"The value {str(value)[:80]!r} cannot be kept as {type_name(dtype)}.") from error

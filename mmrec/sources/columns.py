@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ class ColumnSpec:
     """Columns by their part in an item.
 
     Attributes:
-        id: The column of ids.
+        id: The column of ids; empty if it is not named yet.
         text: Text columns, joined in this order, with a line break between, into one field.
         image: Image columns, one field each: paths, or bytes in the table.
         audio: Audio columns, one field each: paths, or bytes in the table.
@@ -29,12 +30,17 @@ class ColumnSpec:
 
     """
 
-    id: str
+    id: str = ""
     text: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     deleted: str | None = None
+
+    @property
+    def names_content(self) -> bool:
+        """Whether any column of contents is named; if none is, columns are guessed."""
+        return bool(self.text or self.image or self.audio)
 
     @property
     def media(self) -> tuple[tuple[Modality, str], ...]:
@@ -49,7 +55,7 @@ class ColumnSpec:
 
 
 def check_columns(columns: ColumnSpec, known: Sequence[str]) -> None:
-    """Raise UsageError where a column is not among `known`, has two modalities, or nothing is content."""
+    """Raise UsageError if a column is not among `known`, has two modalities, or nothing is content."""
     missing = [name for name in columns.names if name not in known]
     if missing:
         near = [match for name in missing for match in difflib.get_close_matches(name, known, 1)]
@@ -76,12 +82,12 @@ def plain_name(name: str) -> str:
 
 _TEXT: Final = pa.string()
 _SETTLED: Final = 128
-"""So many more texts than other values, and a column is text: its other values are looked at no more."""
+"""Once a column's texts outnumber its other values by this many, it is text and is not inspected further."""
 _SHOWN: Final = 40
 
 
 @dataclass(slots=True)
-class Seen:
+class TypeCount:
     """Values of one type in one column: how many, and the first with where it is."""
 
     count: int
@@ -90,22 +96,16 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class TextByFew:
-    """A column that is text because of a few values that are not what most of it is.
+class MixedColumn:
+    """A column that is text only because of a few values of another type than most.
 
-    Attributes:
-        column: Its name.
-        mostly: What most of its values are, as a type name of `named_type`.
-        few: How many values are not.
-        values: How many values there are.
-        example: The first of the few.
-        where: File and line of that one.
-
+    `main_type` is the type of most values, as named by `type_name`; `example` is the first of the `outliers`, which are
+    of other types, and `where` its file and line.
     """
 
     column: str
-    mostly: str
-    few: int
+    main_type: str
+    outliers: int
     values: int
     example: str
     where: str
@@ -113,28 +113,23 @@ class TextByFew:
 
 @dataclass(slots=True)
 class ColumnTypes:
-    """Types found while a source is read through.
-
-    Attributes:
-        types: The narrowest type that holds all values of each column.
-
-    """
+    """The narrowest type that holds all values of each column, found while a source is read through."""
 
     types: dict[str, pa.DataType] = field(default_factory=dict)
-    _seen: dict[str, dict[pa.DataType, Seen]] = field(default_factory=dict)
+    _seen: dict[str, dict[pa.DataType, TypeCount]] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
 
     def is_settled(self, column: str) -> bool:
-        """Whether a column is text, and no value will change what is said of it."""
+        """Whether a column is text, and no other value will change that."""
         return column in self._settled
 
-    def take(self, row: Iterable[tuple[str, object, pa.DataType]], where: str) -> None:
+    def add_row(self, row: Iterable[tuple[str, object, pa.DataType]], where: str) -> None:
         """Take one more row into account: column, value and type of each."""
         for column, value, dtype in row:
             known = self._seen.setdefault(column, {})
             seen = known.get(dtype)
             if seen is None:
-                known[dtype] = Seen(1, str(value)[:_SHOWN], where)
+                known[dtype] = TypeCount(1, str(value)[:_SHOWN], where)
                 self.types[column] = common_type(self.types.get(column, pa.null()), dtype)
                 continue
             seen.count += 1
@@ -148,40 +143,26 @@ class ColumnTypes:
         self.types |= {name(column): dtype for column, dtype in others.types.items()}
         self._seen |= {name(column): seen for column, seen in others._seen.items()}  # noqa: SLF001 - of its own kind
 
-    def first(self, column: str, dtype: pa.DataType) -> Seen | None:
-        """Return the values of a type in a column, if there are any."""
-        return self._seen.get(column, {}).get(dtype)
-
-    def text_by_few(self) -> Sequence[TextByFew]:
+    def mixed_columns(self) -> list[MixedColumn]:
         """Return the columns that are text because of a few values, in order of columns."""
-        found = (self._few(column) for column, dtype in self.types.items() if dtype == _TEXT)
-        return [one for one in found if one is not None]
+        mixed = (self._mixed(column) for column, dtype in self.types.items() if dtype == _TEXT)
+        return [one for one in mixed if one is not None]
 
-    def _few(self, column: str) -> TextByFew | None:
-        counts: dict[str, int] = {}
+    def _mixed(self, column: str) -> MixedColumn | None:
+        counts: Counter[str] = Counter()
         known = self._seen.get(column, {})
         for dtype, seen in known.items():
             if not pa.types.is_null(dtype):
-                counts[named_type(dtype)] = counts.get(named_type(dtype), 0) + seen.count
+                counts[type_name(dtype)] += seen.count
         if counts.keys() >= {"integer", "number"}:
             counts["number"] += counts.pop("integer")
-        mostly = max(counts, key=lambda name: counts[name], default="text")
-        total = sum(counts.values())
-        fits = {mostly, "integer"} if mostly == "number" else {mostly}
-        others = [seen for dtype, seen in known.items() if named_type(dtype) not in {*fits, "null"}]
-        if mostly == "text" or not others or 2 * counts[mostly] <= total:
+        main = max(counts, key=lambda name: counts[name], default="text")
+        total = counts.total()
+        fits = {main, "integer"} if main == "number" else {main}
+        others = [seen for dtype, seen in known.items() if type_name(dtype) not in {*fits, "null"}]
+        if main == "text" or not others or 2 * counts[main] <= total:
             return None
-        return TextByFew(column, mostly, total - counts[mostly], total, others[0].value, others[0].where)
-
-
-@runtime_checkable
-class TypesFound(Protocol):
-    """A reader of a source whose types were found by reading its values."""
-
-    @property
-    def found(self) -> ColumnTypes:
-        """What was found."""
-        ...
+        return MixedColumn(column, main, total - counts[main], total, others[0].value, others[0].where)
 
 
 _NAMES: Final[Mapping[str, pa.DataType]] = {
@@ -200,8 +181,8 @@ CHOICES: Final = {name: dtype for name, dtype in _NAMES.items() if name.isalpha(
 _BY_TYPE: Final = {dtype: name for name, dtype in _NAMES.items()}
 
 
-def named_type(dtype: pa.DataType) -> str:
-    """Say a metadata type as the field does."""
+def type_name(dtype: pa.DataType) -> str:
+    """Return the name of a metadata type as users write and read it."""
     if pa.types.is_list(dtype):
         return "list"
     return _BY_TYPE.get(dtype, str(dtype))

@@ -103,7 +103,7 @@ def open_folder(folder: Place) -> FolderReader:
     """Open a folder, hidden files left out, with the columns that its JSON files have.
 
     All of these are read for that; in an object store, those of the first 1,000 items that have one. Raises UsageError
-    where no file in it is a text, image, audio or JSON object.
+    if no file in it is a text, image, audio or JSON object.
     """
     types = ColumnTypes(dict(_TYPES))
     count = 0
@@ -115,7 +115,7 @@ def open_folder(folder: Place) -> FolderReader:
             found = _json_of(folder, name)
             if not isinstance(found, Unreadable):
                 typed = ((key, one, type_of_value(one)) for key, one in renamed(found, _TYPES.__contains__))
-                types.take(typed, name)
+                types.add_row(typed, name)
     if not count:
         raise UsageError(f"{folder.name} has no images, audio, .txt, .json, .tar or .parquet files in it.")
     return FolderReader(folder, types, count)

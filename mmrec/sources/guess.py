@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmrec.sources.columns import ColumnSpec, listed_columns, plain_name
 from mmrec.sources.folder_rows import FolderReader
 from mmrec.sources.hub_rows import ROW, HubReader
 from mmrec.sources.rows import Reader, Row, modality_of_bytes, modality_of_name
+from mmrec.sources.scalars import is_bytes
 from mmrec.sources.source import open_reader
 from mmrec.sources.tar_rows import KEY, TarReader
 from mmrec.types import Modality
@@ -42,14 +44,15 @@ def guess_columns(path: str | Path, id_column: str | None = None, encoding: str 
     sample = [row for row in islice(reader.rows(tuple(reader.types)), _SAMPLE) if isinstance(row, Row)]
     if isinstance(reader, FolderReader):
         found = _guess(reader, [*sample, _FULL], id_column or "id")
-        text = ("text", *(name for name in found.text if name != "text"))
-        image = ("image", *(name for name in found.image if name != "image"))
-        return replace(found, text=text, image=image, audio=("audio", *(n for n in found.audio if n != "audio")))
+        text, image, audio = (
+            (own, *(name for name in getattr(found, own) if name != own)) for own in ("text", "image", "audio")
+        )
+        return replace(found, text=text, image=image, audio=audio)
     return _guess(reader, sample, id_column or (KEY if isinstance(reader, TarReader) else None))
 
 
 _FULL: Final = Row(0, {"id": "x", "text": "x", "image": ["x.png"], "audio": ["x.wav"]}, "")
-"""A folder's own columns are what they are, whatever its first files show."""
+"""A row with all of a folder's own columns: they count, whatever the first files have."""
 
 
 def _guess(reader: Reader, sample: Sequence[Row], id_column: str | None) -> ColumnSpec:
@@ -85,18 +88,16 @@ def _id_column(names: Sequence[str], sample: Sequence[Row]) -> str | None:
         n for n in names if plain_name(n).endswith("_id") and not _NOT_ITEMS.search(plain_name(n)) and n not in by_name
     ]
     candidates = by_name + (by_ending if len(by_ending) == 1 else [])
-    return next((name for name in candidates if _tells_apart(name, sample)), None)
+    return next((name for name in candidates if _is_mostly_unique(name, sample)), None)
 
 
-def _tells_apart(name: str, sample: Sequence[Row]) -> bool:
-    ids: list[str] = []
+def _is_mostly_unique(name: str, sample: Sequence[Row]) -> bool:
+    ids: set[str] = set()
     for row in sample:
-        try:
-            ids.append(id_of(row.values.get(name)))
-        except BadValueError:
-            continue
+        with suppress(BadValueError):
+            ids.add(id_of(row.values.get(name)))
     # Some rows may lack an id or repeat one; those are rejected one by one later.
-    return len(set(ids)) >= _MOSTLY * max(len(sample), 1) or not sample
+    return len(ids) >= _MOSTLY * len(sample)
 
 
 def _media_of(name: str, dtype: pa.DataType, sample: Sequence[Row]) -> Modality | None:
@@ -134,4 +135,4 @@ def _holds_text(name: str, sample: Sequence[Row]) -> bool:
 def _is_nested_bytes(dtype: pa.DataType) -> bool:
     if pa.types.is_struct(dtype):
         return {field.name for field in dtype} == {"bytes", "path"}
-    return bool(pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype))
+    return is_bytes(dtype)

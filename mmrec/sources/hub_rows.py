@@ -9,7 +9,7 @@ Images and audio stay the bytes they are, classes become their names, and no cod
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ class HubReader:
     dataset: Any = field(repr=False)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        """Stream these columns. Raises SourceError where the stream breaks off."""
+        """Stream these columns. Raises SourceError if the stream breaks off."""
         own = [name for name in names if name != ROW]
         dataset = self.dataset.select_columns(own or [next(name for name in self.types if name != ROW)])
         classes = _classes(dataset)
@@ -49,7 +49,7 @@ class HubReader:
         tables = dataset.iter(BATCH)
         while (table := self._next(tables)) is not None:
             for row in rows_of_batch(table, first + 1, (self.address, self.address), first):
-                yield _finished(row, classes)
+                yield _with_class_names(row, classes)
             first += table.num_rows
 
     def _next(self, tables: Iterator[pa.Table]) -> pa.Table | None:
@@ -57,7 +57,7 @@ class HubReader:
             return next(tables, None)
         except Exception as error:
             raise SourceError(
-                f"{self.address} cannot be read on: {first_line(error)}. What was encoded is kept: run the same "
+                f"Reading {self.address} stopped: {first_line(error)}. What was encoded is kept: run the same "
                 "command again."
             ) from error
 
@@ -68,7 +68,7 @@ def is_hub(address: str) -> bool:
 
 
 def open_hub(address: str) -> HubReader:
-    """Open one split of a data set. Raises UsageError where it, its configuration or its split is not there."""
+    """Open one split of a data set. Raises UsageError if it, its configuration or its split is not there."""
     name, options = _parsed(address)
     split, dataset = _split_of(_loaded(address), address, options.get("split"))
     schema = _schema_of(dataset, address)
@@ -89,7 +89,7 @@ def open_hub(address: str) -> HubReader:
 
 
 def cell_of_hub(address: str, row: int, column: str) -> object:
-    """Return one cell; `row` counts from 0. Streams past the rows before it. Raises IndexError where there is none."""
+    """Return one cell; `row` counts from 0. Streams past the rows before it. Raises IndexError if there is none."""
     _, dataset = _split_of(_loaded(address), address, _parsed(address)[1].get("split"))
     for table in dataset.select_columns([column]).skip(row).iter(1):
         return table.column(column)[0].as_py()
@@ -148,13 +148,13 @@ def _classes(dataset: Any) -> dict[str, list[str]]:  # noqa: ANN401
     return {name: list(kind.names) for name, kind in (dataset.features or {}).items() if getattr(kind, "names", None)}
 
 
-def _finished(row: Row, classes: Mapping[str, Sequence[str]]) -> Row:
+def _with_class_names(row: Row, classes: Mapping[str, Sequence[str]]) -> Row:
     values = dict(row.values)
     for name, names in classes.items():
         number = values.get(name)
         if isinstance(number, int):
             values[name] = names[number] if 0 <= number < len(names) else None
-    return Row(row.number, {ROW: row.number, **values}, row.where, row.table, row.table_row)
+    return replace(row, values={ROW: row.number, **values})
 
 
 def _parsed(address: str) -> tuple[str, dict[str, str]]:

@@ -53,7 +53,7 @@ def stat_in_table(uri: str) -> Stamp | None:
 def read_from_table(uri: str, most: int | None = None) -> bytes:
     """Return the bytes in the cell or member that a URI names.
 
-    Raises MediaError where there are none any more, or a member has more than `most`.
+    Raises MediaError if there are none any more, or a member has more than `most`.
     """
     if member := _MEMBER.fullmatch(uri):
         name, offset, size = unquote(member["member"], errors="surrogateescape"), int(member["offset"]), member["size"]

@@ -33,8 +33,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
     """Return at most `max_bytes + 1` bytes of a file, and its stamp from before they were read.
 
-    Raises MediaError where it is not a regular file that can be read, or lies outside `root`; UnreachableError where
-    the machine, or the one that has its disk, cannot read it now.
+    Raises MediaError if it is not a regular file that can be read, or lies outside `root`; UnreachableError for
+    temporary errors (a network file system, out of memory or file handles).
     """
     try:
         with open(path, "rb", opener=lambda name, _: _opened_file(name, root)) as file:
@@ -47,7 +47,7 @@ def read_file(path: str, max_bytes: int, root: Path | None = None) -> Reading:
 
 
 def stat_file(path: str, root: Path | None = None) -> Stamp | None:
-    """Return the stamp of a regular file, or None where there is none inside `root`."""
+    """Return the stamp of a regular file, or None if there is none inside `root`."""
     try:
         status = Path(confined(path, root)).stat()
     except (MediaError, OSError, ValueError):
@@ -56,7 +56,7 @@ def stat_file(path: str, root: Path | None = None) -> Stamp | None:
 
 
 def confined(path: str, root: Path | None) -> str:
-    """Resolve a path's symbolic links. Raises MediaError where that leads outside `root`, whether it exists or not.
+    """Resolve a path's symbolic links. Raises MediaError if that leads outside `root`, whether it exists or not.
 
     Without a root a path is returned as it is.
     """
@@ -68,7 +68,7 @@ def confined(path: str, root: Path | None) -> str:
 
 
 def is_outside(path: str, root: Path) -> bool:
-    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError where it is none."""
+    """Whether a path leads outside a folder, once symbolic links are resolved. Raises MediaError if it is none."""
     return not Path(_resolved(path)).is_relative_to(_resolved(root))
 
 
@@ -80,7 +80,7 @@ def _resolved(path: str | Path) -> str:
 
 
 def check_is_table(path: str) -> None:
-    """Raise MediaError where a path is neither a file nor a folder, in which alone a table can be."""
+    """Raise MediaError if a path is neither a file nor a folder, in which alone a table can be."""
     try:
         kind = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
@@ -125,13 +125,13 @@ _MARKS: Final = ("ETag", "etag", "VersionId", "generation", "LastModified", "upd
 def read_object(uri: str, max_bytes: int) -> Reading:
     """Return at most `max_bytes + 1` bytes of an object, and its stamp from before they were read.
 
-    Raises MediaError where there is no such object or it may not be read, UnreachableError where the store does not
+    Raises MediaError if there is no such object or it may not be read, UnreachableError if the store does not
     answer.
     """
     try:
         store, path = _opened_object(uri)
         found = store.info(path)
-        # An empty object has no range that could be asked for.
+        # An empty object has no range to request.
         data = store.cat_file(path, start=0, end=max_bytes + 1) if found["size"] else b""
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MediaError("The object store has no such object.") from error
@@ -145,7 +145,7 @@ def read_object(uri: str, max_bytes: int) -> Reading:
 
 
 def stat_object(uri: str) -> Stamp | None:
-    """Return the stamp of an object, or None where it cannot be had."""
+    """Return the stamp of an object, or None if it cannot be had."""
     try:
         store, path = _opened_object(uri)
         return _stamp(store.info(path))
@@ -154,7 +154,7 @@ def stat_object(uri: str) -> Stamp | None:
 
 
 def check_scheme(uri: str) -> str:
-    """Return the scheme of an object's address. Raises MediaError where fsspec may not be asked for it."""
+    """Return the scheme of an object's address. Raises MediaError for a scheme that fsspec may not open."""
     scheme = uri.partition("://")[0].lower()
     # fsspec would take `a::b` for an address inside another, of any kind.
     if scheme not in OBJECT_STORES or "::" in uri:
@@ -210,7 +210,7 @@ class MediaAccess:
         return decoding if self.fetcher is None else max(decoding, self.fetcher.rules.connections)
 
     def stat(self, uri: str) -> Stamp | None:
-        """Return what tells whether the bytes at a URI are still those that were read, or None where nothing does."""
+        """Return the stamp (size and change marker) of the bytes at a URI; None if there is none."""
         if is_in_table(uri):
             return stat_in_table(uri)
         try:
@@ -219,7 +219,7 @@ class MediaAccess:
                 return self.fetcher.stamp(uri) if self.fetcher else None
             if scheme:
                 return stat_object(self._check_inside(uri))
-            return stat_file(path, self._folder())
+            return stat_file(path, self._local_root())
         except MediaError:
             return None
 
@@ -228,11 +228,11 @@ class MediaAccess:
         return self.take(content).data
 
     def take(self, content: Field | str) -> Reading:
-        """Return raw bytes, and the stamp they had when they were read where they lie on their own.
+        """Return raw bytes and their stamp, which is None for bytes without a file or object of their own.
 
         A URI is a path, a ``file://``, ``s3://``, ``gs://`` or web address, or the address of bytes inside a table.
-        Raises MediaError where the bytes cannot be had, may not be, or are more than `limits` allows;
-        UnreachableError where another time may have more luck.
+        Raises MediaError if the bytes cannot be had, may not be, or are more than `limits` allows;
+        UnreachableError if another time may have more luck.
         """
         if isinstance(content, str):
             reading = self._at(content)
@@ -256,18 +256,18 @@ class MediaAccess:
             return self.fetcher.fetch(uri, self.limits.max_bytes)
         if scheme:
             return read_object(self._check_inside(uri), self.limits.max_bytes)
-        return read_file(path, self.limits.max_bytes, self._folder())
+        return read_file(path, self.limits.max_bytes, self._local_root())
 
     def _in_table(self, uri: str) -> Reading:
         table = uri.rpartition("#")[0]
         scheme, path = _scheme_and_path(table)
-        is_free = self.root is None or self._is_of_source(table)
+        is_exempt = self.root is None or self._is_of_source(table)
         if scheme:
             check_scheme(table)
         if scheme or table.startswith("hf:"):
-            self._check_inside(table, is_free=is_free)
+            self._check_inside(table, is_exempt=is_exempt)
         else:
-            check_is_table(confined(path, None if is_free else self._folder()))
+            check_is_table(confined(path, None if is_exempt else self._local_root()))
         stamp = stat_in_table(uri)
         return Reading(read_from_table(uri, self.limits.max_bytes), stamp)
 
@@ -281,17 +281,17 @@ class MediaAccess:
             return table == source or is_part
         return not is_outside(table, Path(source))
 
-    def _folder(self) -> Path | None:
-        """The folder that files have to be in. Raises MediaError where they may be in none."""
+    def _local_root(self) -> Path | None:
+        """The folder that local files must be in; None for no bounds. Raises MediaError if the root is a URL."""
         if self.root is None:
             return None
         if _SCHEME.match(str(self.root)):
             raise MediaError(_OUTSIDE)
         return Path(self.root)
 
-    def _check_inside(self, uri: str, *, is_free: bool = False) -> str:
-        """Return the address of an object. Raises MediaError where there is a root and it is not below it."""
-        if self.root is None or is_free:
+    def _check_inside(self, uri: str, *, is_exempt: bool = False) -> str:
+        """Return the address of an object. Raises MediaError if there is a root and it is not below it."""
+        if self.root is None or is_exempt:
             return uri
         root = f"{str(self.root).rstrip('/')}/"
         if not _SCHEME.match(root) or not uri.startswith(root) or {"..", "."} & set(unquote(uri).split("/")):
@@ -322,7 +322,7 @@ def opened_media(
 ) -> Iterator[MediaAccess]:
     """Read media below `root`, in the tables of `source`, and from the web where that is allowed.
 
-    Connections are closed at the end. Raises UsageError where `root` is neither a folder nor a URL.
+    Connections are closed at the end. Raises UsageError if `root` is neither a folder nor a URL.
     """
     if root is not None and "://" not in root and not Path(root).is_dir():
         raise UsageError(f"--media-root: there is no folder {root!r}. Give one, or a URL such as s3://bucket/media.")

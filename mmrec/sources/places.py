@@ -17,12 +17,7 @@ from mmrec.sources.storage import absolute, filesystem, is_remote, open_file
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something lies; make it by `place`.
-
-    Attributes:
-        address: An absolute path, or a URL such as ``s3://bucket/folder/catalog.csv``.
-
-    """
+    """The address of a file or folder, an absolute path or a URL such as ``s3://bucket/a.csv``; make it by `place`."""
 
     address: str
 
@@ -56,7 +51,7 @@ class Place:
     def resolve(self, given: str) -> str:
         """Return the address of what a catalog in this folder calls `given`: an absolute path or URL, or one from here.
 
-        Raises UsageError where a catalog in an object store names a path of this machine, or one outside its bucket.
+        Raises UsageError if a catalog in an object store names a path of this machine, or one outside its bucket.
         """
         if is_remote(given) and not given.lower().startswith("file:"):
             return given
@@ -70,8 +65,8 @@ class Place:
             raise UsageError("The path leads out of the bucket that the catalog lies in.")
         return f"{scheme}://{found}"
 
-    def inside(self, folder: "Place") -> str:
-        """Return how it is reached from a folder above it, or its name where it is not below."""
+    def relative_to(self, folder: "Place") -> str:
+        """Return its path relative to a folder above it, or its name if it is not below."""
         start = f"{folder.address.rstrip('/')}/"
         return self.address.removeprefix(start) if self.address.startswith(start) else self.name
 
@@ -110,7 +105,7 @@ class Place:
 
 
 def place(address: "str | Path | Place") -> Place:
-    """Return the place of a path or URL. Raises UsageError where its scheme is not allowed."""
+    """Return the place of a path or URL. Raises UsageError if its scheme is not allowed."""
     return address if isinstance(address, Place) else Place(absolute(address))
 
 
@@ -123,8 +118,8 @@ def is_pattern(address: str) -> bool:
     return "*" in address or ("{" in address and "}" in address)
 
 
-def matching(pattern: Place) -> list[Place]:
-    """Return the files that a pattern stands for, in its order. Raises UsageError where one of braces is missing."""
+def expand_pattern(pattern: Place) -> list[Place]:
+    """Return the files of a pattern, in its order. Raises UsageError if one that braces name does not exist."""
     found: list[Place] = []
     for address in _expanded(str(pattern)):
         if "*" in address:
@@ -137,12 +132,12 @@ def matching(pattern: Place) -> list[Place]:
     missing = [place for place in found if not place.exists()]
     if missing or not found:
         named = f", such as {missing[0]}" if missing else ""
-        raise UsageError(f"{len(missing) or 'All'} of the files that {pattern} stands for are not there{named}.")
+        raise UsageError(f"{len(missing) or 'All'} of the files of {pattern} do not exist{named}.")
     return found
 
 
 def _expanded(address: str) -> Iterator[str]:
-    too_many = UsageError(f"{address} stands for more than {_MOST:,} files; give the folder they lie in.")
+    too_many = UsageError(f"{address} matches more than {_MOST:,} files; give the folder they lie in.")
     if any(abs(int(last) - int(first)) >= _MOST for first, last in _RANGE.findall(address)):
         raise too_many
     try:

@@ -15,19 +15,16 @@ from mmrec.types import Modality, Reject
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for a value that is there but cannot be read."""
+    """In place of a value that cannot be read, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Stands for the bytes of an image or audio clip that have an address of their own.
+    """In place of the bytes of an image or audio clip that have an address of their own.
 
-    Attributes:
-        uri: Where they are.
-        data: The bytes, where the source had to read them anyway.
-
+    `data` are the bytes, if the source had to read them anyway.
     """
 
     uri: str

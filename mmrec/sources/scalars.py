@@ -46,7 +46,7 @@ def metadata_type(dtype: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(dtype):
         return metadata_type(dtype.value_type)
     if _is_list(dtype):
-        plain = not (pa.types.is_nested(dtype.value_type) or _is_bytes(dtype.value_type))
+        plain = not (pa.types.is_nested(dtype.value_type) or is_bytes(dtype.value_type))
         return pa.list_(metadata_type(dtype.value_type)) if plain else pa.string()
     return _scalar_type(dtype)
 
@@ -68,7 +68,8 @@ def _is_list(dtype: pa.DataType) -> bool:
     return any(test(dtype) for test in tests)
 
 
-def _is_bytes(dtype: pa.DataType) -> bool:
+def is_bytes(dtype: pa.DataType) -> bool:
+    """Whether an Arrow type is of bytes."""
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     return any(test(dtype) for test in tests)
 
@@ -127,14 +128,14 @@ def to_value(value: object, dtype: pa.DataType) -> Value:
     if value is None or value == "":
         return None
     if not isinstance(value, list):
-        raise ValueError("it is no list")  # noqa: TRY004 - of its column, not of the call
+        raise ValueError("it is no list")  # noqa: TRY004 - the cell is wrong, not the argument's type
     return [to_scalar(one, dtype.value_type) for one in value]
 
 
 def to_scalar(value: object, dtype: pa.DataType) -> Scalar:
-    """Return a value as a metadata scalar of `dtype`, or None where it is null, empty or not a number.
+    """Return a value as a metadata scalar of `dtype`, or None if it is null, empty or not a number.
 
-    Raises ValueError or OverflowError where the type cannot hold it.
+    Raises ValueError or OverflowError if the type cannot hold it.
     """
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -171,7 +172,7 @@ def _as_text(value: object) -> str:
 
 def _as_date(value: object) -> date:
     if not isinstance(value, date):
-        raise ValueError("it is no date")  # noqa: TRY004 - of its column, not of the call
+        raise ValueError("it is no date")  # noqa: TRY004 - the cell is wrong, not the argument's type
     return value.date() if isinstance(value, datetime) else value
 
 
@@ -180,7 +181,7 @@ def _as_moment(value: object) -> datetime:
     if isinstance(moment, date) and not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001 - of a column without zones
     if not isinstance(moment, datetime):
-        raise ValueError("it is no point in time")  # noqa: TRY004 - of its column, not of the call
+        raise ValueError("it is no point in time")  # noqa: TRY004 - the cell is wrong, not the argument's type
     return _utc(moment)
 
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 from mmrec.errors import MmrecError, SourceError, UsageError
 from mmrec.sources.arrow_files import open_dataset, open_parquet
 from mmrec.sources.assemble import assemble
-from mmrec.sources.columns import ColumnSpec, TextByFew, TypesFound, check_columns
+from mmrec.sources.columns import ColumnSpec, ColumnTypes, MixedColumn, check_columns
 from mmrec.sources.folder_rows import open_folder
 from mmrec.sources.hub_rows import HubReader, is_hub, open_hub
-from mmrec.sources.places import Place, is_pattern, matching, place
+from mmrec.sources.places import Place, expand_pattern, is_pattern, place
 from mmrec.sources.rows import Reader, Row, SeenIds, modality_of_name
-from mmrec.sources.scalars import schema_of
-from mmrec.sources.storage import first_line, reaching
+from mmrec.sources.scalars import is_bytes, schema_of
+from mmrec.sources.storage import as_usage_error, first_line
 from mmrec.sources.tar_members import SUFFIXES as TARS
 from mmrec.sources.tar_rows import open_tars
 from mmrec.sources.text_tables import JsonLines, open_csv, open_movielens, open_recbole
@@ -36,25 +36,26 @@ _OPENERS: Final[dict[str, Callable[[Place], Reader]]] = {
 }
 
 
-def open_reader(address: str | Path, encoding: str | None = None) -> Reader:
-    """Open a source's rows by what lies at an address, columns typed.
+def open_reader(address: str | Path, encoding: str | None = None, *, infer_types: bool = True) -> Reader:
+    """Open a source's rows by what lies at an address.
 
-    `encoding` is for CSV. Raises UsageError where there is nothing of a known kind.
+    `encoding` is for CSV. With `infer_types` a text table is read through at once for the types of its columns. Raises
+    UsageError if there is nothing of a known kind.
     """
-    reader = open_untyped(address, encoding)
-    with reaching(str(address)):
-        _ = reader.names if isinstance(reader, JsonLines) and not reader.types else reader.types
+    reader = _open(address, encoding)
+    if infer_types:
+        with as_usage_error(str(address)):
+            _ = reader.names if isinstance(reader, JsonLines) and not reader.types else reader.types
     return reader
 
 
-def open_untyped(address: str | Path, encoding: str | None = None) -> Reader:
-    """Open a source's rows without reading all of a text table for the types of its columns."""
+def _open(address: str | Path, encoding: str | None) -> Reader:
     if is_hub(str(address)):
         return open_hub(str(address))
     found = place(address)
     if encoding is not None and found.suffix not in _CSV:
         raise UsageError(f"An encoding is given for {found.name}, which is no CSV file: leave out --encoding.")
-    with reaching(str(found)):
+    with as_usage_error(str(found)):
         if found.is_folder():
             return _open_folder(found)
         if found.exists():
@@ -74,13 +75,13 @@ def _open_file(found: Place) -> Reader:
 
 
 def _open_files(pattern: Place) -> Reader:
-    files = matching(pattern)
+    files = expand_pattern(pattern)
     folder = files[0].parent
     if all(file.name.lower().endswith(TARS) for file in files):
         return open_tars(folder, files)
     if all(file.suffix in _PARQUET for file in files):
         return open_parquet(folder, files)
-    raise UsageError(f"{pattern} stands for files that are not all .tar or all .parquet, such as {files[0].name}.")
+    raise UsageError(f"{pattern} matches files that are not all .tar or all .parquet, such as {files[0].name}.")
 
 
 def _open_folder(folder: Place) -> Reader:
@@ -96,7 +97,7 @@ def _open_folder(folder: Place) -> Reader:
         return open_parquet(folder, tables)
     if archives and loose is not None:
         raise UsageError(
-            f"{folder.name} has archives in it, such as {archives[0].inside(folder)}, and loose files, such as "
+            f"{folder.name} has archives in it, such as {archives[0].relative_to(folder)}, and loose files, such as "
             f"{loose}; name the archives alone, as {folder}/*.tar, or index the loose files from a folder of their own."
         )
     if archives:
@@ -111,7 +112,7 @@ def _open_folder(folder: Place) -> Reader:
 
 
 def single_tables(folder: Place) -> list[str]:
-    """Return the CSV and JSON Lines files right in a folder that has no media beside them; texts may be notes."""
+    """Return the CSV and JSON Lines files right in a folder without media, unless it has more .txt files than these."""
     tables: list[str] = []
     texts = 0
     for inside, names in folder.walk():
@@ -152,16 +153,9 @@ def _known() -> str:
 class CatalogSource:
     """A source opened with its columns. Iterate it, as often as you like, for items and rejects in source order.
 
-    Memory does not grow with the source but for eight bytes an id, by which duplicates are found: the first is kept.
-    Rows that only say that an item is to go give a Removal. Iterating raises SourceError where the source cannot be
-    read on, as when an object store fails.
-
-    Attributes:
-        address: The file, folder or data set that bytes inside its tables and archives lie in.
-        columns: Which columns are what.
-        metadata_schema: Names and types of the metadata columns.
-        reader: The rows behind it.
-
+    Memory does not grow with the source but for eight bytes per id, by which duplicates are found: the first is kept.
+    Rows that only say that an item is to go give a Removal. Iterating raises SourceError if the source can no longer be
+    read, as when an object store fails. `address` is the file, folder or data set that its bytes lie in.
     """
 
     address: str
@@ -170,9 +164,10 @@ class CatalogSource:
     reader: Reader
 
     @property
-    def text_by_few(self) -> Sequence[TextByFew]:
-        """Metadata columns that are text because of a few values that are not what most of the column is."""
-        found = self.reader.found.text_by_few() if isinstance(self.reader, TypesFound) else ()
+    def mixed_columns(self) -> Sequence[MixedColumn]:
+        """Metadata columns that are text only because of a few values of another type than most."""
+        types: ColumnTypes | None = getattr(self.reader, "found", None)  # of readers that infer types from values
+        found = types.mixed_columns() if types is not None else ()
         text = {column.name for column in self.metadata_schema if pa.types.is_string(column.type)}
         return [one for one in found if one.column in text]
 
@@ -214,7 +209,7 @@ class CatalogSource:
                 if not isinstance(error, OSError | EOFError) and not self.reader.folder.is_remote:
                     raise
                 raise SourceError(
-                    f"{self.address} cannot be read on: {first_line(error)}. What was encoded is kept: put it right, "
+                    f"Reading {self.address} stopped: {first_line(error)}. What was encoded is kept: put it right, "
                     "and run the same command again."
                 ) from error
             yield row
@@ -235,14 +230,14 @@ def open_source(
     `types` says what some metadata columns hold, whatever is found in them; a value that is none of these is left out
     of its item, with the reason in quarantine. `encoding` is that of a CSV file which is not UTF-8.
 
-    Raises UsageError where there is no such source, or it lacks one of the columns.
+    Raises UsageError if there is no such source, or it lacks one of the columns.
     """
     reader = open_reader(address, encoding)
     check_columns(columns, tuple(reader.types))
-    binary = [name for name in columns.metadata if _is_binary(reader.types[name])]
+    binary = [name for name in columns.metadata if is_bytes(reader.types[name])]
     if binary:
         raise UsageError(f"Column {binary[0]!r} holds bytes, which cannot be metadata; leave it out of the metadata.")
-    return CatalogSource(home_of(address, reader), columns, _schema(columns, reader, types or {}), reader)
+    return CatalogSource(media_base(address, reader), columns, _schema(columns, reader, types or {}), reader)
 
 
 def _schema(columns: ColumnSpec, reader: Reader, types: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -253,12 +248,8 @@ def _schema(columns: ColumnSpec, reader: Reader, types: Mapping[str, pa.DataType
     return schema_of(columns.metadata, {**reader.types, **types})
 
 
-def home_of(address: str | Path, reader: Reader) -> str:
+def media_base(address: str | Path, reader: Reader) -> str:
     """Return the file, folder or data set that a source's tables and archives lie in."""
     if isinstance(reader, HubReader):
         return reader.address
     return str(reader.folder if is_pattern(str(address)) else place(address))
-
-
-def _is_binary(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype))

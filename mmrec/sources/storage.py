@@ -30,7 +30,7 @@ def is_remote(address: str) -> bool:
 
 
 def absolute(address: str | Path) -> str:
-    """Return a path made absolute, or a URL in its plain form. Raises UsageError where its scheme is not allowed."""
+    """Return a path made absolute, or a URL in its plain form. Raises UsageError if its scheme is not allowed."""
     match = _SCHEME.match(str(address))
     if match is None:
         return str(Path(address).absolute())
@@ -57,7 +57,7 @@ def configure(options: Mapping[str, Mapping[str, object]]) -> None:
 def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
     """Return the fsspec filesystem that an absolute address lies in.
 
-    Raises UsageError where its package is missing, or its scheme is not allowed: fsspec would read the web unguarded.
+    Raises UsageError if its package is missing, or its scheme is not allowed: fsspec would read the web unguarded.
     """
     match = _SCHEME.match(address)
     if match is None:
@@ -76,7 +76,7 @@ def filesystem(address: str) -> Any:  # noqa: ANN401 - fsspec has no types
 
 
 def open_file(address: str, *, ahead: bool = True) -> BufferedIOBase:
-    """Open an absolute address to read bytes, buffered; `ahead` for reading on, else for here and there."""
+    """Open an absolute address to read bytes, buffered; `ahead` for sequential reading, else for random access."""
     if not is_remote(address):
         return open(address, "rb")  # noqa: PTH123 - the caller's to close
     system = filesystem(address)
@@ -88,8 +88,8 @@ def open_file(address: str, *, ahead: bool = True) -> BufferedIOBase:
 
 
 @contextmanager
-def reaching(address: str) -> Iterator[None]:
-    """Turn whatever keeps an object store from being read into a UsageError that names the address."""
+def as_usage_error(address: str) -> Iterator[None]:
+    """Raise UsageError, with the address, for whatever error an object store makes its library raise."""
     try:
         yield
     except UsageError:
@@ -123,12 +123,9 @@ def _allowed() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Size and time of change of bytes that lie somewhere, as far as they are known.
+    """Size in bytes and change marker of bytes that lie somewhere, as far as they are known.
 
-    Attributes:
-        size: In bytes.
-        changed: Nanoseconds since 1970 for a file; elsewhere a number that stands for entity tag and time of change.
-
+    The marker is nanoseconds since 1970 for a file; elsewhere a number made of entity tag and time of change.
     """
 
     size: int | None
@@ -141,7 +138,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Bytes, and the stamp they had when they were read; None where they have none of their own."""
+    """Bytes, and the stamp they had when they were read; None if they have none of their own."""
 
     data: bytes
     stamp: Stamp | None

@@ -28,15 +28,9 @@ class DamagedTarError(MmrecError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file in an archive.
+    """One file in an archive, or a link or device; its bytes begin at `offset` in the uncompressed archive.
 
-    Attributes:
-        name: Its path in the archive.
-        offset: Where its bytes begin, in the uncompressed archive.
-        size: How many they are.
-        is_file: Whether it is a file rather than a link or a device.
-        archive: The open archive; read from it before the next member is asked for.
-
+    It is read from the open archive, so before the next member is taken.
     """
 
     name: str
@@ -46,7 +40,7 @@ class Member:
     archive: BufferedIOBase
 
     def read(self, most: int) -> bytes:
-        """Return its bytes, or the first `most` of them. Raises DamagedTarError where the archive ends before."""
+        """Return its bytes, or the first `most` of them. Raises DamagedTarError if the archive ends before."""
         wanted = min(self.size, most)
         try:
             self.archive.seek(self.offset)
@@ -64,7 +58,7 @@ def is_seekable(archive: Place) -> bool:
 
 
 def members(archive: Place) -> Iterator[Member]:
-    """Give the members in order, without their folders. Raises DamagedTarError where they cannot be read on."""
+    """Give the members in order, without their folders. Raises DamagedTarError if they cannot be read on."""
     try:
         with _uncompressed(archive) as file:
             yield from _members(file)
@@ -73,20 +67,20 @@ def members(archive: Place) -> Iterator[Member]:
 
 
 def _members(file: BufferedIOBase) -> Iterator[Member]:
-    tape = _Tape(file)
-    with tarfile.open(fileobj=cast(Any, tape), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+    recorder = _LastBlockRecorder(file)
+    with tarfile.open(fileobj=cast(Any, recorder), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
-            vars(tar)["members"].clear()  # it would remember them all
+            vars(tar)["members"].clear()  # TarFile keeps all members; this bounds memory
             if not info.isdir():
                 yield Member(info.name, info.offset_data, info.size, info.isfile(), file)
-    if not tape.last_block:
+    if not recorder.last_block:
         raise DamagedTarError("it is cut off: its end mark is missing")
-    if any(tape.last_block):
+    if any(recorder.last_block):
         raise DamagedTarError("it is damaged: what follows is no header of a member")
 
 
 def read_member(archive: Place, name: str, offset: int, size: int) -> bytes:
-    """Return the bytes of a member that lies at `offset`. Raises MediaError where something else lies there by now."""
+    """Return the bytes of a member that lies at `offset`. Raises MediaError if something else lies there by now."""
     try:
         with _uncompressed(archive) as file:
             file.seek(offset - _BLOCK)
@@ -111,8 +105,8 @@ def _uncompressed(archive: Place) -> Iterator[BufferedIOBase]:
                 yield buffered
 
 
-class _Tape:
-    """Passes reading on, and keeps the last block read, by which the end of an archive is known from damage."""
+class _LastBlockRecorder:
+    """Passes reading on, and keeps the last block read, to tell a regular end of an archive from damage."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._file = file

@@ -38,15 +38,9 @@ _DATA_IN_HAND: Final = Limits().max_bytes
 
 @dataclass(frozen=True, slots=True)
 class TarReader:
-    """Rows of one or several archives, in order.
+    """Rows of one or several archives, in order; `count` is known if they were read through for their columns.
 
-    Attributes:
-        folder: Where the archives lie.
-        archives: The archives.
-        found: Columns, with the type that holds all their values.
-        count: Number of rows, where the archives were looked through.
-        clashes: Keys of JSON objects that are columns of members too; they become ``json_KEY``.
-
+    `clashes` are keys of JSON objects that are columns of members too; they become ``json_KEY``.
     """
 
     folder: Place
@@ -61,13 +55,13 @@ class TarReader:
         return self.found.types
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | Reject]:
-        """Read the archives through, and of their members those of these columns alone."""
-        for read in _read(self.folder, self.archives, frozenset(names)):
-            yield read if isinstance(read, Reject) else read.row(self.clashes)
+        """Read all archives; only members of these columns are loaded."""
+        for item in _items(self.folder, self.archives, frozenset(names)):
+            yield item if isinstance(item, Reject) else item.row(self.clashes)
 
 
 @dataclass(slots=True)
-class _Read:
+class _TarItem:
     """One item as its members have it."""
 
     number: int
@@ -76,6 +70,24 @@ class _Read:
     members: dict[str, object] = field(default_factory=dict)
     objects: dict[str, object] = field(default_factory=dict)
     unread: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, archive: Place, member: Member, names: frozenset[str] | None) -> None:
+        """Add one member; `names` None means all columns, but without the bytes of images and audio."""
+        column = _split(member.name)[1]
+        if not column:
+            self.unread.append((column, f"The member {member.name} has no suffix, so its type is unknown."))
+        elif not member.is_file:
+            self.unread.append((column, f"The member {member.name} is not a file."))
+        elif column.rpartition(".")[2] in _JSON:
+            found = read_json(member.read, member.name)
+            if isinstance(found, Unreadable):
+                self.unread.append((column, found.reason))
+            else:
+                self.objects |= found
+        elif column in self.members:
+            self.unread.append((column, f"The archive has {member.name} twice; the first was kept."))
+        elif _is_column(column) and (names is None or column in names):
+            self.members[column] = _value(archive, member, column, with_data=names is not None)
 
     def row(self, clashes: frozenset[str]) -> Row:
         values = {**self.keys, **self.members}
@@ -92,18 +104,18 @@ def open_tars(folder: Place, archives: Sequence[Place]) -> TarReader:
     """Open archives, with columns and types as their members have them.
 
     Uncompressed archives on this machine are looked through to the end for that, images and audio skipped; of others
-    the first 1,000 items are. Raises UsageError where there is no item in them.
+    the first 1,000 items are. Raises UsageError if there is no item in them.
     """
     types, keys = ColumnTypes({KEY: pa.string(), PATH: pa.string()}), ColumnTypes()
     through = all(map(is_seekable, archives))
     count, first = 0, ""
-    for read in islice(_read(folder, archives, None), None if through else _SAMPLE):
+    for item in islice(_items(folder, archives, None), None if through else _SAMPLE):
         count += 1
-        if isinstance(read, Reject):
-            first = first or f" {read.where}: {read.reason}"
+        if isinstance(item, Reject):
+            first = first or f" {item.where}: {item.reason}"
         else:
-            types.take(((name, value, _type_of(name, value)) for name, value in read.members.items()), read.where)
-            keys.take(((name, value, type_of_value(value)) for name, value in read.objects.items()), read.where)
+            types.add_row(((name, value, _type_of(name, value)) for name, value in item.members.items()), item.where)
+            keys.add_row(((name, value, type_of_value(value)) for name, value in item.objects.items()), item.where)
     if len(types.types) == 2 and not keys.types:
         raise UsageError(
             f"{archives[0].name} has no images, audio, texts or JSON objects in it; a WebDataset archive has "
@@ -122,42 +134,24 @@ def _type_of(name: str, value: object) -> pa.DataType:
     return pa.null() if isinstance(value, Unreadable) else type_of_value(value)
 
 
-def _read(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_Read | Reject]:
+def _items(folder: Place, archives: Sequence[Place], names: frozenset[str] | None) -> Iterator[_TarItem | Reject]:
     """Read items; `names` None means all columns, but without the bytes of images and audio."""
     number = 0
     for archive in archives:
-        shown = archive.inside(folder)
+        shown = archive.relative_to(folder)
         stem = shown.removesuffix(".gz").rpartition(".")[0]
         key = ""
         try:
             for key, group in groupby(filter(_is_shown, members(archive)), key=lambda member: _split(member.name)[0]):
-                read = _Read(number + 1, f"{shown} {key}", {KEY: key, PATH: f"{stem}/{key}"})
+                item = _TarItem(number + 1, f"{shown} {key}", {KEY: key, PATH: f"{stem}/{key}"})
                 for member in group:
-                    _take(read, archive, member, names)
+                    item.add(archive, member, names)
                 number += 1
-                yield read
+                yield item
         except DamagedTarError as error:
             number += 1
             reason = f"The rest of the archive, from this item on, cannot be read: {error}."
             yield Reject(number, None, "", reason, f"{shown} {key}".strip(), hides_rows=True)
-
-
-def _take(read: _Read, archive: Place, member: Member, names: frozenset[str] | None) -> None:
-    column = _split(member.name)[1]
-    if not column:
-        read.unread.append((column, f"The member {member.name} has no suffix, so its type is unknown."))
-    elif not member.is_file:
-        read.unread.append((column, f"The member {member.name} is not a file."))
-    elif column.rpartition(".")[2] in _JSON:
-        found = read_json(member.read, member.name)
-        if isinstance(found, Unreadable):
-            read.unread.append((column, found.reason))
-        else:
-            read.objects |= found
-    elif column in read.members:
-        read.unread.append((column, f"The archive has {member.name} twice; the first was kept."))
-    elif _is_column(column) and (names is None or column in names):
-        read.members[column] = _value(archive, member, column, with_data=names is not None)
 
 
 def _value(archive: Place, member: Member, column: str, *, with_data: bool) -> object:

@@ -50,7 +50,7 @@ def _encoding(path: Place, given: str | None) -> str:
 
 
 def _likely_encoding(sample: bytes) -> str | None:
-    # Western languages have accents here and there among plain letters; every other script has them in a row.
+    # Western languages have single accents among plain letters; other scripts have runs of such characters.
     western = sample.decode("cp1252", "replace")
     accents = [found[0] for found in _ACCENTS.finditer(western)]
     rows = sum(len(row) for row in accents if len(row) > 2)
@@ -73,7 +73,7 @@ def _lines(readline: Callable[[int], AnyStr], longest: int, ends: tuple[AnyStr, 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A text file of one record after the other. It is read through for types and counts when they are asked for."""
+    """A text file of one record after the other. It is read through at the first use of types or counts."""
 
     path: Place
     header: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class TextTable:
             count += 1
             if not isinstance(record, str):
                 typed = ((k, v, self.type_of(v)) for k, v in record.items() if not found.is_settled(k))
-                found.take(typed, self._where(line))
+                found.add_row(typed, self._where(line))
         return found, count
 
     def records(self) -> Iterator[tuple[int, int, Mapping[str, object] | str]]:
@@ -160,11 +160,11 @@ class DelimitedTable(TextTable):
 
     Attributes:
         header: Names of the columns.
-        delimiter: What stands between cells; more than one letter is allowed where nothing is quoted.
+        delimiter: Between cells; more than one letter is allowed where nothing is quoted.
         header_lines: Number of lines before the first record.
         quoted: Whether cells may stand in double quotes, and then hold delimiters and line breaks.
         encoding: As a user named it; None for UTF-8, or what a byte order mark says.
-        strict: Whether a quote in the middle of a cell in quotes is an error.
+        strict: If false, a line with stray quotes is read leniently.
 
     """
 
@@ -187,12 +187,12 @@ class DelimitedTable(TextTable):
             block = _block(texts)
             is_last, waiting = not block, waiting + block
             done = 0
-            plain = self._all_at_once(waiting)
+            plain = self._parse_fast(waiting)
             for record in plain or ():
                 number += 1
                 yield number, line + done, dict(zip(self.header, record, strict=True))
                 done += 1
-            for cells, span in () if plain else self._one_by_one(waiting, is_last=is_last):
+            for cells, span in () if plain else self._parse_slow(waiting, is_last=is_last):
                 number += bool(cells)
                 if isinstance(cells, str):
                     yield number, line + done, cells
@@ -217,8 +217,8 @@ class DelimitedTable(TextTable):
         hint = "" if likely is None else f" It can be read as {likely}: add --encoding {likely}."
         return f"The line is not UTF-8.{hint}"
 
-    def _all_at_once(self, lines: Sequence[str | None]) -> list[list[str]] | None:
-        """Read records of one line each; None where anything is odd about any of them."""
+    def _parse_fast(self, lines: Sequence[str | None]) -> list[list[str]] | None:
+        """Read records of one line each; None if anything is odd about any of them."""
         if None in lines:
             return None
         texts = cast("Sequence[str]", lines)
@@ -230,7 +230,7 @@ class DelimitedTable(TextTable):
         is_plain = len(records) == len(lines) and all(len(cells) == len(self.header) for cells in records)
         return records if is_plain else None
 
-    def _one_by_one(self, lines: Sequence[str | None], *, is_last: bool) -> Iterator[tuple[list[str] | str, int]]:
+    def _parse_slow(self, lines: Sequence[str | None], *, is_last: bool) -> Iterator[tuple[list[str] | str, int]]:
         """Read records, and the number of lines of each, until one that may go on in the lines to come."""
         at = 0
         while at < len(lines):
@@ -305,7 +305,7 @@ def open_csv(path: Place, encoding: str | None = None) -> DelimitedTable:
 
     The delimiter is whichever of comma, semicolon and tab the header has most of. Cells are text as written, so an id
     such as 00123 keeps its zeros. `encoding` is UTF-8 if not given, or what a byte order mark says. Raises UsageError
-    where the header is missing, of another encoding, or names a column twice.
+    if the header is missing, of another encoding, or names a column twice.
     """
     used = _encoding(path, encoding)
     try:
@@ -377,7 +377,7 @@ class JsonLines(TextTable):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns that the first 1,000 lines have. Raises UsageError where no line is an object."""
+        """Names of the columns that the first 1,000 lines have. Raises UsageError if no line is an object."""
         objects = (record for _, _, record in islice(self.records(), _ROWS_FOR_NAMES) if not isinstance(record, str))
         found = tuple(dict.fromkeys(name for record in objects for name in record)) or tuple(self.types)
         if not found:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int64
 
 from indexers.recall import Recall
 from mmrec.fusion.blocks import Block
-from mmrec.generation.checks import array_faults, good_enough, measure_search, mispaired, shortfall
+from mmrec.generation.checks import array_faults, find_wrong_vectors, good_enough, measure_search, recall_shortfall
 from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault
@@ -116,7 +116,7 @@ def _report_recall(report: VerificationReport, measured: Recall, path: Path) -> 
             f"{measured.recall:.0%} of what exact search finds"
         )
         report.add("recall", path, what)
-    elif said := shortfall(measured, f"the index {path}", ""):
+    elif said := recall_shortfall(measured, f"the index {path}", ""):
         report.notes.append(said)
 
 
@@ -150,7 +150,7 @@ def check_pairing(
         tables = open_tables(layout, generation.fusion.blocks)
         lacking = _check_contents(report, layout, items, tables, bad)
         sample = None if full or len(items) <= FULL_BELOW else SAMPLE
-        report.checked["paired"], differing = mispaired(generation, items, tables, sample, seed)
+        report.checked["paired"], differing = find_wrong_vectors(generation, items, tables, sample, seed)
         wrong = np.setdiff1d(differing, lacking)
         absent = wrong[generation.find(wrong) < 0]
         folder = layout.generations / str(made.number)

@@ -82,14 +82,14 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
             named[number] = manifest(layout, number).encoders
     if set(named.values()) <= {PACKAGED}:
         return
-    from mmrec.trust import misplaced  # noqa: PLC0415 - loads torch, which most stores need not be checked with
+    from mmrec.trust import location_fault  # noqa: PLC0415 - loads torch, which most stores need not be checked with
 
     now = None
     with suppress(StoreError):
         now = current(layout)
     move, drop = f"mmrec reindex {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
     for number, made_with in named.items():
-        if (reason := misplaced(layout, made_with)) is not None:
+        if (reason := location_fault(layout, made_with)) is not None:
             what = f"names encoders that are never loaded for this store: {made_with[:200]!r}. {reason}"
             where = layout.generations / str(number) / "manifest.json"
             report.add("manifest", where, what, move if number == now else drop)

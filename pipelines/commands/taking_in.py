@@ -67,11 +67,12 @@ def index(
     Without columns they are guessed, shown, and used once you agree. A SOURCE that ends in .toml says all this itself.
     """
     from mmrec.compute import check_device
-    from mmrec.jobs.index_options import Columns, IndexOptions, with_spec
+    from mmrec.jobs.index_options import IndexOptions, with_spec
+    from mmrec.sources.columns import ColumnSpec
     from pipelines import grammar
 
     texts, images, sounds, kept = (grammar.parse_columns(given or ()) for given in (text, image, audio, metadata))
-    columns = Columns(id_column, texts, images, sounds, kept, deleted)
+    columns = ColumnSpec(id_column or "", texts, images, sounds, kept, deleted)
     asked = IndexOptions(
         source=source,
         store=store,

@@ -151,7 +151,7 @@ def test_mistakes_are_explained(model: str, settings: dict, error: type[Exceptio
 def test_models_that_cannot_be_read_are_explained(own: Path, tmp_path: Path):
     with pytest.raises(EncoderError, match="holds no model"):
         _ = HubText(str(empty(tmp_path))).spaces
-    with pytest.raises(UsageError, match=r"dim = 33 was asked for; the vectors of .* have 32"):
+    with pytest.raises(UsageError, match=r"dim = 33 was given; the vectors of .* have 32"):
         _ = HubText(str(own), dim=33).spaces
     with pytest.raises(UsageError, match="at most 64"):
         HubText(str(own), max_tokens=65).prepare(Modality.TEXT, "a cat")

@@ -81,7 +81,7 @@ def test_every_class_is_named():
 def test_bridged_spaces_meet_the_text_space():
     (text,) = MiniLM().spaces[Modality.TEXT]
     spaces = [EfficientNetLite0().spaces[Modality.IMAGE][1], YamNet().spaces[Modality.AUDIO][1]]
-    assert [space.meeting_place for space in spaces] == [text.fingerprint] * 2
+    assert [space.comparison_key for space in spaces] == [text.fingerprint] * 2
     assert len({text.fingerprint, *(space.fingerprint for space in spaces)}) == 3
     different = LabelBridge(IMAGENET, power=0.5).space("other", "network")
     assert different.fingerprint != LabelBridge(IMAGENET, power=0.6).space("other", "network").fingerprint

@@ -82,7 +82,7 @@ def test_a_store_made_of_vectors_alone_is_searched_by_item_and_filtered(tmp_path
 def test_a_changed_vector_of_an_item_without_content_replaces_the_old_one(tmp_path, layout):
     some = vectors(20)
     names = [f"i{n}" for n in range(20)]
-    said = Import(said=Declaration("mine", Modality.TEXT))
+    said = Import(declared=Declaration("mine", Modality.TEXT))
     import_vectors(layout, write(tmp_path / "a.parquet", names, some), said)
     some[3] = some[9] + 0.01
     tally, _, _ = import_vectors(layout, write(tmp_path / "b.parquet", names[3:4], some[3:4]), said)
@@ -94,24 +94,24 @@ def test_a_changed_vector_of_an_item_without_content_replaces_the_old_one(tmp_pa
 def test_the_index_that_a_person_chose_is_kept(tmp_path, layout, packaged, chosen):
     _, made = index(layout, packaged[:1], titles(TITLES), **chosen)
     path = write(tmp_path / "clip.parquet", list(WORDS), vectors(12))
-    _, _, kept = import_vectors(layout, path, Import(said=CLIP))
+    _, _, kept = import_vectors(layout, path, Import(declared=CLIP))
     assert kept.number != made.number
     for name in ("index_factory", "index_search", "index_given", "index_memory"):
         assert getattr(kept, name) == getattr(made, name)
     assert made.index_given == ("index" in chosen)
-    assert import_vectors(layout, path, Import(said=CLIP))[2].number == kept.number
-    other = Import(said=CLIP, index=IndexSpec("HNSW8,Flat", "ip"))
+    assert import_vectors(layout, path, Import(declared=CLIP))[2].number == kept.number
+    other = Import(declared=CLIP, index=IndexSpec("HNSW8,Flat", "ip"))
     assert import_vectors(layout, path, other)[2].index_factory == "HNSW8,Flat"
 
 
 def test_an_index_that_cannot_be_is_refused_before_a_vector_is_taken_in(tmp_path, layout):
     path = write(tmp_path / "mine.parquet", [f"i{n}" for n in range(20)], vectors(20))
     for factory in ("nonsense", "PQ7x4fs"):
-        how = Import(said=Declaration("mine", Modality.TEXT), index=IndexSpec(factory, "ip"))
+        how = Import(declared=Declaration("mine", Modality.TEXT), index=IndexSpec(factory, "ip"))
         with pytest.raises(UsageError, match=f"{factory}.*Allowed are recipes like.*Nothing was read yet"):
             import_vectors(layout, path, how)
         assert not layout.items.exists()
-    how = Import(said=Declaration("mine", Modality.TEXT), index=IndexSpec("PQ8x4fs,RFlat", "ip"))
+    how = Import(declared=Declaration("mine", Modality.TEXT), index=IndexSpec("PQ8x4fs,RFlat", "ip"))
     assert import_vectors(layout, path, how)[2].index_factory == "PQ8x4fs,RFlat"
 
 
@@ -134,7 +134,7 @@ def test_vectors_of_pictures_become_a_block_and_stay_with_their_pictures(tmp_pat
     some = vectors(12)
     some[1] = some[0] + 0.05
     path = write(tmp_path / "clip.parquet", list(WORDS), some)
-    tally, space, made = import_vectors(layout, path, Import(said=CLIP))
+    tally, space, made = import_vectors(layout, path, Import(declared=CLIP))
     assert (tally.vectors, tally.added, tally.quarantined) == (12, 0, 0)
     assert set(made.contents) == {f"{SPACE.name}.text", "clip.image"}
     engine = mmrec.open(layout.root, encoders=packaged[:1])
@@ -154,14 +154,14 @@ def test_vectors_of_pictures_become_a_block_and_stay_with_their_pictures(tmp_pat
     assert now.similar("apple", against=["image"], k=1).hits[0].id == "boat"
     assert now.similar("lamp", against=["image"], k=1).hits
     # By now the pictures are hashed; imported again, a vector belongs to its picture, and not to another one.
-    tally, _, _ = import_vectors(layout, path, Import(said=CLIP))
+    tally, _, _ = import_vectors(layout, path, Import(declared=CLIP))
     assert (tally.vectors, tally.changed) == (8, 8)
     Image.new("RGB", (9, 9), "blue").save(tmp_path / "apple.png")
     index(layout, packaged[:1], edited)
     with pytest.raises(UsageError, match="no vector for image"):
         mmrec.open(layout.root, encoders=packaged[:1]).similar("apple", against=["image"])
     fixed = write(tmp_path / "fixed.parquet", ["apple"], some[2:3])
-    import_vectors(layout, fixed, Import(said=Declaration("clip")))
+    import_vectors(layout, fixed, Import(declared=Declaration("clip")))
     found = mmrec.open(layout.root, encoders=packaged[:1]).similar("apple", against=["image"], k=1)
     assert found.hits[0].id == "cat"
     stored = VectorTable(layout.vectors(space.space), space.space)
@@ -170,10 +170,10 @@ def test_vectors_of_pictures_become_a_block_and_stay_with_their_pictures(tmp_pat
 
 def test_a_later_import_reaches_items_that_are_otherwise_unchanged(tmp_path, layout, packaged, shop):
     some = vectors(12)
-    import_vectors(layout, write(tmp_path / "a.parquet", list(WORDS[:6]), some[:6]), Import(said=CLIP))
+    import_vectors(layout, write(tmp_path / "a.parquet", list(WORDS[:6]), some[:6]), Import(declared=CLIP))
     before = mmrec.open(layout.root, encoders=packaged[:1])
     assert {hit.id for hit in before.similar("apple", against=["image"], k=12).hits} == set(WORDS[1:6])
-    import_vectors(layout, write(tmp_path / "b.parquet", list(WORDS[6:8]), some[6:8]), Import(said=CLIP))
+    import_vectors(layout, write(tmp_path / "b.parquet", list(WORDS[6:8]), some[6:8]), Import(declared=CLIP))
     assert {hit.id for hit in before.similar("apple", against=["image"], k=12).hits} == set(WORDS[1:8])
 
 
@@ -181,14 +181,14 @@ def test_an_import_that_was_killed_before_its_generation_is_finished_by_the_next
     tmp_path, layout, packaged, shop, monkeypatch
 ):
     some = vectors(12)
-    import_vectors(layout, write(tmp_path / "a.parquet", list(WORDS[:6]), some[:6]), Import(said=CLIP))
+    import_vectors(layout, write(tmp_path / "a.parquet", list(WORDS[:6]), some[:6]), Import(declared=CLIP))
     path = write(tmp_path / "b.parquet", list(WORDS[6:8]), some[6:8])
     with monkeypatch.context() as patch:
         patch.setattr("mmrec.exchange.importing.commit_items", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            import_vectors(layout, path, Import(said=CLIP))
+            import_vectors(layout, path, Import(declared=CLIP))
     assert (layout.root / importing.UNFINISHED).exists()
-    import_vectors(layout, path, Import(said=CLIP))
+    import_vectors(layout, path, Import(declared=CLIP))
     engine = mmrec.open(layout.root, encoders=packaged[:1])
     assert {hit.id for hit in engine.similar("apple", against=["image"], k=12).hits} == set(WORDS[1:8])
     assert not (layout.root / importing.UNFINISHED).exists()
@@ -238,7 +238,7 @@ def test_bad_rows_are_left_out_with_their_row_numbers(tmp_path, layout, packaged
     ]
     ids, some = zip(*rows, strict=True)
     path = write(tmp_path / "bad.parquet", list(ids), some)
-    tally, _, _ = import_vectors(layout, path, Import(said=CLIP))
+    tally, _, _ = import_vectors(layout, path, Import(declared=CLIP))
     assert (tally.vectors, tally.quarantined) == (2, 9)
     entries = [one for one in mmrec.open(layout.root).quarantined() if one.column == "mmrec_vector:clip"]
     found = {one.source_row: one.reason for one in entries}
@@ -256,24 +256,24 @@ def test_bad_rows_are_left_out_with_their_row_numbers(tmp_path, layout, packaged
     assert set(found) == set(expected)
     for row, reason in expected.items():
         assert reason in found[row]
-    import_vectors(layout, path, Import(said=CLIP))
+    import_vectors(layout, path, Import(declared=CLIP))
     assert len([one for one in mmrec.open(layout.root).quarantined() if one.column == "mmrec_vector:clip"]) == 9
 
 
 def test_another_vector_for_a_content_under_one_fingerprint_is_refused(tmp_path, layout, packaged, shop):
     some = vectors(12)
-    import_vectors(layout, write(tmp_path / "a.parquet", ["apple"], some[:1]), Import(said=CLIP))
+    import_vectors(layout, write(tmp_path / "a.parquet", ["apple"], some[:1]), Import(declared=CLIP))
     index(layout, packaged[:1], shop)  # and now the pictures are hashed
-    import_vectors(layout, write(tmp_path / "a.parquet", ["apple"], some[:1]), Import(said=CLIP))
+    import_vectors(layout, write(tmp_path / "a.parquet", ["apple"], some[:1]), Import(declared=CLIP))
     other = write(tmp_path / "b.parquet", ["apple", "boat"], some[1:3])
-    tally, _, _ = import_vectors(layout, other, Import(said=CLIP))
+    tally, _, _ = import_vectors(layout, other, Import(declared=CLIP))
     assert (tally.vectors, tally.quarantined) == (1, 1)
     assert "another vector in this space" in mmrec.open(layout.root).quarantined()[0].reason
 
 
 def test_spaces_that_do_not_agree_are_named_both(tmp_path, layout, packaged, shop):
     clip = write(tmp_path / "a.parquet", list(WORDS), vectors(12))
-    import_vectors(layout, clip, Import(said=CLIP))
+    import_vectors(layout, clip, Import(declared=CLIP))
     longer = write(tmp_path / "b.parquet", list(WORDS), vectors(12, dim=30))
     mine = write(tmp_path / "c.parquet", list(WORDS), vectors(12, dim=384))
     exported = export_vectors(layout, tmp_path / "e.parquet", Export(space=SPACE.name)).path
@@ -286,7 +286,7 @@ def test_spaces_that_do_not_agree_are_named_both(tmp_path, layout, packaged, sho
         (exported, Declaration(model="other"), SPACE.fingerprint[:12]),
     ):
         with pytest.raises(SpaceMismatchError, match=words):
-            import_vectors(layout, path, Import(said=said))
+            import_vectors(layout, path, Import(declared=said))
     assert sorted(layout.root.rglob("vectors/*")) == before
 
 
@@ -296,7 +296,7 @@ def test_a_query_encoder_of_the_same_name_and_fingerprint_answers_for_imported_v
     made = encoder.encode(Modality.TEXT, [encoder.prepare(Modality.TEXT, text) for text in texts])[SPACE.name]
     path = write(tmp_path / "in.parquet", list(WORDS), made)
     said = Declaration(SPACE.name, Modality.TEXT, fingerprint=SPACE.fingerprint)
-    import_vectors(layout, path, Import(said=said))
+    import_vectors(layout, path, Import(declared=said))
     engine = mmrec.open(layout.root, encoders=[encoder])
     for word in WORDS:
         assert engine.search(TITLES[word], k=1).hits[0].id == word
@@ -310,15 +310,15 @@ def test_wrong_calls_are_told_before_anything_is_made(tmp_path, layout):
     pq.write_table(pa.table({"id": ["a"], "vector": ["x"]}), tmp_path / "words.parquet")
     for file, how, said in (
         (path, Import(), "--space NAME"),
-        (path, Import(said=Declaration("mine")), "--modality"),
-        (path, Import(said=Declaration("My Space", Modality.TEXT)), "lower case"),
-        (path, Import(said=Declaration("mine", Modality.TEXT, fingerprint="../../x")), "fingerprint cannot"),
+        (path, Import(declared=Declaration("mine")), "--modality"),
+        (path, Import(declared=Declaration("My Space", Modality.TEXT)), "lower case"),
+        (path, Import(declared=Declaration("mine", Modality.TEXT, fingerprint="../../x")), "fingerprint cannot"),
         (path, Import(VectorColumns(id="key"), CLIP), "no column 'key'; it has id, vector"),
         (path, Import(VectorColumns(id="id", content="id"), CLIP), "--hash"),
-        (tmp_path / "words.parquet", Import(said=CLIP), "holds string"),
-        (tmp_path / "text.parquet", Import(said=CLIP), "cannot be read"),
-        (tmp_path / "none", Import(said=CLIP), "no vectors at"),
-        (write(tmp_path / "nothing.parquet", ["a"], [None]), Import(said=CLIP), "no vector in it"),
+        (tmp_path / "words.parquet", Import(declared=CLIP), "holds string"),
+        (tmp_path / "text.parquet", Import(declared=CLIP), "cannot be read"),
+        (tmp_path / "none", Import(declared=CLIP), "no vectors at"),
+        (write(tmp_path / "nothing.parquet", ["a"], [None]), Import(declared=CLIP), "no vector in it"),
     ):
         with pytest.raises(UsageError, match=said):
             import_vectors(layout, file, how)

@@ -103,8 +103,8 @@ def test_a_modality_without_contents_takes_no_part_and_none_at_all_is_refused(la
 def test_spaces_that_meet_are_compared_and_others_are_not(layout, sources):
     corpus = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20).corpus
     stored = stored_spaces(layout, sources, corpus)
-    assert {(space.meeting_place, kind) for some in stored.values() for space, kind, _ in some} == {
-        (space.meeting_place, kind) for one in sources for kind in (TEXT, IMAGE) for space in one.spaces(kind)
+    assert {(space.comparison_key, kind) for some in stored.values() for space, kind, _ in some} == {
+        (space.comparison_key, kind) for one in sources for kind in (TEXT, IMAGE) for space in one.spaces(kind)
     }
     (met,) = comparable(stored)
     assert set(met) == {TEXT, IMAGE}

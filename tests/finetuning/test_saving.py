@@ -22,7 +22,7 @@ from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import EncoderSource, load_sources
 from mmrec.storage.layout import Layout
-from mmrec.trust import may_reopen, remember
+from mmrec.trust import is_consented, record_consent
 from mmrec.types import Modality, Space
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
@@ -131,11 +131,11 @@ def test_a_folder_may_be_moved_and_is_recorded_by_its_absolute_path(tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     assert recorded_source("moved") == str(tmp_path / "moved")
     store = Layout(tmp_path / "store")
-    assert not may_reopen(store, recorded_source("moved"))
-    remember(store, "moved")
-    assert may_reopen(store, recorded_source("moved"))
-    assert not may_reopen(Layout(tmp_path / "other"), recorded_source("moved"))
-    assert not may_reopen(store, "moved")
+    assert not is_consented(store, recorded_source("moved"))
+    record_consent(store, "moved")
+    assert is_consented(store, recorded_source("moved"))
+    assert not is_consented(Layout(tmp_path / "other"), recorded_source("moved"))
+    assert not is_consented(store, "moved")
     monkeypatch.chdir("/")
     found = load_encoders(str(tmp_path / "moved"), device="cpu")
     assert {s for encoder in found for s in query_spaces(encoder).get(TEXT, ())} <= set(spaces.values())
@@ -148,8 +148,8 @@ def test_a_store_reopens_no_folder_that_names_other_code(tmp_path: Path):
     said["parent"]["factory"] = "os.path.join"
     about.write_text(json.dumps(said))
     store = Layout(tmp_path / "store")
-    remember(store, tmp_path / "out")
-    assert not may_reopen(store, str(tmp_path / "out"))
+    record_consent(store, tmp_path / "out")
+    assert not is_consented(store, str(tmp_path / "out"))
 
 
 def test_another_parent_is_refused_with_both_fingerprints(tmp_path: Path):

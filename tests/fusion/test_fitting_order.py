@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mmrec.fusion.blocks import Block, block_weights, fit_rotation, settled
+from mmrec.fusion.blocks import Block, aligned, block_weights, centre, fit_rotation
 from mmrec.fusion.fusion import fit
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
@@ -26,7 +26,7 @@ def fused(vectors: list[np.ndarray], dim: int) -> np.ndarray:
     wide = [one.astype("f4") for one in vectors]
     fusion = fit(BLOCKS, block_weights(BLOCKS, {}), wide, dim)
     present = np.ones((len(wide[0]), len(BLOCKS)), dtype=bool)
-    return fusion.fuse([fusion.centred(i, v) for i, v in enumerate(wide)], present)
+    return fusion.fuse([centre(v, fusion.means[i]) for i, v in enumerate(wide)], present)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([5, 30, 60, 400]), st.sampled_from([16, 40, 80, 112]))
@@ -45,9 +45,9 @@ def test_the_last_digit_of_a_content_does_not_turn_the_items(seed, count, dim):
 
 @given(st.integers(0, 10_000), st.integers(2, 47), st.integers(0, 90))
 @settings(max_examples=25, deadline=None)
-def test_settled_axes_span_what_the_principal_ones_do(seed, kept, count):
+def test_aligned_axes_span_what_the_principal_ones_do(seed, kept, count):
     principal = fit_rotation(contents(seed, count)[0].astype("f4"), kept)
-    axes = settled(principal)
+    axes = aligned(principal)
     ours, theirs = (one.directions.astype("f8") for one in (axes, principal))
     np.testing.assert_allclose(ours.T @ ours, np.eye(kept), atol=1e-5)
     np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-5)

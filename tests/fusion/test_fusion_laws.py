@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.fusion.agreement import Agreement
-from mmrec.fusion.blocks import Block, block_weights
-from mmrec.fusion.fusion import ACROSS_FADES, FADED, Fusion, dump_fusion, fit, load_fusion
+from mmrec.fusion.blocks import Block, block_weights, centre
+from mmrec.fusion.fusion import CROSS_MODAL_FADE_COSINE, CROSS_MODAL_FLOOR, Fusion, dump_fusion, fit, load_fusion
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
@@ -42,7 +42,7 @@ def fitted(seed: int, by_modality: dict[Modality, float], dim: int = ALL_DIMS) -
 
 def fused(fusion: Fusion, vectors: list[np.ndarray], present: np.ndarray | None = None) -> np.ndarray:
     there = np.ones((len(vectors[0]), len(BLOCKS)), dtype=bool) if present is None else present
-    return fusion.fuse([fusion.centred(i, v) for i, v in enumerate(vectors)], there)
+    return fusion.fuse([centre(v, fusion.means[i]) for i, v in enumerate(vectors)], there)
 
 
 @given(seeds, weights)
@@ -70,7 +70,7 @@ def test_more_weight_gives_a_modality_a_larger_share(seed, by_modality):
     small, vectors = fitted(seed, by_modality)
     large, _ = fitted(seed, {**by_modality, Modality.TEXT: by_modality[Modality.TEXT] * 2})
     item_small, item_large = fused(small, vectors)[0], fused(large, vectors)[0]
-    assert large.shares(item_large, item_large)["text"] > small.shares(item_small, item_small)["text"]
+    assert large.contributions(item_large, item_large)["text"] > small.contributions(item_small, item_small)["text"]
 
 
 @given(seeds, weights, st.permutations(["text", "image", "audio"]))
@@ -94,7 +94,7 @@ def test_against_counts_those_modalities_alone(seed, by_modality, dim):
     against = frozenset({Modality.IMAGE})
     scores = items @ fusion.restricted(items[:1], against)[0]
     for item, score in zip(items, scores, strict=True):
-        shares = fusion.shares(items[0], item)
+        shares = fusion.contributions(items[0], item)
         assert score == pytest.approx(shares["image"], abs=1e-5)
         assert items[0] @ item == pytest.approx(sum(shares.values()), abs=1e-5)
 
@@ -208,12 +208,12 @@ def test_confidence_scales_weights_and_a_score_is_still_their_sum_of_cosines(see
     )
     fusion = replace(plain, agreements=measured)
     expected = plain.weights * np.array([1, 1, 1, own], dtype=np.float32)
-    np.testing.assert_allclose(fusion.strengths, expected / expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(fusion.effective_weights, expected / expected.sum(), rtol=1e-5)
     items = fused(fusion, vectors)
     np.testing.assert_allclose((items**2).sum(axis=1), 1, atol=1e-4)
     for against, reach in ((None, 1.0), (frozenset({Modality.IMAGE}), across)):
         query = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, against)
-        pairs = zip(fusion.slices, fusion.strengths, strict=True)
+        pairs = zip(fusion.slices, fusion.effective_weights, strict=True)
         lengths = [np.linalg.norm(query[part]) * np.sqrt(weight) for part, weight in pairs]
         assert sum(lengths) == pytest.approx(reach, abs=1e-5)
         # Of a text's score, the block that it meets from outside has the share that its confidence leaves it.
@@ -231,17 +231,17 @@ def test_matches_across_count_less_the_better_an_items_own_text_matches(seed, by
     items = fused(fusion, vectors, present)
     text, _, bridge, _ = fusion.slices
     query = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, None)
-    faded = fusion.fade_across(Modality.TEXT, query, items)
+    faded = fusion.fade_cross_modal(Modality.TEXT, query, items)
     scale = faded[0, bridge] @ items[0, bridge] / (items[0, bridge] @ items[0, bridge])
-    cosines = items[:, text] @ query[text] / (np.linalg.norm(query[text]) * np.sqrt(fusion.strengths[0]))
-    factors = np.clip(1 - cosines / ACROSS_FADES, FADED, 1)
+    cosines = items[:, text] @ query[text] / (np.linalg.norm(query[text]) * np.sqrt(fusion.effective_weights[0]))
+    factors = np.clip(1 - cosines / CROSS_MODAL_FADE_COSINE, CROSS_MODAL_FLOOR, 1)
     assert cosines[3] == pytest.approx(1, abs=1e-5)
     # What lacks a text is found by its picture as ever; what has that very text is judged by it nearly alone.
     assert (factors[::2] == 1).all()
-    assert factors[3] == pytest.approx(FADED)
+    assert factors[3] == pytest.approx(CROSS_MODAL_FLOOR)
     np.testing.assert_allclose(faded[:, bridge], items[:, bridge] * factors[:, None] * scale, atol=1e-5)
     np.testing.assert_allclose(faded[:, text], items[:, text] * scale, atol=1e-5)
     assert (faded @ query).max() <= 1 + 1e-5
     for against in (Modality.IMAGE, Modality.TEXT):
         alone = fusion.query(Modality.TEXT, {TEXT: vectors[0][3]}, frozenset({against}))
-        assert fusion.fade_across(Modality.TEXT, alone, items) is items
+        assert fusion.fade_cross_modal(Modality.TEXT, alone, items) is items

@@ -12,8 +12,7 @@ from safetensors import safe_open
 
 import mmrec
 from mmrec.encoders.protocol import Sample
-from mmrec.generation.agreement import advice_of
-from mmrec.generation.fuse import recipe_like, spaces_of
+from mmrec.generation.fuse import advice_of, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, open_generation
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
@@ -164,7 +163,7 @@ def test_what_was_measured_stays_until_a_refit_and_given_weights_stay_given(tmp_
     assert given.number == again.number + 1
     assert not given.agreement
     fusion = open_generation(Layout(tmp_path), given.number).fusion
-    np.testing.assert_array_equal(fusion.strengths, fusion.weights)
+    np.testing.assert_array_equal(fusion.effective_weights, fusion.weights)
     assert not indexed(tmp_path, others, refit=True).agreement
     assert recipe_like(given, spaces_of(fusion)).weights_given
     assert indexed(tmp_path, others, weights={}).agreement == again.agreement

@@ -11,6 +11,7 @@ from pretended_cuda import pretended_cuda
 from indexers import IndexersError, IndexSpec, devices
 from indexers.exact import ExactIndex
 from indexers.faiss_index import FaissIndex
+from indexers.files import read_index_file
 
 
 def flat():
@@ -26,7 +27,7 @@ def test_one_query_uses_one_thread(monkeypatch):
 def test_the_thread_setting_is_given_back_and_is_each_threads_own():
     faiss = devices.faiss
     before, seen = faiss.omp_get_max_threads(), []
-    with devices.using_threads(before + 3):
+    with devices.FaissThreads(before + 3):
         assert faiss.omp_get_max_threads() == before + 3
         other = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
         other.start()
@@ -62,7 +63,7 @@ def test_exact_search_brings_all_that_it_needs_to_its_device(tmp_path):
     plain = ExactIndex.build(IndexSpec("Exact", "ip"), rows, vectors)
     plain.save(tmp_path / "exact")
     with pretended_cuda():
-        on_cuda = ExactIndex.load(tmp_path / "exact", device="cuda")
+        on_cuda = ExactIndex.from_file(read_index_file(tmp_path / "exact", None), device="cuda")
         assert on_cuda.vectors.is_cuda
         for k, some in ((5, None), (100, None), (3, allowed)):
             one, other = (index.search(vectors[:7], k, allowed=some) for index in (plain, on_cuda))

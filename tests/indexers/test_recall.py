@@ -1,7 +1,5 @@
 """Approximate recipes against exact search, on vectors that cluster as embeddings do."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -46,7 +44,7 @@ def test_filtered(pair, share, kind, scale, monkeypatch):
     """By the measured rule, and with exact search held back so that the index itself answers from 10% on."""
     index, exact, rows, queries, labels = pair
     if scale is not None:
-        monkeypatch.setitem(index.__dict__, "family", replace(index.family, exact_scale=scale))
+        monkeypatch.setattr(type(index.family), "exact_scale", scale)
     count = int(share * len(rows))
     chosen = np.random.default_rng(4).permutation(len(rows)) if kind == "random" else np.argsort(labels, kind="stable")
     allowed = rows[chosen[:count]]

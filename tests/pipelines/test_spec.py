@@ -7,7 +7,8 @@ import fsspec
 import pytest
 
 from mmrec.errors import UsageError
-from mmrec.jobs.index_options import Columns, IndexOptions, read_spec, with_spec
+from mmrec.jobs.index_options import IndexOptions, read_spec, with_spec
+from mmrec.sources.columns import ColumnSpec
 from mmrec.types import Modality
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
@@ -53,7 +54,7 @@ def test_a_whole_file(write):
     assert made == IndexOptions(
         source=str(path.parent / "data/catalog.csv"),
         store=Path("store"),
-        columns=Columns("sku", ("title", "body"), ("front",), deleted="gone"),
+        columns=ColumnSpec("sku", ("title", "body"), ("front",), deleted="gone"),
         encoders=str(path.parent / "mine.toml"),
         weights={Modality.TEXT: 2.0, Modality.IMAGE: 1.0, Modality.AUDIO: 1.0},
         keep_missing=True,
@@ -64,11 +65,11 @@ def test_a_whole_file(write):
 
 
 def test_flags_win_even_where_they_equal_the_defaults(write):
-    flags = IndexOptions(write(WHOLE), Path("store"), Columns(text=("name",)), encoders="packaged", device="auto")
+    flags = IndexOptions(write(WHOLE), Path("store"), ColumnSpec(text=("name",)), encoders="packaged", device="auto")
     made = with_spec(flags, {"encoders", "device"})
     assert (made.encoders, made.device, made.keep_missing) == ("packaged", "auto", True)
     assert not made.encoders_from_file
-    assert made.columns == Columns("sku", ("name",), ("front",), deleted="gone")
+    assert made.columns == ColumnSpec("sku", ("name",), ("front",), deleted="gone")
 
 
 @pytest.mark.parametrize(

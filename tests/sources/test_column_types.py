@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mmrec.errors import UsageError
-from mmrec.sources.columns import ColumnSpec, ColumnTypes, TextByFew
+from mmrec.sources.columns import ColumnSpec, ColumnTypes, MixedColumn
 from mmrec.sources.scalars import common_type, metadata_type, to_value, type_of_cell, type_of_value
 from mmrec.sources.source import open_source
 from mmrec.types import Item, Reject
@@ -31,10 +31,10 @@ def jsonl_of(folder, values):
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["1995", "", "unknown", "1996"], TextByFew("value", "integer", 1, 3, "unknown", "films.csv line 4")),
-        (["n/a", "7.5", "8", "9"], TextByFew("value", "number", 1, 4, "n/a", "films.csv line 2")),
-        (["2024-01-31"] * 3 + ["soon", "later"], TextByFew("value", "date", 2, 5, "soon", "films.csv line 5")),
-        (["yes", "true", "false"], TextByFew("value", "boolean", 1, 3, "yes", "films.csv line 2")),
+        (["1995", "", "unknown", "1996"], MixedColumn("value", "integer", 1, 3, "unknown", "films.csv line 4")),
+        (["n/a", "7.5", "8", "9"], MixedColumn("value", "number", 1, 4, "n/a", "films.csv line 2")),
+        (["2024-01-31"] * 3 + ["soon", "later"], MixedColumn("value", "date", 2, 5, "soon", "films.csv line 5")),
+        (["yes", "true", "false"], MixedColumn("value", "boolean", 1, 3, "yes", "films.csv line 2")),
         (["red", "7", "blue"], None),
         (["red"] * 300 + ["7"] * 900, None),  # a text column is looked at no longer than it takes to know it
         (["1", "2.5"], None),
@@ -43,7 +43,7 @@ def jsonl_of(folder, values):
 )
 def test_a_few_values_that_make_a_column_text_are_named(tmp_path, cells, said):
     source = open_source(csv_of(tmp_path, cells), SPEC)
-    assert source.text_by_few == ([] if said is None else [said])
+    assert source.mixed_columns == ([] if said is None else [said])
 
 
 def test_the_order_of_rows_decides_nothing():
@@ -51,9 +51,10 @@ def test_the_order_of_rows_decides_nothing():
     for order in (cells, cells[::-1]):
         found = ColumnTypes({"value": pa.null()})
         for cell in order:
-            found.take([("value", cell, type_of_cell(cell))], "somewhere")
+            found.add_row([("value", cell, type_of_cell(cell))], "somewhere")
         assert found.types == {"value": pa.string()}
-        assert [(one.mostly, one.few, one.example) for one in found.text_by_few()] == [("number", 1, "unknown")]
+        (one,) = found.mixed_columns()
+        assert (one.main_type, one.outliers, one.example) == ("number", 1, "unknown")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_the_order_of_rows_decides_nothing():
 def test_a_type_that_is_given_holds_and_leaves_out_what_is_none(tmp_path, kind, cells, kept):
     source = open_source(csv_of(tmp_path, cells), SPEC, {"value": kind})
     assert source.metadata_schema.field("value").type == kind
-    assert source.text_by_few == []
+    assert source.mixed_columns == []
     rows = list(source)
     assert [row.metadata.get("value") for row in rows if isinstance(row, Item)] == kept
     refused = [(row.column, row.id) for row in rows if isinstance(row, Reject)]

@@ -162,7 +162,7 @@ def test_patterns(store, tmp_path, records):
     columns = ColumnSpec("__key__", ("title",))
     assert [item.id for item in open_source(f"{url}/{{0..0}}.tar", columns)] == ["i0", "i1"]
     assert [item.id for item in open_source(f"{url}/*.tar*", columns)] == [f"i{n}" for n in range(5)]
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(UsageError, match="do not exist"):
         open_source(f"{url}/{{0..7}}.tar", columns)
 
 
@@ -199,14 +199,14 @@ def test_a_store_that_fails_on_the_way_ends_the_job_and_says_so(monkeypatch, sto
     source = open_source(upload(tmp_path / "a.csv", store), ColumnSpec("id", ("text",)))
     if store.startswith("memory"):
         fsspec.filesystem("memory").rm(f"{store}/a.csv")
-        with pytest.raises(SourceError, match="cannot be read on"):
+        with pytest.raises(SourceError, match=r"Reading .* stopped"):
             list(source)
         return
     items = iter(source)
     next(items)
     system = fsspec.filesystem("s3", use_listings_cache=False)
     system.rm(f"{store}/a.csv")
-    with pytest.raises(SourceError, match=r"cannot be read on.*What was encoded is kept"):
+    with pytest.raises(SourceError, match=r"Reading .* stopped.*What was encoded is kept"):
         list(items)
 
 

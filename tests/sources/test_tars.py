@@ -141,7 +141,7 @@ def test_wrong_patterns(tmp_path):
     write_tar(tmp_path / "a-007.tar", [("0.txt", b"words")])
     columns = ColumnSpec("__key__", ("txt",))
     assert [item.id for item in open_source(f"{tmp_path}/a-{{007..007}}.tar", columns)] == ["0"]
-    with pytest.raises(UsageError, match=r"2 of the files .* not there, such as .*a-006.tar"):
+    with pytest.raises(UsageError, match=r"2 of the files .* do not exist, such as .*a-006.tar"):
         open_source(f"{tmp_path}/a-{{006..008}}.tar", columns)
     for pattern in ("{0..999999999999}", "{1..2}{-9..9999999}"):
         with pytest.raises(UsageError, match="more than 1,000,000 files"):

@@ -2,27 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from mmrec.encoders.contents import checked_audio, checked_text
+from mmrec.encoders.contents import checked_audio, checked_text, resampled
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import (
-    features_of,
-    load_config,
-    load_network,
-    load_part,
-    once,
-)
-from mmrec.encoders.hub.preprocessing import resampled, windows
+from mmrec.encoders.hub.loading import features_of, load_network, load_part, once
+from mmrec.encoders.hub.preprocessing import windows
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample
-from mmrec.encoders.vectors import unit_rows
+from mmrec.encoders.vectors import unit_rows, window_means
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Waveform
 
@@ -37,20 +30,12 @@ class ClapMels:
 
     def __call__(self, audio: Waveform) -> tuple[Float32[Tensor, "windows layers frames mels"], bool]:
         """Return a clip's mel spectrograms, one or several windows, and whether parts of it were left out."""
-        samples = resampled(audio, self.extractor.sampling_rate)
+        samples = resampled(audio.samples, audio.rate, self.extractor.sampling_rate)
         length = int(self.extractor.nb_max_samples)
         if self.extractor.truncation == "fusion":
             return (self._fused(samples)[None] if len(samples) > length else self._short(samples)), False
-        heard, left_out = windows(samples, length, MOST_WINDOWS)
-        return torch.cat([self._short(window) for window in heard]), left_out
-
-    def with_length(
-        self, mels: Float[Tensor, "n layers frames mels"]
-    ) -> tuple[Float[Tensor, "n layers frames mels"], Bool[Tensor, "n 1"]]:
-        """Return the spectrograms and which of them are of a clip longer than one window."""
-        # The four layers of a short clip are copies of one.
-        longer = torch.tensor([[len(mel) > 1 and not torch.equal(mel[0], mel[1])] for mel in mels])
-        return mels, longer
+        parts, left_out = windows(samples, length, MOST_WINDOWS)
+        return torch.cat([self._short(part) for part in parts]), left_out
 
     def _short(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "1 layers frames mels"]:
         made = self.extractor(samples, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
@@ -58,7 +43,7 @@ class ClapMels:
         return mels.to(torch.float32)
 
     def _fused(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "4 frames mels"]:
-        """The whole clip, scaled down in time, and the middle of each of three thirds of where a window can begin."""
+        """The whole clip scaled down in time, and windows from the middle of each third of their possible starts."""
         from transformers.audio_utils import spectrogram, window_function  # noqa: PLC0415
 
         own = self.extractor
@@ -81,17 +66,6 @@ class ClapMels:
         return torch.stack([coarse[0, 0], *(whole[start : start + frames] for start in starts)])
 
 
-def load_mels(folder: Path) -> ClapMels:
-    """Load the extractor of a folder. Raises EncoderError where there is none of CLAP's kind."""
-    from transformers import AutoFeatureExtractor  # noqa: PLC0415 (takes seconds)
-
-    extractor = load_part(AutoFeatureExtractor, folder)
-    needed = ("sampling_rate", "nb_max_samples", "truncation", "mel_filters", "fft_window_size", "hop_length")
-    if any(not hasattr(extractor, name) for name in needed):
-        raise EncoderError(f"{folder} has a {type(extractor).__name__}, which is not CLAP's. Name another encoder.")
-    return ClapMels(extractor)
-
-
 _WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of audio do
 
 
@@ -99,9 +73,8 @@ _WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of au
 class HubAudioText(JointEncoder):
     """Audio or text -> one space for both, so that text finds audio. Weights are read at first use.
 
-    A clip longer than the network hears at once (ten seconds) is heard as the checkpoint was trained: by one that
-    fuses, whole at a coarse scale and at three places at the fine one; by another in windows over all of it, at most
-    twelve, whose vectors are averaged.
+    Of clips longer than the network's window (ten seconds), checkpoints trained with fusion see the whole clip scaled
+    down plus three excerpts; others see up to twelve windows over all of it, whose vectors are averaged.
 
     """
 
@@ -110,7 +83,7 @@ class HubAudioText(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be, or has no such two towers."""
+        """The network, loaded at first use. Raises EncoderError if that fails, or it lacks one of the two towers."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -119,7 +92,7 @@ class HubAudioText(JointEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
             mels, truncated = self._mels(checked_audio(self.model, modality, content))
             return Sample(mels, cost=_WINDOW_COST * len(mels), truncated=truncated)
@@ -137,17 +110,18 @@ class HubAudioText(JointEncoder):
 
     def _audio(self, samples: Sequence[Sample]) -> Float[Tensor, "n dim"]:
         network: Any = self.module
-        counts = [len(sample.tensor) for sample in samples]
-        # A long clip alone can be many batches.
-        chunks = torch.split(torch.cat([sample.tensor for sample in samples]), max(1, self.batch_cost // _WINDOW_COST))
-        made = []
-        for chunk in chunks:
-            mels, longer = self._mels.with_length(chunk)
+
+        def forward(mels: Float[Tensor, "n layers frames mels"]) -> Float[Tensor, "n dim"]:
+            # The four layers of a clip of one window are copies of one.
+            longer = torch.tensor([[len(mel) > 1 and not torch.equal(mel[0], mel[1])] for mel in mels])
             found = network.get_audio_features(
                 input_features=self.to_device(mels).to(self.dtype), is_longer=self.to_device(longer)
             )
-            made.append(unit_rows(features_of(found)))
-        return unit_rows(torch.stack([part.mean(dim=0) for part in torch.split(torch.cat(made), counts)]))
+            return unit_rows(features_of(found))
+
+        return unit_rows(
+            window_means([sample.tensor for sample in samples], max(1, self.batch_cost // _WINDOW_COST), forward)
+        )
 
     def _dim(self) -> int:
         return self._cached_dim("dimension of an audio model", self._joint_dim)
@@ -163,12 +137,16 @@ class HubAudioText(JointEncoder):
         return int(self._config.projection_dim)
 
     @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
     def _mels(self) -> ClapMels:
-        return load_mels(self._files.folder)
+        from transformers import AutoFeatureExtractor  # noqa: PLC0415 (takes seconds)
+
+        extractor = load_part(AutoFeatureExtractor, self._files.folder)
+        needed = ("sampling_rate", "nb_max_samples", "truncation", "mel_filters", "fft_window_size", "hop_length")
+        if any(not hasattr(extractor, name) for name in needed):
+            raise EncoderError(
+                f"{self._files.folder} has a {type(extractor).__name__}, which is not CLAP's. Name another encoder."
+            )
+        return ClapMels(extractor)
 
     @once
     def _tokens(self) -> Tokens:

@@ -3,9 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from mmrec.encoders.hub.loading import once
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mmrec.encoders.hub.loading import load_config, once
+from mmrec.encoders.hub.preprocessing import load_processor
 from mmrec.encoders.hub.source import ModelFiles, cached_json, find_model, space_name
 from mmrec.encoders.protocol import fingerprint
 from mmrec.encoders.vectors import TrainableEncoder
@@ -32,11 +37,11 @@ class HubEncoder(TrainableEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for each modality. Raises EncoderError where the model's files are not available."""
-        return dict.fromkeys(self._able, (self._space,))
+        """The one space, for each modality. Raises EncoderError if the model's files are not available."""
+        return dict.fromkeys(self._modalities, (self._space,))
 
     @property
-    def _able(self) -> tuple[Modality, ...]:
+    def _modalities(self) -> tuple[Modality, ...]:
         """The modalities that the model reads."""
         return self._reads
 
@@ -52,6 +57,14 @@ class HubEncoder(TrainableEncoder):
     @property
     def _pin(self) -> str:
         return self._files.pin
+
+    @once
+    def _config(self) -> Any:  # noqa: ANN401
+        return load_config(self._files.folder)
+
+    @once
+    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
+        return load_processor(self._files.folder)
 
     @abstractmethod
     def _dim(self) -> int:
@@ -84,7 +97,7 @@ class JointEncoder(HubEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """The one space, for items. Raises EncoderError where the model's files are not available."""
+        """The one space, for items. Raises EncoderError if the model's files are not available."""
         self._check_items()
         return {
             modality: spaces
@@ -95,9 +108,9 @@ class JointEncoder(HubEncoder):
     @property
     def query_spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
         """The one space, for all that the model reads."""
-        return dict.fromkeys(self._able, (self._space,))
+        return dict.fromkeys(self._modalities, (self._space,))
 
     def _check_items(self) -> None:
-        items, able = self.items, self._able
+        items, able = self.items, self._modalities
         if items is not None and (isinstance(items, str) or not items or not set(items) <= set(able)):
             raise UsageError(f"items = {items!r} was given; it must be a list of some of {', '.join(able)}.")

@@ -5,19 +5,18 @@ factory = "mmrec.encoders.hub.image.HubImage"
 model = "facebook/dinov2-small"
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image
 from mmrec.encoders.hub.base import HubEncoder
-from mmrec.encoders.hub.loading import load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import image_side, load_processor, patches
+from mmrec.encoders.hub.loading import load_network, once
+from mmrec.encoders.hub.preprocessing import image_side, patches
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.vectors import unit_rows
 from mmrec.errors import EncoderError, UsageError
@@ -30,10 +29,8 @@ _POOLINGS = ("cls", "mean", "pooler")
 class HubImage(HubEncoder):
     """Image -> the vectors of an image model. Weights are read at first use.
 
-    Attributes:
-        pooling: ``cls``, ``mean`` (of the patches) or ``pooler`` (the model's own); where None the class token of
-            networks that have one, of others the mean.
-
+    `pooling` is ``cls``, ``mean`` (of the patches) or ``pooler`` (the model's own); by default the class token of
+    networks that have one, of others the mean.
     """
 
     _reads = (Modality.IMAGE,)
@@ -51,7 +48,7 @@ class HubImage(HubEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network, loaded at first use. Raises EncoderError if that fails."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -60,7 +57,7 @@ class HubImage(HubEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one image as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one image as the model's own processor does. Raises MediaError if it cannot be encoded."""
         pixels = self._processor(checked_image(self.model, modality, content))
         return Sample(pixels, cost=patches(pixels, self._config))
 
@@ -93,14 +90,6 @@ class HubImage(HubEncoder):
 
     def _settings(self) -> dict[str, object]:
         return {"kind": "image", "pooling": self.pooling, "version": 1}
-
-    @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
-    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-        return load_processor(self._files.folder)
 
 
 def _has_class_token(network: nn.Module) -> bool:

@@ -1,19 +1,18 @@
 """Image-text models of transformers (CLIP, SigLIP and others) as encoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
 
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
-from mmrec.encoders.hub.loading import features_of, load_config, load_network, once
-from mmrec.encoders.hub.preprocessing import image_side, load_processor, padded_patches, patches
+from mmrec.encoders.hub.loading import features_of, load_network, once
+from mmrec.encoders.hub.preprocessing import image_side, padded_patches, patches
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.hub.tokens import Tokens, load_tokens, token_batch
 from mmrec.encoders.protocol import Sample
@@ -36,19 +35,16 @@ def resized_positions(
     spatial_shapes: Int[Tensor, "batch 2"],
     max_length: int,
 ) -> Float[Tensor, "batch max_length dim"]:
-    """Return the positions of each image's patches, row by row, then zeros; the names are those of transformers.
+    """Return the positions of each image's patches, row by row, then zeros, from the learned grid.
 
-    Args:
-        positional_embeddings: The learned grid.
-        spatial_shapes: Rows and columns of patches of each image.
-        max_length: Patches of the longest image, padding included.
-
+    Replaces transformers' own, whose CPU version is wrong for images of one column of patches; hence the names.
+    `spatial_shapes` are rows and columns of patches of each image.
     """
     grid = positional_embeddings.to(torch.float32)
     height, width, dim = grid.shape
     made = grid.new_zeros(len(spatial_shapes), max_length, dim)
     for image, (rows, columns) in enumerate(spatial_shapes.tolist()):
-        down, across = (_triangles(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
+        down, across = (_resampling_weights(*sizes).to(grid.device) for sizes in ((height, rows), (width, columns)))
         # (rows, height) @ (height, width * dim), then (columns, width) @ (rows, width, dim)
         tall = (down @ grid.reshape(height, width * dim)).reshape(rows, width, dim)
         made[image, : rows * columns] = (across @ tall).reshape(rows * columns, dim)
@@ -56,8 +52,8 @@ def resized_positions(
 
 
 @lru_cache(maxsize=1_024)
-def _triangles(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
-    """Weights of each old place in each new one; they sum to one. Where there are fewer places, the filter widens."""
+def _resampling_weights(size: int, wanted: int) -> Float[Tensor, "wanted size"]:
+    """Bilinear, antialiased resampling weights of each old position in each new one; they sum to one."""
     step = size / wanted
     reach = max(step, 1.0)
     centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * step
@@ -74,9 +70,7 @@ _READS_PADDING = {"siglip", "siglip2"}
 class HubImageText(JointEncoder):
     """Image or text -> one space for both, so that text finds images. Weights are read at first use.
 
-    Attributes:
-        lower: Whether texts are lower-cased first, where a model was trained so and its tokenizer does not do it.
-
+    `lower` has texts lower-cased first, where a model was trained so and its tokenizer does not do it.
     """
 
     _reads = (Modality.TEXT, Modality.IMAGE)
@@ -90,7 +84,7 @@ class HubImageText(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be, or has no such two towers."""
+        """The network, loaded at first use. Raises EncoderError if that fails, or it lacks one of the two towers."""
         from transformers import AutoModel  # noqa: PLC0415 (takes seconds)
 
         network = load_network(AutoModel, self._files.with_weights(), self.device, self.dtype)
@@ -100,7 +94,7 @@ class HubImageText(JointEncoder):
         return network
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one content as the model's own processor does. Raises MediaError where it cannot be encoded."""
+        """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
             pixels = self._processor(checked_image(self.model, modality, content))
             siglip2 = pixels.shape[0] * pixels.shape[1] if self._config.model_type == "siglip2" else 0
@@ -135,14 +129,6 @@ class HubImageText(JointEncoder):
         # Version 2 of SigLIP 2: positions of images of one column of patches, which torch gets wrong on the CPU.
         version = 2 if read_json(self._files.folder / "config.json").get("model_type") == "siglip2" else 1
         return {"kind": "image-text", "lower": self.lower, "version": version}
-
-    @once
-    def _config(self) -> Any:  # noqa: ANN401
-        return load_config(self._files.folder)
-
-    @once
-    def _processor(self) -> Callable[[Image.Image], Float[Tensor, "_ _ _"]]:
-        return load_processor(self._files.folder)
 
     @once
     def _tokens(self) -> Tokens:

@@ -1,7 +1,7 @@
 """Load networks of hub models: once, without remote code, with a library's errors explained."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -29,29 +29,29 @@ class once(cached_property[T]):  # noqa: N801 -- a decorator, named as those are
 
 @contextlib.contextmanager
 def explain_errors(what: str, advice: str) -> Iterator[None]:
-    """Raise EncoderError where a library raises: "`what` cannot be loaded", its first line, and the advice."""
+    """Raise EncoderError if a library raises: "`what` cannot be loaded", its first line, and the advice."""
     try:
         yield
     except (MmrecError, MemoryError):
         raise
     except Exception as error:
-        # Whatever it is: a damaged file makes libraries raise errors of their parsers, their archives and their own.
+        # Damaged files raise many library-specific exception types.
         raise EncoderError(f"{what} cannot be loaded: {_first_line(error)} {advice}") from error
 
 
 def _first_line(error: Exception) -> str:
     if type(error).__name__ == "UnpicklingError":  # its own words advise to run the code in the file
         return "the file holds more than tensors, or is damaged; code in it is never run."
-    said = (str(error).strip().splitlines() or [""])[0][:300].strip()
-    return f"{said or type(error).__name__}{'' if said.endswith(('.', '!', ':')) else '.'}"
+    line = (str(error).strip().splitlines() or [""])[0][:300].strip()
+    return f"{line or type(error).__name__}{'' if line.endswith(('.', '!', ':')) else '.'}"
 
 
-# Heads that are never asked: what pools them here is chosen by `pooling`.
+# Unused heads: `pooling` chooses what pools the states.
 _UNUSED = ("pooler.", "embeddings.mask_token", "mask_token", "masked_spec_embed")
 
 
 def load_config(folder: Path) -> Any:  # noqa: ANN401
-    """Return the transformers configuration of a model. Raises EncoderError where it cannot be used."""
+    """Return the transformers configuration of a model. Raises EncoderError if it cannot be used."""
     from transformers import AutoConfig  # noqa: PLC0415 (takes seconds)
 
     found = read_json(folder / "config.json")
@@ -71,12 +71,10 @@ def load_network(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype,
-    adapt: Callable[[Any], Any] = lambda network: network,
 ) -> torch.nn.Module:
     """Return the network that `kind` (AutoModel and its like) reads from a folder, ready to encode.
 
-    `adapt` may take a part of it before it is moved. Raises EncoderError where files or weights are missing, or where
-    the model would need code of its own.
+    Raises EncoderError if files or weights are missing, or if the model would need code of its own.
     """
     with quiet(), _reading(folder):
         network, found = kind.from_pretrained(
@@ -96,9 +94,9 @@ def load_network(
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if name in found["missing_keys"]:
-                value.zero_()  # never asked, and drawn at random: a network that is saved again must not depend on it
-    taken: torch.nn.Module = adapt(network)
-    return taken.to(device, dtype).eval()
+                value.zero_()  # unused and random; a network that is saved again must be reproducible
+    loaded: torch.nn.Module = network.to(device, dtype).eval()
+    return loaded
 
 
 def features_of(found: Any) -> torch.Tensor:  # noqa: ANN401

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,14 +14,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mmrec.encoders.contents import checked_audio, checked_image, checked_text
+from mmrec.encoders.contents import checked_audio, checked_image, checked_text, resampled
 from mmrec.encoders.hub.base import JointEncoder
 from mmrec.encoders.hub.loading import explain_errors, once, quiet
-from mmrec.encoders.hub.preprocessing import resampled
 from mmrec.encoders.hub.sentence_config import read_modules
 from mmrec.encoders.hub.source import cached_json, read_json
 from mmrec.encoders.protocol import Sample
-from mmrec.encoders.vectors import unit_rows
+from mmrec.encoders.vectors import forward_alike, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality
 
@@ -39,29 +39,6 @@ _KNOWN: Final = (
 _OWN: Final = re.compile(r"sentence_transformers(\.\w+)*\.(\w+)", re.ASCII)
 
 
-def load_sentence_transformer(
-    folder: Path, kinds: list[str], device: torch.device, dtype: torch.dtype
-) -> torch.nn.Module:
-    """Return the model in a folder, whose modules are of the given kinds; none of its own code is run.
-
-    Raises EncoderError where the model cannot be loaded.
-    """
-    _check_kinds(folder, kinds)
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
-
-    advice = "See that it is whole, and that sentence-transformers knows it."
-    with quiet(), explain_errors(f"The model in {folder}", advice):
-        model = SentenceTransformer(
-            str(folder),
-            device=str(device),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": torch.float32, "weights_only": True},
-        )
-    moved: torch.nn.Module = model.to(device, dtype).eval()
-    return moved
-
-
 def _check_kinds(folder: Path, kinds: list[str]) -> None:
     """Raise EncoderError for other modules than known ones, those within a router included."""
     routers = [read_json(path) for name in ("router_config.json", "config.json") for path in folder.rglob(name)]
@@ -78,17 +55,8 @@ def _check_kinds(folder: Path, kinds: list[str]) -> None:
         raise EncoderError(f"The model in {folder} is a {about!r}, which makes no vectors of this kind. Name another.")
 
 
-def to_device(features: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Return a batch's tensors on a device, those of numbers in the network's format."""
-    moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
-    return {
-        name: value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-        for name, value in moved.items()
-    }
-
-
 _CHARACTERS = 65_536
-_SECONDS = 30  # what is heard of a clip
+_SECONDS = 30  # encoded of a clip
 # Costs in tokens: four letters of a text, 28 x 28 pixels of an image, 40 ms of audio.
 _LETTERS, _PIXELS, _PER_SECOND = 4, 28 * 28, 25
 _QUERY, _DOCUMENT = 1, 0
@@ -98,7 +66,7 @@ _QUERY, _DOCUMENT = 1, 0
 class HubMultimodal(JointEncoder):
     """Text, image or audio, whichever the model reads -> one space for all of them.
 
-    What a model reads is in none of its files: the first time it is loaded to be asked, and that is kept on disk.
+    What a model reads is in none of its files: it is loaded once to find out, and the result is cached on disk.
 
     Attributes:
         dim: How many numbers of a vector are kept, for models trained to be cut; all where None.
@@ -109,13 +77,24 @@ class HubMultimodal(JointEncoder):
 
     @once
     def module(self) -> nn.Module:
-        """The model, loaded at first use. Raises EncoderError where it cannot be."""
+        """The model, loaded at first use. Raises EncoderError if that fails."""
         folder = self._files.with_weights()
-        kinds = [kind for kind, _ in read_modules(folder)]
-        return load_sentence_transformer(folder, kinds, self.device, self.dtype)
+        _check_kinds(folder, [kind for kind, _ in read_modules(folder)])
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (takes seconds)
+
+        advice = "See that it is whole, and that sentence-transformers knows it."
+        with quiet(), explain_errors(f"The model in {folder}", advice):
+            model: nn.Module = SentenceTransformer(
+                str(folder),
+                device=str(self.device),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": torch.float32, "weights_only": True},
+            )
+        return model.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Check one content of an item, and pack it. Raises MediaError where it cannot be encoded."""
+        """Check one content of an item, and pack it. Raises MediaError if it cannot be encoded."""
         return self._prepare(modality, content, _DOCUMENT)
 
     def prepare_query(self, modality: Modality, content: Content) -> Sample:
@@ -124,41 +103,39 @@ class HubMultimodal(JointEncoder):
 
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
-        alike: dict[tuple[int, int], list[int]] = {}
-        for number, sample in enumerate(samples):
-            alike.setdefault(_likeness(modality, sample), []).append(number)
-        rows: list[Tensor | None] = [None] * len(samples)
-        for (kind, _), numbers in alike.items():
-            made = self._forward(modality, [samples[number] for number in numbers], kind)
-            for number, row in zip(numbers, made, strict=True):
-                rows[number] = row
-        vectors = torch.stack([row for row in rows if row is not None])
+        vectors = forward_alike(samples, partial(_kind_of, modality), partial(self._forward, modality))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
     def _prepare(self, modality: Modality, content: Content, kind: int) -> Sample:
-        if modality not in self._able:
-            raise EncoderError(f"{self.model} reads {', '.join(self._able)}, and was given {modality}.")
+        if modality not in self._modalities:
+            raise EncoderError(f"{self.model} reads {', '.join(self._modalities)}, and was given {modality}.")
         if modality is Modality.IMAGE:
             image = checked_image(self.model, modality, content)
             packed = torch.from_numpy(np.array(image))
             return Sample(packed, cost=max(1, image.width * image.height // _PIXELS))
         if modality is Modality.AUDIO:
             rate = int(self._about["rate"])
-            samples = resampled(checked_audio(self.model, modality, content), rate)
-            heard = torch.from_numpy(samples[: _SECONDS * rate].copy())
-            return Sample(heard, max(1, _PER_SECOND * len(heard) // rate), truncated=len(samples) > len(heard))
+            audio = checked_audio(self.model, modality, content)
+            samples = resampled(audio.samples, audio.rate, rate)
+            kept = torch.from_numpy(samples[: _SECONDS * rate].copy())
+            return Sample(kept, max(1, _PER_SECOND * len(kept) // rate), truncated=len(samples) > len(kept))
         return _packed_text(checked_text(self.model, modality, content), kind)
 
-    def _forward(self, modality: Modality, samples: Sequence[Sample], kind: int) -> Tensor:
+    def _forward(self, modality: Modality, samples: Sequence[Sample]) -> Tensor:
         model: Any = self.module
-        task = "query" if kind == _QUERY else "document"
+        task = "query" if _kind_of(modality, samples[0])[0] == _QUERY else "document"
         prompt = model.prompts.get(task) or None if modality is Modality.TEXT else None
         contents = [self._unpacked(modality, sample.tensor) for sample in samples]
         with explain_errors(f"A {modality} for the model {self.model}", "See that its processor is whole."):
             made = model.preprocess(contents, prompt=prompt, task=task)
-        features = to_device(made, self.device, self.dtype)
+        features = {name: self._on_device(value) for name, value in made.items()}
         vectors: Tensor = model(features, task=task)["sentence_embedding"]
         return vectors
+
+    def _on_device(self, value: Any) -> Any:  # noqa: ANN401 - tensors, and what else a processor gives
+        if not isinstance(value, torch.Tensor):
+            return value
+        return self.to_device(value).to(self.dtype if value.is_floating_point() else value.dtype)
 
     def _unpacked(self, modality: Modality, packed: Tensor) -> object:
         if modality is Modality.TEXT:
@@ -182,11 +159,11 @@ class HubMultimodal(JointEncoder):
             if isinstance(rate := getattr(source, "sampling_rate", None), int)
         ]
         if Modality.AUDIO in reads and len(set(rates)) != 1:
-            reads.remove(Modality.AUDIO)  # at which rate it hears is not to be found out
+            reads.remove(Modality.AUDIO)  # its sampling rate is unknown
         return {"dim": int(model.get_embedding_dimension()), "reads": json.dumps(reads), "rate": max(rates, default=0)}
 
     @property
-    def _able(self) -> tuple[Modality, ...]:
+    def _modalities(self) -> tuple[Modality, ...]:
         return tuple(Modality(name) for name in json.loads(str(self._about["reads"])))
 
     def _dim(self) -> int:
@@ -203,7 +180,7 @@ def _packed_text(content: str, kind: int) -> Sample:
     return Sample(packed, cost=1 + len(letters) // _LETTERS, truncated=len(content) > _CHARACTERS)
 
 
-def _likeness(modality: Modality, sample: Sample) -> tuple[int, int]:
+def _kind_of(modality: Modality, sample: Sample) -> tuple[int, int]:
     """What samples must share to be encoded together: texts the prompt, audio clips the length.
 
     Audio networks mask what is padded in their attention, but neither in their first layers nor in the pooling.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmrec.encoders.contents import checked_image, checked_text
 from mmrec.encoders.hub.base import JointEncoder
 from mmrec.encoders.hub.loading import explain_errors, load_config, once, quiet
-from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.preprocessing import longer_side_for_crop
 from mmrec.encoders.hub.source import ModelFiles, file_digest, find_model, read_json
 from mmrec.encoders.hub.vetting import check_keywords
 from mmrec.encoders.protocol import Sample, fingerprint
@@ -33,37 +33,20 @@ _WEIGHTS = (
 _CONTEXT = 77
 _FILE = "open_clip_config.json"
 _TOKENIZER = frozenset({"additional_special_tokens", "clean", "language", "reduction_mask", "strip_sep_token"})
-_MODEL = frozenset(
-    {
-        "custom_text",
-        "embed_dim",
-        "init_logit_bias",
-        "init_logit_scale",
-        "multimodal_cfg",
-        "nonscalar_logit_scale",
-        "output_dict",
-        "pad_id",
-        "quick_gelu",
-        "text_cfg",
-        "vision_cfg",
-    }
-)
-# Models and tokenizers that are found and loaded here and not by open_clip; the name of one of timm's architectures.
-_CHECKED_APART = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
+_MODEL = frozenset({
+    "custom_text", "embed_dim", "init_logit_bias", "init_logit_scale", "multimodal_cfg", "nonscalar_logit_scale",
+    "output_dict", "pad_id", "quick_gelu", "text_cfg", "vision_cfg",
+})  # fmt: skip
+# Checked elsewhere: models and tokenizers that are loaded here and not by open_clip, and timm's architecture names.
+_CHECKED_ELSEWHERE = frozenset({"hf_model_name", "hf_tokenizer_name", "timm_model_name", "tokenizer_kwargs"})
 
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """One model, described; nothing of it is loaded before it is asked for.
+    """Description of an open_clip model; nothing is loaded before `load`, `transform` or `tokenizer` is called.
 
-    Attributes:
-        model: Its configuration: the vectors' length and the two towers.
-        preprocess: What its configuration says of preprocessing.
-        pin: What decides its vectors.
-        files: Its directory; None where `named` and `checkpoint` say it all.
-        named: One of open_clip's own architectures.
-        checkpoint: File of its weights.
-
+    `model` and `preprocess` are its configuration, `pin` decides its vectors. It is read from the directory `files`, or
+    it is an architecture of open_clip's own, `named`, with the weights in `checkpoint`.
     """
 
     model: Mapping[str, Any]
@@ -91,7 +74,7 @@ class Architecture:
         return max(1, (self.side // int(patch)) ** 2)
 
     def load(self) -> nn.Module:
-        """Return the network. Raises EncoderError where it cannot be loaded, or is not wholly in the weights."""
+        """Return the network. Raises EncoderError if it cannot be loaded, or is not wholly in the weights."""
         import open_clip  # noqa: PLC0415 (takes seconds)
 
         name = self.named if self.files is None else f"local-dir:{self.files.with_weights(_WEIGHTS)}"
@@ -116,7 +99,7 @@ class Architecture:
         return image_transform_v2(PreprocessCfg(**{**known, "size": self._size}), is_train=False)
 
     def tokenizer(self) -> Any:  # noqa: ANN401
-        """Return the model's own tokenizer. Raises EncoderError where its files are not available."""
+        """Return the model's own tokenizer. Raises EncoderError if its files are not available."""
         import open_clip  # noqa: PLC0415
 
         text = self.model["text_cfg"]
@@ -149,7 +132,7 @@ class Architecture:
 
 
 def find_architecture(model: str, checkpoint: str | None, revision: str | None) -> Architecture:
-    """Return what a model's name stands for; see `OpenClip` for the arguments. Raises EncoderError or UsageError."""
+    """Return the architecture of a model's name; arguments as of `OpenClip`. Raises EncoderError or UsageError."""
     built_in = _built_in(model)
     if checkpoint is not None:
         return _with_checkpoint(model, built_in, Path(checkpoint).expanduser(), revision)
@@ -178,8 +161,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         tower = config[name]
         if not isinstance(tower, Mapping):
             raise EncoderError(f"{path}: {name} is no table. Copy or download the model again.")
-        found = {key: value for key, value in tower.items() if key not in _CHECKED_APART}
-        check_keywords(path, found, frozenset(found))  # what they may be called, open_clip's own classes say
+        found = {key: value for key, value in tower.items() if key not in _CHECKED_ELSEWHERE}
+        check_keywords(path, found, frozenset(found))  # open_clip's config classes validate the names
     check_keywords(path, config["text_cfg"].get("tokenizer_kwargs"), _TOKENIZER)
 
 
@@ -251,11 +234,11 @@ class OpenClip(JointEncoder):
     @property
     def image_side(self) -> int:
         """Longer side of an image, in pixels, beyond which nothing is gained."""
-        return with_crop(self._architecture.side)
+        return longer_side_for_crop(self._architecture.side)
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network, loaded at first use. Raises EncoderError if that fails."""
         return self._architecture.load().to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:

@@ -1,7 +1,6 @@
 """Preprocessing of images and audio for hub models."""
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from mmrec.encoders.hub.loading import load_part
 from mmrec.encoders.hub.source import read_json
-from mmrec.types import Waveform
 
 _PATCH = 16
 
@@ -45,16 +43,16 @@ def patches(pixels: Float[Tensor, "channels height width"], config: Any) -> int:
 
 
 def image_side(folder: Path) -> int:
-    """Return the longer side, in pixels, of an image that a model makes the most of; see `with_crop`."""
+    """Return the longer side, in pixels, of an image beyond which a model gains nothing; see `longer_side_for_crop`."""
     own = read_json(folder / "preprocessor_config.json") or read_json(folder / "processor_config.json")
     inside = own.get("image_processor")
     settings = inside if isinstance(inside, dict) else own
     sides = [value for key in ("size", "crop_size") for value in _numbers(settings.get(key))]
-    return with_crop(max(sides, default=224))
+    return longer_side_for_crop(max(sides, default=224))
 
 
-def with_crop(side: int) -> int:
-    """Return the longer side of an image of 3:2 whose shorter side a model brings to `side`, and crops the rest."""
+def longer_side_for_crop(side: int) -> int:
+    """Return the longer side of a 3:2 image whose shorter side is resized to `side` before it is cropped."""
     return side * 3 // 2
 
 
@@ -76,23 +74,11 @@ def _numbers(value: object) -> list[int]:
     return [number for number in found if isinstance(number, int) and not isinstance(number, bool)]
 
 
-def resampled(audio: Waveform, rate: int) -> Float32[np.ndarray, " n"]:
-    """Return the samples at another rate; the kernel is torchaudio's, a windowed sinc."""
-    # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
-    ratio = Fraction(audio.rate, rate).limit_denominator(441)
-    if ratio == 1:
-        return audio.samples
-    import torch  # noqa: PLC0415
-    from torchaudio.functional import resample  # noqa: PLC0415
-
-    return resample(torch.from_numpy(audio.samples), ratio.numerator, ratio.denominator).numpy()
-
-
 def windows(samples: Float32[np.ndarray, " n"], length: int, most: int) -> tuple[list[Float32[np.ndarray, " _"]], bool]:
-    """Return what is heard of a clip, in windows of at most `length` samples, and whether parts are left out.
+    """Return the encoded parts of a clip, in windows of at most `length` samples, and whether parts are left out.
 
     A clip of up to `most` windows is cut into as many of one length, which overlap as little as they can; of a longer
-    one that many are heard, evenly spread. Nothing is drawn at random.
+    one only that many, evenly spread.
     """
     if len(samples) <= length:
         return [samples], False

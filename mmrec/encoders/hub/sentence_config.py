@@ -1,7 +1,6 @@
 """Configuration of sentence-transformers models: modules, pooling and prompts."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,81 +8,44 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmrec.encoders.hub.source import read_json
+from mmrec.encoders.hub.source import read_json, read_json_list
 from mmrec.errors import EncoderError
 
-_Pooling = Callable[[Float[Tensor, "batch tokens width"], Bool[Tensor, "batch tokens"]], Float[Tensor, "batch width"]]
+POOLINGS = {
+    "cls": "cls_token",
+    "max": "max_tokens",
+    "mean": "mean_tokens",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean": "weightedmean_tokens",
+    "lasttoken": "lasttoken",
+}
+"""Names of sentence-transformers' poolings, and their keys (after ``pooling_mode_``) in older configurations."""
 
 
 def pool(
-    how: tuple[str, ...],
-    states: Float[Tensor, "batch tokens width"],
-    counted: Bool[Tensor, "batch tokens"],
+    how: tuple[str, ...], states: Float[Tensor, "batch tokens width"], counted: Bool[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch wide"]:
     """Pool the counted tokens of each row, by one way or by several side by side. `how` names keys of `POOLINGS`."""
     wide = states.to(torch.promote_types(states.dtype, torch.float32))
-    return torch.cat([POOLINGS[name](wide, counted) for name in how], dim=1).to(states.dtype)
+    return torch.cat([_pooled(name, wide, counted) for name in how], dim=1).to(states.dtype)
 
 
-def _mean(states: Tensor, counted: Tensor) -> Tensor:
-    return _sum(states, counted) / _count(counted)
+def _pooled(how: str, states: Tensor, counted: Tensor) -> Tensor:
+    rows = torch.arange(len(states), device=states.device)
+    if how == "cls":
+        return states[rows, counted.int().argmax(dim=1)]
+    if how == "lasttoken":
+        return states[rows, states.shape[1] - 1 - counted.int().flip(1).argmax(dim=1)]
+    if how == "max":
+        return states.masked_fill(~counted[..., None], float("-inf")).amax(dim=1)
+    weights = counted.to(states.dtype)
+    if how == "weightedmean":
+        # A token weighs as much as its position, from one. Source: Muennighoff 2022, arXiv 2202.08904, equation 2.
+        weights = weights * torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)
+    count = weights.sum(dim=1, keepdim=True).clamp_min(1)
+    return (states * weights[..., None]).sum(dim=1) / (count.sqrt() if how == "mean_sqrt_len_tokens" else count)
 
 
-def _mean_sqrt_len(states: Tensor, counted: Tensor) -> Tensor:
-    return _sum(states, counted) / _count(counted).sqrt()
-
-
-def _weighted_mean(states: Tensor, counted: Tensor) -> Tensor:
-    # A token weighs as much as its place, from one. Source: Muennighoff 2022, arXiv 2202.08904, equation 2.
-    places = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)
-    weights = counted.to(states.dtype) * places
-    return (states * weights[..., None]).sum(dim=1) / weights.sum(dim=1, keepdim=True).clamp_min(1)
-
-
-def _max(states: Tensor, counted: Tensor) -> Tensor:
-    return states.masked_fill(~counted[..., None], float("-inf")).amax(dim=1)
-
-
-def _cls(states: Tensor, counted: Tensor) -> Tensor:
-    return states[_rows(states), counted.int().argmax(dim=1)]
-
-
-def _last_token(states: Tensor, counted: Tensor) -> Tensor:
-    last = states.shape[1] - 1 - counted.int().flip(1).argmax(dim=1)
-    return states[_rows(states), last]
-
-
-def _sum(states: Tensor, counted: Tensor) -> Tensor:
-    return (states * counted[..., None].to(states.dtype)).sum(dim=1)
-
-
-def _count(counted: Tensor) -> Tensor:
-    return counted.sum(dim=1, keepdim=True).clamp_min(1).float()
-
-
-def _rows(states: Tensor) -> Tensor:
-    return torch.arange(len(states), device=states.device)
-
-
-POOLINGS: Mapping[str, _Pooling] = {
-    "cls": _cls,
-    "max": _max,
-    "mean": _mean,
-    "mean_sqrt_len_tokens": _mean_sqrt_len,
-    "weightedmean": _weighted_mean,
-    "lasttoken": _last_token,
-}
-"""By the names that sentence-transformers gives them; several at once are laid side by side in this order."""
-
-
-_OLD_POOLINGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 _STEPS = ("Dense", "LayerNorm", "Normalize")
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
@@ -98,19 +60,11 @@ class HeadStep:
 
 @dataclass(frozen=True, slots=True)
 class SentenceConfig:
-    """What the files say; the defaults are for a plain transformers model, which says nothing.
+    """What the files say; the defaults are for a plain transformers model, which says nothing (`declared` is false).
 
-    Attributes:
-        transformer: Folder of the network and its tokenizer.
-        pooling: Names of `POOLINGS`, laid side by side.
-        pools_prompt: Whether the prompt's tokens count in the pooling.
-        steps: What follows the pooling.
-        limits: Most tokens of a document and of a query, where they are given.
-        lower: Whether texts are lower-cased first.
-        prompts: What is put before a document and before a query.
-        dim: Numbers kept of a vector, where it is meant to be cut.
-        declared: Whether there is such a configuration at all.
-
+    `transformer` is the folder of network and tokenizer, `steps` follow the pooling, and `dim` numbers of a vector are
+    kept. Of `limits` (of tokens) and `prompts` the first is of documents, the second of queries. `pools_prompt`:
+    whether the prompt's tokens count in the pooling; `lower`: whether texts are lower-cased first.
     """
 
     transformer: Path
@@ -154,31 +108,22 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
 
 
 def read_modules(folder: Path) -> list[tuple[str, str]]:
-    """Return the class and the folder of each of a model's modules, in order; empty where it is not made of modules.
+    """Return the class and the folder of each of a model's modules, in order; empty if it is not made of modules.
 
     Raises EncoderError for a damaged list, or a folder outside the model's own.
     """
     path = folder / "modules.json"
     found = []
-    for entry in sorted(_read_list(path), key=lambda one: int(str(one.get("idx", 0)))):
+    content = read_json_list(path)
+    entries = [entry for entry in content if isinstance(entry, dict)]
+    if len(entries) < len(content):
+        raise EncoderError(f"{path} holds no list of modules. Copy or download the model again.")
+    for entry in sorted(entries, key=lambda one: int(str(one.get("idx", 0)))):
         inside = str(entry.get("path", ""))
         if Path(inside).is_absolute() or ".." in Path(inside).parts:
             raise EncoderError(f"{path} names the folder {inside!r}, outside the model's own. Do not use this model.")
         found.append((str(entry.get("type", "")), inside))
     return found
-
-
-def _read_list(path: Path) -> list[Mapping[str, object]]:
-    """Return a JSON file's list of objects, empty where there is no file. Raises EncoderError for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} cannot be read ({error}). Copy or download the model again.") from error
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise EncoderError(f"{path} holds no list of modules. Copy or download the model again.")
-    return content
 
 
 def _transformer_settings(folder: Path) -> Mapping[str, object]:
@@ -204,12 +149,10 @@ def _output(modalities: Mapping[str, object]) -> object:
 
 def _pooling(config: Mapping[str, object], folder: Path) -> tuple[str, ...]:
     named = config.get("pooling_mode")
-    if isinstance(named, str):
-        chosen = [named]
-    elif isinstance(named, list):
-        chosen = [str(name) for name in named]
+    if isinstance(named, str | list):
+        chosen = [named] if isinstance(named, str) else [str(name) for name in named]
     else:
-        chosen = [name for key, name in _OLD_POOLINGS.items() if config.get(key)] or ["mean"]
+        chosen = [name for name, key in POOLINGS.items() if config.get(f"pooling_mode_{key}")] or ["mean"]
     if unknown := [name for name in chosen if name not in POOLINGS]:
         raise EncoderError(f"The model in {folder} pools by {unknown[0]!r}; known are {', '.join(POOLINGS)}.")
     return tuple(chosen)

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 from indexers.atomic import write_atomically
 from mmrec.encoders.hub.vetting import vet_model_files
 from mmrec.encoders.protocol import fingerprint
 from mmrec.errors import EncoderError, UsageError
+
+Parsed = TypeVar("Parsed")
 
 
 def cached_json(make: Callable[[], dict[str, int | str]], **named_by: object) -> dict[str, int | str]:
@@ -65,7 +68,7 @@ def describing_files(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read again only if its size, number or a time of change is another."""
+    """Return the hex SHA-256 of a file, cached by device, inode, size and times."""
 
     def read() -> dict[str, int | str]:
         with path.open("rb") as file:
@@ -87,7 +90,7 @@ def _deciding(folder: Path) -> Iterator[Path]:
             yield path
 
 
-PATIENCE_SECONDS = 10.0
+HUB_TIMEOUT_SECONDS = 10.0
 _DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm", "[0-9]_*/*")
 _WEIGHTS = (("*.safetensors",), ("*.bin",), ("*.pt", "*.pth"))
 _NOT_READ = ("onnx/*", "openvino/*", "coreml/*", "*.msgpack", "*.h5", "*.ot", "*.onnx", "training_args.bin")
@@ -98,13 +101,9 @@ _OFFLINE = "put its files into a directory and name that instead, or download it
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model whose describing files are on this machine.
+    """A model whose describing files are on this machine, from a repository of the hub or a directory.
 
-    Attributes:
-        folder: Where they are.
-        pin: What can never name other files: a hub's commit, or the digest of a directory.
-        repository: The hub's repository; None for a directory.
-
+    `pin` identifies exactly these files: the hub's commit, or the digest of a directory.
     """
 
     folder: Path
@@ -132,11 +131,8 @@ class ModelFiles:
 def find_model(model: str, revision: str | None) -> ModelFiles:
     """Return the files of a model: `model` is a directory, or a repository's id on the hub, as in ``owner/name``.
 
-    Raises:
-        EncoderError: There is no such directory, the hub does not give the model, or its files ask for what they may
-            not; see `mmrec.encoders.hub.vetting`.
-        UsageError: A revision of a directory, or a name that can be neither.
-
+    Raises EncoderError if there is no such directory, the hub does not give the model, or its files ask for what they
+    may not (`mmrec.encoders.hub.vetting`); UsageError for a revision of a directory, or a name that can be neither.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -160,15 +156,26 @@ def space_name(model: str, given: str | None) -> str:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Return a JSON file's object, empty where there is no file. Raises EncoderError for one that is damaged."""
+    """Return a JSON file's object, empty if there is no file. Raises EncoderError for one that is damaged."""
+    return _parsed(path, dict)
+
+
+def read_json_list(path: Path) -> list[object]:
+    """Return a JSON file's list, empty if there is no file. Raises EncoderError for one that is damaged."""
+    return _parsed(path, list)
+
+
+def _parsed(path: Path, kind: type[Parsed]) -> Parsed:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return kind()
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read ({error}). Copy or download the model again.") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{path} holds no JSON object. Copy or download the model again.")
+    if not isinstance(content, kind):
+        raise EncoderError(
+            f"{path} holds no JSON {'object' if kind is dict else 'list'}. Copy or download the model again."
+        )
     return content
 
 
@@ -192,12 +199,12 @@ def _download(repository: str, revision: str | None, patterns: Sequence[str]) ->
             revision=revision,
             allow_patterns=list(patterns),
             ignore_patterns=list(_NOT_READ),
-            etag_timeout=PATIENCE_SECONDS,
+            etag_timeout=HUB_TIMEOUT_SECONDS,
         )
     except (OSError, ValueError, httpx.HTTPError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         at = f" at revision {revision}" if revision else ""
-        raise EncoderError(f"The hub did not give the model {repository}{at}: {said} To go on, {_OFFLINE}.") from error
+        raise EncoderError(f"The hub did not give the model {repository}{at}: {why} To go on, {_OFFLINE}.") from error
     return Path(found)
 
 

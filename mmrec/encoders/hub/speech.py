@@ -11,7 +11,6 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmrec.encoders.contents import checked_audio
+from mmrec.encoders.contents import checked_audio, resampled
 from mmrec.encoders.hub.loading import explain_errors, once
-from mmrec.encoders.hub.preprocessing import resampled, windows
+from mmrec.encoders.hub.preprocessing import windows
 from mmrec.encoders.hub.source import file_digest, space_name
 from mmrec.encoders.protocol import Sample, fingerprint
-from mmrec.encoders.vectors import TrainableEncoder, unit_rows
+from mmrec.encoders.vectors import TrainableEncoder, forward_alike, unit_rows, window_means
 from mmrec.errors import EncoderError, UsageError
 from mmrec.types import Content, Modality, Space
 
@@ -38,7 +37,7 @@ _PLACE = "https://download.pytorch.org/torchaudio/models/"
 class SpeechBundle(TrainableEncoder):
     """Audio -> the mean of one layer's states over time. Weights are read at first use, and never downloaded.
 
-    An audio clip longer than ten seconds is heard in windows over all of it, at most twelve.
+    An audio clip longer than ten seconds is encoded in windows over all of it, at most twelve.
 
     Attributes:
         bundle: Name of a bundle in `torchaudio.pipelines`, as in ``HUBERT_BASE``.
@@ -55,14 +54,14 @@ class SpeechBundle(TrainableEncoder):
 
     @property
     def spaces(self) -> Mapping[Modality, tuple[Space, ...]]:
-        """One space for audio. Raises EncoderError where there is no such bundle, or no weights of it."""
+        """One space for audio. Raises EncoderError if there is no such bundle, or no weights of it."""
         return {Modality.AUDIO: (self._space,)}
 
     _batch_costs = (1_000, 64_000)  # frames of 20 ms a batch
 
     @once
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where its weights do not fit."""
+        """The network, loaded at first use. Raises EncoderError if its weights do not fit."""
         file = self._weights
         settings = {"model_dir": str(file.parent), "file_name": file.name, "map_location": "cpu", "weights_only": True}
         with explain_errors(
@@ -76,8 +75,9 @@ class SpeechBundle(TrainableEncoder):
         """Resample one clip and cut it into windows. Raises MediaError for silence."""
         audio = checked_audio(self.bundle, modality, content)
         rate = int(self._bundle.sample_rate)
-        heard, truncated = windows(resampled(audio, rate), int(_WINDOW_SECONDS * rate), _MOST_WINDOWS)
-        waves = torch.stack([torch.from_numpy(window.copy()) for window in heard])
+        samples = resampled(audio.samples, audio.rate, rate)
+        parts, truncated = windows(samples, int(_WINDOW_SECONDS * rate), _MOST_WINDOWS)
+        waves = torch.stack([torch.from_numpy(part.copy()) for part in parts])
         if waves.shape[1] < _SHORTEST:
             waves = nn.functional.pad(waves, (0, _SHORTEST - waves.shape[1]))
         if self._settings["_normalize_waveform"]:
@@ -87,27 +87,19 @@ class SpeechBundle(TrainableEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        rows: list[Tensor | None] = [None] * len(samples)
-        # Only clips of one length together: the first layers normalise over time, so that padding would be heard.
-        by_length = sorted(range(len(samples)), key=lambda number: samples[number].tensor.shape[1])
-        lengths = [samples[number].tensor.shape[1] for number in by_length]
-        edges = [0, *(place for place in range(1, len(lengths)) if lengths[place] != lengths[place - 1]), len(lengths)]
-        for start, end in pairwise(edges):
-            group = by_length[start:end]
-            for number, row in zip(group, self._means([samples[number].tensor for number in group]), strict=True):
-                rows[number] = row
-        return {self._space.name: unit_rows(torch.stack([row for row in rows if row is not None]))}
+        # Only clips of one length together: the first layers normalise over time, so that padding would change them.
+        rows = forward_alike(samples, lambda sample: sample.tensor.shape[1], self._means)
+        return {self._space.name: unit_rows(rows)}
 
-    def _means(self, waves: list[Float[Tensor, "windows n"]]) -> list[Tensor]:
+    def _means(self, samples: list[Sample]) -> Float[Tensor, "n dim"]:
         network: Any = self.module
-        joined = torch.cat(waves)
-        most = max(1, self.batch_cost * _FRAME // joined.shape[1])  # a long clip alone can be many batches
-        made = []
-        for chunk in torch.split(joined, most):
-            states, _ = network.extract_features(self.to_device(chunk).to(self.dtype), num_layers=self._layer)
-            made.append(states[-1].float().mean(dim=1))
-        parts = torch.split(torch.cat(made), [len(wave) for wave in waves])
-        return [part.mean(dim=0) for part in parts]
+
+        def forward(waves: Float[Tensor, "windows n"]) -> Float[Tensor, "windows dim"]:
+            states, _ = network.extract_features(self.to_device(waves).to(self.dtype), num_layers=self._layer)
+            return cast("Tensor", states[-1]).float().mean(dim=1)
+
+        most = max(1, self.batch_cost * _FRAME // samples[0].tensor.shape[1])
+        return window_means([sample.tensor for sample in samples], most, forward)
 
     @once
     def _bundle(self) -> Any:  # noqa: ANN401

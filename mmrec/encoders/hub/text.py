@@ -1,6 +1,7 @@
 """Text embedding models of transformers and sentence-transformers as encoders."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.hub.base import HubEncoder
@@ -55,35 +57,13 @@ class TextNetwork(nn.Module):
         return vectors
 
 
-def load_text_network(
-    folder: Path,
-    config: Any,  # noqa: ANN401
-    pooling: tuple[str, ...],
-    steps: Sequence[HeadStep],
-    placed: tuple[torch.device, torch.dtype],
-) -> TextNetwork:
-    """Load a network from the transformer's folder and the folders of its steps. Raises EncoderError."""
-    import transformers  # noqa: PLC0415 (takes seconds)
-
-    kind = getattr(config, "model_type", "")
-    if getattr(config, "is_encoder_decoder", False) and kind not in _ENCODERS:
-        raise EncoderError(
-            f"{folder} holds a {kind} model of an encoder and a decoder; of these only "
-            f"{', '.join(_ENCODERS)} are read. Name a text embedding model."
-        )
-    loaded = load_network(getattr(transformers, _ENCODERS.get(kind, "AutoModel")), folder, *placed)
-    head = nn.Sequential(*(_step(step) for step in steps)).to(*placed).eval()
-    return TextNetwork(loaded, pooling, head)
-
-
 class _Dense(nn.Module):
     def __init__(self, config: dict[str, object], folder: Path) -> None:
         super().__init__()
         wide, narrow = int(str(config["in_features"])), int(str(config["out_features"]))
         self.linear = nn.Linear(wide, narrow, bias=bool(config.get("bias", True)))
-        self.activation = _activation(
-            str(config.get("activation_function", "torch.nn.modules.activation.Tanh")), folder
-        )
+        named = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+        self.activation = _activation(named, folder)
         self.residual: nn.Module | None = None
         if config.get("use_residual"):
             self.residual = nn.Identity() if wide == narrow else nn.Linear(wide, narrow, bias=False)
@@ -91,16 +71,6 @@ class _Dense(nn.Module):
     def forward(self, vectors: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch narrow"]:
         made: Tensor = self.activation(self.linear(vectors))
         return made if self.residual is None else made + self.residual(vectors)
-
-
-class _Norm(nn.Module):
-    def __init__(self, config: dict[str, object]) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(int(str(config["dimension"])))
-
-    def forward(self, vectors: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
-        made: Tensor = self.norm(vectors)
-        return made
 
 
 class _Unit(nn.Module):
@@ -114,7 +84,7 @@ def _step(step: HeadStep) -> nn.Module:
     config = read_json(step.folder / "config.json")
     with explain_errors(f"The layer in {step.folder}", "Copy the model again."):
         if step.kind == "LayerNorm":
-            module: nn.Module = _Norm(config)
+            module: nn.Module = nn.Sequential(OrderedDict(norm=nn.LayerNorm(int(str(config["dimension"])))))
         else:
             if config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
                 raise EncoderError(f"The layer in {step.folder} works on tokens, which is not known here.")
@@ -139,8 +109,7 @@ def _activation(dotted: str, folder: Path) -> nn.Module:
         return nn.Identity()
     if not dotted.startswith("torch.") or not (isinstance(made, type) and issubclass(made, nn.Module)):
         raise EncoderError(f"The layer in {folder} has the activation {dotted!r}, which is none of torch's own.")
-    activation: nn.Module = made()
-    return activation
+    return made()
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +142,21 @@ class HubText(HubEncoder):
 
     @once
     def module(self) -> TextNetwork:
-        """The network with its pooling, loaded at first use. Raises EncoderError where it cannot be."""
-        files = self._files.with_weights()
-        own = read_sentence_config(files)
-        return load_text_network(
-            own.transformer, load_config(own.transformer), self._pooling, own.steps, (self.device, self.dtype)
-        )
+        """The network with its pooling, loaded at first use. Raises EncoderError if that fails."""
+        import transformers  # noqa: PLC0415 (takes seconds)
+
+        own = read_sentence_config(self._files.with_weights())
+        config = load_config(own.transformer)
+        kind = getattr(config, "model_type", "")
+        if getattr(config, "is_encoder_decoder", False) and kind not in _ENCODERS:
+            raise EncoderError(
+                f"{own.transformer} holds a {kind} model of an encoder and a decoder; of these only "
+                f"{', '.join(_ENCODERS)} are read. Name a text embedding model."
+            )
+        loader = getattr(transformers, _ENCODERS.get(kind, "AutoModel"))
+        loaded = load_network(loader, own.transformer, self.device, self.dtype)
+        head = nn.Sequential(*map(_step, own.steps)).to(self.device, self.dtype).eval()
+        return TextNetwork(loaded, self._pooling, head)
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Tokenise the text of an item. Raises MediaError for a text without a token."""
@@ -191,15 +169,11 @@ class HubText(HubEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        network, longest = self.module, max(sample.tensor.shape[1] for sample in samples)
-        tokens = torch.full((len(samples), longest), self._document_tokens.pad, dtype=torch.long)
-        real = torch.zeros(len(samples), longest, dtype=torch.bool)
-        pooled = torch.zeros(len(samples), longest, dtype=torch.bool)
-        for row, sample in enumerate(samples):
-            length = sample.tensor.shape[1]
-            tokens[row, :length], pooled[row, :length] = sample.tensor[0].long(), sample.tensor[1].bool()
-            real[row, :length] = True
-        vectors = network(self.to_device(tokens), self.to_device(real), self.to_device(pooled))
+        packed = [sample.tensor.long() for sample in samples]
+        tokens = pad_sequence([one[0] for one in packed], batch_first=True, padding_value=self._document_tokens.pad)
+        pooled = pad_sequence([one[1].bool() for one in packed], batch_first=True)
+        real = torch.arange(tokens.shape[1]) < torch.tensor([[one.shape[1]] for one in packed])
+        vectors = self.module(self.to_device(tokens), self.to_device(real), self.to_device(pooled))
         return {self._space.name: unit_rows(vectors[:, : self._space.dim])}
 
     def _prepare(self, modality: Modality, content: Content, prompt: str, tokens: Tokens) -> Sample:
@@ -235,7 +209,7 @@ class HubText(HubEncoder):
         full = self._full_dim
         kept = self.dim or self._own.dim or full
         if kept > full:
-            raise UsageError(f"dim = {kept} was asked for; the vectors of {self.model} have {full} numbers.")
+            raise UsageError(f"dim = {kept} was given; the vectors of {self.model} have {full} numbers.")
         return kept
 
     def _settings(self) -> dict[str, object]:

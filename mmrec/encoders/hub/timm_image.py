@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmrec.encoders.contents import checked_image
 from mmrec.encoders.hub.base import HubEncoder
 from mmrec.encoders.hub.loading import explain_errors, once
-from mmrec.encoders.hub.preprocessing import with_crop
+from mmrec.encoders.hub.preprocessing import longer_side_for_crop
 from mmrec.encoders.hub.source import read_json
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.vectors import unit_rows
@@ -35,16 +35,16 @@ class TimmImage(HubEncoder):
     @property
     def image_side(self) -> int:
         """Longer side of an image, in pixels, beyond which nothing is gained."""
-        return with_crop(max(self._data["input_size"][1:]))
+        return longer_side_for_crop(max(self._data["input_size"][1:]))
 
     @once
     def module(self) -> nn.Module:
-        """The network without its classifier, loaded at first use. Raises EncoderError where it cannot be."""
+        """The network without its classifier, loaded at first use. Raises EncoderError if that fails."""
         network = _create(self._files.with_weights(), pretrained=True)
         return network.to(self.device, self.dtype).eval()
 
     def prepare(self, modality: Modality, content: Content) -> Sample:
-        """Preprocess one image as the network was evaluated. Raises MediaError where it cannot be encoded."""
+        """Preprocess one image as the network was evaluated. Raises MediaError if it cannot be encoded."""
         pixels = self._transform(checked_image(self.model, modality, content))
         return Sample(pixels, cost=max(1, pixels.shape[1] * pixels.shape[2] // 256))
 

@@ -22,13 +22,9 @@ FEWEST_CHARACTERS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Tokenises one text after the other, from any number of threads.
+    """Tokenises one text after the other, from any number of threads, to at most `limit` tokens, special ones included.
 
-    Attributes:
-        limit: Most tokens of a text, special ones included.
-        pad: Number that fills up a row.
-        whole: The library's own tokenizer; never changed.
-
+    `pad` fills up a row; `whole` is the library's own tokenizer, which is never changed.
     """
 
     limit: int
@@ -38,7 +34,7 @@ class Tokens:
     _alone: Lock = field(default_factory=Lock)
 
     def __call__(self, text: str, prompt: str = "") -> tuple[list[int], bool]:
-        """Return a text's tokens, `prompt` before it, and whether it was cut. Raises MediaError where it has none."""
+        """Return a text's tokens, `prompt` before it, and whether it was cut. Raises MediaError if it has none."""
         most = max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * self.limit)
         tokens, cut = self._tokenise(prompt + text[:most])
         if not tokens:
@@ -46,7 +42,7 @@ class Tokens:
         return tokens, cut or len(text) > most
 
     def prompt_length(self, prompt: str) -> int:
-        """Return how many tokens at the start of a text come from the prompt and what stands before it."""
+        """Return how many tokens at the start of a text come from the prompt and special tokens before it."""
         tokens, _ = self._tokenise(prompt)
         return len(tokens) - (bool(tokens) and tokens[-1] in self.whole.all_special_ids)
 
@@ -61,27 +57,21 @@ class Tokens:
 
 
 def load_tokens(folder: Path, limit: int | None, most: int | None, *, lower: bool = False) -> Tokens:
-    """Load the tokenizer of a folder.
+    """Load the tokenizer of a folder, for texts of `limit` tokens, by default the tokenizer's own limit.
 
-    Args:
-        folder: Where its files are.
-        limit: Tokens of a text; as the tokenizer says where None.
-        most: Tokens that the network can take, if it has a bound.
-        lower: Whether texts are lower-cased first.
-
-    Raises EncoderError where there is no tokenizer, UsageError for a limit beyond the network's.
-
+    `most` is what the network can take, if it has a bound; `lower` has texts lower-cased first. Raises EncoderError if
+    there is no tokenizer, UsageError for a limit beyond the network's.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 (takes seconds)
 
     whole = load_part(AutoTokenizer, folder)
     if limit is not None and most is not None and limit > most:
-        raise UsageError(f"Texts of {limit} tokens were asked for; the model in {folder} takes at most {most}.")
+        raise UsageError(f"Texts of {limit} tokens were requested; the model in {folder} takes at most {most}.")
     bounds = [bound for bound in (limit or whole.model_max_length, most) if bound and bound < 1_000_000]
     chosen = min(bounds, default=512)
     special = whole.num_special_tokens_to_add()
     if chosen <= special:
-        raise UsageError(f"Texts of {chosen} tokens were asked for; {special} of them are special. Ask for more.")
+        raise UsageError(f"Texts of {chosen} tokens were requested; {special} of them are special. Request more.")
     backend = getattr(whole, "backend_tokenizer", None)
     return Tokens(chosen, _pad(whole, folder), whole, _shared(whole, backend, chosen, lower=lower))
 

@@ -20,54 +20,26 @@ _VOCABULARIES: Final = frozenset({"tokenizer.json", "vocab.json", "added_tokens.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 # Refused unless empty, null or false. With them a library imports code, unpickles, or loads from elsewhere.
-_REFUSED: Final = frozenset(
-    {
-        "auto_map",
-        "backbone",
-        "backbone_kwargs",
-        "base_model_name_or_path",
-        "custom_generate",
-        "custom_load",
-        "custom_pipelines",
-        "kernel_config",
-        "peft_type",
-        "quantization_config",
-        "trust_remote_code",
-        "use_kernels",
-        "use_pretrained_backbone",
-        "use_timm_backbone",
-    }
-)
+_REFUSED: Final = frozenset({
+    "auto_map", "backbone", "backbone_kwargs", "base_model_name_or_path", "custom_generate", "custom_load",
+    "custom_pipelines", "kernel_config", "peft_type", "quantization_config", "trust_remote_code", "use_kernels",
+    "use_pretrained_backbone", "use_timm_backbone",
+})  # fmt: skip
 _REFUSED_OF_TIMM: Final = frozenset({"file", "hf_hub_filename", "hf_hub_id", "state_dict", "url"})
 
 # Other names than these are taken for kernels, which are fetched from a hub and run.
-_ATTENTION_KEYS: Final = frozenset(
-    {
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "experts_implementation",
-        "_experts_implementation",
-    }
-)
+_ATTENTION_KEYS: Final = frozenset({
+    "_attn_implementation", "_attn_implementation_internal", "_experts_implementation", "attn_implementation",
+    "experts_implementation",
+})  # fmt: skip
 _ATTENTIONS: Final = frozenset({"eager", "sdpa", "batched_mm", "grouped_mm"})
 
 # A class or an architecture, by a name that its library knows: no module, path or address.
-_NAME_KEYS: Final = frozenset(
-    {
-        "architecture",
-        "architectures",
-        "fast_tokenizer_class",
-        "feature_extractor_type",
-        "image_processor_type",
-        "model_type",
-        "processor_class",
-        "slow_tokenizer_class",
-        "timm_model_name",
-        "tokenizer_class",
-        "video_processor_type",
-    }
-)
+_NAME_KEYS: Final = frozenset({
+    "architecture", "architectures", "fast_tokenizer_class", "feature_extractor_type", "image_processor_type",
+    "model_type", "processor_class", "slow_tokenizer_class", "timm_model_name", "tokenizer_class",
+    "video_processor_type",
+})  # fmt: skip
 _NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)?", re.ASCII)
 _CLASS: Final = re.compile(r"\w+", re.ASCII)
 _WORD: Final = re.compile(r"(torch\.)?[\w +-]{0,40}", re.ASCII)
@@ -78,45 +50,14 @@ SENTENCE_MODULES: Final = re.compile(r"sentence_transformers(\.\w+)*\.\w+", re.A
 """Dotted paths of sentence-transformers' own modules."""
 
 # Keywords that a file may hand to a tokenizer, a processor or a network; processors' by modality one level deeper.
-_KEYWORDS: Final = frozenset(
-    {
-        "add_generation_prompt",
-        "add_pooling_layer",
-        "add_special_tokens",
-        "attn_implementation",
-        "clean",
-        "continue_final_message",
-        "do_center_crop",
-        "do_lower_case",
-        "do_normalize",
-        "do_rescale",
-        "do_resize",
-        "dtype",
-        "enable_thinking",
-        "fps",
-        "language",
-        "logits_to_keep",
-        "max_length",
-        "max_num_patches",
-        "max_pixels",
-        "min_pixels",
-        "model_max_length",
-        "num_frames",
-        "pad_to_multiple_of",
-        "padding",
-        "padding_side",
-        "restore_suffix",
-        "return_attention_mask",
-        "sampling_rate",
-        "size",
-        "strip_sep_token",
-        "torch_dtype",
-        "truncation",
-        "truncation_side",
-        "use_cache",
-        "use_fast",
-    }
-)
+_KEYWORDS: Final = frozenset({
+    "add_generation_prompt", "add_pooling_layer", "add_special_tokens", "attn_implementation", "clean",
+    "continue_final_message", "do_center_crop", "do_lower_case", "do_normalize", "do_rescale", "do_resize", "dtype",
+    "enable_thinking", "fps", "language", "logits_to_keep", "max_length", "max_num_patches", "max_pixels", "min_pixels",
+    "model_max_length", "num_frames", "pad_to_multiple_of", "padding", "padding_side", "restore_suffix",
+    "return_attention_mask", "sampling_rate", "size", "strip_sep_token", "torch_dtype", "truncation", "truncation_side",
+    "use_cache", "use_fast",
+})  # fmt: skip
 _BY_MODALITY: Final = frozenset({"audio", "chat_template", "common", "image", "text", "video"})
 _KEYWORD_TABLES: Final = frozenset(
     f"{of}_{what}" for of in ("config", "model", "processor", "processing", "tokenizer") for what in ("args", "kwargs")
@@ -124,21 +65,14 @@ _KEYWORD_TABLES: Final = frozenset(
 
 # What sentence-transformers hands on as keywords, whole, from the file of its first module; numbers beside them.
 _SENTENCE_FILE: Final = re.compile(r"sentence_\w+_config\.json", re.ASCII)
-_SENTENCE_KEYS: Final = _KEYWORD_TABLES | {
-    "do_lower_case",
-    "document_length",
-    "max_seq_length",
-    "modality_config",
-    "module_output_name",
-    "query_expansion",
-    "query_length",
-    "transformer_task",
-    "unpad_inputs",
-}
+_SENTENCE_KEYS: Final = _KEYWORD_TABLES | frozenset({
+    "do_lower_case", "document_length", "max_seq_length", "modality_config", "module_output_name", "query_expansion",
+    "query_length", "transformer_task", "unpad_inputs",
+})  # fmt: skip
 
 
 def vet_model_files(folder: Path) -> None:
-    """Raise EncoderError where a JSON file of a model would have code run, or something else than the model loaded."""
+    """Raise EncoderError if a JSON file of a model would have code run, or something else than the model loaded."""
     for path in _json_files(folder):
         if path.name == ADAPTER:
             raise EncoderError(
@@ -155,7 +89,7 @@ def vet_model_files(folder: Path) -> None:
 
 
 def check_keywords(path: Path, given: object, allowed: frozenset[str] = _KEYWORDS) -> dict[str, object]:
-    """Return keywords that a file hands to a library. Raises EncoderError where one may not be, or is no plain value.
+    """Return keywords that a file hands to a library. Raises EncoderError if one may not be, or is no plain value.
 
     Plain are numbers, booleans, short words, and lists and tables of them.
     """
@@ -218,7 +152,7 @@ def _check_table(path: Path, key: str, value: Mapping[str, object]) -> None:
 
 
 def _check_timm(path: Path, table: Mapping[str, object]) -> None:
-    """Refuse places to load from in what timm says of its weights; in older files that stands in the file itself."""
+    """Refuse places to load from in timm's description of its weights, which older files have at their top level."""
     inside = table.get("pretrained_cfg")
     for one in (inside, table if "architecture" in table else None):
         if isinstance(one, Mapping) and (bad := sorted(key for key in _REFUSED_OF_TIMM if one.get(key))):
@@ -259,7 +193,7 @@ def _refused(path: Path, key: str, value: object) -> EncoderError:
 
 
 def _content(path: Path) -> object:
-    """A file's content; None where it is no JSON, which whatever reads it will say."""
+    """A file's content; None if it is no JSON, which whatever reads it will say."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise EncoderError(f"{path} is larger than {_MOST_BYTES >> 20} MiB. Name another model.")

@@ -64,7 +64,7 @@ class EfficientNetLite0(TrainableEncoder):
 
     @cached_property
     def module(self) -> nn.Module:
-        """The network, loaded at first use. Raises EncoderError where its weights are missing or not the pinned."""
+        """The network, loaded at first use. Raises EncoderError if its weights are missing or not the pinned."""
         import timm  # noqa: PLC0415 (takes seconds)
 
         network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)

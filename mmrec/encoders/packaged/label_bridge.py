@@ -27,7 +27,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def load_vectors(key: str) -> Float32[np.ndarray, "n dim"] | None:
-    """Return the vectors kept under a key, or None where there are none or the file is damaged."""
+    """Return the vectors kept under a key, or None if there are none or the file is damaged."""
     try:
         content = _location(key).read_bytes()
     except OSError:
@@ -74,7 +74,7 @@ _AUDIOSET_NAMES = PackagedFile(
     sha256="cdf24d193e196d9e95912a2667051ae203e92a2ba09449218ccb40ef787c6df2",
 )
 
-# They are heard in nearly everything and say nothing about what is heard.
+# AudioSet classes too general to be informative.
 _TOO_GENERAL = frozenset({
     "Animal", "Cacophony", "Distortion", "Echo", "Environmental noise", "Field recording", "Inside, large room or hall",
     "Inside, public space", "Inside, small room", "Mains hum", "Music", "Musical instrument", "Noise",
@@ -85,13 +85,10 @@ _TOO_GENERAL = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The classes of one network.
+    """The classes of one network, by a digest of the files and settings that decide the texts.
 
-    Attributes:
-        fingerprint: Hex digest over the files and settings that decide the texts; known without reading them.
-        read: Returns the texts of each class in the network's order. A class without a text is left out of the bridge.
-            Raises EncoderError where a file is missing or not the pinned one.
-
+    `read` returns the texts of each class in the network's order; a class without a text is left out of the bridge. It
+    raises EncoderError if a file is missing or not the pinned one.
     """
 
     fingerprint: str
@@ -131,7 +128,7 @@ class LabelBridge:
 
     Attributes:
         labels: The classes.
-        power: Exponent of the probabilities before they are made to sum to one; below one it listens to more classes.
+        power: Exponent of the probabilities before they are made to sum to one; below one more classes contribute.
 
     """
 
@@ -150,9 +147,9 @@ class LabelBridge:
     def __call__(self, log_probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n dim"]:
         """Return the bridged unit vectors; the first call encodes the labels or finds them in the cache."""
         kept, vectors = self._label_vectors
-        heard = log_probabilities.to(torch.float32)[:, kept.to(log_probabilities.device)]
+        likely = log_probabilities.to(torch.float32)[:, kept.to(log_probabilities.device)]
         # exp(power * log p), made to sum to one, in the one form that cannot underflow.
-        weights = torch.softmax(self.power * heard, dim=1)
+        weights = torch.softmax(self.power * likely, dim=1)
         return unit_rows(weights @ vectors.to(weights.device))
 
     @property
@@ -163,7 +160,7 @@ class LabelBridge:
     def _label_vectors(self) -> tuple[Tensor, Tensor]:
         """Numbers of the classes that have texts, and their unit vectors."""
         texts = self.labels.read()
-        kept = [number for number, said in enumerate(texts) if said]
+        kept = [number for number, some in enumerate(texts) if some]
         vectors = load_vectors(self._digest)
         if vectors is None:
             vectors = _encode([texts[number] for number in kept])
@@ -174,8 +171,8 @@ class LabelBridge:
 def _encode(classes: list[tuple[str, ...]]) -> Float32[np.ndarray, "classes dim"]:
     """Return the mean direction of each class's texts; on the CPU in float32, so that no device changes the space."""
     encoder = MiniLM()
-    samples = [encoder.prepare(Modality.TEXT, text) for said in classes for text in said]
-    owner = np.repeat(np.arange(len(classes)), [len(said) for said in classes])
+    samples = [encoder.prepare(Modality.TEXT, text) for texts in classes for text in texts]
+    owner = np.repeat(np.arange(len(classes)), [len(texts) for texts in classes])
     order = sorted(range(len(samples)), key=lambda index: samples[index].cost)
     sums = np.zeros((len(classes), SPACE.dim), dtype=np.float32)
     for start in range(0, len(order), _TEXTS):

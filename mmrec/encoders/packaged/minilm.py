@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 
 from mmrec.encoders.contents import checked_text
 from mmrec.encoders.packaged.weights import PackagedFile
@@ -136,7 +137,7 @@ class MiniLM(TrainableEncoder):
 
     @cached_property
     def module(self) -> BertNetwork:
-        """The network, loaded at first use. Raises EncoderError where its weights are missing or not the pinned."""
+        """The network, loaded at first use. Raises EncoderError if its weights are missing or not the pinned."""
         from safetensors.torch import load  # noqa: PLC0415
 
         stored = load(WEIGHTS.read())
@@ -165,12 +166,8 @@ class MiniLM(TrainableEncoder):
     def embed(self, modality: Modality, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "n dim"]]:
         """Return unit vectors through which gradients flow. Same arguments as `encode`."""
         del modality  # it has one
-        longest = max(len(sample.tensor) for sample in samples)
-        tokens = torch.zeros(len(samples), longest, dtype=torch.long)
-        real = torch.zeros(len(samples), longest, dtype=torch.bool)
-        for row, sample in enumerate(samples):
-            tokens[row, : len(sample.tensor)] = sample.tensor
-            real[row, : len(sample.tensor)] = True
+        tokens = pad_sequence([sample.tensor for sample in samples], batch_first=True)
+        real = torch.arange(tokens.shape[1]) < torch.tensor([[len(sample.tensor)] for sample in samples])
         return {SPACE.name: unit_rows(self.module(self.to_device(tokens), self.to_device(real)))}
 
 

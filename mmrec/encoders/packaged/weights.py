@@ -26,7 +26,7 @@ class PackagedFile:
     sha256: str
 
     def read(self) -> bytes:
-        """Return the file's bytes, checked. Raises EncoderError where it is missing or not the pinned one."""
+        """Return the file's bytes, checked. Raises EncoderError if it is missing or not the pinned one."""
         location = self._locate()
         try:
             content = location.read_bytes()

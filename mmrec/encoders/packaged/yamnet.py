@@ -4,9 +4,8 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,17 +13,13 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from mmrec.encoders.contents import checked_audio
+from mmrec.encoders.contents import checked_audio, resampled
 from mmrec.encoders.packaged.label_bridge import AUDIOSET, LabelBridge
 from mmrec.encoders.packaged.weights import PackagedFile
 from mmrec.encoders.protocol import Sample, fingerprint
 from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.errors import EncoderError
 from mmrec.types import Content, Modality, Space, Waveform
-
-if TYPE_CHECKING:
-    from torchaudio.transforms import Resample
-
 
 RATE = 16_000
 FRAME, STEP, FFT = 400, 160, 512
@@ -33,8 +28,7 @@ FLOOR = 1e-3  # 1e-6 finds fewer neighbours of the same class
 PATCH, HOP = 96, 48  # frames; a patch overlaps the next by half
 WINDOW = (PATCH - 1) * STEP + FRAME
 PEAK = 0.9
-SILENT = 1e-4  # peak below -80 dB of full scale
-EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # how a clip longer than all of them is heard; 249 patches at most
+EXCERPTS, EXCERPT_SECONDS = 12, 10.0  # of a clip longer than all of them; 249 patches at most
 SETTINGS = (
     RATE, FRAME, STEP, FFT, BANDS, LOWEST, HIGHEST, FLOOR, PATCH, HOP, PEAK, EXCERPTS, EXCERPT_SECONDS,
 )  # fmt: skip
@@ -50,7 +44,7 @@ def log_mel_patches(audio: Waveform) -> tuple[Float32[np.ndarray, "patches 96 64
     """
     gain = PEAK / max(float(audio.samples.max()), -float(audio.samples.min()))
     excerpts = _excerpts(audio)
-    patches = [_patches(_resampled(part, audio.rate) * gain) for part in excerpts]
+    patches = [_patches(resampled(part, audio.rate, RATE) * gain) for part in excerpts]
     return np.concatenate(patches), len(excerpts) > 1
 
 
@@ -60,24 +54,6 @@ def _excerpts(audio: Waveform) -> list[Float32[np.ndarray, " n"]]:
         return [audio.samples]
     starts = np.linspace(0, len(audio.samples) - length, EXCERPTS).astype(int)
     return [audio.samples[start : start + length] for start in starts]
-
-
-def _resampled(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndarray, " m"]:
-    # The resampler's kernel grows with both terms of the ratio: 44101 Hz taken literally would need gigabytes.
-    ratio = Fraction(rate, RATE).limit_denominator(441)
-    if ratio == 1:
-        return samples
-    import torch  # noqa: PLC0415
-
-    return _resampler(ratio)(torch.from_numpy(samples)).numpy()
-
-
-@lru_cache(maxsize=16)
-def _resampler(ratio: Fraction) -> "Resample":
-    """Return a resampler with its kernel, which takes as long to make as two seconds of audio to resample."""
-    from torchaudio.transforms import Resample  # noqa: PLC0415
-
-    return Resample(ratio.numerator, ratio.denominator)
 
 
 def _patches(wave: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "patches 96 64"]:
@@ -113,8 +89,7 @@ def _bands(
     return bins, np.take_along_axis(filters.T, bins, axis=1)
 
 
-_MEL = _mel_filters()
-_BINS, _WEIGHTS = _bands(_MEL)
+_BINS, _WEIGHTS = _bands(_mel_filters())
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
 
 
@@ -240,7 +215,7 @@ class YamNet(TrainableEncoder):
 
     @cached_property
     def module(self) -> YamNetwork:
-        """The network, loaded at first use. Raises EncoderError where its weights are missing or not the pinned."""
+        """The network, loaded at first use. Raises EncoderError if its weights are missing or not the pinned."""
         network: Any = load_yamnet()
         network.to(self.device, self.dtype, memory_format=torch.channels_last)
         return cast("YamNetwork", network)
@@ -260,7 +235,7 @@ class YamNet(TrainableEncoder):
         features = torch.split(torch.cat([part for part, _ in passes]).float(), counts)
         logits = torch.split(torch.cat([part for _, part in passes]), counts)
         pooled = torch.stack([_pool(part, sample.tensor) for part, sample in zip(features, samples, strict=True)])
-        # What is heard once is in the clip: the mean would mostly say silence.
+        # Not the mean: silence would dominate it.
         loudest = torch.stack([part.amax(dim=0) for part in logits])
         return {SPACE.name: unit_rows(pooled), BRIDGE_SPACE.name: BRIDGE(logsigmoid(loudest.float()))}
 

@@ -21,7 +21,6 @@ from mmrec.sources.fetch.guard import (
     PublicBackend,
     Resolver,
     checked_url,
-    deadline_in,
     redirected_url,
     resolve,
     with_deadline,
@@ -34,9 +33,9 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 def read_body(response: httpx.Response, max_bytes: int) -> bytes:
-    """Read an answer's body. Raises MediaError where it is larger than allowed, packed oddly or damaged.
+    """Read an answer's body. Raises MediaError if it is larger than allowed, packed oddly or damaged.
 
-    httpx raises RemoteProtocolError where the body ends before the length that was announced.
+    httpx raises RemoteProtocolError if the body ends before the length that was announced.
     """
     too_large = MediaError(f"The content from the web is larger than the limit of {max_bytes:,} bytes.")
     damaged = MediaError("The content from the web is damaged.")
@@ -44,7 +43,7 @@ def read_body(response: httpx.Response, max_bytes: int) -> bytes:
         raise too_large
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity", "gzip", "x-gzip"}:
-        raise MediaError("The web server packed the content in a way that it was not asked for.")
+        raise MediaError("The web server packed the content in a way that was not requested.")
     unpack = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
     out = io.BytesIO()
     sent = 0
@@ -67,7 +66,7 @@ _WORDS: Final = {401: "wants a password", 403: "forbids it", 404: "has no such c
 
 
 class BusyError(UnreachableError):
-    """A server asks for patience: for `seconds`, where it says for how long."""
+    """A server cannot answer for now; `seconds` is its Retry-After, 0 if it gives none."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -75,7 +74,7 @@ class BusyError(UnreachableError):
 
 
 def check_status(response: httpx.Response) -> None:
-    """Raise MediaError where an answer holds no content, BusyError where it may hold one later."""
+    """Raise MediaError if an answer holds no content, BusyError if it may hold one later."""
     status = response.status_code
     if status == 200:
         return
@@ -86,11 +85,11 @@ def check_status(response: httpx.Response) -> None:
 
 def _retry_after(response: httpx.Response) -> float:
     """Seconds that a server asks to be left alone: given as they are, or as a date."""
-    asked = response.headers.get("retry-after", "").strip()
-    if asked.isdecimal():
-        return float(asked[:9])
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
     try:
-        moment = parsedate_to_datetime(asked)
+        moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
@@ -121,12 +120,8 @@ class Fetcher:
     ) -> None:
         """Take the rules. The rest is for tests alone: no option, file or variable sets it.
 
-        Args:
-            rules: Bounds.
-            resolver: What resolves names.
-            loopback: Addresses and ports of this machine that may be fetched from although they are not public.
-            tls: Which certificates are believed, in place of the public ones.
-
+        `resolver` resolves names, `loopback` are endpoints of this machine that may be fetched from, and `tls` says
+        which certificates are believed.
         """
         self.rules = rules
         self._ports = rules.ports | {port for _, port in loopback}
@@ -141,11 +136,11 @@ class Fetcher:
     def fetch(self, url: str, max_bytes: int) -> Reading:
         """Return the bytes at a web address, with a stamp of their entity tag and time of change.
 
-        Raises UnreachableError where another attempt, later, may have more luck; MediaError where it will not.
+        Raises UnreachableError if another attempt, later, may have more luck; MediaError if it will not.
         """
         most = min(max_bytes, self.rules.max_bytes)
-        start = self._checked(url)
-        deadline = deadline_in(self.rules.total_seconds)
+        start = checked_url(url, self._ports)
+        deadline = Deadline.after(self.rules.total_seconds)
 
         def take(response: httpx.Response) -> Reading:
             data = read_body(response, most)
@@ -162,10 +157,12 @@ class Fetcher:
         return reading
 
     def stamp(self, url: str) -> Stamp | None:
-        """Return the stamp of what is at a web address without fetching it, or None where it cannot be had."""
-        deadline = deadline_in(self.rules.connect_seconds + self.rules.silent_seconds)
+        """Return the stamp of what is at a web address without fetching it, or None if it cannot be had."""
+        deadline = Deadline.after(self.rules.connect_seconds + self.rules.silent_seconds)
         try:
-            return self._once("HEAD", self._checked(url), lambda answer: _stamp(answer, _announced(answer)), deadline)
+            return self._once(
+                "HEAD", checked_url(url, self._ports), lambda answer: _stamp(answer, _announced(answer)), deadline
+            )
         except MediaError:
             return None
 
@@ -180,53 +177,49 @@ class Fetcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _checked(self, url: str) -> httpx.URL:
-        return checked_url(url, self._ports)
-
     def _retrying(self, deadline: Deadline) -> Retrying:
-        """Try again where the trouble may pass: later each time, not before a server says, and not too late."""
+        """Retry temporary failures with exponential backoff and Retry-After, until attempts or time run out."""
         rules = self.rules
         pause = rules.backoff_seconds
         backoff = wait_exponential(pause, rules.retry_after_seconds) + wait_random(0, pause)
 
         def wait(state: RetryCallState) -> float:
-            return max(backoff(state), _asked_for(state))
+            return max(backoff(state), _retry_after_of(state))
 
         def stop(state: RetryCallState) -> bool:
-            too_long = _asked_for(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
+            too_long = _retry_after_of(state) > rules.retry_after_seconds or state.upcoming_sleep >= deadline.left
             return state.attempt_number >= rules.attempts or too_long
 
-        return Retrying(retry=retry_if_exception(_is_retryable), stop=stop, wait=wait, reraise=True)
+        def is_temporary(error: BaseException) -> bool:
+            return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
+
+        return Retrying(retry=retry_if_exception(is_temporary), stop=stop, wait=wait, reraise=True)
 
     def _once(self, method: str, url: httpx.URL, take: Callable[[httpx.Response], Taken], deadline: Deadline) -> Taken:
-        """Ask once, and wherever the answers redirect to."""
+        """Request once, and wherever the answers redirect to."""
         for _ in range(self.rules.redirects + 1):
             with (
                 self._hosts.slot(_host(url), deadline),
                 with_deadline(deadline),
                 wrap_http_errors(),
-                closing(self._ask(method, url)) as response,
+                closing(self._request(method, url)) as response,
             ):
                 location = response.headers.get("location") if response.status_code in _REDIRECTS else None
                 if not location:
-                    self._check_status(response, _host(url))
+                    try:
+                        check_status(response)
+                    except BusyError as error:
+                        self._hosts.pause(_host(url), min(error.seconds, self.rules.retry_after_seconds))
+                        raise
                     return take(response)
             url = redirected_url(url, location, self._ports)
         raise MediaError(f"The web address redirects more than {self.rules.redirects} times.")
 
-    def _ask(self, method: str, url: httpx.URL) -> httpx.Response:
+    def _request(self, method: str, url: httpx.URL) -> httpx.Response:
         # The transport itself: a client would keep cookies, and look where redirects lead. The host is given as it is
         # sent: httpx would decode it, and fail where that cannot be.
         headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}
         return self._transport.handle_request(httpx.Request(method, url, headers=headers, extensions=self._timeouts))
-
-    def _check_status(self, response: httpx.Response, host: str) -> None:
-        try:
-            check_status(response)
-        except BusyError as error:
-            if error.seconds:
-                self._hosts.pause(host, min(error.seconds, self.rules.retry_after_seconds))
-            raise
 
 
 def _host(url: httpx.URL) -> str:
@@ -243,10 +236,6 @@ def _stamp(response: httpx.Response, size: int | None) -> Stamp:
     return stamp_of(size, *(response.headers.get(name, "").strip() for name in ("etag", "last-modified")))
 
 
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, CircuitOpenError)
-
-
-def _asked_for(state: RetryCallState) -> float:
+def _retry_after_of(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return error.seconds if isinstance(error, BusyError) else 0.0

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from ssl import SSLContext
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import httpcore
 import httpx
@@ -38,7 +37,7 @@ _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(address: str) -> bool:
-    """Whether an address in digits belongs to the public internet. IPv6 that stands for IPv4 is judged as that."""
+    """Whether an address in digits belongs to the public internet. IPv6 forms of IPv4 are judged as that."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -68,27 +67,25 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def checked_url(text: str, ports: Collection[int]) -> httpx.URL:
-    """Take a web address apart, once: what is checked is what is asked. Raises MediaError where it is not allowed."""
-    try:
-        url = httpx.URL(text) if len(text) <= _LONGEST else None
-    except (httpx.InvalidURL, ValueError) as error:
-        raise MediaError("The web address is not well formed.") from error
-    if url is None:
-        raise MediaError(f"The web address is longer than {_LONGEST:,} characters.")
-    return _allowed(url, ports)
+    """Parse a web address once: the parsed URL is the one requested. Raises MediaError if it is not allowed."""
+    return _allowed(_url(text, httpx.URL, "is"), ports)
 
 
 def redirected_url(url: httpx.URL, location: str, ports: Collection[int]) -> httpx.URL:
-    """Where a redirect leads, checked as if the catalog had named it. Raises MediaError where that is not allowed."""
-    try:
-        target = url.join(location) if len(location) <= _LONGEST else None
-    except (httpx.InvalidURL, ValueError) as error:
-        raise MediaError("The web address redirects to one that is not well formed.") from error
-    if target is None:
-        raise MediaError(f"The web address redirects to one longer than {_LONGEST:,} characters.")
+    """Where a redirect leads, checked as if the catalog had named it. Raises MediaError if that is not allowed."""
+    target = _url(location, url.join, "redirects to one that is")
     if url.scheme == "https" and target.scheme == "http":
-        raise MediaError("The web address redirects from https to http, which anyone on the way can change.")
+        raise MediaError("The web address redirects from https to http, which can be changed in transit.")
     return _allowed(target, ports)
+
+
+def _url(text: str, parse: Callable[[str], httpx.URL], verb: str) -> httpx.URL:
+    if len(text) > _LONGEST:
+        raise MediaError(f"The web address {verb} longer than {_LONGEST:,} characters.")
+    try:
+        return parse(text)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise MediaError(f"The web address {verb} not well formed.") from error
 
 
 def _allowed(url: httpx.URL, ports: Collection[int]) -> httpx.URL:
@@ -110,6 +107,11 @@ class Deadline:
 
     moment: float
 
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """The moment so many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
     @property
     def left(self) -> float:
         """Seconds until then, 0 once it has passed."""
@@ -117,11 +119,6 @@ class Deadline:
 
 
 _current: ContextVar[Deadline | None] = ContextVar("mmrec_deadline", default=None)
-
-
-def deadline_in(seconds: float) -> Deadline:
-    """The moment so many seconds from now."""
-    return Deadline(time.monotonic() + seconds)
 
 
 @contextmanager
@@ -132,13 +129,6 @@ def with_deadline(deadline: Deadline) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def seconds_left(most: float | None) -> float:
-    """How long this thread may wait now: `most`, or what is left until its deadline if that is less."""
-    deadline = _current.get()
-    left = float("inf") if deadline is None else deadline.left
-    return min(left, float("inf") if most is None else most)
 
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
@@ -176,7 +166,7 @@ class PublicBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to a name that has only public addresses.
 
-        Raises MediaError where it has another or none, UnreachableError where it cannot be resolved now.
+        Raises MediaError if it has another or none, UnreachableError if it cannot be resolved now.
         """
         trouble: Exception = httpcore.ConnectError("no address")
         for address in self._checked(host, port, timeout)[:_MOST_ADDRESSES]:
@@ -201,7 +191,7 @@ class PublicBackend(httpcore.NetworkBackend):
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def _checked(self, host: str, port: int, timeout: float | None) -> Sequence[str]:
-        """Resolve a name, once. One address that is not public damns them all."""
+        """Resolve a host once; refuse it if any of its addresses is not public."""
         try:
             addresses = self._lookups.submit(self._resolver, host, port).result(_wait(timeout, httpcore.ConnectTimeout))
         except (TimeoutError, FutureTimeoutError) as error:
@@ -215,7 +205,7 @@ class PublicBackend(httpcore.NetworkBackend):
         if not addresses:
             raise MediaError("The web address names a host that is not known.")
         if not all(is_public(address) or (address, port) in self._exempt for address in addresses):
-            raise MediaError("The web address leads to a machine off the public internet; those are never asked.")
+            raise MediaError("The web address leads to a machine off the public internet; those are never contacted.")
         return addresses
 
 
@@ -235,7 +225,7 @@ class _TimedStream(httpcore.NetworkStream):
         self._stream.close()
 
     def start_tls(
-        self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         wait = _wait(timeout, httpcore.ConnectTimeout)
         return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, wait))
@@ -245,7 +235,12 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 def _wait(timeout: float | None, too_late: type[httpcore.TimeoutException]) -> float:
-    wait = seconds_left(timeout)
+    """How long this thread may wait now: `timeout`, or what is left until its deadline if that is less."""
+    deadline = _current.get()
+    wait = min(
+        float("inf") if deadline is None else deadline.left,
+        float("inf") if timeout is None else timeout,
+    )
     if wait <= 0:
         raise too_late("the deadline has passed")
     return wait
@@ -282,7 +277,8 @@ def wrap_http_errors() -> Iterator[None]:
         cause = error.__cause__.args[0] if error.__cause__ is not None and error.__cause__.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise MediaError("The web server cannot prove that it is the one that the address names.") from error
-        if isinstance(error, httpx.ConnectError) and _is_other_than_end(cause):
+        is_tls_error = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)
+        if isinstance(error, httpx.ConnectError) and is_tls_error:
             raise MediaError("What answers at the web address does not speak TLS well.") from error
         raise UnreachableError("The web server cannot be reached, or hung up.") from error
     except httpx.RemoteProtocolError as error:
@@ -292,8 +288,4 @@ def wrap_http_errors() -> Iterator[None]:
             raise UnreachableError("The content from the web broke off before its end.") from error
         raise MediaError("What answers at the web address does not speak HTTP well.") from error
     except (httpx.ProtocolError, httpx.UnsupportedProtocol) as error:
-        raise MediaError("The web address cannot be asked for.") from error
-
-
-def _is_other_than_end(cause: object) -> bool:
-    return isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)
+        raise MediaError("The web address cannot be requested.") from error

@@ -29,7 +29,7 @@ class FetchRules:
         connections_per_host: How many are open at a time to one host.
         ports: The ports that a web address may name.
         failures: How many contents may fail in a row before their host is left alone for a while.
-        rest_seconds: For how long.
+        rest_seconds: Seconds for which a failing host is not contacted.
 
     """
 
@@ -56,7 +56,7 @@ class CircuitOpenError(UnreachableError):
 
 
 class Hosts:
-    """What is asked of each host at the moment, and how often each has failed in a row."""
+    """Open requests, pauses and failures in a row of each host."""
 
     def __init__(self, rules: FetchRules) -> None:
         self._rules = rules
@@ -68,9 +68,9 @@ class Hosts:
 
     @contextmanager
     def slot(self, host: str, deadline: Deadline) -> Iterator[None]:
-        """Wait until a host may be asked once more.
+        """Wait until one more request to a host may be made.
 
-        Raises CircuitOpenError where it is left alone, UnreachableError where too many wait.
+        Raises CircuitOpenError if it is left alone, UnreachableError if too many wait.
         """
         with self._changed:
             if self._resting.get(host, 0.0) > time.monotonic():
@@ -79,7 +79,7 @@ class Hosts:
                 )
             while not self._has_room(host):
                 if not deadline.left:
-                    raise UnreachableError("Too much is asked of the web server at the same time.")
+                    raise UnreachableError("Too many requests to the web server wait at the same time.")
                 self._changed.wait(min(deadline.left, self._pause(host) or deadline.left))
             self._busy[host] += 1
         try:
@@ -105,13 +105,13 @@ class Hosts:
                 self._resting[host] = time.monotonic() + self._rules.rest_seconds
 
     def pause(self, host: str, seconds: float) -> None:
-        """Ask nothing of a host for some seconds, as it wished; others wait."""
+        """Make no request to a host for some seconds, as it wished; others wait."""
         with self._changed:
             self._forget()
             self._paused[host] = max(self._paused.get(host, 0.0), time.monotonic() + seconds)
 
     def _forget(self) -> None:
-        """Keep the memory of hosts in bounds, as a catalog may name millions."""
+        """Empty a table that has reached 10,000 hosts: a catalog may name millions."""
         for memory in (self._failures, self._resting, self._paused):
             if len(memory) >= _REMEMBERED:
                 memory.clear()
