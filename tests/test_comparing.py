@@ -13,7 +13,7 @@ from small_store import Cheap
 import mmrec
 from mmrec.encoders.queries import best_encoders, covers
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.indexing import adopt
+from mmrec.indexing import reindex_items
 from mmrec.jobs.compare import compare_generations, overlap, quality_of
 from mmrec.jobs.judged_queries import JudgedQuery, read_judged_queries
 from mmrec.queries import QueryMaker
@@ -49,7 +49,7 @@ def layout(tmp_path):
     layout = Layout(tmp_path / "store")
     how = mmrec.Indexing(encoder_source="plain")
     mmrec.index_items([item(name) for name in NAMES], SCHEMA, layout, [Cheap()], how)
-    adopt(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
+    reindex_items(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
     return layout
 
 

@@ -149,7 +149,7 @@ def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monke
         said.append(capfd.readouterr().err)
         raise UsageError("not in this test")
 
-    monkeypatch.setattr(mmrec.jobs.index, "adopt", instead)
+    monkeypatch.setattr(mmrec.jobs.index, "reindex_items", instead)
     number = current(layout)
     assert run_app(app, ["reindex", str(layout.root), "--encoders", "packaged"]) == 2
     assert ("trained tower" in said[0]) == moves
