@@ -19,7 +19,7 @@ from mmrec.encoders.presets import load_encoders
 from mmrec.events.log import open_log
 from mmrec.examples import ml_100k_folder, write_films
 from mmrec.jobs.events import ImportOptions, run_import
-from mmrec.learning import learn
+from mmrec.jobs.train import train_and_publish
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.source import open_source
 from mmrec.storage.layout import Layout
@@ -38,7 +38,7 @@ def main() -> None:
     genres, titles = questions(50 if quick else 400)
     before = asked(engine, [*genres, *titles])
     log = open_log(layout.events)
-    learned = learn(layout, log, load_config(CONFIG), layout.root / "training")
+    learned = train_and_publish(layout, log, load_config(CONFIG), layout.root / "training")
     log.close()
     after = asked(engine, [*genres, *titles])
     generations = {learned.manifest.number, engine.status()["generation"]}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from mmrec.arguments import as_count, as_events, as_history, as_id, as_ids, as_items, as_known, as_modalities, as_parts
+from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.contents import Tally
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder
@@ -200,7 +201,9 @@ class Engine:
                 f"the vectors of {self._layout.root} were made elsewhere, so there is nothing to encode items with; "
                 "open it with encoders, or bring vectors with `mmrec import-vectors`"
             )
-        job = EmbeddingJob(self._layout, encoders, media=self._media, delta=True, shared=True)
+        job = EmbeddingJob(
+            self._layout, encoders, media=self._media, rules=ChangeRules(changes_only=True), lock_encoding=True
+        )
         return job.run(as_items(items), schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:

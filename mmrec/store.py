@@ -212,7 +212,7 @@ class Store(Engine):
     def compare(self, one: int, other: int, queries: str | Path, *, k: int = 10) -> Any:  # noqa: ANN401 - lazily imported
         """Ask two generations the queries of a file (JSONL, CSV or Parquet), and compare their lists.
 
-        Returns a `mmrec.comparing.Compared`: overlap, recall, and quality where the file names relevant ids.
+        Returns a `mmrec.jobs.compare.ComparisonResult`: overlap, recall, and quality where the file names relevant ids.
         """
         from mmrec.jobs.compare import CompareOptions, compare  # noqa: PLC0415 - loads torch
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from mmrec.comparing import Answering, Compared
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.report import figure, signed
+from mmrec.jobs.compare import ComparisonResult, GenerationAnswers
 from pipelines import console
 
 _CHANGE: Final = "difference (95%)"
 
 
-def print_comparison(found: Compared, *, as_json: bool) -> None:
+def print_comparison(found: ComparisonResult, *, as_json: bool) -> None:
     """Print both generations side by side, and say in a sentence what came of it."""
     said = _sentences(found)
     if as_json:
@@ -31,7 +31,7 @@ def print_comparison(found: Compared, *, as_json: bool) -> None:
         console.note(sentence)
 
 
-def _sentences(found: Compared) -> list[str]:
+def _sentences(found: ComparisonResult) -> list[str]:
     one, other = (side.number for side in found.sides)
     asked = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
     shared = f"Of the first {found.k} of {asked}, generations {one} and {other} share {found.overlap.mean:.1%}"
@@ -56,12 +56,12 @@ def _between(one: Interval, form: str = ".1%") -> str:
     return f", 95% interval {one.low:{form}} to {one.high:{form}}"
 
 
-def _names(found: Compared) -> tuple[str, str]:
+def _names(found: ComparisonResult) -> tuple[str, str]:
     one, other = (f"generation {side.number}" for side in found.sides)
     return (one, other) if one != other else (one, f"{other} again")
 
 
-def _rows(found: Compared) -> list[tuple[object, ...]]:
+def _rows(found: ComparisonResult) -> list[tuple[object, ...]]:
     one, other = found.sides
     rows: list[tuple[object, ...]] = [
         ("encoders", one.encoders, other.encoders, ""),
@@ -76,7 +76,7 @@ def _rows(found: Compared) -> list[tuple[object, ...]]:
     return rows
 
 
-def _document(found: Compared, said: Sequence[str]) -> dict[str, object]:
+def _document(found: ComparisonResult, said: Sequence[str]) -> dict[str, object]:
     quality = found.quality
     return {
         "k": found.k,
@@ -92,5 +92,5 @@ def _document(found: Compared, said: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _side(side: Answering) -> dict[str, object]:
+def _side(side: GenerationAnswers) -> dict[str, object]:
     return {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query}

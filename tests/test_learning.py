@@ -13,7 +13,7 @@ from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
 from mmrec.generation.generation import open_generation
-from mmrec.learning import learn
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage.generations import current
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
@@ -49,7 +49,7 @@ def taught(tmp_path_factory):
     log = open_log(layout.events)
     log.append(walks())
     before = mmrec.open(layout.root, encoders=[Cheap()]).search("i7", k=5)
-    learned = learn(layout, log, CONFIG, layout.root / "training")
+    learned = train_and_publish(layout, log, CONFIG, layout.root / "training")
     log.close()
     return layout, learned, before
 
@@ -149,7 +149,7 @@ def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monke
         said.append(capfd.readouterr().err)
         raise UsageError("not in this test")
 
-    monkeypatch.setattr(mmrec.jobs.index, "adopt", instead)
+    monkeypatch.setattr(mmrec.jobs.index, "reindex_items", instead)
     number = current(layout)
     assert run_app(app, ["reindex", str(layout.root), "--encoders", "packaged"]) == 2
     assert ("trained tower" in said[0]) == moves
@@ -168,14 +168,14 @@ def test_a_catalog_is_taken_in_while_a_tower_is_trained(tmp_path, refit):
     def meanwhile(_):
         index(layout, (*NAMES, "late"), refit=refit)
         with pytest.raises(StoreBusyError):
-            learn(layout, log, quick, tmp_path / "training")
+            train_and_publish(layout, log, quick, tmp_path / "training")
 
     if refit:
         with pytest.raises(StoreError, match="train again"):
-            learn(layout, log, quick, tmp_path / "training", said=meanwhile)
+            train_and_publish(layout, log, quick, tmp_path / "training", on_epoch=meanwhile)
         assert open_generation(layout, current(layout)).tower_index is None
     else:
-        made = learn(layout, log, quick, tmp_path / "training", said=meanwhile).manifest
+        made = train_and_publish(layout, log, quick, tmp_path / "training", on_epoch=meanwhile).manifest
         assert made.number == current(layout) == 3
         assert len(open_generation(layout, 3).tower_index.index) == len(NAMES) + 1
     log.close()
@@ -186,6 +186,6 @@ def test_nothing_to_learn_from(tmp_path):
     index(layout)
     log = open_log(layout.events)
     with pytest.raises(UsageError, match="no event"):
-        learn(layout, log, CONFIG, tmp_path / "training")
+        train_and_publish(layout, log, CONFIG, tmp_path / "training")
     log.close()
     assert current(layout) == 1

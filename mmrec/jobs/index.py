@@ -13,7 +13,7 @@ from mmrec.compute import own_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
 from mmrec.generation.fuse import advice_of
-from mmrec.indexing import Indexing, adopt, index_items, loses_tower
+from mmrec.indexing import Indexing, drops_tower, index_items, reindex_items
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
 from mmrec.reporting import SILENT, Reporter, rows_reported, warn_of
 from mmrec.sources.columns import CHOICES, ColumnSpec, type_name
@@ -55,7 +55,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
         own_file=not options.encoders_from_file,
     )
     how = _how(options, chosen)
-    warned = loses_tower(layout, encoders, how)
+    warned = drops_tower(layout, encoders, how)
     if warned:
         _ask_about_tower(options, reporter)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
@@ -65,7 +65,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
     ):
         how = replace(how, media=media, report=rows_reported(advance))
         if source is None:
-            tally, made = adopt(layout, encoders, how)
+            tally, made = reindex_items(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     for sentence in advice_of(made):
@@ -108,7 +108,7 @@ def _how(options: IndexOptions, chosen: str) -> Indexing:
         encoder_source=recorded_source(chosen),
         weights=options.weights,
         keep_missing=options.keep_missing,
-        delta=options.add,
+        changes_only=options.add,
         prune=options.prune,
         refit=options.refit,
         index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),

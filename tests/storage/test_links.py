@@ -23,7 +23,7 @@ from mmrec.errors import LinkError, StoreError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
 from mmrec.exchange.importing import UNFINISHED
-from mmrec.learning import learn
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage import containment
 from mmrec.storage.collect import Policy, collect
 from mmrec.storage.generations import current
@@ -79,7 +79,7 @@ def build(place: Path, *, trained: bool) -> Path:
             [Event(user, NAMES[at % 40], "like", moment) for (user, at), moment in zip(people, moments, strict=False)]
         )
         if trained:
-            learn(layout, log, CONFIG, layout.root / "training")
+            train_and_publish(layout, log, CONFIG, layout.root / "training")
     if not trained:
         index(layout, NAMES[:41])
         for name in ("training.lock", "curves.png", "tensorboard/events.out", "tower.json", "tower.safetensors"):
@@ -409,7 +409,7 @@ def test_an_output_folder_may_hold_no_links_where_a_training_writes(place, tmp_p
     (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
     log = open_log(tmp_path / "other.db")
     with pytest.raises(LinkError, match=re.escape(name)):
-        learn(Layout(place / "shop"), log, CONFIG, tmp_path / "out")
+        train_and_publish(Layout(place / "shop"), log, CONFIG, tmp_path / "out")
     log.close()
     assert list((tmp_path / "mine").iterdir()) == []
 

@@ -24,7 +24,7 @@ from mmrec.errors import MmrecError
 from mmrec.event_log import note_events, open_event_log
 from mmrec.events.event import Event
 from mmrec.jobs.events import run_stats
-from mmrec.learning import learn
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
@@ -94,7 +94,7 @@ def store(tmp_path_factory) -> tuple[Path, Path, dict[str, object]]:
     log = open_event_log(layout)
     walks = [Event(f"p{n % 9}", f"i{(n % 9 + n // 9) % 29}", "like", start + timedelta(minutes=n)) for n in range(180)]
     log.append(walks[:150])
-    learn(layout, log, TOWER, folder / "training")
+    train_and_publish(layout, log, TOWER, folder / "training")
     for event in walks[150:]:
         log.append([event])
     note_events(layout, log)
