@@ -10,11 +10,14 @@ INSTALLED := $(VENV)/.installed
 # One thread a process: two test workers already fill two cores, and torch slows down many times over when they contend.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=25
 # Types and array shapes are checked at every call: where arrays are made by default, everywhere in test-all.
-ARRAYS := indexers,mmrec.fusion,mmrec.users,mmrec.training,mmrec.ranking,mmrec.evaluation,mmrec.finetuning
+ARRAYS := indexers,mmrec.fusion,mmrec.users,mmrec.training,mmrec.recommend,mmrec.evaluation,mmrec.finetuning
 EVERYWHERE := mmrec,indexers,pipelines
 
 .PHONY: demo test test-all coverage lint docs bench format lock clean
 .DEFAULT_GOAL := test
+
+# Where bytecode may not be kept, each process compiles thousands of modules anew: torch alone takes two seconds more.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo $(ARGS)

@@ -21,10 +21,10 @@ from mmrec.encoders.head import Head, HeadConfig
 from mmrec.evaluation.bootstrap import Interval, compare, interval
 from mmrec.events.splits import Split
 from mmrec.finetuning.coengage import CoEngage, co_occurrence, pairs_of, ppmi_vectors
-from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, TowerSettings
+from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig, FitSettings, TowerSettings
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.head_fitting import HeadFit, fit_head
-from mmrec.finetuning.loop import Embedder, Loop, Parts
+from mmrec.finetuning.head_fitting import fit_head
+from mmrec.finetuning.loop import Embedder, Loop
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import VectorTower, load_sources
@@ -91,7 +91,7 @@ def fitted(
         raise AssertionError("a held-out film was about to be learned from")
     taught = aims.any(axis=1)
     rows = torch.from_numpy(texts)
-    head = fit_head({SPACE: rows[taught]}, torch.from_numpy(aims[taught]), HeadFit())
+    head = fit_head({SPACE: rows[taught]}, torch.from_numpy(aims[taught]), FitSettings())
     with torch.no_grad():
         return head({SPACE: rows}).numpy()
 
@@ -108,15 +108,16 @@ def trained(films: MovieLens, split: Split, warm: np.ndarray, texts: np.ndarray)
     learned = np.isin(split.train.items, films.rows[warm])
     left, right, _ = pairs_of(split.train, learned, TRAINED.coengage)
     objective = CoEngage(corpus, (np.searchsorted(films.rows, left), np.searchsorted(films.rows, right)), TRAINED)
-    parts = Parts({Modality.TEXT: tower}, VectorSamples({Modality.TEXT: texts}))
-    embedder = Embedder(parts, make_accelerator(TRAINED.device, TRAINED.precision))
+    samples = {Modality.TEXT: VectorSamples(texts)}
+    accelerator = make_accelerator(TRAINED.device, TRAINED.precision)
+    embedder = Embedder({Modality.TEXT: tower}, samples, accelerator)
     # As many epochs as did best on the last event but one; the rising score has the last one kept.
     scores = iter(range(TRAINED.epochs + 1))
     path = WORK / "finetune-movielens" / "checkpoint.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     Loop(embedder, corpus, objective, lambda _: float(next(scores)), TRAINED).run(path, "", lambda _: None)
-    return embedder.all(corpus)[Modality.TEXT]
+    return embedder.embed_corpus(corpus)[Modality.TEXT]
 
 
 IDEAS: Mapping[str, Model] = {

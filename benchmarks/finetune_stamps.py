@@ -22,7 +22,8 @@ from jaxtyping import Float64, Int64
 from benchmarks.finetune_stamps_vectors import Seen, encode_texts, held_out_by_text, language, seen
 from benchmarks.report import show
 from mmrec.evaluation.bootstrap import interval
-from mmrec.finetuning.head_fitting import HeadFit, choose_target_scale, fit_head
+from mmrec.finetuning.config import FitSettings
+from mmrec.finetuning.head_fitting import fit_head
 from mmrec.fusion.blocks import centre
 from mmrec.types import Modality
 
@@ -67,11 +68,11 @@ def main() -> None:
 
 def _models() -> dict[str, tuple[Model, float]]:
     return {
-        "label bridge alone": (_taught(HeadFit()), 0.0),
-        "linear ridge alone": (_taught(HeadFit(0.0, 0.3)), 1.0),
-        "bridge and linear ridge": (_taught(HeadFit(0.0, 0.3)), 0.5),
-        "radial head alone": (_taught(HeadFit()), 1.0),
-        "bridge and radial head": (_taught(HeadFit()), 0.5),
+        "label bridge alone": (_taught(FitSettings()), 0.0),
+        "linear ridge alone": (_taught(FitSettings(radial=0.0, ridge=0.3)), 1.0),
+        "bridge and linear ridge": (_taught(FitSettings(radial=0.0, ridge=0.3)), 0.5),
+        "radial head alone": (_taught(FitSettings()), 1.0),
+        "bridge and radial head": (_taught(FitSettings()), 0.5),
         BEST: (_started, 0.5),
     }
 
@@ -79,19 +80,19 @@ def _models() -> dict[str, tuple[Model, float]]:
 def _ideas(items: Seen) -> dict[str, tuple[Model, float]]:
     spoken = [language(items.files, items.texts, code) for code in LANGUAGES]
     photos = encode_texts([f"a photo of {text.rstrip('.').lower()}" for text in items.texts])
-    narrow = {f"radial {one:g}": (_taught(HeadFit(one)), 0.5) for one in (1.0, 6.0, 12.0)}
-    ridges = {f"ridge {one:g}": (_taught(HeadFit(ridge=one)), 0.5) for one in (0.03, 0.3)}
+    narrow = {f"radial {one:g}": (_taught(FitSettings(radial=one)), 0.5) for one in (1.0, 6.0, 12.0)}
+    ridges = {f"ridge {one:g}": (_taught(FitSettings(ridge=one)), 0.5) for one in (0.03, 0.3)}
     return {
-        "features without the bridge as input": (_taught(HeadFit(), inputs=1), 0.5),
-        "six languages as further targets": (_taught(HeadFit(), further=spoken), 0.5),
-        '"a photo of" as a further target': (_taught(HeadFit(), further=[photos]), 0.5),
-        "head counts .7": (_taught(HeadFit()), 0.7),
+        "features without the bridge as input": (_taught(FitSettings(), inputs=1), 0.5),
+        "six languages as further targets": (_taught(FitSettings(), further=spoken), 0.5),
+        '"a photo of" as a further target': (_taught(FitSettings(), further=[photos]), 0.5),
+        "head counts .7": (_taught(FitSettings()), 0.7),
         **narrow,
         **ridges,
     }
 
 
-def _taught(settings: HeadFit, inputs: int = 2, further: list[np.ndarray] | None = None) -> Model:
+def _taught(settings: FitSettings, inputs: int = 2, further: list[np.ndarray] | None = None) -> Model:
     def model(items: Seen, rows: np.ndarray) -> np.ndarray:
         vectors = {name: torch.from_numpy(one) for name, one in list(items.vectors.items())[:inputs]}
         # Each language is centred by itself: the encoder knows English, and groups the others by language.
@@ -112,7 +113,7 @@ def _started(items: Seen, rows: np.ndarray) -> np.ndarray:
     targets = torch.from_numpy(items.targets[rows])
     groups = np.unique(np.array(items.texts)[rows], return_inverse=True)[1]
     with torch.no_grad():
-        head = fit_head(inputs, targets, choose_target_scale(inputs, targets, groups, HeadFit(start=list(vectors)[1])))
+        head = fit_head(inputs, targets, FitSettings(), list(vectors)[1], groups)
         made: np.ndarray = head(vectors).numpy()
     return made
 

@@ -19,7 +19,8 @@ from mmrec.compute import keep_freed_memory
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
-from mmrec.training.train import TrainingResult, ValidationRanking, train
+from mmrec.training.train import TrainingResult, train
+from mmrec.training.validation import ValidationRanking
 from mmrec.training.windows import TowerEvents
 
 __all__ = ["Run", "reduced"]

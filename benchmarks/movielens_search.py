@@ -19,7 +19,7 @@ from mmrec.encoders.presets import load_encoders
 from mmrec.events.log import open_log
 from mmrec.examples import ml_100k_folder, write_films
 from mmrec.jobs.events import ImportOptions, run_import
-from mmrec.learning import train_and_publish
+from mmrec.jobs.train import train_and_publish
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.source import open_source
 from mmrec.storage.layout import Layout
@@ -88,7 +88,7 @@ def questions(most: int) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     return known, {title: titles[title] for title in drawn}
 
 
-def asked(engine: mmrec.Store, texts: Sequence[str]) -> dict[str, list[str]]:
+def asked(engine: mmrec.Engine, texts: Sequence[str]) -> dict[str, list[str]]:
     """The ids found for each text, best first."""
     return {text: [hit.id for hit in engine.search(text, k=DEEP).hits] for text in texts}
 

@@ -22,8 +22,9 @@ from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
 from mmrec.training.config import TrainingConfig
-from mmrec.training.train import ValidationRanking, train
+from mmrec.training.train import train
 from mmrec.training.trainer import Epoch
+from mmrec.training.validation import ValidationRanking
 from mmrec.training.windows import TowerEvents
 from mmrec.users.tower_config import TowerConfig
 

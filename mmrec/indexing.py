@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from indexers.protocol import IndexSpec
 from mmrec.compute import decoding_workers
+from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.contents import Tally
 from mmrec.embedding.encoding import write_derived
 from mmrec.embedding.job import EmbeddingJob
@@ -28,7 +29,7 @@ from mmrec.types import Field, Item, Modality, Reject, Removal, Space
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """How a catalog is taken in.
+    """How a catalog is indexed.
 
     Attributes:
         encoder_source: Preset, models, folder or config file of the encoders, written into the manifest. That this user
@@ -36,7 +37,7 @@ class Indexing:
         weights: Weight of each modality; None keeps those of the store. An empty mapping, as of a new store: 1 each,
             times how far the catalog's items agree with each by their texts.
         keep_missing: Keep items that the source no longer has.
-        delta: Take the source for changes alone: what it does not name stays as it is.
+        changes_only: The source holds changes alone: items that it does not name stay as they are.
         prune: Let the source remove more than half of the items.
         retry: Read again what is in quarantine, though it has not changed; items that are not given stay.
         refit: Fit centring and projection anew.
@@ -52,7 +53,7 @@ class Indexing:
     encoder_source: str = "packaged"
     weights: Mapping[Modality, float] | None = None
     keep_missing: bool = False
-    delta: bool = False
+    changes_only: bool = False
     prune: bool = False
     retry: bool = False
     refit: bool = False
@@ -97,19 +98,21 @@ def _index_locked(
     spaces = spaces_of(encoders, layout)
     check_choice(_index_choice(how, before)[0], {modality: spaces[modality] for modality in counted}, how.dim)
     write_derived(layout, encoders, counted)
-    del before  # a night may pass, and another index be published
+    del before  # the job may take hours: what is current afterwards is read again
     job = EmbeddingJob(
         layout,
         encoders,
         how.media.workers(decoding_workers()),
         media=how.media,
         report=how.report,
-        keep_missing=how.keep_missing or how.retry,
-        delta=how.delta,
         modalities=counted,
-        prune=how.prune,
-        retry=how.retry,
-        yields=True,
+        rules=ChangeRules(
+            keep_missing=how.keep_missing or how.retry,
+            changes_only=how.changes_only,
+            prune=how.prune,
+            retry=how.retry,
+            keep_concurrent_changes=True,
+        ),
     )
     tally = job.run(source, metadata)
     before = _current_generation(layout)
@@ -148,10 +151,10 @@ def _index_choice(how: Indexing, before: Generation | None) -> tuple[IndexSpec |
     return chosen_before(None if before is None else before.manifest)
 
 
-def loses_tower(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> bool:
-    """Whether what was learned of behaviour will be lost: it is of vectors that these encoders do not make.
+def drops_tower(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> bool:
+    """Whether the trained user tower will be dropped, because it was trained on vectors of other encoders.
 
-    It is told from the items as they are; a modality that only the catalog to come has is not foreseen.
+    Judged by the items that are stored; a modality that only the new catalog has is not taken into account.
     """
     before = _current_generation(layout)
     if before is None or not before.manifest.has_tower:
@@ -175,24 +178,24 @@ def spaces_of(encoders: Sequence[Encoder], layout: Layout) -> dict[Modality, tup
 
 
 def stored_items(layout: Layout) -> Iterator[Item]:
-    """All items of a store with the contents they have, in the order of the table; see `check_within_reach` first.
+    """All items of a store with the contents they have, in the order of the table; see `check_readable` first.
 
-    What could not be used before is among them, and is known by the job for what it is. Items that are nothing but
-    imported vectors are not: there is nothing to encode.
+    Contents in quarantine are among them; the job knows them by their hash. Items that are nothing but imported
+    vectors are not: there is nothing to encode.
     """
     for batch in ItemTable(layout.items).scan():
         for row in batch.to_pylist():
             item = as_item(row)
-            if own := _own(item):
+            if own := _source_fields(item):
                 known = {name: value for name, value in item.metadata.items() if value is not None}
-                yield Item(item.id, tuple(_field(item, one) for one in own), known)
+                yield Item(item.id, tuple(_as_field(item, one) for one in own), known)
 
 
-def check_within_reach(layout: Layout, media: MediaAccess) -> None:
-    """See that all contents of a store can be read again, without reading them.
+def check_readable(layout: Layout, media: MediaAccess) -> None:
+    """Check that all contents of a store can be read again, without reading them.
 
-    A content that cannot be would be lost to the space that the store moves to. Raises UsageError with the first that
-    is not, how many there are, and what to do.
+    A content that cannot be read would get no vector in the new space. Raises UsageError with the first one, how many
+    there are, and what to do.
     """
     lost: list[str] = []
     items = contents = 0
@@ -200,7 +203,9 @@ def check_within_reach(layout: Layout, media: MediaAccess) -> None:
         for batch in ItemTable(layout.items).scan():
             stored = [as_item(row) for row in batch.to_pylist()]
             items += len(stored)
-            for item, faults in zip(stored, threads.map(lambda one: _faults(one, media), stored), strict=True):
+            for item, faults in zip(
+                stored, threads.map(lambda one: _unreadable_reasons(one, media), stored), strict=True
+            ):
                 contents += len(faults)
                 lost += [f"{item.id!r}: {fault}" for fault in faults if fault]
     if not items:
@@ -212,28 +217,28 @@ def check_within_reach(layout: Layout, media: MediaAccess) -> None:
         )
 
 
-def _faults(item: StoredItem, media: MediaAccess) -> list[str]:
-    """For each content of an item that is of use, what keeps it from being read again; empty where nothing does."""
-    own = _own(item)
+def _unreadable_reasons(item: StoredItem, media: MediaAccess) -> list[str]:
+    """For each usable content of an item, why it cannot be read again; an empty text where it can."""
+    own = _source_fields(item)
     texts = sum(field.modality is Modality.TEXT and field.uri is None for field in own)
-    return [_fault(item, field, media, texts) for field in own if field.hash is not None]
+    return [_unreadable_reason(item, field, media, texts) for field in own if field.hash is not None]
 
 
-def _fault(item: StoredItem, field: StoredField, media: MediaAccess, texts: int) -> str:
+def _unreadable_reason(item: StoredItem, field: StoredField, media: MediaAccess, texts: int) -> str:
     if field.uri is not None:
         return "" if media.stat(field.uri) is not None else f"{field.uri} is out of reach"
     if field.modality is not Modality.TEXT:
         return f"its {field.column} was given by itself, without an address"
     if item.text is None or texts > 1:
-        return f"of its {texts} texts the store keeps only the first"
+        return f"the store keeps only the first of its {texts} texts"
     return ""
 
 
-def _own(item: StoredItem) -> list[StoredField]:
+def _source_fields(item: StoredItem) -> list[StoredField]:
     return [field for field in item.fields if not is_imported(field.column)]
 
 
-def _field(item: StoredItem, stored: StoredField) -> Field:
+def _as_field(item: StoredItem, stored: StoredField) -> Field:
     text = item.text or "" if stored.modality is Modality.TEXT and stored.uri is None else None
     return Field(stored.modality, stored.column, text=text, uri=stored.uri)
 
@@ -241,8 +246,8 @@ def _field(item: StoredItem, stored: StoredField) -> Field:
 _ROUNDS = 3
 
 
-def adopt(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> tuple[Tally, Manifest]:
-    """Encode all items of a store with other encoders, from where their contents lie, and publish that.
+def reindex_items(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> tuple[Tally, Manifest]:
+    """Encode all items of a store with other encoders, from their files and stored texts, and publish the result.
 
     Nothing is removed. Items that others add or change meanwhile are encoded with the store's encoders of then; they
     are taken up in a further round, so that none is lost to the new space.
@@ -250,22 +255,22 @@ def adopt(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> tuple[T
     Args:
         layout: The store.
         encoders: What it moves to.
-        how: As for `index_items`; `delta` is set.
+        how: As for `index_items`; `changes_only` is set.
 
     Returns what the first round did, and the generation that is now current.
 
     Raises UsageError where the store has no item or a content is out of reach, and as `index_items`.
 
     """
-    check_within_reach(layout, how.media)
-    how = replace(how, delta=True)
-    tally, made = _once(layout, encoders, how)
+    check_readable(layout, how.media)
+    how = replace(how, changes_only=True)
+    tally, made = _reindex_pass(layout, encoders, how)
     for _ in range(_ROUNDS - 1):
-        again, made = _once(layout, encoders, how)
+        again, made = _reindex_pass(layout, encoders, how)
         if not again.encoded:
             break
     return tally, made
 
 
-def _once(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> tuple[Tally, Manifest]:
+def _reindex_pass(layout: Layout, encoders: Sequence[Encoder], how: Indexing) -> tuple[Tally, Manifest]:
     return index_items(stored_items(layout), ItemTable(layout.items).metadata_schema, layout, encoders, how)

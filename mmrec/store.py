@@ -35,6 +35,7 @@ from mmrec.arguments import (
     as_parts,
 )
 from mmrec.compute import check_device, let_waiting_threads_sleep
+from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.contents import Tally
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.presets import load_encoders
@@ -263,7 +264,8 @@ class Store(StoreJobs):
                 f"the vectors of {self._layout.root} were imported, so that it has no encoders for items; "
                 "open it with encoders, or import vectors with `mmrec import-vectors`"
             )
-        job = EmbeddingJob(self._layout, encoders, media=self._media, delta=True, shared=True)
+        rules = ChangeRules(changes_only=True)
+        job = EmbeddingJob(self._layout, encoders, media=self._media, rules=rules, lock_encoding=True)
         return job.run(as_items(items), schema)
 
     def delete(self, ids: str | Iterable[str]) -> int:

@@ -186,7 +186,7 @@ class StoreJobs:
     def compare(self, first: int, second: int, queries: str | Path, *, k: int = 10) -> Any:  # noqa: ANN401 - lazily imported
         """Query two generations with the queries of a file (JSONL, CSV or Parquet), and compare their results.
 
-        Returns a `mmrec.comparing.Compared`: overlap, recall, and quality where the file names relevant ids.
+        Returns a `mmrec.jobs.compare.ComparisonResult`: overlap, recall, and quality where the file names relevant ids.
         """
         from mmrec.jobs.compare import CompareOptions, compare  # noqa: PLC0415 - loads torch
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from mmrec.comparing import Compared
 from mmrec.evaluation.bootstrap import Interval
 from mmrec.evaluation.report import figure, signed
+from mmrec.jobs.compare import ComparisonResult, GenerationAnswers
 from pipelines import console
 
 _CHANGE: Final = "difference (95%)"
 
 
-def print_comparison(found: Compared, *, as_json: bool) -> None:
-    """Print both generations side by side, and the result in sentences."""
-    sentences = _sentences(found)
+def print_comparison(found: ComparisonResult, *, as_json: bool) -> None:
+    """Print both generations side by side, and say in a sentence what came of it."""
+    said = _sentences(found)
     if as_json:
-        console.emit_json(_document(found, sentences))
+        console.emit_json(_document(found, said))
     else:
         console.data.print(console.table(("", *_names(found), _CHANGE), _rows(found), numbers=(_CHANGE,)))
     for side in found.sides:
@@ -27,27 +27,27 @@ def print_comparison(found: Compared, *, as_json: bool) -> None:
             )
     if found.unknown:
         console.warn(f"{found.unknown:,} of the ids that the queries name as right are not in the store.")
-    for sentence in sentences:
+    for sentence in said:
         console.note(sentence)
 
 
-def _sentences(found: Compared) -> list[str]:
+def _sentences(found: ComparisonResult) -> list[str]:
     one, other = (side.number for side in found.sides)
-    queries = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
-    shared = f"Of the first {found.k} of {queries}, generations {one} and {other} share {found.overlap.mean:.1%}"
-    sentences = [f"{shared}{_between(found.overlap)}."]
+    asked = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
+    shared = f"Of the first {found.k} of {asked}, generations {one} and {other} share {found.overlap.mean:.1%}"
+    said = [f"{shared}{_between(found.overlap)}."]
     if found.quality is None:
-        return [*sentences, "Which is better is unknown: name the right items of each query in the column 'relevant'."]
+        return [*said, "Which is better was not asked: name the right items of each query in the column 'relevant'."]
     first = found.quality.measures[0]
     verdict = {
         "better": f"Generation {other} answers better than generation {one}",
-        "no difference": f"Between generations {one} and {other} there is no significant difference",
+        "no difference": f"Between generations {one} and {other} there is no difference that can be told from chance",
         "worse": f"Generation {other} answers worse than generation {one}",
-    }[found.quality.verdict]
+    }[found.quality.word]
     judged = f"{found.judged:,} judged quer{'y' if found.judged == 1 else 'ies'}"
     change = f"difference {first.difference.mean:+.3f}{_between(first.difference, '+.3f')}"
     figures = f"{first.one.mean:.3f} and {first.other.mean:.3f}"
-    return [*sentences, f"{verdict}: {first.metric.upper()} of {judged} is {figures} ({change})."]
+    return [*said, f"{verdict}: {first.metric.upper()} of {judged} is {figures} ({change})."]
 
 
 def _between(one: Interval, form: str = ".1%") -> str:
@@ -56,12 +56,12 @@ def _between(one: Interval, form: str = ".1%") -> str:
     return f", 95% interval {one.low:{form}} to {one.high:{form}}"
 
 
-def _names(found: Compared) -> tuple[str, str]:
+def _names(found: ComparisonResult) -> tuple[str, str]:
     one, other = (f"generation {side.number}" for side in found.sides)
     return (one, other) if one != other else (one, f"{other} again")
 
 
-def _rows(found: Compared) -> list[tuple[object, ...]]:
+def _rows(found: ComparisonResult) -> list[tuple[object, ...]]:
     one, other = found.sides
     rows: list[tuple[object, ...]] = [
         ("encoders", one.encoders, other.encoders, ""),
@@ -71,24 +71,26 @@ def _rows(found: Compared) -> list[tuple[object, ...]]:
     ]
     for measure in found.quality.measures if found.quality else ():
         change = measure.difference
-        shown = f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"
-        rows.append((measure.metric.upper(), figure(measure.one.mean), figure(measure.other.mean), shown))
+        told = f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"
+        rows.append((measure.metric.upper(), figure(measure.one.mean), figure(measure.other.mean), told))
     return rows
 
 
-def _document(found: Compared, sentences: Sequence[str]) -> dict[str, object]:
+def _document(found: ComparisonResult, said: Sequence[str]) -> dict[str, object]:
     quality = found.quality
     return {
         "k": found.k,
         "queries": found.queries,
         "answered": found.answered,
-        "generations": [
-            {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query} for side in found.sides
-        ],
+        "generations": [_side(side) for side in found.sides],
         "overlap": asdict(found.overlap),
         "judged": found.judged,
         "unknown_relevant": found.unknown,
         "quality": None if quality is None else {one.metric: asdict(one) for one in quality.measures},
-        "verdict": None if quality is None else quality.verdict,
-        "sentences": list(sentences),
+        "verdict": None if quality is None else quality.word,
+        "sentences": list(said),
     }
+
+
+def _side(side: GenerationAnswers) -> dict[str, object]:
+    return {**asdict(side), "recall": side.recall.recall, "self_query": side.recall.self_query}

@@ -12,7 +12,7 @@ from small_store import Cheap
 import mmrec
 from mmrec.encoders.presets import read_encoder_specs
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.indexing import adopt
+from mmrec.indexing import reindex_items
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.verify import verify_store
@@ -87,7 +87,7 @@ def test_no_query_fails_while_a_store_moves_to_another_space_and_back(layout):
         thread.start()
     made = [1]
     for source, encoder in (("tuned", Tuned()), ("plain", Cheap()), ("tuned", Tuned())):
-        made.append(adopt(layout, [encoder], mmrec.Indexing(encoder_source=source))[1].number)
+        made.append(reindex_items(layout, [encoder], mmrec.Indexing(encoder_source=source))[1].number)
         seen = len(answers)
         while len(answers) < seen + 50 and not faults:
             stop.wait(0.01)
@@ -113,7 +113,7 @@ def test_what_is_added_while_a_store_moves_is_in_the_new_space_too(layout):
                 added.append(engine.upsert([item("late")], SCHEMA))
             return super().encode(modality, samples)
 
-    tally, made = adopt(layout, [Meanwhile()], mmrec.Indexing(encoder_source="tuned"))
+    tally, made = reindex_items(layout, [Meanwhile()], mmrec.Indexing(encoder_source="tuned"))
     assert tally.encoded == {"text": len(NAMES)}
     assert engine.search("late", k=1).hits[0].id == "late"
     assert engine.status()["generation"] == made.number
@@ -123,7 +123,7 @@ def test_what_is_added_while_a_store_moves_is_in_the_new_space_too(layout):
 
 def test_items_keep_rows_metadata_and_digests(layout):
     before = {hit.id: dict(hit.metadata) for hit in engine_of(layout).items()}
-    tally, made = adopt(layout, [Tuned()], mmrec.Indexing(encoder_source="tuned"))
+    tally, made = reindex_items(layout, [Tuned()], mmrec.Indexing(encoder_source="tuned"))
     assert (tally.added, tally.changed, tally.removed) == (0, 0, 0)
     assert {hit.id: dict(hit.metadata) for hit in engine_of(layout).items()} == before
     assert (made.encoders, made.items) == ("tuned", len(NAMES))
@@ -138,7 +138,7 @@ def test_a_move_is_refused_where_a_content_is_out_of_reach(tmp_path):
     mmrec.index_items(items, SCHEMA, layout, [Cheap(), Pictures()], how)
     (tmp_path / "red.png").unlink()
     with pytest.raises(UsageError, match=r"1 of 3 contents .*'a': .*red\.png is out of reach"):
-        adopt(layout, [Tuned(), Pictures()], how)
+        reindex_items(layout, [Tuned(), Pictures()], how)
     assert mmrec.open(layout.root, encoders=[Cheap(), Pictures()]).search("b", k=1).hits[0].id == "b"
 
 
@@ -146,19 +146,19 @@ def test_a_move_is_refused_where_the_store_lacks_a_text(tmp_path):
     layout = Layout(tmp_path / "store")
     two = item("a", Field(Modality.TEXT, "remark", text="b"))
     mmrec.index_items([two], SCHEMA, layout, [Cheap()], mmrec.Indexing())
-    with pytest.raises(UsageError, match="of its 2 texts the store keeps only the first"):
-        adopt(layout, [Tuned()], mmrec.Indexing())
+    with pytest.raises(UsageError, match="the store keeps only the first of its 2 texts"):
+        reindex_items(layout, [Tuned()], mmrec.Indexing())
 
 
 def test_an_empty_store_has_nothing_to_move(tmp_path):
     layout = Layout(tmp_path / "store")
     layout.create()
     with pytest.raises(UsageError, match="has no item to encode"):
-        adopt(layout, [Tuned()], mmrec.Indexing())
+        reindex_items(layout, [Tuned()], mmrec.Indexing())
 
 
 def test_a_query_of_another_space_is_refused_with_both_named(layout):
-    adopt(layout, [Tuned()], mmrec.Indexing(encoder_source="tuned"))
+    reindex_items(layout, [Tuned()], mmrec.Indexing(encoder_source="tuned"))
     plain = mmrec.open(layout.root, encoders=[Cheap()])
     with pytest.raises(
         SpaceMismatchError, match=r"cheap \(c{12}\).*cheap \(d{12}\).*'tuned'.*--encoders.*mmrec reindex"

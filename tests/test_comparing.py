@@ -6,15 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_store import Cheap
 
 import mmrec
-from mmrec.comparing import JudgedQuery, compare_generations, overlap, quality_of, read_judged_queries
 from mmrec.encoders.queries import best_encoders, covers
 from mmrec.errors import SpaceMismatchError, UsageError
-from mmrec.indexing import adopt
+from mmrec.indexing import reindex_items
+from mmrec.jobs.compare import compare_generations, overlap, quality_of
+from mmrec.jobs.judged_queries import JudgedQuery, read_judged_queries
 from mmrec.queries import QueryMaker
 from mmrec.query import Part
 from mmrec.sources.media_access import MediaAccess
@@ -48,7 +49,7 @@ def layout(tmp_path):
     layout = Layout(tmp_path / "store")
     how = mmrec.Indexing(encoder_source="plain")
     mmrec.index_items([item(name) for name in NAMES], SCHEMA, layout, [Cheap()], how)
-    adopt(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
+    reindex_items(layout, [Groups()], mmrec.Indexing(encoder_source="groups"))
     return layout
 
 
@@ -145,6 +146,7 @@ def test_overlap_is_a_share_of_both(one, other, k):
     assert overlap(one[:k], []) == 0
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_figures_are_those_of_their_definitions(data):
     lists = [data.draw(st.permutations(range(8))) for _ in range(6)]

@@ -13,7 +13,7 @@ from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
 from mmrec.generation.generation import open_generation
-from mmrec.learning import train_and_publish
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage.generations import current_number
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
@@ -149,7 +149,7 @@ def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monke
         said.append(capfd.readouterr().err)
         raise UsageError("not in this test")
 
-    monkeypatch.setattr(mmrec.jobs.index, "adopt", instead)
+    monkeypatch.setattr(mmrec.jobs.index, "reindex_items", instead)
     number = current_number(layout)
     assert run_app(app, ["reindex", str(layout.root), "--encoders", "packaged"]) == 2
     assert ("trained tower" in said[0]) == moves

@@ -17,7 +17,7 @@ from mmrec.types import Content, Modality
 _DEFAULT: Final = Limits()
 _IDLE_EXIT: Final = 0
 _TRIES: Final = 2
-_NO_ACCIDENT: Final = {-signal.SIGPROF, -signal.SIGALRM}
+_TIMEOUT_SIGNALS: Final = {-signal.SIGPROF, -signal.SIGALRM}
 
 
 class Pool:
@@ -33,8 +33,8 @@ class Pool:
     def decode(self, modality: Modality, data: bytes, limits: Limits) -> Content:
         """Decode as `mmrec.decoding.decode.decode` does, but apart.
 
-        A process may have been hurt by what it decoded before: a content is held guilty only when it ends a second,
-        fresh one too. Raises MediaError, DecoderLostError, and DecodingError where no process can be started.
+        A process may crash because of an earlier content: a content is rejected only if a second, fresh one crashes
+        on it too. Raises MediaError, DecoderLostError, and DecodingError where no process can be started.
         """
         with self._room:
             deaths: list[int] = []
@@ -47,9 +47,9 @@ class Pool:
                     # The first may just have ended of idleness.
                     if (
                         len(deaths) == (_TRIES + 1 if deaths[0] == _IDLE_EXIT else _TRIES)
-                        or death.status in _NO_ACCIDENT
+                        or death.status in _TIMEOUT_SIGNALS
                     ):
-                        raise _verdict(death.status, limits) from death
+                        raise _error_for_exit_status(death.status, limits) from death
                 except MediaError:
                     self._give_back(worker)
                     raise
@@ -64,10 +64,10 @@ class Pool:
         for worker in waiting:
             worker.end(patience=1.0)
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go of all processes, in a process forked from the one that they belong to."""
         for worker in self._waiting:
-            worker.forget()
+            worker.reset_after_fork()
         self._room, self._lock, self._waiting = BoundedSemaphore(self._most), Lock(), []
 
     def _take(self) -> Worker:
@@ -87,7 +87,7 @@ class Pool:
 
 _POOL: Final = Pool(decoding_workers())
 atexit.register(_POOL.close)
-os.register_at_fork(after_in_child=_POOL.forget)
+os.register_at_fork(after_in_child=_POOL.reset_after_fork)
 
 
 def decode_isolated(modality: Modality, data: bytes, limits: Limits = _DEFAULT) -> Content:
@@ -120,7 +120,7 @@ def _decoded(modality: Modality, data: bytes, limits: Limits) -> Content | Excep
         return error
 
 
-def _verdict(status: int, limits: Limits) -> MediaError:
+def _error_for_exit_status(status: int, limits: Limits) -> MediaError:
     if status == -signal.SIGPROF:
         return MediaError(f"Decoding it takes longer than the limit of {limits.max_decoding_seconds:g} seconds.")
     if status == -signal.SIGALRM:

@@ -39,13 +39,13 @@ def receive(link: socket.socket, most: int) -> tuple[Head, bytearray] | None:
 
     Raises OSError for a message that breaks off or is larger than it may be.
     """
-    lengths = _exactly(link, _LENGTHS.size)
+    lengths = _read_exactly(link, _LENGTHS.size)
     if lengths is None:
         return None
     head_length, body_length = _LENGTHS.unpack(lengths)
     if head_length > _LONGEST_HEAD or body_length > most:
         raise OSError(f"a message of {head_length} + {body_length} bytes")
-    head, body = _exactly(link, head_length), _exactly(link, body_length)
+    head, body = _read_exactly(link, head_length), _read_exactly(link, body_length)
     if head is None or body is None:
         raise OSError("a message that breaks off")
     try:
@@ -72,7 +72,7 @@ def content_of(head: Head, body: bytearray) -> Content:
     try:
         if head["kind"] == "image":
             width, height = head["size"]
-            # The array is of the body's size, or an error: nothing is allocated at a stranger's word.
+            # Sizes come from the received body, not from the untrusted head: a forged one cannot allocate memory.
             pixels = np.frombuffer(body, dtype=np.uint8).reshape(int(height), int(width), 4)
             return Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), memoryview(body), "raw", "RGBX")
         if head["kind"] == "audio":
@@ -82,8 +82,8 @@ def content_of(head: Head, body: bytearray) -> Content:
         raise OSError(f"a message whose head and body do not agree: {head}") from error
 
 
-def _exactly(link: socket.socket, length: int) -> bytearray | None:
-    """Return so many bytes, or None where there is not a single one left."""
+def _read_exactly(link: socket.socket, length: int) -> bytearray | None:
+    """Return `length` bytes, or None where the other side closed before the first."""
     data = bytearray(length)
     rest = memoryview(data)
     while rest:
@@ -96,8 +96,8 @@ def _exactly(link: socket.socket, length: int) -> bytearray | None:
     return data
 
 
-_STANDSTILL: Final = 10
-_LEAST_STANDSTILL: Final = 30.0
+_WALL_PER_CPU_SECOND: Final = 10
+_LEAST_WALL_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 60.0
 _NICE: Final = 5
 _LARGEST_REQUEST: Final = 1 << 40
@@ -108,11 +108,11 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which then closes the socket
     for timer in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(timer, signal.SIG_DFL)
-    _step_back()
+    _lower_priority()
     keep_freed_memory()
     with socket.socket(fileno=descriptor) as link:
         send(link, {"kind": "ready"})
-        _be_quiet()
+        _silence_stderr()
         link.settimeout(_IDLE_SECONDS)
         try:
             while request := receive(link, _LARGEST_REQUEST):
@@ -121,9 +121,9 @@ def serve(descriptor: int) -> None:
             return  # idle, or the other side is gone
 
 
-def standstill(granted: float) -> float:
-    """How many seconds may pass on the clock before a decoder that is granted so much processor time stands still."""
-    return max(granted * _STANDSTILL, _LEAST_STANDSTILL)
+def wall_clock_limit(granted: float) -> float:
+    """Wall-clock seconds after which a decoder that may use so much processor time counts as hung."""
+    return max(granted * _WALL_PER_CPU_SECOND, _LEAST_WALL_SECONDS)
 
 
 def _answer(head: Head, data: bytearray) -> tuple[Head, bytes | memoryview]:
@@ -147,7 +147,7 @@ def _timed(seconds: float) -> Iterator[None]:
     The processor's time is what is limited, so that a content is not refused because the machine was busy.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, standstill(seconds))
+    signal.setitimer(signal.ITIMER_REAL, wall_clock_limit(seconds))
     try:
         yield
     finally:
@@ -162,14 +162,14 @@ def _bound_memory(most: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _step_back() -> None:
-    """Let the encoders have the cores first, and should the machine run out of memory, let it end this process."""
+def _lower_priority() -> None:
+    """Give the encoders the cores first; short of memory, the system ends this process before others."""
     os.nice(_NICE)
     with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _be_quiet() -> None:
+def _silence_stderr() -> None:
     """Throw away what decoders print: reasons travel over the socket."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

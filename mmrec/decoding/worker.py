@@ -15,7 +15,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from mmrec.decoding.limits import Limits
-from mmrec.decoding.process import content_of, receive, send, standstill
+from mmrec.decoding.process import content_of, receive, send, wall_clock_limit
 from mmrec.errors import DecodingError, MediaError
 from mmrec.types import Content, Modality
 
@@ -59,7 +59,7 @@ class Worker:
     """A process that decodes one content at a time. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Start it, and again where it is killed meanwhile: short of memory, the system ends decoders first.
+        """Start the process; try again if it is killed while starting, as decoders are first when memory is short.
 
         Raises DecodingError where it does not come up.
         """
@@ -94,7 +94,7 @@ class Worker:
     def decode(self, modality: Modality, data: bytes, limits: Limits) -> Content:
         """Have one content decoded. Raises MediaError where it is refused, WorkerDied where the process ends of it."""
         try:
-            self._link.settimeout(standstill(limits.max_decoding_seconds) + _GRACE_SECONDS)
+            self._link.settimeout(wall_clock_limit(limits.max_decoding_seconds) + _GRACE_SECONDS)
             send(self._link, {"modality": modality, "limits": asdict(limits)}, data)
             answer = receive(self._link, _largest_answer(limits))
             if answer is not None and answer[0].get("kind") != "refused":
@@ -113,7 +113,7 @@ class Worker:
         self._process.send_signal(signal.SIGKILL)
         return self._process.wait()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go of a process that belongs to another process: the one this one was forked from."""
         self._link.close()
         self._process.returncode = 0
@@ -147,9 +147,9 @@ class _Starter:
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset_after_fork()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Begin anew, in a process forked from the one whose thread it was."""
         self._lock = Lock()
         self._asked: SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = SimpleQueue()
@@ -186,7 +186,7 @@ class _Starter:
 
 
 _STARTER: Final = _Starter()
-os.register_at_fork(after_in_child=_STARTER.forget)
+os.register_at_fork(after_in_child=_STARTER.reset_after_fork)
 
 
 def signal_name(status: int) -> str:

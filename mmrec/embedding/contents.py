@@ -32,7 +32,7 @@ ContentKey = tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class PreparedContent:
     """A content ready to be encoded, once for each encoder that lacks it, and its quarantine entry on failure."""
 
     hash: bytes
@@ -47,7 +47,7 @@ class Outcome:
 
     Attributes:
         item: Its row for the table; None where nothing of it can be used.
-        fresh: Its contents that must be encoded.
+        prepared: Its contents that must be encoded.
         refused: Its contents that cannot be used.
         read: How many of its contents were read from where they lie.
         duplicates_in_flight: Contents that are encoded for another item in this run; refused later if they fail there.
@@ -55,7 +55,7 @@ class Outcome:
     """
 
     item: StoredItem | None
-    fresh: tuple[Fresh, ...]
+    prepared: tuple[PreparedContent, ...]
     refused: tuple[Quarantined, ...]
     read: int
     duplicates_in_flight: tuple[Quarantined, ...] = ()
@@ -278,7 +278,7 @@ class Contents:
     def _outcome(self, item: Item, works: Sequence[_Work]) -> Outcome:
         remaining = iter(works)
         stored: list[StoredField] = []
-        fresh: list[Fresh] = []
+        prepared: list[PreparedContent] = []
         refused: list[Quarantined] = []
         duplicates: list[Quarantined] = []
         is_kept = False
@@ -296,13 +296,13 @@ class Contents:
                 entry = work.entry(work.refusal.reason)
                 refused.append(replace(entry, at=work.refusal.at, transient=work.refusal.transient))
             elif work.samples is not None:
-                fresh.append(Fresh(work.key[1], content.modality, work.samples, work.entry()))
+                prepared.append(PreparedContent(work.key[1], content.modality, work.samples, work.entry()))
             elif work.missing:
                 duplicates.append(work.entry())
         usable = is_kept or len(refused) < len(item.fields)
         row = _stored_item(item, stored) if usable else None
         read = sum(work.was_read for work in works)
-        return Outcome(row, tuple(fresh), tuple(refused), read, tuple(duplicates))
+        return Outcome(row, tuple(prepared), tuple(refused), read, tuple(duplicates))
 
 
 def _may_be_unchanged(work: _Work) -> bool:

@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
-from mmrec.embedding.contents import ADVICE, MAX_CONSECUTIVE_FAILURES, Fresh
+from mmrec.embedding.contents import ADVICE, MAX_CONSECUTIVE_FAILURES, PreparedContent
 from mmrec.encoders.protocol import AsynchronousEncoder, Encoder, Sample, Vectors
 from mmrec.encoders.tuned_config import Derivation, derivations_of
 from mmrec.errors import EncoderError
@@ -60,7 +60,7 @@ class Bucket:
     @property
     def is_full(self) -> bool:
         """Whether `full_batches` would give one."""
-        return self._is_even_batch or self._is_above_bounds
+        return self._is_full_and_uniform or self._is_above_bounds
 
     def drop(self, hashes: Collection[bytes]) -> list[Pending]:
         """Take the samples of these contents out, not to be encoded."""
@@ -77,7 +77,7 @@ class Bucket:
     def full_batches(self) -> Iterator[list[Pending]]:
         """Take batches until the window is below its bounds; where all cost the same, each as soon as it is full."""
         self._order()
-        while self._is_even_batch:
+        while self._is_full_and_uniform:
             yield self._take(len(self._window) - 1)
         while self._is_above_bounds:
             yield self._take(self._random.randrange(len(self._window)))
@@ -93,7 +93,7 @@ class Bucket:
         return self._cost > WINDOW_BATCHES * self._batch_cost or self._bytes > WINDOW_BYTES
 
     @property
-    def _is_even_batch(self) -> bool:
+    def _is_full_and_uniform(self) -> bool:
         """Whether waiting for others of like cost is of no use."""
         if self._cost < self._batch_cost:
             return False
@@ -248,13 +248,13 @@ class Encoding:
                 with suppress(EncoderError):  # one is on its way already
                     self._keep(one.number, one.modality, one.batch, one.vectors.result())
 
-    def add(self, fresh: Fresh) -> None:
+    def add(self, prepared: PreparedContent) -> None:
         """Queue a content for the encoders that lack it."""
-        for number, sample in fresh.samples:
-            self._buckets[number, fresh.modality].add(Pending(fresh.hash, sample, fresh.on_failure))
+        for number, sample in prepared.samples:
+            self._buckets[number, prepared.modality].add(Pending(prepared.hash, sample, prepared.on_failure))
 
     @property
-    def has_waiting(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether `encode_rest` would encode anything."""
         return any(bucket.hashes for bucket in self._buckets.values())
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from mmrec.decoding.limits import Limits
-from mmrec.embedding.commit import Commit, Refusals, Rules
+from mmrec.embedding.commit import ChangeRules, Commit
 from mmrec.embedding.contents import Contents, Outcome, Tally
 from mmrec.embedding.encoding import Encoding, VectorWriter
 from mmrec.embedding.prefetch import prefetch_ordered
+from mmrec.embedding.run_quarantine import RunQuarantine
 from mmrec.encoders.protocol import Encoder, limits_for
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.items import ItemTable
@@ -31,19 +32,19 @@ MEDIA_PER_TASK = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LookedUpItem:
     """An item, and what the store has of it.
 
     Attributes:
         item: The item as it came in.
-        before: Its fields as stored, by column and URI.
+        fields: Its fields as stored, or as quarantine knows them, by column and URI.
         stored: Its row; None where it has none.
         failed_before: Contents of it that were in quarantine and may have recovered: column and URI.
 
     """
 
     item: Item
-    before: Mapping[tuple[str, str | None], StoredField]
+    fields: Mapping[tuple[str, str | None], StoredField]
     stored: StoredItem | None
     failed_before: frozenset[tuple[str, str | None]]
 
@@ -53,40 +54,12 @@ class Known:
         return next((content.text for content in self.item.fields if content.text is not None), None)
 
     @property
-    def without_contents(self) -> "Known":
+    def without_contents(self) -> "LookedUpItem":
         """The same without bytes that the source gave."""
         if all(content.data is None for content in self.item.fields):
             return self
         fields = tuple(replace(content, data=None) for content in self.item.fields)
         return replace(self, item=replace(self.item, fields=fields))
-
-
-class Lookup:
-    """The items of a store and its quarantine, as they were when a run began."""
-
-    def __init__(self, items: ItemTable, quarantine: QuarantineSnapshot, *, ignore_failures: bool = False) -> None:
-        """With `ignore_failures`, contents in quarantine are read again although their files are the same."""
-        self._items = items
-        self._quarantine = quarantine
-        self._ignore_failures = ignore_failures
-
-    def find(self, items: Sequence[Item]) -> list[Known]:
-        """What is known of each item; of those of which nothing could be used, only what quarantine knows."""
-        ids = [item.id for item in items]
-        stored = self._items.by_id(ids)
-        bad = self._quarantine.of_ids(ids)
-        return [self._known(item, stored.get(item.id), bad.get(item.id, ())) for item in items]
-
-    def _known(self, item: Item, found: StoredItem | None, bad: Sequence[Quarantined]) -> Known:
-        if found is None and not bad:
-            return Known(item, {}, None, frozenset())
-        entries = [entry for entry in bad if entry.hash is not None]
-        failed_before = frozenset((entry.column, entry.uri) for entry in entries)
-        before = found.fields if found else _as_stored(item, entries)
-        known = {(one.column, one.uri): one for one in before}
-        if self._ignore_failures:
-            known = {place: one for place, one in known.items() if place not in failed_before}
-        return Known(item, known, found, failed_before)
 
 
 def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Removal | Reject]]:
@@ -103,9 +76,9 @@ def chunks(source: Iterable[Item | Removal | Reject]) -> Iterator[list[Item | Re
         yield chunk
 
 
-def tasks(known: Sequence[Known]) -> Iterator[list[Known]]:
+def tasks(known: Sequence[LookedUpItem]) -> Iterator[list[LookedUpItem]]:
     """Items in pieces that one thread examines at once."""
-    task: list[Known] = []
+    task: list[LookedUpItem] = []
     load = 0.0
     for one in known:
         texts = sum(content.modality is Modality.TEXT for content in one.item.fields)
@@ -148,14 +121,10 @@ class EmbeddingJob:
         limits: Bounds on one content.
         media: How contents are read.
         report: Called with the running tally, often.
-        keep_missing: Whether items that the source no longer has stay.
-        delta: Whether the source holds changes alone: what it does not name stays as it is, quarantine included.
         modalities: What is encoded, as far as there is an encoder for it.
-        prune: Whether the source may remove more than half of the items; otherwise that is an error.
-        retry: Whether what is in quarantine is read and decoded again though its file has not changed.
-        yields: Whether changes that others made during this run stay, being newer than what the run read.
-        shared: Whether others may be about to encode the same contents. One at a time encodes then, and what another
-            has stored meanwhile is not encoded again.
+        rules: What the run may change.
+        lock_encoding: Encode under the store's encode lock, and not what another process has stored meanwhile: for
+            upserts, of which several may bring equal contents at once.
 
     """
 
@@ -165,13 +134,9 @@ class EmbeddingJob:
     limits: Limits = field(default_factory=Limits)
     media: MediaAccess = field(default_factory=MediaAccess)
     report: Callable[[Tally], None] = lambda _: None
-    keep_missing: bool = False
     modalities: frozenset[Modality] = frozenset(Modality)
-    prune: bool = False
-    delta: bool = False
-    retry: bool = False
-    yields: bool = False
-    shared: bool = False
+    rules: ChangeRules = field(default_factory=ChangeRules)
+    lock_encoding: bool = False
 
     def __post_init__(self) -> None:
         self.tally = Tally()
@@ -179,15 +144,13 @@ class EmbeddingJob:
         self._quarantine = QuarantineSnapshot(self.layout.quarantine)
         spaces = {space for encoder in self.encoders for some in encoder.spaces.values() for space in some}
         self._tables = {space: VectorTable(self.layout.vectors(space), space) for space in spaces}
-        bad = KnownFailures(None if self.retry else self._quarantine)
+        failures = KnownFailures(None if self.rules.retry else self._quarantine)
         able = frozenset(modality for encoder in self.encoders for modality in encoder.spaces)
         able |= declared_spaces(self.layout).keys()  # hashed without an encoder, for vectors made elsewhere
         limits = limits_for(self.encoders, self.limits)
-        self._contents = Contents(self.encoders, self._tables, bad, self.modalities & able, limits, self.media)
-        self._lookup = Lookup(self._items, self._quarantine, ignore_failures=self.retry)
-        rules = Rules(self.keep_missing, self.delta, self.prune, self.retry, self.yields)
-        self._commit = Commit(self.layout, self._items, self._quarantine, self.tally, rules)
-        self._seen = self._commit.seen
+        self._contents = Contents(self.encoders, self._tables, failures, self.modalities & able, limits, self.media)
+        self._commit = Commit(self.layout, self._items, self._quarantine, self.tally, self.rules)
+        self._state = self._commit.state
 
     def run(self, source: Iterable[Item | Removal | Reject], metadata: pa.Schema) -> Tally:
         """Index a whole source. Whatever stops it, the vectors made until then are kept.
@@ -200,10 +163,10 @@ class EmbeddingJob:
             closing(StagedItems(folder, schema)) as staged,
             closing(StagedQuarantine(folder)) as refused,
         ):
-            self._refusals = Refusals(refused)
+            self._refused = RunQuarantine(refused)
             with (
                 closing(VectorWriter(self.layout, self._tables)) as self._writer,
-                closing(Encoding(self.encoders, self._writer, self._refusals.done, self._refusals.fail)) as encoding,
+                closing(Encoding(self.encoders, self._writer, self._refused.done, self._refused.fail)) as encoding,
             ):
                 for examined in prefetch_ordered(self._looked_up(source), self._examine, self.workers):
                     for outcome, known in examined:
@@ -214,18 +177,18 @@ class EmbeddingJob:
                     self.report(self.tally)
                 with self._encoding_lock(encoding):
                     encoding.encode_rest()
-            for recovered in self._refusals.close():
+            for recovered in self._refused.close():
                 staged.add(recovered)
                 self.tally.changed += 1
             staged.close()
-            self._commit.end(staged, self._refusals)
+            self._commit.commit(staged, self._refused)
         self.report(self.tally)
         return self.tally
 
     @contextmanager
     def _encoding_lock(self, encoding: Encoding) -> Iterator[None]:
         """Wait for this job's turn to encode, where others may be encoding the same contents."""
-        if not self.shared or not encoding.has_waiting:
+        if not self.lock_encoding or not encoding.has_pending:
             yield
             return
         with file_lock(self.layout.encode_lock, JOB_WAIT_SECONDS):
@@ -235,60 +198,77 @@ class EmbeddingJob:
             encoding.collect(leave=0)
             self._writer.flush()
 
-    def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[list[Known], int]]:
+    def _looked_up(self, source: Iterable[Item | Removal | Reject]) -> Iterator[tuple[list[LookedUpItem], int]]:
         """Items with what the store knows of them, and their bytes; rows that are no items go to quarantine."""
         for chunk in chunks(source):
-            items = [item for row in chunk if (item := self._new(row))]
+            items = [item for row in chunk if (item := self._accept(row))]
             self.tally.seen += len(chunk) - len(items)
-            for task in tasks(self._lookup.find(items)):
+            for task in tasks(self._look_up(items)):
                 yield task, sum(_bytes_given(known.item) for known in task)
 
-    def _new(self, row: Item | Removal | Reject) -> Item | None:
-        """The item of a row, if it is one and the first of its id."""
-        self._seen.note(row.id)
+    def _look_up(self, items: Sequence[Item]) -> list[LookedUpItem]:
+        """Find the stored row of each item; for an item without one, the fields that quarantine knows."""
+        ids = [item.id for item in items]
+        stored = self._items.by_id(ids)
+        failed = self._quarantine.of_ids(ids)
+        return [self._looked_up_item(item, stored.get(item.id), failed.get(item.id, ())) for item in items]
+
+    def _looked_up_item(self, item: Item, stored: StoredItem | None, failed: Sequence[Quarantined]) -> LookedUpItem:
+        if stored is None and not failed:
+            return LookedUpItem(item, {}, None, frozenset())
+        entries = [entry for entry in failed if entry.hash is not None]
+        failed_before = frozenset((entry.column, entry.uri) for entry in entries)
+        fields = {(one.column, one.uri): one for one in (stored.fields if stored else _as_stored(item, entries))}
+        if self.rules.retry:  # what failed is read again although its file is the same
+            fields = {place: one for place, one in fields.items() if place not in failed_before}
+        return LookedUpItem(item, fields, stored, failed_before)
+
+    def _accept(self, row: Item | Removal | Reject) -> Item | None:
+        """Return the item of a row, or None after noting a removal, a rejected row or a second row of an id."""
+        self._state.note(row.id)
         if isinstance(row, Reject):
-            self._refusals.refuse(Quarantined(row.row, row.id, row.column, row.reason, where=row.where))
+            self._refused.refuse(Quarantined(row.row, row.id, row.column, row.reason, where=row.where))
             # What hides in a part that cannot be read is not missing.
-            self._seen.hides_rows |= row.hides_rows
+            self._state.is_incomplete |= row.hides_rows
             return None
-        if not self._seen.items.add_new(row.id):
+        if not self._state.items.add_new(row.id):
             reason = f"The id {row.id!r} was given before; the first item of that id is kept. Ids must be unique."
-            self._refusals.refuse(Quarantined(row.row, row.id, "", reason, where=row.where))
+            self._refused.refuse(Quarantined(row.row, row.id, "", reason, where=row.where))
             return None
         if isinstance(row, Removal):
-            self._seen.marked.add(row.id)
+            self._state.removed.add(row.id)
             return None
         return row
 
-    def _examine(self, known: list[Known]) -> tuple[list[tuple[Outcome, Known]], int]:
-        outcomes = self._contents.examine([(one.item, one.before) for one in known])
-        samples = [sample for outcome in outcomes for fresh in outcome.fresh for _, sample in fresh.samples]
+    def _examine(self, known: list[LookedUpItem]) -> tuple[list[tuple[Outcome, LookedUpItem]], int]:
+        outcomes = self._contents.examine([(one.item, one.fields) for one in known])
+        samples = [sample for outcome in outcomes for prepared in outcome.prepared for _, sample in prepared.samples]
         examined = zip(outcomes, (one.without_contents for one in known), strict=True)
         return list(examined), sum(sample.tensor.nbytes for sample in samples)
 
-    def _record(self, outcome: Outcome, known: Known, staged: StagedItems, encoding: Encoding) -> None:
+    def _record(self, outcome: Outcome, known: LookedUpItem, staged: StagedItems, encoding: Encoding) -> None:
         self.tally.seen += 1
         self.tally.read += outcome.read
         row = outcome.item
         if row is not None and known.stored is not None:
             row = replace(row, fields=row.fields + tuple(f for f in known.stored.fields if is_imported(f.column)))
         if row is None:
-            self._refusals.refuse_all(outcome.refused, known.text, known.item.metadata)
+            self._refused.refuse_all(outcome.refused, known.text, known.item.metadata)
         else:
             for entry in outcome.refused:
-                self._refusals.refuse(entry)
+                self._refused.refuse(entry)
         for entry in outcome.duplicates_in_flight:
-            self._refusals.add_duplicate(entry)
-        for fresh in outcome.fresh:
-            self._refusals.queue(fresh)
-            encoding.add(fresh)
-            self.tally.encoded[fresh.modality] += 1
-            self.tally.truncated[fresh.modality] += any(sample.truncated for _, sample in fresh.samples)
+            self._refused.add_duplicate(entry)
+        for prepared in outcome.prepared:
+            self._refused.queue(prepared)
+            encoding.add(prepared)
+            self.tally.encoded[prepared.modality] += 1
+            self.tally.truncated[prepared.modality] += any(sample.truncated for _, sample in prepared.samples)
         if row is None:
             if known.stored is not None:
-                self._seen.unusable.add(known.item.id)
+                self._state.unusable.add(known.item.id)
         elif known.stored is not None and row.digest == known.stored.digest:
-            self._refusals.keep_unchanged(row, known.failed_before, outcome.refused)
+            self._refused.keep_unchanged(row, known.failed_before, outcome.refused)
         else:
             staged.add(row)
             self.tally.added += known.stored is None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,20 +23,17 @@ from mmrec.recommend.popularity_blend import (
 )
 from mmrec.users.model import History
 
-Function: TypeAlias = Callable[..., Float32[np.ndarray, "q items"]]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedScorer:
-    """A scorer that calls a function with histories, times, and all that was fitted."""
+class FunctionScorer:
+    """A scorer that calls a function of histories and request times."""
 
     name: str
-    function: Function
-    fitted: tuple[Any, ...]
+    function: Callable[[Sequence[History], Int64[np.ndarray, " q"]], Float32[np.ndarray, "q items"]]
 
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
-        return self.function(histories, now, *self.fitted)
+        return self.function(histories, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +46,24 @@ class ContentMean:
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Take the contents; nothing is learned from events. Raises UsageError where there are none."""
         del train
-        if candidates.vectors is None:
+        vectors = candidates.vectors
+        if vectors is None:
             raise UsageError("The content mean needs content vectors: give candidates that have them.")
-        return FittedScorer(self.name, _content_mean, (candidates, candidates.vectors, self.half_life))
 
+        def score(histories: Sequence[History], _: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+            means = history_matrix(histories, candidates, self.half_life) @ vectors
+            lengths = np.linalg.norm(means, axis=1, keepdims=True)
+            return (means / np.maximum(lengths, 1e-12)).astype(np.float32) @ vectors.T
 
-def _content_mean(
-    histories: Sequence[History],
-    _: Int64[np.ndarray, " q"],
-    candidates: Candidates,
-    vectors: Float32[np.ndarray, "items dim"],
-    half_life: float,
-) -> Float32[np.ndarray, "q items"]:
-    means = history_matrix(histories, candidates, half_life) @ vectors
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    return (means / np.maximum(lengths, 1e-12)).astype(np.float32) @ vectors.T
+        return FunctionScorer(self.name, score)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemKNN:
     """Item k-nearest neighbours: sums the co-occurrence cosines of an item with the items of the history.
 
-    Attributes:
-        neighbours: How many of the most similar items each item keeps.
-        shrinkage: Added to the divisor of the cosine, so that few common users count little.
-        half_life: After so many later events an event of the history counts half.
-        kinds: Which events are positive.
-        name: Its name in tables.
-
+    Each item keeps so many `neighbours`. `shrinkage` is added to the divisor of the cosine, so that few common users
+    count little; after `half_life` later events an event of the history counts half.
     """
 
     neighbours: int = 200
@@ -101,17 +88,12 @@ class ItemKNN:
         values[first == second] = 0
         similar = sp.coo_array((values.astype(np.float32), (first, second)), shape=together.shape).tocsr()
         similar.eliminate_zeros()
-        return FittedScorer(self.name, _item_knn, (candidates, _nearest(similar, self.neighbours), self.half_life))
+        nearest = _nearest(similar, self.neighbours)
 
+        def score(histories: Sequence[History], _: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+            return (history_matrix(histories, candidates, self.half_life) @ nearest).toarray().astype(np.float32)
 
-def _item_knn(
-    histories: Sequence[History],
-    _: Int64[np.ndarray, " q"],
-    candidates: Candidates,
-    similar: sp.csr_array,
-    half_life: float,
-) -> Float32[np.ndarray, "q items"]:
-    return (history_matrix(histories, candidates, half_life) @ similar).toarray().astype(np.float32)
+        return FunctionScorer(self.name, score)
 
 
 def _nearest(similar: sp.csr_array, most: int) -> sp.csr_array:
@@ -138,7 +120,7 @@ class Popularity:
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Count events."""
         counts = positive_counts(train, candidates, self.kinds).astype(np.float32)
-        return FittedScorer(self.name, lambda histories, _, counts: np.tile(counts, (len(histories), 1)), (counts,))
+        return FunctionScorer(self.name, lambda histories, _: np.tile(counts, (len(histories), 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +133,16 @@ class RandomOrder:
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Take the number of candidates; nothing is learned."""
         del train
-        return FittedScorer(self.name, _random_order, (self.seed, len(candidates)))
 
+        def score(histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+            drawn = np.empty((len(histories), len(candidates)), dtype=np.float32)
+            for line, (history, moment) in enumerate(zip(histories, now.tolist(), strict=True)):
+                last = int(history.rows[-1]) if len(history) else -1
+                random = np.random.default_rng([self.seed, abs(moment), len(history), last + 1])
+                drawn[line] = random.random(len(candidates), dtype=np.float32)
+            return drawn
 
-def _random_order(
-    histories: Sequence[History], now: Int64[np.ndarray, " q"], seed: int, items: int
-) -> Float32[np.ndarray, "q items"]:
-    drawn = np.empty((len(histories), items), dtype=np.float32)
-    for line, (history, moment) in enumerate(zip(histories, now.tolist(), strict=True)):
-        last = int(history.rows[-1]) if len(history) else -1
-        random = np.random.default_rng([seed, abs(moment), len(history), last + 1])
-        drawn[line] = random.random(items, dtype=np.float32)
-    return drawn
+        return FunctionScorer(self.name, score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +150,6 @@ class RecentPopularity:
     """Number of positive training events of an item in a window before the request.
 
     A request after training gets the last window of training. Ties are broken by popularity in all of training.
-
-    Attributes:
-        window: Length of the window.
-        kinds: Which events are positive.
-        name: Its name in tables.
-
     """
 
     window: timedelta = timedelta(days=14)
@@ -191,31 +165,24 @@ class RecentPopularity:
         columns = columns[which][order]
         total = np.bincount(columns, minlength=len(candidates))
         overall = (total / (total.max(initial=0) + 1)).astype(np.float32)
-        return FittedScorer(self.name, _recent_popularity, (columns, train.times[which][order], overall, window))
+        times = train.times[which][order]
 
+        def score(histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
+            end = np.minimum(now, times[-1] + 1 if len(times) else now)
+            first = np.searchsorted(times, end - window, side="left").tolist()
+            last = np.searchsorted(times, end, side="left").tolist()
+            scored = np.empty((len(histories), len(overall)), dtype=np.float32)
+            counted = np.zeros(len(overall), dtype=np.float32)
+            low = high = 0
+            # In the order of time, so that each event enters and leaves the window once.
+            for line in np.argsort(end, kind="stable").tolist():
+                counted += np.bincount(columns[high : last[line]], minlength=len(overall))
+                counted -= np.bincount(columns[low : first[line]], minlength=len(overall))
+                low, high = first[line], last[line]
+                scored[line] = counted + overall
+            return scored
 
-def _recent_popularity(
-    histories: Sequence[History],
-    now: Int64[np.ndarray, " q"],
-    columns: Int64[np.ndarray, " n"],
-    times: Int64[np.ndarray, " n"],
-    overall: Float32[np.ndarray, " items"],
-    window: int,
-) -> Float32[np.ndarray, "q items"]:
-    end = np.minimum(now, times[-1] + 1 if len(times) else now)
-    first = np.searchsorted(times, end - window, side="left")
-    last = np.searchsorted(times, end, side="left")
-    items = len(overall)
-    scored = np.empty((len(histories), items), dtype=np.float32)
-    counted = np.zeros(items, dtype=np.float32)
-    low = high = 0
-    # In the order of time, so that each event enters and leaves the window once.
-    for line in np.argsort(end, kind="stable").tolist():
-        counted += np.bincount(columns[high : int(last[line])], minlength=items)
-        counted -= np.bincount(columns[low : int(first[line])], minlength=items)
-        low, high = int(first[line]), int(last[line])
-        scored[line] = counted + overall
-    return scored
+        return FunctionScorer(self.name, score)
 
 
 _USERS: Final = 100
@@ -223,15 +190,7 @@ _USERS: Final = 100
 
 @dataclass(frozen=True, eq=False)
 class PopularityBlendScorer:
-    """Mixes popularity and similarity to the history, by shares fitted to held-out training events.
-
-    Attributes:
-        interests: Similarity to the history.
-        popular: Popularity at the time.
-        blend: The shares.
-        name: Its name in tables.
-
-    """
+    """Mixes popularity at the time and similarity to the history, by shares fitted to held-out training events."""
 
     interests: UserModelScorer
     popular: Scorer

@@ -30,17 +30,17 @@ class Interval:
     users: int
     cases: int
 
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval lies above zero, -1 where it lies below, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Difference of two models on the same cases.
+    """Difference of two models on the same cases: the mean of the first minus that of the second, with its interval.
 
-    Attributes:
-        one: Name of the first.
-        other: Name of the second.
-        difference: The mean of the first minus that of the second, with its interval.
-        p: Two-sided, from the share of resamples on the other side of zero; not corrected for other comparisons.
-
+    `p` is two-sided, from the share of resamples on the other side of zero; not corrected for other comparisons.
     """
 
     one: str
@@ -48,28 +48,13 @@ class Comparison:
     difference: Interval
     p: float
 
-    @property
-    def above(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.difference.low > 0
-
-    @property
-    def not_below(self) -> bool:
-        """Whether the interval includes or exceeds zero."""
-        return self.difference.high >= 0
-
 
 def interval(
     values: Float64[np.ndarray, "seeds q"], users: Int64[np.ndarray, " q"], *, draws: int = _DRAWS, seed: int = 0
 ) -> Interval:
     """Mean over seeds and cases, with its interval over users and, where there are several, over seeds.
 
-    Args:
-        values: A metric of each case, a row for each run of the model.
-        users: The user of each case.
-        draws: Number of resamples.
-        seed: Equal seeds resample the same users.
-
+    Equal seeds resample the same users.
     """
     ids, places = np.unique(users, return_inverse=True)
     if not values.size:
@@ -101,6 +86,15 @@ def compare(
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (tail + 1) / (draws + 1)) if len(ids) > 1 else 1.0
     return Comparison(*named, Interval(mean, low, high, len(ids), one.shape[1]), p)
+
+
+def before_and_after(
+    before: Float64[np.ndarray, " q"], after: Float64[np.ndarray, " q"], users: Int64[np.ndarray, " q"], seed: int
+) -> tuple[Interval, Interval, Interval]:
+    """Intervals of a metric of one run before a change and after it, and of after minus before."""
+    old, new = before[None], after[None]
+    difference = compare(("after", "before"), new, old, users, seed=seed).difference
+    return interval(old, users, seed=seed), interval(new, users, seed=seed), difference
 
 
 def holm(ps: Sequence[float]) -> list[float]:

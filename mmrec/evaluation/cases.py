@@ -79,14 +79,8 @@ def history_matrix(histories: Sequence[History], candidates: Candidates, half_li
 class EvaluationCases:
     """Events to predict, each with the history of its user by then.
 
-    Attributes:
-        live: All histories.
-        weights: Weight of each event of `live`.
-        targets: Place in `live` of each event to predict.
-        starts: Where the history that a model sees begins.
-        stops: Where it ends.
-        now: Time of the request, microseconds since 1970.
-
+    Targets are places in `live`, as are the starts and stops of the histories that a model sees; `weights` are those of
+    all events of `live`, and `now` is the time of each request in microseconds since 1970.
     """
 
     live: Histories
@@ -97,10 +91,10 @@ class EvaluationCases:
     now: Int64[np.ndarray, " q"]
 
     @classmethod
-    def of(cls, split: Split, kinds: Kinds | None = None, *, validation: bool = False) -> Self:
-        """All targets of a split, or its validation events, each with the history before it."""
+    def of(cls, split: Split, kinds: Kinds | None = None) -> Self:
+        """All targets of a split, each with the history before it."""
         weights = split.live.weights((Kinds() if kinds is None else kinds).weights)
-        targets = split.validation if validation else split.targets
+        targets = split.targets
         starts = split.live.offsets[split.live.owners[targets]]
         return cls(split.live, weights, targets, starts, targets, split.live.times[targets])
 
@@ -137,14 +131,14 @@ class EvaluationCases:
         can = candidates.places(self.live.items[self.targets]) >= 0
         return self.take(can if allow_seen else can & ~self.repeats)
 
-    def of_users(self, most: int, seed: int = 0) -> Self:
+    def sample_users(self, most: int, seed: int = 0) -> Self:
         """The cases of so many users at most, drawn by the seed: users may be sampled, ranked items may not."""
         asking = np.unique(self.users)
         if len(asking) <= most:
             return self
         return self.take(np.isin(self.users, np.random.default_rng(seed).choice(asking, most, replace=False)))
 
-    def newest(self, events: int) -> Self:
+    def with_newest_events(self, events: int) -> Self:
         """The same cases with only so many of the newest events in the history.
 
         Items seen before stay out of the ranking all the same, so that targets and candidates are those of the full
@@ -152,7 +146,7 @@ class EvaluationCases:
         """
         return replace(self, starts=np.maximum(self.starts, self.stops - events))
 
-    def first_events(self, events: int, ahead: int = 10) -> Self:
+    def after_first_events(self, events: int, ahead: int = 10) -> Self:
         """One list for each new user after so many events; the next few events are its targets.
 
         New users are those whose first event is a target already, so that they are not in the training events.
@@ -170,7 +164,7 @@ class EvaluationCases:
         stops = first[self.users]
         return replace(self, stops=stops, now=self.live.times[stops])
 
-    def first_equal(self) -> Int64[np.ndarray, " q"]:
+    def first_duplicate(self) -> Int64[np.ndarray, " q"]:
         """Place of the first case with the same history and time."""
         keys = np.stack([self.starts, self.stops, self.users, self.now])
         _, first, inverse = np.unique(keys, axis=1, return_index=True, return_inverse=True)

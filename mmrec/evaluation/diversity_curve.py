@@ -63,17 +63,10 @@ def popularity(lists: Lists, counts: Int64[np.ndarray, " items"]) -> Float64[np.
     return _mean(counts.astype(np.float64), lists)
 
 
-def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], expected: Lists) -> Float64[np.ndarray, " q"]:
-    """Whether a list has the target, and a list of popular items does not (Ge et al. 2010).
-
-    Args:
-        lists: Those of the model.
-        targets: Place of each case's target.
-        expected: Those of a primitive model, popularity for one, for the same cases.
-
-    """
+def serendipity(lists: Lists, targets: Int64[np.ndarray, " q"], primitive: Lists) -> Float64[np.ndarray, " q"]:
+    """Whether a list has the target, and one of a primitive model, such as popularity, does not (Ge et al. 2010)."""
     right = (lists == targets[:, None]).any(axis=1)
-    obvious = (expected == targets[:, None]).any(axis=1)
+    obvious = (primitive == targets[:, None]).any(axis=1)
     return (right & ~obvious).astype(np.float64)
 
 
@@ -91,14 +84,7 @@ DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Metrics of lists at one strength of diversity.
-
-    Attributes:
-        setting: The strength, 0 to 1.
-        diversity: Mean intra-list diversity.
-        ndcg: Mean NDCG of the target within the list.
-
-    """
+    """Mean intra-list diversity, and mean NDCG of the target within the list, at one strength of diversity, 0 to 1."""
 
     setting: float
     diversity: float
@@ -136,12 +122,9 @@ def accuracy_diversity_curve(
                 chosen = top[diversify(relevance, units[top], k, setting)]
                 lists[number, place, : len(chosen)] = chosen
     targets = candidates.places(cases.live.items[cases.targets])
-    return [
-        CurvePoint(
-            setting, float(np.nanmean(intra_list_diversity(some, candidates.vectors))), float(_ndcg(some, targets))
-        )
-        for setting, some in zip(settings, lists, strict=True)
-    ]
+    gains = (lists == targets[:, None]) * discounted_gain(np.arange(1, k + 1), k)  # (settings, cases, k)
+    diversity = [float(np.nanmean(intra_list_diversity(some, candidates.vectors))) for some in lists]
+    return list(map(CurvePoint, settings, diversity, gains.sum(axis=2).mean(axis=1).tolist()))
 
 
 def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
@@ -152,8 +135,3 @@ def _candidates(scores: Float32[np.ndarray, " items"]) -> tuple[Int64[np.ndarray
     if span <= 0:
         return top, np.ones(len(top), dtype=np.float32)
     return top, ((scores[top] - scores[top[-1]]) / span).astype(np.float32)
-
-
-def _ndcg(lists: Int64[np.ndarray, "q k"], targets: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, ""] | np.floating:
-    gains = discounted_gain(np.arange(1, lists.shape[1] + 1), lists.shape[1])
-    return ((lists == targets[:, None]) * gains).sum(axis=1).mean()

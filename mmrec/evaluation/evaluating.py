@@ -60,13 +60,9 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True, slots=True)
 class ColdStartCurve:
-    """The chosen metric of new users after so many events.
+    """The chosen metric of new users by model, then by the number of events known; and each against the reference.
 
-    Attributes:
-        how: Which users and targets, as a sentence.
-        values: The chosen metric by model, then by the number of events known.
-        against: Each model against the reference, by the number of events known.
-
+    `how` is a sentence on which users and targets.
     """
 
     how: str
@@ -78,20 +74,10 @@ class ColdStartCurve:
 class Evaluation:
     """Results of an evaluation.
 
-    Attributes:
-        protocol: Its protocol.
-        users: Number of users with cases.
-        all_users: Number of users without the limit of the protocol.
-        cases: Number of events that were predicted.
-        repeated: Number of targets excluded because the user has seen them before.
-        not_candidates: Number of targets excluded because they are no candidates.
-        items: Number of candidates.
-        training_events: Number of positive events with candidates before the targets.
-        models: Metrics of each model.
-        comparisons: Each model against the reference, by the chosen metric.
-        adjusted: The p of each comparison after Holm's correction.
-        cold: New users; None where there are none.
-
+    `all_users` are those with cases without the limit of the protocol; `repeated` and `not_candidates` targets were
+    excluded, since the user has seen them before, or they are no candidates. `training_events` are positive ones with
+    candidates. Each model is compared with the reference by the chosen metric, `adjusted` has the p of each comparison
+    after Holm's correction, and `cold` are new users, None where there are none.
     """
 
     protocol: EvaluationProtocol
@@ -119,20 +105,12 @@ def evaluate(
     candidates: Candidates,
     models: Mapping[str, Sequence[Scorer]],
     protocol: EvaluationProtocol | None = None,
-    advance: Callable[[str], object] = str,
+    advance: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
-    """Evaluate models on the targets of a split.
+    """Evaluate fitted models, by name one scorer for each seed, on the targets of a split.
 
-    Args:
-        split: Training events and targets.
-        candidates: All items that can be recommended.
-        models: Fitted models by name, one scorer for each seed.
-        protocol: Metrics, reference and limits.
-        advance: Called with the name of each model as it is done.
-
-    Raises:
-        UsageError: There is no answerable case, or no model of the reference's name.
-
+    `advance` is called with the name of each model as it is done. Raises UsageError where there is no answerable case,
+    or no model of the reference's name.
     """
     protocol = EvaluationProtocol() if protocol is None else protocol
     if protocol.reference not in models:
@@ -144,7 +122,7 @@ def evaluate(
             f"Of {len(every)} events to predict none can be: each is of an item that its user has seen before, or that "
             "is gone. Import more events, choose an earlier cutoff, or allow what was seen."
         )
-    cases = able if protocol.most_users is None else able.of_users(protocol.most_users, protocol.seed)
+    cases = able if protocol.most_users is None else able.sample_users(protocol.most_users, protocol.seed)
     evaluator = _Evaluator(split, candidates, models, protocol)
     inputs = evaluator.inputs(cases)
     ranked, rows = {}, []
@@ -252,7 +230,7 @@ class _Evaluator:
         values: dict[str, dict[int, Interval]] = {name: {} for name in self.models}
         against: dict[str, dict[int, Comparison]] = {name: {} for name in self.models if name != protocol.reference}
         for known in protocol.known:
-            cases = every.newest(known) if held_out else every.first_events(known)
+            cases = every.with_newest_events(known) if held_out else every.after_first_events(known)
             cases = cases.answerable(self.candidates, allow_seen=protocol.allow_seen)
             if len(cases):
                 ranked = {name: self.rank(name, cases) for name in self.models}

@@ -10,15 +10,9 @@ from mmrec.errors import UsageError
 
 
 def rank_counts(scores: Any, own: Any) -> tuple[Any, Any]:  # noqa: ANN401 - NumPy arrays and torch tensors alike
-    """Count in each row the scores above that of the target, and those equal to it, the target's included.
+    """Count in each row (n, items) the scores above that of the target (n, 1), and those equal to it, itself included.
 
-    Args:
-        scores: Of all items, (n, items); what is NaN does not count.
-        own: Of the targets, (n, 1).
-
-    Raises:
-        UsageError: A target's score is NaN.
-
+    What is NaN does not count. Raises UsageError where a target's score is NaN.
     """
     if (own != own).any():  # noqa: PLR0124 - NaN alone differs from itself, in both libraries
         raise UsageError("A target is left out of its own ranking: its score is no number.")
@@ -46,20 +40,13 @@ METRICS: Final = tuple(_GAINS)
 """Names of the metrics. With one target a case, recall is the hit rate and MAP is MRR."""
 
 
-def accuracy(
+def single_target_metric(
     metric: str, k: int, above: Int64[np.ndarray, " q"], tied: Int64[np.ndarray, " q"]
 ) -> Float64[np.ndarray, " q"]:
     """A metric of each case that has one target, averaged over all orders of what is tied with it.
 
-    Args:
-        metric: ``hr``, ``recall``, ``ndcg``, ``mrr`` or ``map``.
-        k: Cut-off.
-        above: Number of candidates above the target.
-        tied: Number of candidates level with it, itself included.
-
-    Raises:
-        UsageError: There is no such metric or cut-off.
-
+    The metric is ``hr``, ``recall``, ``ndcg``, ``mrr`` or ``map``, with cut-off k, of rank counts as `rank_counts`
+    gives them. Raises UsageError where there is no such metric or cut-off.
     """
     total = np.concatenate([[0.0], np.cumsum(_gains(metric, k))])
     return (total[np.minimum(above + tied, k)] - total[np.minimum(above, k)]) / tied

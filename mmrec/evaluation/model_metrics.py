@@ -20,7 +20,7 @@ from mmrec.evaluation.diversity_curve import (
     popularity,
     serendipity,
 )
-from mmrec.evaluation.metrics import accuracy, mean_rank
+from mmrec.evaluation.metrics import mean_rank, single_target_metric
 from mmrec.evaluation.ranking import RankedTargets
 from mmrec.evaluation.scorer import Scorer
 
@@ -35,12 +35,8 @@ def miscalibration(
 ) -> Float64[np.ndarray, " q"]:
     """Divergence of each list's categories from those of the user's history; NaN where either has none.
 
-    Args:
-        lists: Places of candidates, -1 where a list is shorter.
-        histories: Weights of each user's events over the candidates, a row each; negative ones do not count.
-        categories: Shares of the categories in each item.
-        how: ``kl`` is Kullback-Leibler, of a list smoothed by 1% of the history; ``js`` Jensen-Shannon, from 0 to 1.
-
+    Lists are places of candidates, -1 where they are shorter; negative weights of a history do not count. ``kl`` is
+    Kullback-Leibler, of a list smoothed by 1% of the history; ``js`` is Jensen-Shannon, from 0 to 1.
     """
     wanted = np.asarray(histories.maximum(0) @ categories, dtype=np.float64)
     there = lists >= 0
@@ -114,19 +110,14 @@ def slices(values: Int64[np.ndarray, " q"], edges: Sequence[int]) -> Mapping[str
 class MetricInputs:
     """What all models are measured against.
 
-    Attributes:
-        cases: The cases of all models.
-        candidates: The ranked items.
-        counts: Number of training events of each candidate.
-        expected: Lists of the most popular items for the same cases, the baseline of serendipity.
-        histories: Weights of each user's events over the candidates, a row each.
-
+    `counts` are the training events of each candidate, `popular_lists` those of the most popular items for the same
+    cases, the baseline of serendipity, and `histories` the weights of each user's events over the candidates.
     """
 
     cases: EvaluationCases
     candidates: Candidates
     counts: Int64[np.ndarray, " items"]
-    expected: Int64[np.ndarray, "q k"]
+    popular_lists: Int64[np.ndarray, "q k"]
     histories: sp.csr_array
 
     @property
@@ -170,21 +161,15 @@ class ModelMetrics:
 def values_of(metric: str, ranked: Sequence[RankedTargets]) -> Float64[np.ndarray, "seeds q"]:
     """A metric such as ``ndcg@10`` of each case, a row for each run."""
     name, _, k = metric.partition("@")
-    return np.stack([accuracy(name, int(k), one.above, one.tied) for one in ranked])
+    return np.stack([single_target_metric(name, int(k), one.above, one.tied) for one in ranked])
 
 
 def measure_model(
     ranked: Sequence[RankedTargets], inputs: MetricInputs, metrics: Sequence[str], chosen: str, *, draws: int
 ) -> ModelMetrics:
-    """Measure the runs of one model.
+    """Measure the runs of one model by metrics such as ``ndcg@10``.
 
-    Args:
-        ranked: Ranked targets of each run.
-        inputs: What all models are measured against.
-        metrics: As ``ndcg@10``.
-        chosen: The one of them that is given by slices; its cut-off is the length of the lists.
-        draws: Bootstrap resamples for an interval.
-
+    The chosen one is given by slices, and its cut-off is the length of the lists.
     """
     users, values = inputs.cases.users, values_of(chosen, ranked)
     by_history, by_item = (
@@ -211,7 +196,7 @@ def _list_metrics(lists: Int64[np.ndarray, "q k"], inputs: MetricInputs) -> dict
         "gini": gini(lists, len(items)),
         "novelty": _mean(novelty(lists, inputs.counts)),
         "popularity": _mean(popularity(lists, inputs.counts)),
-        "serendipity": _mean(serendipity(lists, inputs.targets, inputs.expected[:, : lists.shape[1]])),
+        "serendipity": _mean(serendipity(lists, inputs.targets, inputs.popular_lists[:, : lists.shape[1]])),
     }
     if items.vectors is not None:
         found["diversity"] = _mean(intra_list_diversity(lists, items.vectors))

@@ -18,14 +18,9 @@ _BYTES: Final = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedTargets:
-    """Rank counts of each case's target, and lists of the best candidates, by one model.
+    """How many candidates have a higher score than each case's target, and the same one, itself included, by one model.
 
-    Attributes:
-        name: The model's.
-        above: Number of candidates with a higher score than the target.
-        tied: Number of candidates with the same score, the target included.
-        lists: Places of the best candidates, best first; -1 where there were fewer.
-
+    `lists` has the places of the best candidates, best first; -1 where there were fewer.
     """
 
     name: str
@@ -46,18 +41,9 @@ def rank_targets(
 ) -> RankedTargets:
     """Rank all candidates for each case, without those that the user has seen unless `allow_seen`.
 
-    Args:
-        scorer: The model.
-        cases: All must be answerable; see `EvaluationCases.answerable`.
-        candidates: All items, in the order of the scores' columns.
-        allow_seen: Whether seen items can be recommended again.
-        among: Which candidates take part, the targets among them; all if None.
-        depth: Length of the lists that are kept.
-        budget: Bytes that the scores and what is made of them may take at a time.
-
-    Raises:
-        UsageError: A target cannot be ranked, or a score is no number.
-
+    Only the candidates of `among` take part, the targets among them; all if None. Lists of `depth` are kept, and scores
+    and what is made of them take `budget` bytes at a time. Raises UsageError where a target cannot be ranked (see
+    `EvaluationCases.answerable`), or a score is no number.
     """
     columns = candidates.places(cases.live.items[cases.targets])
     if (columns < 0).any() or (not allow_seen and cases.repeats.any()):
@@ -101,7 +87,7 @@ def top_items(scores: Float32[np.ndarray, "q items"], depth: int) -> Int64[np.nd
 
 def _scores(scorer: Scorer, cases: EvaluationCases, items: int) -> Float32[np.ndarray, "q items"]:
     """A copy of the scores; equal cases are scored once."""
-    places, lines = np.unique(cases.first_equal(), return_inverse=True)
+    places, lines = np.unique(cases.first_duplicate(), return_inverse=True)
     scores = scorer.scores(cases.histories(places), cases.now[places])
     if scores.shape != (len(places), items):
         raise UsageError(

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmrec.evaluation.bootstrap import Comparison, Interval
 from mmrec.evaluation.evaluating import Evaluation
-from mmrec.evaluation.model_metrics import ModelMetrics
 
 SERIES: Final = 10
 """Number of colours; the page defines ``--s0`` and on."""
@@ -162,7 +161,7 @@ def verdict(comparison: Comparison) -> str:
     """Conclusion of a comparison: ``above``, ``not below``, ``below``, or ``too few users``."""
     if math.isnan(comparison.difference.low):
         return "too few users"
-    return "above" if comparison.above else "not below" if comparison.not_below else "below"
+    return ("not below", "above", "below")[comparison.difference.sign]
 
 
 def figure(value: float, digits: int = 4) -> str:
@@ -197,16 +196,10 @@ _LISTS = {
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPage:
-    """Contents of the page.
+    """Contents of the page: what was measured, and facts such as the split, by name.
 
-    Attributes:
-        title: Its heading.
-        evaluation: What was measured.
-        facts: The split and other facts, by name.
-        losses: Loss of each epoch by the name of the curve, where models were trained.
-        curves: Accuracy-diversity curves by name; drawn where diversity was measured.
-        notes: Sentences above the tables.
-
+    By the name of the curve, `losses` has the loss of each epoch, where models were trained, and `curves` the
+    accuracy-diversity curves, which are drawn where diversity was measured.
     """
 
     title: str
@@ -214,30 +207,27 @@ class EvaluationPage:
     facts: Mapping[str, str]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Chart:
-    title: str
-    caption: str
-    svg: Markup
-
-
-def render(report: EvaluationPage) -> str:
-    """Return the page as HTML."""
+def page_template(name: str, *folders: Path) -> Template:
+    """Return a template of a page, with the filters `figure` and `signed`."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "signed": signed}
+    return environment.get_template(name)
+
+
+def render(report: EvaluationPage) -> str:
+    """Return the page as HTML."""
     found = report.evaluation
     colours = {model.name: number for number, model in enumerate(found.models)}
     shown = [name for name in _LISTS if all(name in model.lists for model in found.models)]
-    return environment.get_template("report.html.jinja").render(
+    return page_template("report.html.jinja", Path(__file__).parent).render(
         report=report,
         found=found,
         colours=colours,
@@ -250,50 +240,38 @@ def render(report: EvaluationPage) -> str:
     )
 
 
-def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> list[_Chart]:
+def _charts(report: EvaluationPage, colours: Mapping[str, int]) -> Iterator[tuple[str, str, Markup]]:
+    """Yield the title, the caption and the drawing of each chart."""
+    for title, caption, svg in _drawings(report, colours):
+        yield title, caption, Markup(svg)  # noqa: S704 - drawn here; matplotlib escapes the names in it
+
+
+def _drawings(report: EvaluationPage, colours: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
     found, chosen = report.evaluation, report.evaluation.protocol.chosen
-    name = chosen.upper()
-    means = {model.name: model.metrics[chosen] for model in found.models}
-    ordered = dict(sorted(means.items(), key=lambda pair: -pair[1].mean))
+    name, models = chosen.upper(), found.models
+    ordered = sorted(models, key=lambda model: -model.metrics[chosen].mean)
     caption = "Dots are means over all cases, bars 95% intervals over users."
-    drawn = [_chart(f"{name} of each model", caption, dots(ordered, colours, name))]
+    means = {model.name: model.metrics[chosen] for model in ordered}
+    yield f"{name} of each model", caption, dots(means, colours, name)
     if found.comparisons:
         differences = {one.one: one.difference for one in found.comparisons}
         caption = "Paired over users. A bar wholly right of the line is above; one that reaches it is not below."
         svg = dots(differences, colours, f"{name}, difference", zero=True)
-        drawn.append(_chart(f"Difference from {found.protocol.reference}", caption, svg))
+        yield f"Difference from {found.protocol.reference}", caption, svg
     if found.cold is not None:
         curves = {model: {str(at): one for at, one in curve.items()} for model, curve in found.cold.values.items()}
-        svg = lines(curves, colours, "known events of the user", name)
-        drawn.append(_chart("New users", found.cold.how, svg))
-    drawn += _by_slices(found.models, colours, name)
-    if all("diversity" in model.lists for model in found.models):
-        points = {model.name: (model.lists["diversity"], model.metrics[chosen].mean) for model in found.models}
+        yield "New users", found.cold.how, lines(curves, colours, "known events of the user", name)
+    history, item = ({model.name: getattr(model, by) for model in models} for by in ("by_history", "by_item"))
+    svg = lines(history, colours, "events in the history", name)
+    yield "By the length of the history", "Cases by the number of events before them.", svg
+    svg = lines(item, colours, "training events of the target", name)
+    yield "By the popularity of the target", "Cases by the training events of the target.", svg
+    if all("diversity" in model.lists for model in models):
+        points = {model.name: (model.lists["diversity"], model.metrics[chosen].mean) for model in models}
         svg = scatter(points, colours, "intra-list diversity", name, report.curves)
-        drawn.append(_chart("Accuracy against diversity", "Up is more often right, right is more varied.", svg))
-    shares = {model.name: _exactly(model.lists["coverage"]) for model in found.models}
-    svg = dots(shares, colours, "coverage")
-    drawn.append(_chart("Coverage", "Share of the catalog that is in any list.", svg))
+        yield "Accuracy against diversity", "Up is more often right, right is more varied.", svg
+    covered = {model.name: model.lists["coverage"] for model in models}
+    shares = {name: Interval(share, share, share, 0, 0) for name, share in covered.items()}
+    yield "Coverage", "Share of the catalog that is in any list.", dots(shares, colours, "coverage")
     if report.losses:
-        svg = trend(report.losses, "epoch", "loss")
-        drawn.append(_chart("Losses", "Mean loss of each epoch.", svg))
-    return drawn
-
-
-def _by_slices(models: Sequence[ModelMetrics], colours: Mapping[str, int], name: str) -> list[_Chart]:
-    history = {model.name: model.by_history for model in models}
-    item = {model.name: model.by_item for model in models}
-    return [
-        _chart("By the length of the history", "Cases by the number of events before them.",
-               lines(history, colours, "events in the history", name)),
-        _chart("By the popularity of the target", "Cases by the training events of the target.",
-               lines(item, colours, "training events of the target", name)),
-    ]  # fmt: skip
-
-
-def _chart(title: str, caption: str, svg: str) -> _Chart:
-    return _Chart(title, caption, Markup(svg))  # noqa: S704 - drawn here; matplotlib escapes the names in it
-
-
-def _exactly(value: float) -> Interval:
-    return Interval(value, value, value, 0, 0)
+        yield "Losses", "Mean loss of each epoch.", trend(report.losses, "epoch", "loss")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from mmrec.errors import UsageError
 from mmrec.evaluation.cases import Candidates
 from mmrec.events.histories import Histories
-from mmrec.users.model import History, Interests, UserModel
+from mmrec.users.model import History, UserModel
 
 
 @runtime_checkable
@@ -21,17 +21,12 @@ class Scorer(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables."""
-        ...
 
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
-        """Score all candidates, higher is better; equal scores are ties.
+        """Score all candidates for the known events of each user; higher is better, equal scores are ties.
 
-        Args:
-            histories: The known events of each user.
-            now: Time of each request, microseconds since 1970.
-
+        `now` is the time of each request in microseconds since 1970.
         """
-        ...
 
 
 @runtime_checkable
@@ -41,11 +36,9 @@ class Learner(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables."""
-        ...
 
     def fit(self, train: Histories, candidates: Candidates) -> Scorer:
         """Fit to training events and the candidates' contents."""
-        ...
 
 
 UNTIMED: Final = ", time not known"
@@ -54,13 +47,9 @@ UNTIMED: Final = ", time not known"
 
 @dataclass(frozen=True, eq=False)
 class UserModelScorer:
-    """Scores items by the inner product with a user's interests.
+    """Scores items by the inner product with the nearest of a user's interests.
 
     Attributes:
-        model: Places items and users.
-        candidates: Items with content vectors.
-        merge: How several interests make one score: that of the nearest (``max``), or the mean by their weights
-            (``mean``).
         cold: Scorer for users without interests; without one all their items are tied.
         timed: Whether the model is given the time of the request.
 
@@ -68,7 +57,6 @@ class UserModelScorer:
 
     model: UserModel
     candidates: Candidates
-    merge: Literal["max", "mean"] = "max"
     cold: Scorer | None = None
     timed: bool = True
     name: str = field(default="")
@@ -90,24 +78,17 @@ class UserModelScorer:
     def scores(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> Float32[np.ndarray, "q items"]:
         """Score all candidates; see `Scorer`."""
         scored = np.zeros((len(histories), len(self.candidates)), dtype=np.float32)
-        placed = self._users(histories, now)
+        known = [self._of_candidates(past) for past in histories]
+        vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
+        placed = self.model.users(known, vectors, now if self.timed else None)
         unknown = np.array([not len(interests.vectors) for interests in placed], dtype=bool)
         for line, interests in enumerate(placed):
             if not unknown[line]:
-                scored[line] = self._score(interests)
+                scored[line] = (interests.vectors @ self.vectors.T).max(axis=0)
         if self.cold is not None and unknown.any():
             left = np.flatnonzero(unknown)
             scored[left] = self.cold.scores([histories[line] for line in left.tolist()], now[left])
         return scored
-
-    def _score(self, interests: Interests) -> Float32[np.ndarray, " items"]:
-        near = interests.vectors @ self.vectors.T
-        return near.max(axis=0) if self.merge == "max" else interests.weights @ near
-
-    def _users(self, histories: Sequence[History], now: Int64[np.ndarray, " q"]) -> list[Interests]:
-        known = [self._of_candidates(past) for past in histories]
-        vectors = [self.vectors[self.candidates.places(past.rows)] for past in known]
-        return self.model.users(known, vectors, now if self.timed else None)
 
     def _of_candidates(self, past: History) -> History:
         there = self.candidates.places(past.rows) >= 0

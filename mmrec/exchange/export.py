@@ -95,7 +95,8 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     """
     datasets = importlib.import_module("datasets")
     path.mkdir()
-    interim = path / "interim.arrow"
+    interim = path / "interim" / "rows.arrow"  # `datasets` refuses to write into the folder it reads from
+    interim.parent.mkdir()
     with pa.OSFile(str(interim), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
@@ -105,7 +106,7 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     whole.info.description = origin.dump().decode()
     with _without_bars():
         whole.save_to_disk(str(path))
-    interim.unlink()
+    shutil.rmtree(interim.parent)
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:

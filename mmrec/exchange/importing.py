@@ -118,17 +118,14 @@ class VectorImport:
 
     def _is_good(self, row: VectorRow, refused: StagedQuarantine) -> bool:
         """Whether a row has a vector, and is the first of its key."""
-        name = row.key.hex() if isinstance(row.key, bytes) else row.key
         reason = row.reason
-        if name is None:
+        if row.key is None:
             reason = "The row does not say whose its vector is: its id or hash is missing or not one."
-        elif not reason and name in self._keys:
+        elif not reason and not self._keys.add_new(row.key):
             reason = "An earlier row has a vector for the same; it was kept."
-        if reason or name is None:
+        if reason:
             self._refuse(row, reason, refused)
-            return False
-        self._keys.add(name)
-        return True
+        return not reason
 
     def _refuse(self, row: VectorRow, reason: str, refused: StagedQuarantine) -> None:
         name = row.key if isinstance(row.key, str) else None
@@ -187,9 +184,8 @@ class VectorImport:
                 )
             elif known:
                 had.add(row.row)
-            elif key.hex() not in self._new:
+            elif self._new.add_new(key):
                 fresh[key] = row.vector
-                self._new.add(key.hex())
                 taken.add(row.row)
         if fresh:
             self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))

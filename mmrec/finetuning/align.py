@@ -11,7 +11,8 @@ nearest non-matching items of each item and direction are kept. A step draws the
 its items and shares them over the batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -44,16 +45,10 @@ def mine(
     count: int,
     margin: float,
 ) -> Int64[np.ndarray, "n count"]:
-    """Find the hard negatives of each anchor, the nearest first; -1 where there are no more.
+    """Find `count` hard negatives of each anchor, the nearest first; -1 where there are no more.
 
-    Args:
-        anchors: Items, and a unit vector of each.
-        partners: Similarity of each anchor to its partner.
-        candidates: Items to search, each once, and a unit vector of each.
-        may_be_negative: Which candidates may be taken.
-        count: How many are wanted.
-        margin: How far a negative's similarity has to be below the partner's.
-
+    Anchors and candidates are items with a unit vector of each. A negative's similarity has to be `margin` below that
+    of the anchor's partner.
     """
     items, vectors = candidates
     index = build(default_spec(len(items), vectors.shape[1], "ip"), items, vectors)
@@ -92,62 +87,55 @@ class Align(FinetuneObjective):
             both = items[corpus.have(*pair)[items]]
             if len(both) >= 2:
                 self.items[pair] = both
-        self._mined: dict[str, Int64[np.ndarray, "items kept"]] = {}
         if not self.items:
             named = ", ".join(f"{one}-{other}" for one, other in config.align.pairs)
             raise UsageError(f"There is nothing to align: no two items have both of {named}.")
 
-    def steps(self, epoch: int) -> Iterator[Step]:
-        """Yield the batches of an epoch, those of all pairs mixed."""
-        random = np.random.default_rng([self.config.seed, epoch])
+    def batches(self, random: np.random.Generator) -> list[tuple[Pair, Int64[np.ndarray, " _"]]]:
+        """Batches of one pair of modalities each, those of all pairs mixed."""
         batches = [
             (pair, np.sort(part))
             for pair, items in self.items.items()
             for part in np.array_split(random.permutation(items), -(-len(items) // self.config.batch))
         ]
-        for number, at in enumerate(random.permutation(len(batches)).tolist()):
-            pair, items = batches[at]
-            yield self._step(pair, items, random, number / len(batches))
+        return [batches[at] for at in random.permutation(len(batches)).tolist()]
 
     @property
-    def mines(self) -> bool:
+    def uses_hard_negatives(self) -> bool:
         """Whether hard negatives are asked for."""
         return self.config.mining.count > 0
 
-    def mine(self, vectors: ContentVectors) -> None:
+    def find_hard_negatives(self, vectors: ContentVectors) -> None:
         """Find each item's hard negatives, in both directions of each pair."""
         for pair, items in self.items.items():
-            placed = [unit((self.corpus.matrix(side) @ vectors[side])[items].astype(np.float32)) for side in pair]
+            placed = [
+                unit((self.corpus.contents[side].matrix @ vectors[side])[items].astype(np.float32)) for side in pair
+            ]
             partners = np.einsum("nd,nd->n", *placed)
             for direction in (0, 1):
                 found = mine(
                     (items, placed[direction]),
                     partners,
                     (items, placed[1 - direction]),
-                    self._filter(pair),
+                    partial(self._may_be_negative, self._sharing(pair)),
                     self.config.mining.count * _KEPT,
                     self.config.mining.margin,
                 )
                 whole = np.full((len(self.corpus), found.shape[1]), -1, dtype=np.int64)
                 whole[items] = found
-                self._mined[_name(pair, direction)] = whole
+                self.hard_negatives[_name(pair, direction)] = torch.from_numpy(whole)
 
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Return the hard negatives, by pair and direction."""
-        return {name: torch.from_numpy(found) for name, found in self._mined.items()}
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on with the hard negatives that were found before."""
-        self._mined = {name: found.numpy() for name, found in kept.items()}
-
-    def _filter(self, pair: Pair) -> NegativeFilter:
-        shared = self._sharing(pair)
-        return lambda some, others: ~self.corpus.share_each(some, others, shared)
+    def _may_be_negative(
+        self, shared: tuple[Modality, ...], some: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        return ~self.corpus.share_each(some, others, shared)
 
     def _sharing(self, pair: Pair) -> tuple[Modality, ...]:
         return () if self.config.align.alike == "any" else pair
 
-    def _step(self, pair: Pair, items: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
+    def step(self, batch: tuple[Pair, Int64[np.ndarray, " n"]], random: np.random.Generator, progress: float) -> Step:
+        """Draw a content of each side, and hard negatives."""
+        pair, items = batch
         shared = self._sharing(pair)
         drawn = [self.corpus.contents[side].draw(items, random) for side in pair]
         same = self.tensor(self.corpus.share(items, items, shared))
@@ -169,10 +157,10 @@ class Align(FinetuneObjective):
         self, pair: Pair, direction: int, items: Int64[np.ndarray, " n"], random: np.random.Generator
     ) -> tuple[Int64[np.ndarray, " h"], Int64[np.ndarray, " h"]]:
         """Hard negatives drawn for some items, and a content of each."""
-        mined = self._mined.get(_name(pair, direction))
+        mined = self.hard_negatives.get(_name(pair, direction))
         if mined is None:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        picked = random.permuted(mined[items], axis=1)[:, : self.config.mining.count]
+        picked = random.permuted(mined.numpy()[items], axis=1)[:, : self.config.mining.count]
         hard = np.setdiff1d(picked[picked >= 0], items)
         return hard, self.corpus.contents[pair[1 - direction]].draw(hard, random)
 
@@ -206,15 +194,13 @@ class Label(FinetuneObjective):
                 "label.column"
             )
 
-    def steps(self, epoch: int) -> Iterator[Step]:
-        """Yield the batches of an epoch."""
-        random = np.random.default_rng([self.config.seed, epoch])
+    def batches(self, random: np.random.Generator) -> list[Int64[np.ndarray, " _"]]:
+        """Batches of several groups each."""
         groups = self._groups(random)
         # No group is left over for a batch of its own: it would be pushed away from nothing.
         most = min(-(-len(self.items) // self.config.batch), len(groups) // 2)
         bounds = np.linspace(0, len(groups), most + 1).astype(int).tolist()
-        for number, (start, end) in enumerate(pairwise(bounds)):
-            yield self._step(np.sort(np.concatenate(groups[start:end])), random, number / most)
+        return [np.sort(np.concatenate(groups[start:end])) for start, end in pairwise(bounds)]
 
     def _groups(self, random: np.random.Generator) -> list[np.ndarray]:
         """Items of one value, a few at a time; none alone."""
@@ -224,11 +210,12 @@ class Label(FinetuneObjective):
             groups += np.array_split(own, max(1, len(own) // self.config.label.each))
         return [groups[at] for at in random.permutation(len(groups)).tolist()]
 
-    def _step(self, items: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
-        drawn = draw(self.corpus, items, random)
-        labels, same = self.tensor(self.labels[items]), self.tensor(self.corpus.share(items, items))
+    def step(self, batch: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
+        """Draw a content of each modality of each item."""
+        drawn = draw(self.corpus, batch, random)
+        labels, same = self.tensor(self.labels[batch]), self.tensor(self.corpus.share(batch, batch))
 
         def loss(vectors: TowerVectors) -> Tensor:
             return supcon(drawn.pooled(vectors), labels, self.temperature.scale, same).mean()
 
-        return Step(drawn.contents, loss, len(items), progress)
+        return Step(drawn.contents, loss, len(batch), progress)

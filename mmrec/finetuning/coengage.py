@@ -15,7 +15,6 @@ of .75; its leading eigenvectors, without their eigenvalues, are the items' vect
 section 3.3). The optimal critic of InfoNCE is this information (Oord et al. 2018, section 2.3, arXiv 1807.03748).
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -27,10 +26,9 @@ from torch import Tensor
 from mmrec.errors import UsageError
 from mmrec.events.histories import Histories
 from mmrec.finetuning.config import CoEngageConfig, FinetuneConfig
-from mmrec.finetuning.corpus import Corpus, hold_out
+from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.losses import pair_loss
 from mmrec.finetuning.objective import FinetuneObjective, Step, TowerVectors, draw
-from mmrec.finetuning.questions import FinetuneTask, Questions, of_items
 
 
 def symmetric(left: Int64[np.ndarray, " pairs"], right: Int64[np.ndarray, " pairs"], items: int) -> csr_matrix:
@@ -51,27 +49,20 @@ def entries(
     return np.asarray(matrix[unique][:, columns].toarray()[at])
 
 
-_HOUR = 3_600_000_000
+_MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 
 
 def pairs_of(
     histories: Histories, positive: Bool[np.ndarray, " n"], config: CoEngageConfig
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Row numbers of both items of each pair, the earlier one first, and the place of the user.
-
-    Args:
-        histories: Histories of the users.
-        positive: Which events are positive.
-        config: How far two events may be apart.
-
-    """
+    """Row numbers of both items of each pair of positive events, the earlier one first, and the place of the user."""
     places = np.flatnonzero(positive)
     owners, items, times = histories.owners[places], histories.items[places], histories.times[places]
     found = []
     for apart in range(1, config.window + 1):
         near = (owners[apart:] == owners[:-apart]) & (items[apart:] != items[:-apart])
         if config.hours is not None:
-            near &= times[apart:] - times[:-apart] <= config.hours * _HOUR
+            near &= times[apart:] - times[:-apart] <= config.hours * _MICROSECONDS_PER_HOUR
         found.append(np.stack([items[:-apart][near], items[apart:][near], owners[apart:][near]]))
     left, right, users = np.concatenate(found, axis=1)
     return left, right, users
@@ -96,14 +87,11 @@ class CoEngage(FinetuneObjective):
         drawn = np.bincount(np.concatenate(pairs), minlength=size)
         self._share = drawn / drawn.sum()
 
-    def steps(self, epoch: int) -> Iterator[Step]:
-        """Yield the batches of an epoch."""
-        random = np.random.default_rng([self.config.seed, epoch])
+    def batches(self, random: np.random.Generator) -> list[Int64[np.ndarray, " _"]]:
+        """Batches of numbers of pairs, of two at least."""
         order = random.permutation(self._kept(random))[: self.config.coengage.pairs]
         batches = np.array_split(order, max(1, -(-len(order) // self.config.batch)))
-        for number, which in enumerate(batches):
-            if len(which) >= 2:
-                yield self._step(np.sort(which), random, number / len(batches))
+        return [np.sort(which) for which in batches if len(which) >= 2]
 
     def _kept(self, random: np.random.Generator) -> Int64[np.ndarray, " _"]:
         """Pairs that are left when frequent items are thinned out."""
@@ -113,8 +101,9 @@ class CoEngage(FinetuneObjective):
         draws = random.random((2, len(self.left)))
         return np.flatnonzero((draws[0] < chance[self.left]) & (draws[1] < chance[self.right]))
 
-    def _step(self, which: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
-        left, right = self.left[which], self.right[which]
+    def step(self, batch: Int64[np.ndarray, " n"], random: np.random.Generator, progress: float) -> Step:
+        """Draw a content of each modality of each item of the pairs."""
+        left, right = self.left[batch], self.right[batch]
         drawn = draw(self.corpus, np.unique(np.concatenate([left, right])), random)
         at = [self.tensor(drawn.find(side)) for side in (left, right)]
         same = self.tensor(self._related(left, right))
@@ -125,7 +114,7 @@ class CoEngage(FinetuneObjective):
             placed = drawn.pooled(vectors)
             return pair_loss(placed[at[0]], placed[at[1]], self.temperature, same, log_odds=log_odds)
 
-        return Step(drawn.contents, loss, len(which), progress)
+        return Step(drawn.contents, loss, len(batch), progress)
 
     def _related(self, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n n"]:
         """Which pairs are no negatives to each other."""
@@ -135,7 +124,6 @@ class CoEngage(FinetuneObjective):
 
 
 SMOOTHING: Final = 0.75
-_MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 _DENSE: Final = 1_000
 _NOTHING: Final = 1e-9
 
@@ -147,15 +135,10 @@ def co_occurrence(
     count: int,
     hours: float | None = None,
 ) -> csr_matrix:
-    """Return the co-occurrence matrix of items: symmetric, with an empty diagonal.
+    """Return the co-occurrence matrix of so many items: symmetric, with an empty diagonal.
 
-    Args:
-        owners: Place of the user of each event, ascending.
-        items: Place of its item.
-        times: Microseconds, ascending within a user.
-        count: Number of items.
-        hours: Hours that two events may be apart; None for any time.
-
+    Events are given by the places of their users, ascending, and of their items, and by microseconds, ascending within
+    a user; two of them may be `hours` apart, or any time where it is None.
     """
     mass = _all(owners, items, count) if hours is None else _near(owners, items, times, count, hours)
     mass = (mass + mass.T) / 2
@@ -170,20 +153,20 @@ def ppmi_vectors(mass: csr_matrix, dim: int) -> Float64[np.ndarray, "items _"]:
     Raises UsageError where no items are taken together more often than by chance.
     """
     information = _information(mass)
-    met = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
-    if not len(met):
+    connected = np.flatnonzero(np.asarray(abs(information).sum(axis=1)).ravel())
+    if not len(connected):
         raise UsageError(
             "There is nothing to learn from: no two items were taken by the same users more often than by chance."
         )
-    own = information[met][:, met]
-    if len(met) <= max(_DENSE, 2 * dim):
+    own = information[connected][:, connected]
+    if len(connected) <= max(_DENSE, 2 * dim):
         values, vectors = np.linalg.eigh(own.toarray())
     else:
-        values, vectors = eigsh(own, k=dim, which="LA", v0=np.ones(len(met)))
+        values, vectors = eigsh(own, k=dim, which="LA", v0=np.ones(len(connected)))
     best = np.argsort(-values)[:dim]
     best = best[values[best] > _NOTHING * values[best[0]]]
     placed = np.zeros((mass.shape[0], len(best)))
-    placed[met] = vectors[:, best]
+    placed[connected] = vectors[:, best]
     placed[np.linalg.norm(placed, axis=1) < _NOTHING] = 0
     return placed
 
@@ -199,10 +182,10 @@ def _near(owners: np.ndarray, items: np.ndarray, times: np.ndarray, count: int, 
     earlier: list[np.ndarray] = []
     later: list[np.ndarray] = []
     for apart in range(1, len(owners)):
-        met = (owners[apart:] == owners[:-apart]) & (times[apart:] - times[:-apart] <= hours * _MICROSECONDS_PER_HOUR)
-        if not met.any():
+        close = (owners[apart:] == owners[:-apart]) & (times[apart:] - times[:-apart] <= hours * _MICROSECONDS_PER_HOUR)
+        if not close.any():
             break
-        earlier.append(np.flatnonzero(met))
+        earlier.append(np.flatnonzero(close))
         later.append(earlier[-1] + apart)
     one, other = (np.concatenate([np.empty(0, dtype=np.int64), *side]) for side in (earlier, later))
     others = np.bincount(np.concatenate([one, other]), minlength=len(owners))
@@ -221,74 +204,3 @@ def _information(mass: csr_matrix) -> csr_matrix:
     one_way = csr_matrix((information, (cells.row, cells.col)), shape=mass.shape)
     one_way.eliminate_zeros()
     return ((one_way + one_way.T) / 2).tocsr()
-
-
-_HELD_OUT = "the next item, one held out"
-
-
-def co_engaged(
-    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
-) -> FinetuneTask:
-    """Train on pairs before a cutoff whose items are not held out.
-
-    Each question is the next item, given the item before it: of pairs before the cutoff whose later item is held out
-    for validation; and for the verdict of pairs after the cutoff, and of pairs with held-out items.
-    """
-    cutoff = np.quantile(histories.times, config.coengage.before) if len(histories.times) else 0
-    held = hold_out(corpus, np.flatnonzero(corpus.placed), config.held_out, config.seed)
-    early = histories.times < cutoff
-    left, right, users = _places(corpus, histories, positive & early, config)
-    learned = np.isin(left, held.train) & np.isin(right, held.train)
-    pairs = (left[learned], right[learned])
-    objective = CoEngage(corpus, pairs, config)
-    validation = np.isin(left, held.train) & np.isin(right, held.validation)
-    new = ~np.isin(left, held.test) & np.isin(right, held.test)
-    kinds = {_HELD_OUT: (left[new], right[new], users[new])}
-    later = _places(corpus, histories, positive & ~early, config)
-    if len(later[0]):
-        kinds["the next item, later"] = later
-    checked = {"the next item": (left[validation], right[validation], users[validation])}
-    counts = {**held.sizes, "pairs": int(learned.sum()), "users": len(histories)}
-
-    def targets() -> Float64[np.ndarray, "items _"]:
-        return _targets(corpus, histories, positive & early, held.train, config)
-
-    asked = _pair_questions(corpus, kinds, {_HELD_OUT: held.not_trained})
-    checks = _pair_questions(corpus, checked, {"the next item": held.not_trained})
-    return FinetuneTask(objective, held.train, checks, asked, True, counts, learned=pairs, targets=targets)
-
-
-def _targets(
-    corpus: Corpus,
-    histories: Histories,
-    learned: Bool[np.ndarray, " n"],
-    train: Int64[np.ndarray, " _"],
-    config: FinetuneConfig,
-) -> Float64[np.ndarray, "items _"]:
-    """PPMI embeddings of the training items."""
-    items, there = corpus.find(histories.items)
-    events = np.flatnonzero(learned & there & np.isin(items, train))
-    owners, times = histories.owners[events].astype(np.int64), histories.times[events]
-    mass = co_occurrence(owners, items[events], times, len(corpus), config.coengage.hours)
-    return ppmi_vectors(mass, config.coengage.factors)
-
-
-def _pair_questions(
-    corpus: Corpus, kinds: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], among: Mapping[str, np.ndarray]
-) -> Questions:
-    asked = {
-        name: [(one, [after]) for one, after in zip(left.tolist(), right.tolist(), strict=True)]
-        for name, (left, right, _) in kinds.items()
-        if len(left)
-    }
-    return of_items(corpus, asked, {name: users.tolist() for name, (_, _, users) in kinds.items()}, among)
-
-
-def _places(
-    corpus: Corpus, histories: Histories, positive: Bool[np.ndarray, " n"], config: FinetuneConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs as places of items that have a content."""
-    left, right, users = pairs_of(histories, positive, config.coengage)
-    (before, one), (after, other) = corpus.find(left), corpus.find(right)
-    there = one & other & corpus.placed[before] & corpus.placed[after]
-    return before[there], after[there], users[there]

@@ -9,12 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mmrec.training.config import read_settings
 from mmrec.types import Modality
 
+ObjectiveName = Literal["align", "coengage", "label"]
+
 
 class FitSettings(BaseModel):
-    """A head in closed form; see `mmrec.finetuning.head_fitting.HeadFit`.
+    """A head in closed form; see `mmrec.finetuning.head_fitting`.
 
     Attributes:
-        radial: Width parameter (gamma) of the Gaussian kernel; 0 for linear ridge regression.
+        radial: Width parameter (gamma) of the Gaussian kernel; 0 for linear ridge regression. On the stamps' images 1
+            to 12 find .58 to .64 of held-out texts within ten; for their few audio clips 12 is too narrow.
         ridge: Regularisation added to the kernel's diagonal.
         target_scale: Length of the targets beside the label bridge, or whatever else of the content lies in the text
             space: 0 keeps the bridge, infinity ignores it. None chooses by leave-one-group-out cross-validation.
@@ -99,7 +102,7 @@ class TowerSettings(BaseModel):
         return self.how in ("lora", "full")
 
     @property
-    def wants_head(self) -> HeadSettings | None:
+    def head_settings(self) -> HeadSettings | None:
         """The head's settings; the default ones where a head is trained of which nothing is said."""
         return self.head or (HeadSettings() if self.how in ("head", "fitted") else None)
 

@@ -3,26 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool, Int64
 from scipy.sparse import csr_matrix, hstack
 from scipy.sparse.csgraph import connected_components
 
+from indexers.vectors import find_rows
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import HeldOutConfig
 from mmrec.types import Modality
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contents:
-    """The contents of one modality, each once, however many items have it.
+class ModalityContents:
+    """The contents of one modality, each once, however many items have it, by content hash, ascending.
 
-    Attributes:
-        hashes: Content hash of each, ascending.
-        offsets: The contents of the item at place i are those from ``offsets[i]`` to ``offsets[i + 1]`` in `places`.
-        places: Place of each in `hashes`.
-
+    Those of item i are `places` in `hashes`, from ``offsets[i]`` to ``offsets[i + 1]``.
     """
 
     hashes: tuple[bytes, ...]
@@ -51,27 +49,26 @@ class Contents:
         """One content of each item, which must have some."""
         return self.places[self.offsets[items] + random.integers(self.counts[items])]
 
-    def only(self, kept: Bool[np.ndarray, " contents"]) -> "Contents":
+    def only(self, kept: Bool[np.ndarray, " contents"]) -> "ModalityContents":
         """Those of a mask; items that have no other are left without."""
-        there = kept[self.places]
-        counts = np.bincount(self.owners[there], minlength=len(self.offsets) - 1)
-        numbers = np.cumsum(kept) - 1
-        hashes = tuple(name for name, keep in zip(self.hashes, kept.tolist(), strict=True) if keep)
-        return Contents(hashes, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), numbers[self.places[there]])
+        fewer = self.matrix[:, np.flatnonzero(kept)]
+        return ModalityContents(
+            tuple(compress(self.hashes, kept)), fewer.indptr.astype(np.int64), fewer.indices.astype(np.int64)
+        )
+
+    @property
+    def matrix(self) -> csr_matrix:
+        """Items by contents: how often each item has each."""
+        shape = (len(self.offsets) - 1, len(self))
+        return csr_matrix((np.ones(len(self.places), dtype=np.int32), self.places, self.offsets), shape=shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Items in the order of their row numbers; an item is known here by its place in that order.
-
-    Attributes:
-        rows: Row numbers, ascending.
-        contents: What the items have of each modality, in the order of the modalities' names.
-
-    """
+    """Items in the order of their row numbers, each known by its place in that order, and their contents."""
 
     rows: Int64[np.ndarray, " items"]
-    contents: Mapping[Modality, Contents]
+    contents: Mapping[Modality, ModalityContents]
 
     @classmethod
     def of(cls, rows: Sequence[int], hashes: Mapping[Modality, Sequence[Sequence[bytes]]]) -> "Corpus":
@@ -92,26 +89,18 @@ class Corpus:
 
     def have(self, *modalities: Modality) -> Bool[np.ndarray, " items"]:
         """Which items have a content of each of these modalities."""
-        there = np.ones(len(self), dtype=bool)
-        for modality in modalities:
-            contents = self.contents.get(modality)
-            there &= np.zeros(len(self), dtype=bool) if contents is None else contents.counts > 0
-        return there
+        if any(modality not in self.contents for modality in modalities):
+            return np.zeros(len(self), dtype=bool)
+        return np.all([self.contents[modality].counts > 0 for modality in modalities], axis=0)
 
     @cached_property
     def placed(self) -> Bool[np.ndarray, " items"]:
         """Which items have any content."""
-        some = np.zeros(len(self), dtype=bool)
-        for modality in self.contents:
-            some |= self.have(modality)
-        return some
+        return np.any([np.zeros(len(self), dtype=bool), *map(self.have, self.contents)], axis=0)
 
-    def find(self, rows: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """Places of items by row number, and which are there at all; the place of one that is not means nothing."""
-        if not len(self):
-            return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
-        places = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
-        return places, self.rows[places] == rows
+    def find(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Places of items by row number, -1 where there is no such item."""
+        return find_rows(self.rows, rows)
 
     def only(self, kept: Mapping[Modality, Bool[np.ndarray, " _"]]) -> "Corpus":
         """The same items with some of their contents, and of the modalities named alone."""
@@ -142,37 +131,23 @@ class Corpus:
         """For each modality, items by those contents that several items have."""
         found = {}
         for modality in self.contents:
-            own = self.matrix(modality).astype(bool)
+            own = self.contents[modality].matrix.astype(bool)
             own.sum_duplicates()
             found[modality] = own[:, np.flatnonzero(own.getnnz(axis=0) > 1)]
         return found
 
-    def matrix(self, modality: Modality) -> csr_matrix:
-        """Items by contents: how often each item has each."""
-        own = self.contents[modality]
-        shape = (len(self), len(own))
-        return csr_matrix((np.ones(len(own.places), dtype=np.int32), own.places, own.offsets), shape=shape)
 
-
-def _contents(hashes: Sequence[Sequence[bytes]]) -> Contents:
+def _contents(hashes: Sequence[Sequence[bytes]]) -> ModalityContents:
     names = sorted({name for some in hashes for name in some})
     numbers = {name: place for place, name in enumerate(names)}
     offsets = np.concatenate([[0], np.cumsum([len(some) for some in hashes])]).astype(np.int64)
     places = np.array([numbers[name] for some in hashes for name in some], dtype=np.int64)
-    return Contents(tuple(names), offsets, places)
+    return ModalityContents(tuple(names), offsets, places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Places of items, ascending; no group is in two of them.
-
-    Attributes:
-        groups: Group of each item of the corpus.
-        train: What is learned from.
-        validation: What says when to stop.
-        test: What says whether it helped.
-
-    """
+    """Places of items to train on, for early stopping, and for the verdict, ascending; no group is in two of them."""
 
     groups: Int64[np.ndarray, " items"]
     train: Int64[np.ndarray, " _"]
@@ -195,7 +170,7 @@ def groups_of(corpus: Corpus, together: tuple[Modality, ...] = ()) -> Int64[np.n
     chosen = [modality for modality in together or tuple(corpus.contents) if modality in corpus.contents]
     if not chosen or not len(corpus):
         return np.arange(len(corpus))
-    own = hstack([corpus.matrix(modality) for modality in chosen]).tocsr()
+    own = hstack([corpus.contents[modality].matrix for modality in chosen]).tocsr()
     # Through the contents and not from item to item: a content of all items would make a square of them.
     count = own.shape[0]
     edges = own.tocoo()

@@ -14,31 +14,25 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.loop import Part
+from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
+from mmrec.finetuning.loop import EmbeddingPart
 from mmrec.finetuning.objective import Step
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.questions import Kind
-from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.storage.layout import Layout
-from mmrec.training.checkpoint import FEW, seconds_for
+from mmrec.training.checkpoint import ESTIMATE_STEPS, seconds_for
 from mmrec.types import Modality
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A context that counts the bytes of tensors made within it, for as long as anything holds them.
+    """A context that counts the bytes of tensors of one device made within it, for as long as anything holds them.
 
-    What single operations use inside themselves, and what a library keeps in reserve, is not seen.
-
-    Attributes:
-        most: Bytes at the worst moment.
-
+    What single operations use inside themselves, and what a library keeps in reserve, is not seen. Afterwards `most` is
+    the number of bytes at the worst moment.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Count the tensors of one device."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._now = 0
@@ -73,51 +67,6 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
-class TowerSize:
-    """One modality's tower, in numbers. Two towers of a joint model both count what they share.
-
-    Attributes:
-        how: What is trained of it.
-        trained: Weights that steps change.
-        fitted: Weights of a head that was solved for in closed form.
-        frozen: Weights that are used as they are; those of an encoder whose stored vectors are read are not.
-
-    """
-
-    how: str
-    trained: int
-    fitted: int
-    frozen: int
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes, on one process.
-
-    Attributes:
-        weights: All weights and buffers that are used, each once. Counted, as the next three are.
-        gradients: One for each weight that is trained.
-        optimiser: Two moments for each.
-        best: The best weights so far, and the running mean where there is one.
-        vectors: A vector of each content, as validation makes them.
-        step: What a step held beyond all these at its worst moment: activations above all. Measured, on the most
-            costly of the steps that were taken.
-        contents: In main memory: prepared contents or stored vectors to learn from, and the vectors to compare with.
-        device: All on the device together; `contents` come on top where that is the CPU.
-
-    """
-
-    weights: int
-    gradients: int
-    optimiser: int
-    best: int
-    vectors: int
-    step: int
-    contents: int
-    device: int
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """Sizes, memory and time of a fine-tuning.
 
@@ -125,8 +74,12 @@ class Estimate:
         objective: ``align``, ``coengage`` or ``label``.
         counts: Items, contents, pairs or labels, what is trained on and held out, and questions.
         left_out: Why the first content of a modality that is left out is.
-        towers: What is trained.
-        memory: What that takes.
+        towers: Of each modality ``how`` it is trained, and how many weights are ``trained`` by steps, ``fitted`` in
+            closed form, or ``frozen`` and used as they are; two towers of a joint model both count what they share.
+        memory: Bytes on one process. Counted: ``weights`` with buffers, each once; ``gradients``; ``optimiser``, two
+            moments for each trained weight; ``best``, the best weights so far and the running mean; ``vectors`` of all
+            contents, as validation makes them. Measured: ``step``, what a costly step held beyond these, activations
+            above all. Their sum is ``device``; ``contents`` are in main memory: samples, and vectors to compare with.
         steps: Steps an epoch; 0 where heads in closed form are all there is.
         preparing_seconds: What reading, and fitting such heads, took here and now.
         epoch_seconds: One epoch without validation, from a few steps of each kind taken here and now.
@@ -135,11 +88,11 @@ class Estimate:
 
     """
 
-    objective: Kind
+    objective: ObjectiveName
     counts: Mapping[str, int]
     left_out: Mapping[Modality, str]
-    towers: Mapping[Modality, TowerSize]
-    memory: Memory
+    towers: Mapping[Modality, Mapping[str, str | int]]
+    memory: Mapping[str, int]
     steps: int
     preparing_seconds: float
     epoch_seconds: float
@@ -150,7 +103,7 @@ class Estimate:
 def estimate(
     layout: Layout,
     sources: Sequence[EncoderSource],
-    objective: Kind,
+    objective: ObjectiveName,
     config: FinetuneConfig,
     access: Access | None = None,
 ) -> Estimate:
@@ -176,20 +129,21 @@ def estimate(
         preparing_seconds=prepared,
         epoch_seconds=seconds,
         validation_seconds=validated,
-        most_seconds=prepared + (config.epochs * seconds if ready.trains else 0) + _placings(ready) * validated,
+        most_seconds=prepared + (config.epochs * seconds if ready.trains else 0) + _embedding_passes(ready) * validated,
     )
 
 
-def _size(tower: Tower) -> TowerSize:
+def _size(tower: FinetuneTower) -> dict[str, str | int]:
     weights = list(tower.network.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     rest = sum(weight.numel() for weight in weights) - trained
     is_fitted = tower.settings.how == "fitted"
-    return TowerSize(tower.settings.how, trained, rest if is_fitted else 0, 0 if is_fitted else rest)
+    fitted, frozen = (rest, 0) if is_fitted else (0, rest)
+    return {"how": tower.settings.how, "trained": trained, "fitted": fitted, "frozen": frozen}
 
 
 def _epoch(ready: Prepared) -> tuple[int, float, int]:
-    """Steps of the first epoch, the seconds it would take, and the most memory that a step held."""
+    """Steps of the first epoch, the seconds it would take, and the bytes of the worst step without gradients."""
     few: dict[tuple[Modality, ...], list[Step]] = {}
     costs: dict[tuple[Modality, ...], float] = {}
     steps = 0
@@ -199,10 +153,10 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
         kind = tuple(sorted(step.contents))
         costs[kind] = costs.get(kind, 0.0) + _cost(ready, step.contents)
         steps += 1
-        if len(some := few.setdefault(kind, [])) < FEW:
+        if len(some := few.setdefault(kind, [])) < ESTIMATE_STEPS:
             some.append(step)
     seconds = perf_counter() - began
-    ready.loop.embedder.learning()
+    ready.loop.embedder.set_training()
 
     def take(step: Step) -> None:
         ready.loop.step(step, 0.0)
@@ -210,56 +164,53 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
 
     for kind, some in few.items():
         seconds += seconds_for(costs[kind], some, lambda step: _cost(ready, step.contents), take)
-    worst = [max(some, key=lambda step: _cost(ready, step.contents)) for some in few.values()]
-    return steps, seconds, _peak(ready, worst, take)
+    most = 0
+    for some in few.values():
+        with PeakMemory(ready.accelerator.device) as seen:
+            take(max(some, key=lambda step: _cost(ready, step.contents)))
+        most = max(most, seen.most)
+    gradients = _bytes(weight for weight in ready.loop.module.parameters() if weight.requires_grad)
+    return steps, seconds, max(0, most - gradients)
 
 
 def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
     """How many of their encoders' batches some contents make."""
-    costs = ready.loop.embedder.parts.samples.costs
-    return sum(float(costs(name)[places].sum()) / ready.towers[name].batch_cost for name, places in contents.items())
-
-
-def _peak(ready: Prepared, steps: Sequence[Step], take: Callable[[Step], None]) -> int:
-    """Bytes of the worst of some steps, without the gradients of weights."""
-    most = 0
-    for step in steps:
-        with PeakMemory(ready.accelerator.device) as seen:
-            take(step)
-        most = max(most, seen.most)
-    return max(0, most - _bytes(weight for weight in ready.loop.module.parameters() if weight.requires_grad))
+    samples, towers = ready.data.samples, ready.towers
+    return sum(float(samples[m].costs[places].sum()) / towers[m].batch_cost for m, places in contents.items())
 
 
 def _validation_seconds(ready: Prepared) -> float:
     embedder = ready.loop.embedder
 
-    def cost(part: Part) -> float:
+    def cost(part: EmbeddingPart) -> float:
         return _cost(ready, {part.modality: part.places})
 
-    def take(part: Part) -> None:
+    def take(part: EmbeddingPart) -> None:
         embedder.embed(part)
         _settle(ready)
 
     seconds = 0.0
     with torch.no_grad(), embedder.evaluating():
         for modality, own in ready.data.corpus.contents.items():
-            parts = [part for _, part in embedder.own(embedder.parts.of({modality: np.arange(len(own))}))]
-            few = parts[:: max(1, len(parts) // FEW)]
-            seconds += seconds_for(sum(cost(part) for part in parts), few, cost, take)
+            parts = [part for _, part in embedder.own(embedder.parts({modality: np.arange(len(own))}))]
+            few = parts[:: max(1, len(parts) // ESTIMATE_STEPS)]
+            seconds += seconds_for(sum(map(cost, parts)), few, cost, take)
     return seconds
 
 
-def _placings(ready: Prepared) -> int:
+def _embedding_passes(ready: Prepared) -> int:
     """How often all contents are embedded, if validation never ends it early."""
     config, mining = ready.config, ready.config.mining
     if not ready.trains:
         return 1
-    mined = -(-max(0, config.epochs + 1 - mining.after) // mining.every) if ready.task.objective.mines else 0
+    mined = (
+        -(-max(0, config.epochs + 1 - mining.after) // mining.every) if ready.task.objective.uses_hard_negatives else 0
+    )
     return 2 + -(-config.epochs // config.evaluate_every) + mined
 
 
-def _memory(ready: Prepared, peak: int) -> Memory:
-    module = ready.loop.module
+def _memory(ready: Prepared, peak: int) -> dict[str, int]:
+    module, samples = ready.loop.module, ready.data.samples.values()
     trained = _bytes(weight for weight in module.parameters() if weight.requires_grad) if ready.trains else 0
     own = ready.data.corpus.contents
     parts = {
@@ -270,15 +221,8 @@ def _memory(ready: Prepared, peak: int) -> Memory:
         "vectors": sum(4 * len(some) * ready.towers[modality].dim for modality, some in own.items()),
         "step": peak,
     }
-    held = sum(_held(samples) for samples in ready.data.samples.values())
     compared = sum(vectors.nbytes for space in ready.before for vectors in space.values())
-    return Memory(**parts, contents=held + compared, device=sum(parts.values()))
-
-
-def _held(samples: Samples) -> int:
-    if isinstance(samples, VectorSamples):
-        return sum(vectors.nbytes for vectors in samples.vectors.values())
-    return samples.held if isinstance(samples, MediaSamples) else 0
+    return {**parts, "contents": sum(one.held for one in samples) + compared, "device": sum(parts.values())}
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

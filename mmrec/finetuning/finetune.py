@@ -1,30 +1,29 @@
 """Fine-tune the encoders of a store, save them as a folder, and measure whether it helped.
 
-    finetuned = finetune(layout, load_sources("packaged"), "align", config, folder)
-    finetuned.report       # counts, curve, before and after on held-out items, a plain sentence
-    finetuned.folder       # what `mmrec reindex STORE --encoders` takes
+    report = finetune(layout, load_sources("packaged"), "align", config, folder)
+    report.verdict         # before and after on held-out items, and a plain sentence
 
-The folder gets ``encoders/``, ``report.json``, ``curves.png``, ``tensorboard/`` and ``checkpoint.safetensors``, from
-which the same call goes on if it was interrupted. Under ``torchrun`` or ``accelerate launch`` every process makes this
-call; all return the same, and one writes.
+The folder gets ``encoders/``, which `mmrec reindex STORE --encoders` takes, ``report.json``, ``curves.png``,
+``tensorboard/`` and ``checkpoint.safetensors``, from which the same call resumes if it was interrupted. Under
+``torchrun`` or ``accelerate launch`` every process makes this call; all return the same, and one writes.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from mmrec.files import write_atomically
-from mmrec.finetuning.config import FinetuneConfig
-from mmrec.finetuning.model_card import ModelCard
+from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.preparing import Access, Prepared, prepare
-from mmrec.finetuning.questions import SENTENCES, Kind, centred
+from mmrec.finetuning.questions import centred
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.towers import EncoderSource
-from mmrec.finetuning.verdict import Verdict, judge, write_verdict
+from mmrec.finetuning.verdict import judge, write_verdict
 from mmrec.storage.layout import Layout
 from mmrec.training.trainer import Epoch, draw_curves, tensorboard_log
 
@@ -35,53 +34,25 @@ WRITTEN = (CHECKPOINT, REPORT, ENCODERS, "tensorboard", "curves.png")
 """What a fine-tuning writes in its folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneReport:
-    """How a fine-tuning went.
-
-    Attributes:
-        objective: ``align``, ``coengage`` or ``label``.
-        counts: Items, contents, pairs and questions.
-        curve: Each epoch.
-        best_epoch: The one whose weights are kept; 0 where those from before were best.
-        verdict: Before and after on held-out items, and whether it helped.
-
-    """
-
-    objective: str
-    counts: Mapping[str, int]
-    curve: tuple[Epoch, ...]
-    best_epoch: int
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Finetuned:
-    """The report of a fine-tuning, and the folder of its encoders."""
-
-    report: FinetuneReport
-    folder: Path
-
-
 def finetune(
     layout: Layout,
     sources: Sequence[EncoderSource],
-    objective: Kind,
+    objective: ObjectiveName,
     config: FinetuneConfig,
     folder: Path,
     access: Access | None = None,
-    said: Callable[[Epoch], None] | None = None,
-) -> Finetuned:
-    """Fine-tune encoders on a store, or go on with what was interrupted.
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> FinetuneReport:
+    """Fine-tune encoders on a store, or resume an interrupted fine-tuning.
 
     Args:
         layout: The store; it is read and not changed.
         sources: Its encoders. Their networks are trained in place.
-        objective: What is learned.
-        config: How.
+        objective: ``align``, ``coengage`` or ``label``.
+        config: Settings.
         folder: Where results are kept; made if it is not there.
         access: How images and audio are read, and, for ``coengage``, the event log.
-        said: Called with each epoch that is done.
+        on_epoch: Called after each epoch.
 
     Raises:
         UsageError: There is nothing to learn from, or the folder holds another training.
@@ -91,29 +62,23 @@ def finetune(
     with torch.random.fork_rng(enabled=True):
         torch.manual_seed(config.seed)
         ready = prepare(layout, sources, objective, config, access)
-        curve = _run(ready, folder, said)
-        after = [*ready.stay, centred(ready.loop.embedder.all(ready.data.corpus))]
+        folder.mkdir(parents=True, exist_ok=True)
+        is_main, metric, curve = ready.accelerator.is_main_process, ready.task.metric, list[Epoch]()
+        if ready.trains:
+            with tensorboard_log(folder / "tensorboard", on_epoch, metric.upper(), enabled=is_main) as log:
+                curve = ready.loop.run(folder / CHECKPOINT, ready.fingerprint, log)
+        after = [*ready.unchanged, centred(ready.loop.embedder.embed_corpus(ready.data.corpus))]
     test = ready.task.test
-    verdict = judge(test.ask(ready.before), test.ask(after), ready.task.metric, config.seed)
-    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.trainer.progress.best_epoch, verdict)
-    if ready.accelerator.is_main_process:
+    verdict = judge(test.rank(ready.before), test.rank(after), metric, config.seed)
+    report = FinetuneReport(objective, ready.counts(), tuple(curve), ready.loop.progress.best_epoch, verdict)
+    if is_main:
         _write(ready, report, folder)
     ready.accelerator.wait_for_everyone()
-    return Finetuned(report, folder / ENCODERS)
-
-
-def _run(ready: Prepared, folder: Path, said: Callable[[Epoch], None] | None) -> list[Epoch]:
-    """Train the towers that need gradients, and leave the best weights in them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not ready.trains:
-        return []
-    is_main = ready.accelerator.is_main_process
-    with tensorboard_log(folder / "tensorboard", said, ready.task.metric.upper(), enabled=is_main) as log:
-        return ready.loop.run(folder / CHECKPOINT, ready.fingerprint, log)
+    return report
 
 
 def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:
-    save_encoders(ready.towers, ready.sources, folder / ENCODERS, _card(report, ready.config))
+    save_encoders(ready.towers, ready.sources, folder / ENCODERS, report, ready.config)
     if report.curve:
         draw_curves(report.curve, folder / "curves.png", ready.task.metric.upper())
     write_atomically(folder / REPORT, json.dumps(_plain(asdict(report)), indent=1, allow_nan=False).encode())
@@ -127,9 +92,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _card(report: FinetuneReport, config: FinetuneConfig) -> ModelCard:
-    verdict, settings = report.verdict, config.model_dump(mode="json", exclude_defaults=True)
-    sentence = SENTENCES[report.objective]
-    return ModelCard(sentence, report.counts, verdict.lines, verdict.sentence, config.seed, settings)

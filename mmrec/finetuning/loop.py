@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from time import perf_counter
 
@@ -20,80 +21,75 @@ from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors, FinetuneObjective, Step
 from mmrec.finetuning.samples import Samples
 from mmrec.finetuning.towers import ContentTower
-from mmrec.training.checkpoint import WeightAverage, seed_torch, trained
+from mmrec.training.checkpoint import seed_torch, trainable_parameters
 from mmrec.training.trainer import Epoch, Trainer
 from mmrec.types import Modality
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Contents that are embedded at once.
-
-    Attributes:
-        modality: What they are.
-        at: Where they are in the batch.
-        places: Where they are in the corpus.
-
-    """
+class EmbeddingPart:
+    """Contents of one modality that are embedded at once: where they are in the batch, and in the corpus."""
 
     modality: Modality
-    at: Int64[np.ndarray, " n"]
+    in_batch: Int64[np.ndarray, " n"]
     places: Int64[np.ndarray, " n"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """Cuts batches into parts of contents of similar cost, which need little padding.
+class Embedder:
+    """Embeds batches in parts of contents of similar cost, which need little padding; each part in one process."""
 
-    Attributes:
-        towers: What embeds them.
-        samples: The contents and their costs.
-        cost: Greatest cost of a part; 0 for each tower's own batch.
-        least: Least number of parts of each modality, where it has as many contents.
+    def __init__(
+        self,
+        towers: Mapping[Modality, ContentTower],
+        samples: Mapping[Modality, Samples],
+        accelerator: Accelerator,
+        cost: int = 0,
+        least: int = 1,
+    ) -> None:
+        """Embed samples by the tower of their modality.
 
-    """
+        Parts cost no more than `cost`, or than each tower's own batch where it is 0, and each modality has at least
+        `least` of them where it has as many contents.
+        """
+        self.towers, self.samples, self.accelerator = towers, samples, accelerator
+        self._cost, self._least = cost, least
+        self.networks = nn.ModuleDict({str(name): towers[name].network for name in sorted(towers)})
 
-    towers: Mapping[Modality, ContentTower]
-    samples: Samples
-    cost: int = 0
-    least: int = 1
-
-    def of(self, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> list[Part]:
+    def parts(self, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> list[EmbeddingPart]:
         """Return all parts of a batch, the most costly contents of each modality first."""
         return [part for modality, places in contents.items() for part in self._cut(modality, places)]
 
-    def _cut(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> list[Part]:
-        costs = self.samples.costs(modality)[places]
+    def _cut(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> list[EmbeddingPart]:
+        costs = self.samples[modality].costs[places]
         order = np.argsort(-costs, kind="stable")
-        most = self.cost or self.towers[modality].batch_cost
-        evenly = -(-len(places) // self.least)
+        most = self._cost or self.towers[modality].batch_cost
+        evenly = -(-len(places) // self._least)
         parts, start = [], 0
         while start < len(order):
             size = max(1, min(evenly, most // max(1, int(costs[order[start]]))))
             at = order[start : start + size]
-            parts.append(Part(modality, at, places[at]))
+            parts.append(EmbeddingPart(modality, at, places[at]))
             start += size
         return parts
 
-
-class Embedder:
-    """Embeds parts of batches, each by one of the processes."""
-
-    def __init__(self, parts: Parts, accelerator: Accelerator) -> None:
-        self.parts, self.accelerator = parts, accelerator
-        self.towers = parts.towers
-        self.networks = nn.ModuleDict({str(name): self.towers[name].network for name in sorted(self.towers)})
-
-    def own(self, parts: list[Part]) -> list[tuple[int, Part]]:
+    def own(self, parts: list[EmbeddingPart]) -> list[tuple[int, EmbeddingPart]]:
         """The parts of this process, with their numbers."""
         return list(enumerate(parts))[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def embed(self, part: Part) -> Tensor:
+    def expect(self, part: EmbeddingPart | None) -> None:
+        """Start to prepare a part that is needed soon."""
+        if part is not None:
+            self.samples[part.modality].expect(part.places)
+
+    def embed(self, part: EmbeddingPart) -> Tensor:
         """Unit vectors of a part, in float32, on the accelerator's device whatever device its tower is on."""
-        tower = self.towers[part.modality]
         with self.accelerator.autocast():
-            vectors = tower.embed(self.parts.samples.take(part.modality, part.places))
+            vectors = self.towers[part.modality].embed(self.samples[part.modality].take(part.places))
         return vectors.to(self.accelerator.device, torch.float32)
+
+    def rows(self, part: EmbeddingPart) -> Tensor:
+        """Where the contents of a part are in the batch, on the accelerator's device."""
+        return torch.from_numpy(np.ascontiguousarray(part.in_batch)).to(self.accelerator.device)
 
     def empty(self, sizes: Mapping[Modality, int]) -> dict[Modality, Tensor]:
         """Return zeros for the vectors of so many contents."""
@@ -105,16 +101,15 @@ class Embedder:
         return {name: self.accelerator.reduce(some, "sum") for name, some in vectors.items()}
 
     @torch.no_grad()
-    def all(self, corpus: Corpus) -> ContentVectors:
+    def embed_corpus(self, corpus: Corpus) -> ContentVectors:
         """Vectors of all contents of a corpus, as a service would have them: nothing is dropped."""
         vectors = self.empty({modality: len(own) for modality, own in corpus.contents.items()})
         with self.evaluating():
-            parts = self.parts.of({modality: np.arange(len(own)) for modality, own in corpus.contents.items()})
+            parts = self.parts({modality: np.arange(len(own)) for modality, own in corpus.contents.items()})
             mine = [part for _, part in self.own(parts)]
-            for part, following in zip(mine, [*mine[1:], None], strict=True):
-                if following is not None:
-                    self.parts.samples.expect(following.modality, following.places)
-                vectors[part.modality][torch.from_numpy(part.at).to(self.accelerator.device)] = self.embed(part)
+            for part, following in zip_longest(mine, mine[1:]):
+                self.expect(following)
+                vectors[part.modality][self.rows(part)] = self.embed(part)
         return {name: some.cpu().numpy() for name, some in self.joined(vectors).items()}
 
     @contextmanager
@@ -126,9 +121,9 @@ class Embedder:
             yield
         finally:
             if was:
-                self.learning()
+                self.set_training()
 
-    def learning(self) -> None:
+    def set_training(self) -> None:
         """Set the networks to training, but not batch normalisation: a vector must not depend on its batch."""
         self.networks.train()
         for module in self.networks.modules():
@@ -139,53 +134,42 @@ class Embedder:
 def backward(step: Step, embedder: Embedder, learned: nn.Module, seeds: Sequence[int], *, cached: bool) -> float:
     """Leave the gradients of a step's mean loss in all weights that are trained; returns the loss.
 
-    Args:
-        step: The batch.
-        embedder: The towers.
-        learned: The temperature of the loss.
-        seeds: Seeds of the step's random numbers.
-        cached: Whether parts are embedded twice rather than held in memory.
-
+    Where `cached`, parts are embedded twice rather than held in memory; `learned` is the temperature of the loss.
     """
-    parts = embedder.parts.of(step.contents)
+    parts = embedder.parts(step.contents)
     own = embedder.own(parts)
     held = not cached or len(parts) == 1
     graphs: list[Tensor] = []
     vectors = embedder.empty({name: len(places) for name, places in step.contents.items()})
-    _expect(embedder, own, 0)
-    for place, (number, part) in enumerate(own):
-        _expect(embedder, own, place + 1)
+    for number, part in _ahead(embedder, own):
         seed_torch([*seeds, number])
         with torch.set_grad_enabled(held):
             graphs.append(embedder.embed(part))
-        vectors[part.modality][_rows(part, embedder)] = graphs[-1].detach()
+        vectors[part.modality][embedder.rows(part)] = graphs[-1].detach()
         if not held:
             graphs.clear()
     leaves = {name: some.detach().requires_grad_() for name, some in embedder.joined(vectors).items()}
     loss = step.loss(leaves)
     torch.autograd.backward(loss)
-    for place, (number, part) in enumerate(own):
+    for place, (number, part) in enumerate(own if held else _ahead(embedder, own)):
         if not any(weight.requires_grad for weight in embedder.towers[part.modality].network.parameters()):
             continue
         if not held:
-            _expect(embedder, own, place + 1)
             seed_torch([*seeds, number])
-        found = graphs[place] if held else embedder.embed(part)
-        given = leaves[part.modality].grad
-        if found.requires_grad and given is not None:
-            torch.autograd.backward(found, given[_rows(part, embedder)])
+        made = graphs[place] if held else embedder.embed(part)
+        gradient = leaves[part.modality].grad
+        if made.requires_grad and gradient is not None:
+            torch.autograd.backward(made, gradient[embedder.rows(part)])
     _join(embedder, learned)
     return float(loss.detach().item())
 
 
-def _expect(embedder: Embedder, own: Sequence[tuple[int, Part]], place: int) -> None:
-    if place < len(own):
-        part = own[place][1]
-        embedder.parts.samples.expect(part.modality, part.places)
-
-
-def _rows(part: Part, embedder: Embedder) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(part.at)).to(embedder.accelerator.device)
+def _ahead(embedder: Embedder, own: Sequence[tuple[int, EmbeddingPart]]) -> Iterator[tuple[int, EmbeddingPart]]:
+    """Yield the parts of this process, each while the next one is prepared."""
+    for place, numbered in enumerate(own):
+        for _, part in own[place : place + 2]:
+            embedder.expect(part)
+        yield numbered
 
 
 def _join(embedder: Embedder, learned: nn.Module) -> None:
@@ -205,65 +189,53 @@ def _join(embedder: Embedder, learned: nn.Module) -> None:
             weight.grad = gradient
 
 
-class Loop:
-    """Trains the towers and the temperature of the objective."""
+class Loop(Trainer):
+    """Trains the towers and the temperature of the objective; `score` validates vectors of all contents."""
+
+    config: FinetuneConfig
 
     def __init__(
         self,
         embedder: Embedder,
         corpus: Corpus,
         objective: FinetuneObjective,
-        judge: Callable[[ContentVectors], float],
+        score: Callable[[ContentVectors], float],
         config: FinetuneConfig,
     ) -> None:
-        self.embedder, self.corpus, self.objective, self.judge = embedder, corpus, objective, judge
-        self.config, self.accelerator = config, embedder.accelerator
+        self.embedder, self.corpus, self.objective, self.score = embedder, corpus, objective, score
+        device = embedder.accelerator.device
         parts = {"towers": embedder.networks, "loss": objective.temperature}
-        self.module = nn.ModuleDict(parts).to(self.accelerator.device)
-        fused = self.accelerator.device.type in {"cpu", "cuda"}
+        module = nn.ModuleDict(parts).to(device)
         groups = _groups(embedder.networks, objective.temperature, config)
-        self.optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, lr=config.rate, fused=fused))
-        average = WeightAverage(self.module, config.average) if config.average else None
-        self.trainer = Trainer(self.module, self.optimizer.optimizer, self.accelerator, config, average, objective)
+        optimizer = torch.optim.AdamW(groups, lr=config.rate, fused=device.type in {"cpu", "cuda"})
+        optimizer = embedder.accelerator.prepare(optimizer)
+        super().__init__(module, optimizer, embedder.accelerator, config, objective.hard_negatives)
 
-    def run(self, path: Path, fingerprint: str, said: Callable[[Epoch], None]) -> list[Epoch]:
-        """Train until validation stops getting better, and leave the best weights in the towers.
-
-        The weights that were there before the first epoch may be the best ones. Arguments and errors are those of
-        `Trainer.run`.
-        """
+    def run(self, path: Path, fingerprint: str, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
+        """Train as `Trainer.run` does; the weights that were there before the first epoch may be the best ones."""
         if not path.exists():
-            self.trainer.begin_with(self._judged())
-        return self.trainer.run(path, fingerprint, self._epoch, self._judged, said)
+            self.keep_weights(self.validate())
+        return super().run(path, fingerprint, on_epoch)
 
     def step(self, step: Step, progress: float) -> float:
-        """Take one step; returns its mean loss.
-
-        Args:
-            step: The batch.
-            progress: Share of all epochs that came before.
-
-        """
-        at = self.trainer.progress
-        at.step += 1
-        factor = min(1.0, at.step / max(1, self.config.warmup))
+        """Take one step; returns its mean loss. `progress` is the share of all epochs that came before."""
+        self.progress.step += 1
+        factor = min(1.0, self.progress.step / max(1, self.config.warmup))
         factor *= (1 + math.cos(math.pi * progress)) / 2 if self.config.anneal else 1
-        for group in self.trainer.optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = factor * group["full_rate"]
-        seeds = (self.config.seed, at.step)
+        seeds = (self.config.seed, self.progress.step)
         loss = backward(step, self.embedder, self.objective.temperature, seeds, cached=self.config.cached)
-        nn.utils.clip_grad_norm_(trained(self.module).values(), self.config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.trainer.average is not None:
-            self.trainer.average.update()
+        self.apply_gradients()
         return loss
 
-    def _epoch(self) -> Epoch:
-        epoch = self.trainer.progress.epoch
+    def train_epoch(self) -> Epoch:
+        """Look for hard negatives where that is due, and take a step for each batch of the objective."""
+        epoch, mining = self.progress.epoch, self.config.mining
         began = perf_counter()
-        self._mine(epoch)
-        self.embedder.learning()
+        if self.objective.uses_hard_negatives and epoch >= mining.after and (epoch - mining.after) % mining.every == 0:
+            self.objective.find_hard_negatives(self.embedder.embed_corpus(self.corpus))
+        self.embedder.set_training()
         total, count = 0.0, 0
         for step in self.objective.steps(epoch):
             total += step.count * self.step(step, (epoch - 1 + step.progress) / self.config.epochs)
@@ -271,17 +243,13 @@ class Loop:
         scale = float(self.objective.temperature.scale.item())
         return Epoch(epoch, total / max(1, count), None, scale, perf_counter() - began)
 
-    def _mine(self, epoch: int) -> None:
-        mining = self.config.mining
-        if self.objective.mines and epoch >= mining.after and (epoch - mining.after) % mining.every == 0:
-            self.objective.mine(self.embedder.all(self.corpus))
-
-    def _judged(self) -> float:
-        return self.judge(self.embedder.all(self.corpus))
+    def validate(self) -> float:
+        """Score the vectors of all contents."""
+        return self.score(self.embedder.embed_corpus(self.corpus))
 
 
 def _groups(networks: nn.Module, learned: nn.Module, config: FinetuneConfig) -> list[dict[str, object]]:
-    weights = list(trained(networks).values())
+    weights = list(trainable_parameters(networks).values())
     matrices = [weight for weight in weights if weight.ndim >= 2]
     vectors = [weight for weight in weights if weight.ndim < 2]
     groups = [

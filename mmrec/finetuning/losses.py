@@ -1,7 +1,13 @@
-"""Contrastive losses: InfoNCE, SigLIP and supervised contrastive loss, with a learned temperature."""
+"""Contrastive losses: InfoNCE, SigLIP and supervised contrastive loss, with a learned temperature.
+
+Both sides of pairs are unit vectors, and `scale` is the inverse temperature. `same` says which pairs share a content on
+either side, and are no negatives to each other; it is symmetric, and its diagonal is not looked at. `hard` are further
+negatives of the left sides, and of the right sides.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,16 +17,13 @@ from torch.nn.functional import softplus
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HardNegatives:
-    """Hard negatives of one direction.
-
-    Attributes:
-        vectors: Unit vectors, of the side that is searched.
-        same: Which of them share a content with a pair, and are no negatives to it.
-
-    """
+    """Hard negatives of one direction: unit vectors, and which of them share a content with which pair."""
 
     vectors: Float[Tensor, "h dim"]
     same: Bool[Tensor, "n h"]
+
+
+HardPair: TypeAlias = tuple[HardNegatives | None, HardNegatives | None]
 
 
 def infonce(
@@ -29,20 +32,10 @@ def infonce(
     scale: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
     *,
-    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
+    hard: HardPair = (None, None),
     log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Loss of each pair.
-
-    Args:
-        left: One side of each pair, unit vectors.
-        right: The other side.
-        scale: Inverse temperature, above 0.
-        same: Pairs that share a content on either side; symmetric. Its diagonal is not looked at.
-        hard: Further negatives of the left sides, and of the right sides.
-        log_odds: Logarithm of how often each left, and each right side is drawn.
-
-    """
+    """Loss of each pair; `log_odds` are the logarithms of how often each left, and each right side is drawn."""
     scores = scale * left @ right.T  # (left, right)
     lefts, rights = (None, None) if log_odds is None else log_odds
     forward = _one_way(scores, same, scale, left, hard[0], rights)
@@ -75,19 +68,9 @@ def siglip(
     bias: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
     *,
-    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
+    hard: HardPair = (None, None),
 ) -> Float[Tensor, " n"]:
-    """Loss of each pair: of its own pairing, and of its left side with all its negatives.
-
-    Args:
-        left: One side of each pair, unit vectors.
-        right: The other side.
-        scale: Inverse temperature, above 0.
-        bias: Added to each score.
-        same: Pairs that share a content on either side; symmetric. Its diagonal is not looked at.
-        hard: Further negatives of the left sides, and of the right sides.
-
-    """
+    """Loss of each pair: of its own pairing, and of its left side with all its negatives; `bias` is added to scores."""
     scores = scale * left @ right.T + bias
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     negatives = softplus(scores).masked_fill(same | own, 0).sum(dim=1)
@@ -104,14 +87,9 @@ def supcon(
     scale: Float[Tensor, ""],
     same: Bool[Tensor, "n n"],
 ) -> Float[Tensor, " n"]:
-    """Loss of each vector; 0 where no other of the batch has its label.
+    """Loss of each unit vector; 0 where no other of the batch has its label.
 
-    Args:
-        vectors: Unit vectors.
-        labels: Their labels.
-        scale: Inverse temperature, above 0.
-        same: Which share a content, and are neither positives nor negatives; symmetric.
-
+    Those that share a content are neither positives nor negatives.
     """
     own = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
     out = same | own
@@ -150,7 +128,7 @@ def pair_loss(
     temperature: Temperature,
     same: Bool[Tensor, "n n"],
     *,
-    hard: tuple[HardNegatives | None, HardNegatives | None] = (None, None),
+    hard: HardPair = (None, None),
     log_odds: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean over the pairs: SigLIP, which ignores odds, where the temperature has a bias, else InfoNCE."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from mmrec.errors import UsageError
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import ContentVectors
-from mmrec.finetuning.samples import MediaSamples, Samples, VectorSamples
-from mmrec.finetuning.tower_building import Tower
+from mmrec.finetuning.samples import ContentLocation, MediaSamples, Samples, VectorSamples
+from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import EncoderSource, VectorTower
 from mmrec.sources.media_access import MediaAccess, content_hash
 from mmrec.storage.items import ItemTable
@@ -19,21 +19,12 @@ from mmrec.storage.stored_item import as_fields
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
-ContentLocation = str | tuple[str]
-"""A text itself, or the URI of a media file in a tuple of one."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Items, their contents and their labels.
+    """Items, their contents prepared for the towers, and their values of a metadata column, if one is given.
 
-    Attributes:
-        corpus: The items.
-        samples: Their contents, prepared for the towers, by modality.
-        labels: Value of a metadata column for each item, if one is given.
-        left_out: Contents that could not be used, by modality.
-        why: The error of the first of them, by modality, where media were read.
-
+    By modality, `left_out` is how many contents could not be used, and `why` the error of the first media file.
     """
 
     corpus: Corpus
@@ -43,9 +34,9 @@ class TrainingData:
     why: Mapping[Modality, str]
 
 
-def gather(
+def load_training_data(
     layout: Layout,
-    towers: Mapping[Modality, Tower],
+    towers: Mapping[Modality, FinetuneTower],
     media: MediaAccess,
     memory: int,
     label: str | None = None,
@@ -60,18 +51,24 @@ def gather(
     for modality, tower in towers.items():
         hashes = whole.contents[modality].hashes
         if isinstance(tower, VectorTower):
-            vectors, there = _inputs(layout, tower, hashes)
-            samples[modality] = VectorSamples({modality: vectors[there]})
+            vectors, usable = _inputs(layout, tower, hashes)
+            samples[modality] = VectorSamples(vectors[usable])
         else:
-            source = MediaSamples(tower, [places.get((modality, name)) for name in hashes], hashes, media, memory)
-            there = source.usable()
+            locations = [places.get((modality, name), ContentLocation()) for name in hashes]
+            source = MediaSamples(tower, locations, hashes, media, memory)
+            usable = source.drop_unusable()
             if source.fault is not None:
                 why[modality] = source.fault
-            _check_some(modality, there, why)
-            samples[modality] = source.only(there)
-        kept[modality] = there
+            if len(usable) and not usable.any():
+                raise UsageError(
+                    f"None of the {len(usable):,} {modality} contents can be read; the first is {source.fault} Put "
+                    "files back where they were, see that --media-root holds them, or train a head on the stored "
+                    'vectors (how = "head").'
+                )
+            samples[modality] = source
+        kept[modality] = usable
     # A modality of which nothing is left takes no part.
-    corpus = whole.only({modality: there for modality, there in kept.items() if there.any()})
+    corpus = whole.only({modality: usable for modality, usable in kept.items() if usable.any()})
     if not corpus.contents:
         raise UsageError(
             f"{layout.root} has no content that could be trained on: index it first with the encoders that are to be "
@@ -88,8 +85,8 @@ def stored_spaces(
     for source in sources:
         for modality, own in corpus.contents.items():
             for space in source.encoder.spaces.get(modality, ()):
-                there, vectors = VectorTable(layout.vectors(space), space).fetch(own.hashes)
-                if len(own) and there.all():
+                usable, vectors = VectorTable(layout.vectors(space), space).fetch(own.hashes)
+                if len(own) and usable.all():
                     found.setdefault(space.comparison_key, []).append((space, modality, vectors))
     return found
 
@@ -98,23 +95,12 @@ def comparable(
     stored: Mapping[str, Sequence[tuple[Space, Modality, Float32[np.ndarray, "_ _"]]]],
 ) -> list[ContentVectors]:
     """For each shared space of several modalities, the vectors of the first space of each of them."""
-    met: list[ContentVectors] = []
+    shared: list[dict[Modality, np.ndarray]] = []
     for some in stored.values():
-        sides: dict[Modality, np.ndarray] = {}
+        shared.append({})
         for _, modality, vectors in some:
-            sides.setdefault(modality, vectors)
-        if len(sides) > 1:
-            met.append(sides)
-    return met
-
-
-def _check_some(modality: Modality, there: Bool[np.ndarray, " n"], why: Mapping[Modality, str]) -> None:
-    if len(there) and not there.any():
-        raise UsageError(
-            f"None of the {len(there):,} {modality} contents can be read; the first is {why[modality]} Put files back "
-            "where they were, see that --media-root holds them, or train a head on the stored vectors "
-            '(how = "head").'
-        )
+            shared[-1].setdefault(modality, vectors)
+    return [space for space in shared if len(space) > 1]
 
 
 def _inputs(
@@ -122,12 +108,12 @@ def _inputs(
 ) -> tuple[Float32[np.ndarray, "n dim"], np.ndarray]:
     """Stored vectors of the spaces that a head reads, side by side, and where all of them are there."""
     spaces = tower.source.by_name()
-    parts, there = [], np.ones(len(hashes), dtype=bool)
+    parts, usable = [], np.ones(len(hashes), dtype=bool)
     for name, _ in tower.inputs:
         has, vectors = VectorTable(layout.vectors(spaces[name]), spaces[name]).fetch(hashes)
-        there &= has
+        usable &= has
         parts.append(vectors)
-    return np.concatenate(parts, axis=1), there
+    return np.concatenate(parts, axis=1), usable
 
 
 def _read(
@@ -151,9 +137,9 @@ def _read(
                     continue
                 own[field.modality].append(field.hash)
                 if field.uri is not None:
-                    places.setdefault((field.modality, field.hash), (field.uri,))
+                    places.setdefault((field.modality, field.hash), ContentLocation(uri=field.uri))
                 elif row["mmrec_text"] and content_hash(row["mmrec_text"].encode("utf-8", "replace")) == field.hash:
-                    places[field.modality, field.hash] = row["mmrec_text"]
+                    places[field.modality, field.hash] = ContentLocation(row["mmrec_text"])
             for modality, some in own.items():
                 hashes[modality].append(some)
     order: Int64[np.ndarray, " n"] = np.argsort(np.array(rows, dtype=np.int64))

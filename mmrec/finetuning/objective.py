@@ -1,13 +1,13 @@
 """The base class of fine-tuning objectives, and pooling of an item's contents into one vector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -26,14 +26,9 @@ ContentVectors: TypeAlias = Mapping[Modality, Float32[np.ndarray, "_ _"]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One batch.
+    """One batch: places of the contents to embed, each once, and the mean loss of `count` pairs or items.
 
-    Attributes:
-        contents: Places of the contents to embed, each once, by modality.
-        loss: From their vectors to the mean loss.
-        count: How many pairs or items the mean is over.
-        progress: Share of the epoch's batches that came before.
-
+    `progress` is the share of the epoch's batches that came before.
     """
 
     contents: Mapping[Modality, Int64[np.ndarray, " _"]]
@@ -43,36 +38,38 @@ class Step:
 
 
 class FinetuneObjective(ABC):
-    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone.
-
-    `state_dict` and `load_state_dict` hold the hard negatives, for a training that is interrupted.
-    """
+    """A sampler of batches and their loss. All that is random in it depends on the seed and the epoch alone."""
 
     def __init__(self, corpus: Corpus, config: FinetuneConfig, *, bias: bool = False) -> None:
         """Start from the configured temperature, and the bias if the loss has one."""
         self.corpus, self.config = corpus, config
         self.temperature = Temperature(config.scale, config.bias if bias else None)
+        self.hard_negatives: dict[str, Int64[Tensor, "items kept"]] = {}
+        """Those found so far, by name; they are a part of checkpoints."""
 
-    @abstractmethod
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of an epoch."""
+        random = np.random.default_rng([self.config.seed, epoch])
+        batches = self.batches(random)
+        for number, batch in enumerate(batches):
+            yield self.step(batch, random, number / len(batches))
+
+    @abstractmethod
+    def batches(self, random: np.random.Generator) -> Sequence[Any]:
+        """Cut an epoch into batches, in the order of the steps."""
+
+    @abstractmethod
+    def step(self, batch: Any, random: np.random.Generator, progress: float) -> Step:  # noqa: ANN401 - of `batches`
+        """Draw the contents of a batch."""
 
     @property
-    def mines(self) -> bool:
-        """Whether `mine` is to be called."""
+    def uses_hard_negatives(self) -> bool:
+        """Whether `find_hard_negatives` is to be called."""
         return False
 
-    def mine(self, vectors: ContentVectors) -> None:
+    def find_hard_negatives(self, vectors: ContentVectors) -> None:
         """Look for hard negatives among the vectors as they are now; by default for none."""
         del vectors
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Return the hard negatives found so far, by name."""
-        return {}
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on with the hard negatives that were found before."""
-        del kept
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Return an array on the device of the temperature."""
@@ -81,13 +78,9 @@ class FinetuneObjective(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """Items of a step, and a content of each modality that each of them has.
+    """Places of the items of a step, ascending, and a content of each modality that each of them has.
 
-    Attributes:
-        items: Places of the items, each once.
-        contents: Places of the contents, each once, by modality.
-        parts: For each modality, which of the items have one, and which of `contents` it is.
-
+    Contents are there once each; `parts` says for each modality which of the items have one, and which of `contents`.
     """
 
     items: Int64[np.ndarray, " n"]
@@ -100,7 +93,8 @@ class Draw:
         summed = some.new_zeros(len(self.items), some.shape[1])
         for modality, (owners, at) in self.parts.items():
             given = vectors[modality]
-            summed = summed.index_add(0, _index(owners, given), given[_index(at, given)])
+            rows, columns = (torch.from_numpy(index).to(given.device) for index in (owners, at))
+            summed = summed.index_add(0, rows, given[columns])
         return normalize(summed, dim=1)
 
     def find(self, items: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
@@ -119,19 +113,13 @@ def draw(corpus: Corpus, items: Int64[np.ndarray, " n"], random: np.random.Gener
     return Draw(items, contents, parts)
 
 
-def item_vectors(
-    corpus: Corpus, vectors: ContentVectors
-) -> tuple[Float32[np.ndarray, "items dim"], Bool[np.ndarray, " items"]]:
-    """Unit vectors of all items, from all their contents, and which of them have any.
+def item_vectors(corpus: Corpus, vectors: ContentVectors) -> Float32[np.ndarray, "items dim"]:
+    """Unit vectors of all items, from all their contents; zero where there are none.
 
     Each modality counts alike, however many contents an item has of it.
     """
     dim = next(iter(vectors.values())).shape[1]
     summed = np.zeros((len(corpus), dim), dtype=np.float32)
     for modality, given in vectors.items():
-        summed += unit((corpus.matrix(modality) @ given).astype(np.float32))
-    return unit(summed), np.asarray(summed.any(axis=1))
-
-
-def _index(places: Int64[np.ndarray, " n"], like: Tensor) -> Int64[Tensor, " n"]:
-    return torch.from_numpy(places).to(like.device)
+        summed += unit((corpus.contents[modality].matrix @ given).astype(np.float32))
+    return unit(summed)

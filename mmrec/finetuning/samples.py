@@ -1,11 +1,11 @@
 """Prepared contents for the towers: stored vectors, or media that are read, decoded and cached."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import compress
 from threading import Lock
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,46 +18,44 @@ from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.finetuning.towers import ContentTower
 from mmrec.sources.media_access import MediaAccess, content_hash
-from mmrec.types import Modality
+
+
+class ContentLocation(NamedTuple):
+    """A text itself, or the URI of a media file; neither where the store no longer has a text."""
+
+    text: str | None = None
+    uri: str | None = None
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Contents of a corpus, prepared for their towers."""
+    """The contents of one modality of a corpus, prepared for its tower."""
 
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """`Sample.cost` of each content of a modality."""
-        ...
+    costs: Int64[np.ndarray, " contents"]
+    """`Sample.cost` of each content."""
+    held: int
+    """Bytes of prepared contents that are in memory."""
 
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""
-        ...
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Start to prepare contents that are needed soon."""
-        ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class VectorSamples:
-    """Stored vectors as samples, for heads.
+    """Stored vectors as samples, for heads; one a content, in the order of the corpus."""
 
-    Attributes:
-        vectors: One a content, in the order of the corpus.
+    def __init__(self, vectors: Float32[np.ndarray, "n dim"]) -> None:
+        self.vectors = vectors
+        self.costs = np.ones(len(vectors), dtype=np.int64)
+        self.held = vectors.nbytes
 
-    """
-
-    vectors: Mapping[Modality, Float32[np.ndarray, "_ _"]]
-
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """1 for each."""
-        return np.ones(len(self.vectors[modality]), dtype=np.int64)
-
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some vectors."""
-        return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[modality][places])]
+        return [Sample(row, cost=1) for row in torch.from_numpy(self.vectors[places])]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Do nothing: all vectors are in memory."""
 
 
@@ -67,81 +65,57 @@ class MediaSamples:
     def __init__(
         self,
         tower: ContentTower,
-        places: Sequence[str | tuple[str] | None],
+        places: Sequence[ContentLocation],
         hashes: Sequence[bytes],
         media: MediaAccess,
         memory: int,
     ) -> None:
-        """Read nothing yet.
+        """Prepare contents for a tower when they are needed; those of other hashes are refused.
 
-        Args:
-            tower: What prepares them.
-            places: Each text itself, or the URI of a media file in a tuple of one; None where it is missing.
-            hashes: Content hash of each; a file that has changed is refused.
-            media: How files are read.
-            memory: Bytes of prepared contents that are cached.
-
+        `memory` is the number of bytes of prepared contents that are cached.
         """
         self._tower, self._places, self._hashes, self._media, self._memory = tower, places, hashes, media, memory
-        self._costs = np.zeros(len(hashes), dtype=np.int64)
+        self.costs = np.zeros(len(hashes), dtype=np.int64)
         self._kept: OrderedDict[int, Sample] = OrderedDict()
-        self._size = 0
+        self.held = 0
+        """Bytes of prepared contents that are in memory."""
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(media.workers(decoding_workers()), thread_name_prefix="mmrec-prepare")
         self._coming: dict[int, Future[Sample]] = {}
         self.fault: str | None = None
         """The error of the first content that cannot be used."""
 
-    @property
-    def held(self) -> int:
-        """Bytes of prepared contents that are in memory."""
-        return self._size
+    def drop_unusable(self) -> Bool[np.ndarray, " contents"]:
+        """Read all once, keep those that can be used, numbered anew, and return which those are."""
 
-    def usable(self) -> Bool[np.ndarray, " contents"]:
-        """Read all once, and return which can be used."""
-
-        def tried(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
+        def read(place: int) -> tuple[tuple[int, Sample | MediaError], int]:
             try:
                 sample = self._prepare(place)
             except MediaError as error:
                 return (place, error), 0
             return (place, sample), sample.tensor.nbytes
 
-        found = np.zeros(len(self._places), dtype=bool)
+        usable = np.zeros(len(self._places), dtype=bool)
         tasks = ((place, 0) for place in range(len(self._places)))
-        for place, sample in prefetch_ordered(tasks, tried, self._media.workers(decoding_workers())):
+        for place, sample in prefetch_ordered(tasks, read, self._media.workers(decoding_workers())):
             if isinstance(sample, MediaError):
                 self.fault = self.fault or f"{self._named(place)}: {sample}"
                 continue
-            found[place], self._costs[place] = True, sample.cost
+            usable[place], self.costs[place] = True, sample.cost
             self._keep(place, sample)
-        return found
+        numbers = (np.cumsum(usable) - 1).tolist()
+        self._kept = OrderedDict((numbers[place], sample) for place, sample in self._kept.items())
+        self._places, self._hashes = list(compress(self._places, usable)), list(compress(self._hashes, usable))
+        self.costs = self.costs[usable]
+        return usable
 
-    def only(self, kept: Bool[np.ndarray, " contents"]) -> "MediaSamples":
-        """Return those of a mask, numbered anew; the cache is kept."""
-        chosen = np.flatnonzero(kept).tolist()
-        places, hashes = [self._places[at] for at in chosen], [self._hashes[at] for at in chosen]
-        fewer = MediaSamples(self._tower, places, hashes, self._media, self._memory)
-        fewer._costs = self._costs[kept]
-        for number, at in enumerate(chosen):
-            if at in self._kept:
-                fewer._keep(number, self._kept[at])
-        self._pool.shutdown(wait=False)
-        return fewer
-
-    def costs(self, modality: Modality) -> Int64[np.ndarray, " contents"]:
-        """Return the cost of each."""
-        del modality  # it has one
-        return self._costs
-
-    def take(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
+    def take(self, places: Int64[np.ndarray, " n"]) -> Sequence[Sample]:
         """Return some contents. Raises MediaError where one can no longer be read."""
-        self.expect(modality, places)
+        self.expect(places)
         return [self._taken(place) for place in places.tolist()]
 
-    def expect(self, modality: Modality, places: Int64[np.ndarray, " n"]) -> None:
+    def expect(self, places: Int64[np.ndarray, " n"]) -> None:
         """Start to prepare those that are not cached."""
-        del modality
         for place in places.tolist():
             if place not in self._kept and place not in self._coming:
                 self._coming[place] = self._pool.submit(self._prepare, place)
@@ -163,22 +137,21 @@ class MediaSamples:
     def _keep(self, place: int, sample: Sample) -> None:
         with self._lock:
             self._kept[place] = sample
-            self._size += sample.tensor.nbytes
-            while self._size > self._memory and self._kept:
-                self._size -= self._kept.popitem(last=False)[1].tensor.nbytes
+            self.held += sample.tensor.nbytes
+            while self.held > self._memory and self._kept:
+                self.held -= self._kept.popitem(last=False)[1].tensor.nbytes
 
     def _named(self, place: int) -> str:
         """Name a content in an error message."""
-        where = self._places[place]
-        return where[0] if isinstance(where, tuple) else f"the {self._tower.modality} {self._hashes[place].hex()}"
+        return self._places[place].uri or f"the {self._tower.modality} {self._hashes[place].hex()}"
 
     def _prepare(self, place: int) -> Sample:
-        where = self._places[place]
-        if where is None:
+        text, uri = self._places[place]
+        if text is not None:
+            return self._tower.prepare(text)
+        if uri is None:
             raise MediaError("The store does not have this text; index its source again with one text column.")
-        if isinstance(where, str):
-            return self._tower.prepare(where)
-        data = self._media.read(where[0])
+        data = self._media.read(uri)
         if content_hash(data) != self._hashes[place]:
-            raise MediaError(f"{where[0]} has changed since it was indexed; index its source again.")
+            raise MediaError(f"{uri} has changed since it was indexed; index its source again.")
         return self._tower.prepare(decode_isolated(self._tower.modality, data, self._media.limits))

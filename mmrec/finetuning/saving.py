@@ -1,9 +1,11 @@
 """Save fine-tuned encoders as a folder, in the formats of the libraries that they came from."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,103 +32,78 @@ from mmrec.encoders.tuned_config import ParentConfig, TunedConfig, TunedHead, wr
 from mmrec.encoders.vectors import changed_tensors, save_changed
 from mmrec.errors import UsageError
 from mmrec.files import replace_tree, write_atomically
-from mmrec.finetuning.model_card import ModelCard, write_card
-from mmrec.finetuning.tower_building import Tower, merged_state
+from mmrec.finetuning.config import FinetuneConfig, HeadSettings
+from mmrec.finetuning.model_card import FinetuneReport, model_card
+from mmrec.finetuning.tower_building import FinetuneTower, merged_state
 from mmrec.finetuning.towers import EncoderSource, EncoderTower
 from mmrec.types import Modality, Space
 
-_Saver = Callable[[Any, Any, Path], dict[str, object]]
-"""Encoder, its trained network and a folder -> the settings that replace the encoder's own."""
 
-
-def has_own_format(encoder: Encoder) -> bool:
-    """Return whether an encoder's network can be saved as its own library saves it."""
-    return type(encoder) in _SAVERS
-
-
-def save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
-    """Write an encoder with trained weights in its network into a new folder. Returns how it is built from there.
-
-    Args:
-        encoder: The encoder; `has_own_format`.
-        spec: How it was built.
-        folder: Where to write; made here.
-        name: Of the space that it fills from now on.
-
-    """
+def _save_own(encoder: Encoder, spec: EncoderSpec, folder: Path, name: str) -> EncoderSpec:
+    """Write an encoder as its own library does. Returns how it is built from there; `name` is that of its space."""
     folder.mkdir(parents=True)
     with quiet():
-        placed = _SAVERS[type(encoder)](encoder, encoder.module, folder)
+        _SAVERS[type(encoder)](encoder, folder)
     kept = {key: value for key, value in spec.settings.items() if key not in ("model", "checkpoint", "revision")}
-    return EncoderSpec(spec.factory, {**kept, **placed, "name": name})
+    key = "checkpoint" if isinstance(encoder, SpeechBundle) else "model"
+    return EncoderSpec(spec.factory, {**kept, key: str(folder), "name": name})
 
 
-def _text(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _text(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     own = encoder._own  # noqa: SLF001 -- saving and loading of a kind are one concern in two files
     source = encoder._files.folder  # noqa: SLF001
     _describe(source, folder)
-    network.transformer.save_pretrained(folder / own.transformer.relative_to(source))
-    for step, layer in zip(own.steps, network.head, strict=True):
+    encoder.module.transformer.save_pretrained(folder / own.transformer.relative_to(source))
+    for step, layer in zip(own.steps, encoder.module.head, strict=True):
         if layer.state_dict():
             save_file(_tensors(layer), folder / step.folder.relative_to(source) / "model.safetensors")
-    return {"model": str(folder)}
 
 
-def _of_transformers(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _of_transformers(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     _describe(encoder._files.folder, folder)  # noqa: SLF001
-    network.save_pretrained(folder)
-    return {"model": str(folder)}
+    encoder.module.save_pretrained(folder)
 
 
-def _multimodal(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
-    del encoder
-    network.save_pretrained(str(folder), create_model_card=False)
-    return {"model": str(folder)}
+def _multimodal(encoder: Any, folder: Path) -> None:  # noqa: ANN401
+    encoder.module.save_pretrained(str(folder), create_model_card=False)
 
 
-def _timm(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _timm(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     config = json.loads((encoder._files.folder / "config.json").read_text(encoding="utf-8"))  # noqa: SLF001
     # Its classifier was never loaded, and would be of the old features.
-    config |= {"num_classes": 0, "num_features": network.num_features}
+    config |= {"num_classes": 0, "num_features": encoder.module.num_features}
     config.setdefault("pretrained_cfg", {})["num_classes"] = 0
     if "num_classes" in config.get("model_args", {}):
         config["model_args"]["num_classes"] = 0
     for stale in ("label_names", "label_descriptions"):
         config.pop(stale, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(_tensors(network), folder / "model.safetensors")
-    return {"model": str(folder)}
+    save_file(_tensors(encoder.module), folder / "model.safetensors")
 
 
-def _open_clip(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _open_clip(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     architecture = encoder._architecture  # noqa: SLF001
     if architecture.files is not None:
         _describe(architecture.files.folder, folder)
     config = {"model_cfg": dict(architecture.model), "preprocess_cfg": dict(architecture.preprocess)}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(_tensors(network), folder / "open_clip_model.safetensors")
-    return {"model": str(folder)}
+    save_file(_tensors(encoder.module), folder / "open_clip_model.safetensors")
 
 
-def _speech(encoder: Any, network: Any, folder: Path) -> dict[str, object]:  # noqa: ANN401
+def _speech(encoder: Any, folder: Path) -> None:  # noqa: ANN401
     source = encoder._weights  # noqa: SLF001
     stored: Mapping[str, Tensor] = torch.load(source, map_location="cpu", weights_only=True)
-    trained = {_bundled(name, stored): value for name, value in _tensors(network).items()}
+    trained = {_bundled(name, stored): value for name, value in _tensors(encoder.module).items()}
     # What the bundle drops when it loads (classes of letters) stays as it was in the file.
     fits = {name: value for name, value in trained.items() if name in stored and stored[name].shape == value.shape}
     torch.save({**stored, **fits}, folder / source.name)
-    return {"checkpoint": str(folder)}
 
 
 def _bundled(name: str, stored: Mapping[str, Tensor]) -> str:
     """A tensor's name as older files have it, where torch has since renamed its two halves of a normed weight."""
-    for new, old in (
-        ("parametrizations.weight.original0", "weight_g"),
-        ("parametrizations.weight.original1", "weight_v"),
-    ):
-        if name.endswith(new) and name not in stored:
-            return name.removesuffix(new) + old
-    return name
+    if name in stored:
+        return name
+    return re.sub(r"parametrizations\.weight\.original([01])$", lambda half: f"weight_{'gv'[int(half[1])]}", name)
 
 
 def _describe(source: Path, folder: Path) -> None:
@@ -143,7 +120,7 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
 
-_SAVERS: Mapping[type, _Saver] = {
+_SAVERS: Mapping[type, Callable[[Any, Path], None]] = {
     HubText: _text,
     HubImage: _of_transformers,
     HubImageText: _of_transformers,
@@ -161,7 +138,11 @@ _SUFFIX = "tuned"
 
 
 def save_encoders(
-    towers: Mapping[Modality, Tower], sources: Sequence[EncoderSource], folder: Path, card: ModelCard
+    towers: Mapping[Modality, FinetuneTower],
+    sources: Sequence[EncoderSource],
+    folder: Path,
+    report: FinetuneReport,
+    config: FinetuneConfig,
 ) -> dict[str, Space]:
     """Write a folder that `load_encoders` takes, in place of one that was there. The towers stay as they are.
 
@@ -174,154 +155,138 @@ def save_encoders(
         raise UsageError(f"{folder} is there and holds no {ENCODERS_FILE}. Name a new folder.")
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link; name the folder itself, or a new one.")
-    beside = folder.absolute().with_name(temporary_name(folder.name))
-    beside.mkdir(parents=True)
-    try:
-        spaces = _write(towers, sources, beside, card)
-        replace_tree(beside, folder.absolute())
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return spaces
-
-
-def _write(
-    towers: Mapping[Modality, Tower], sources: Sequence[EncoderSource], folder: Path, card: ModelCard
-) -> dict[str, Space]:
     anchor = Modality.TEXT if Modality.TEXT in towers else next(iter(towers))
-    # The anchor's encoder first: the others' heads name its space.
-    ordered = sorted(sources, key=lambda source: source is not towers[anchor].source)
-    met: str | None = None
-    saved: dict[int, EncoderSpec] = {}
+    anchor_space: str | None = None
+    specs: dict[int, EncoderSpec] = {}
     spaces: dict[str, Space] = {}
-    for source in ordered:
-        own = {modality: tower for modality, tower in towers.items() if tower.source is source}
-        spec, renamed = _Saving(source, own, folder, sources, anchor, met).save()
-        saved[id(source)] = spec
-        built = EncoderSource(spec, _built(spec))
-        if taken := sorted(spaces.keys() & built.by_name().keys()):
-            raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
-        spaces |= built.by_name()
-        if source is towers[anchor].source:
-            met = spaces[renamed[anchor]].comparison_key
-        if (place := folder / _slug(source)).is_dir():
-            parents = list(source.by_name().values())
-            text = write_card(card, source.spec, parents, [s for s in built.by_name().values() if s not in parents])
-            write_atomically(place / "README.md", text.encode())
-    specs = [saved[id(source)] for source in sources]
-    write_atomically(folder / ENCODERS_FILE, _toml(specs, folder).encode())
+    root = folder.absolute().with_name(temporary_name(folder.name))
+    root.mkdir(parents=True)
+    try:
+        # The anchor's encoder first: the others' heads name its space.
+        for source in sorted(sources, key=lambda source: source is not towers[anchor].source):
+            saver = _EncoderSaver(source, towers, root / _slug(source), sources, anchor, anchor_space)
+            specs[id(source)] = spec = saver.save()
+            built = _built(spec).by_name()
+            if taken := sorted(spaces.keys() & built.keys()):
+                raise UsageError(f"Two encoders would fill the space {taken[0]!r}. Give one of the heads another name.")
+            spaces |= built
+            if source is towers[anchor].source:
+                anchor_space = spaces[saver.names[anchor]].comparison_key
+            if saver.folder.is_dir():
+                parents = list(source.by_name().values())
+                new = [space for space in built.values() if space not in parents]
+                card = model_card(report, config, source.spec, parents, new)
+                write_atomically(saver.folder / "README.md", card.encode())
+        write_atomically(root / ENCODERS_FILE, _toml([specs[id(source)] for source in sources], root).encode())
+        replace_tree(root, folder.absolute())
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     return spaces
 
 
 @dataclass(frozen=True, eq=False)
-class _Saving:
-    """One encoder on its way into the folder."""
+class _EncoderSaver:
+    """Saves one of the encoders into a folder of its own, where anything of it is new."""
 
     source: EncoderSource
-    towers: Mapping[Modality, Tower]
-    root: Path
+    all_towers: Mapping[Modality, FinetuneTower]
+    folder: Path
     sources: Sequence[EncoderSource]
     anchor: Modality
-    met: str | None
+    anchor_space: str | None
 
-    def save(self) -> tuple[EncoderSpec, dict[Modality, str]]:
-        """Return how the saved encoder is built, and the name of the space of each tower."""
-        changed = self._changed()
-        heads = {modality: tower.head for modality, tower in self.towers.items() if tower.head is not None}
-        names = {modality: self._space_name(modality, changed=bool(changed)) for modality in self.towers}
+    def save(self) -> EncoderSpec:
+        """Return how the saved encoder is built."""
+        changed, kept = self.changed, self._kept()
         spec = EncoderSpec(self.source.spec.factory, _absolute(self.source.spec.settings))
-        if not changed and not heads:
-            return spec, names
-        place = self.root / _slug(self.source)
-        kept = self._kept(changed=bool(changed), heads=heads)
         if changed and not kept:
-            own = self._own_format(changed, spec, place / "model" if heads else place)
-            if own is not None:
-                spec, changed = own, {}
-        if changed or heads:
-            spec = self._tuned(spec, changed, heads, names, kept)
-        return spec, names
+            fresh = _built(self.source.spec).encoder
+            if type(fresh) in _SAVERS:
+                fresh.module.load_state_dict(changed, strict=False)
+                place = self.folder / "model" if self.heads else self.folder
+                spec, changed = _save_own(fresh, spec, place, f"{_slug(self.source)}-{_SUFFIX}"), {}
+        return self._tuned(spec, changed, kept) if changed or self.heads else spec
 
-    def _changed(self) -> dict[str, torch.Tensor]:
+    @cached_property
+    def towers(self) -> dict[Modality, FinetuneTower]:
+        """The towers of this encoder."""
+        return {modality: tower for modality, tower in self.all_towers.items() if tower.source is self.source}
+
+    @cached_property
+    def heads(self) -> dict[Modality, tuple[Head, HeadSettings]]:
+        """The heads of these towers, and their settings."""
+        return {
+            modality: (tower.head, tower.settings.head_settings or HeadSettings())
+            for modality, tower in self.towers.items()
+            if tower.head is not None
+        }
+
+    @cached_property
+    def changed(self) -> dict[str, Tensor]:
         """The tensors that are not as they were, additions merged."""
         for tower in self.towers.values():
             if isinstance(tower, EncoderTower):
-                return changed_tensors(merged_state(tower.network.encoder), self._fresh().module.state_dict())
+                before = _built(self.source.spec).encoder.module.state_dict()
+                return changed_tensors(merged_state(tower.network.encoder), before)
         return {}
 
-    def _fresh(self) -> Encoder:
-        """The encoder as it was."""
-        return _built(self.source.spec)
+    @cached_property
+    def names(self) -> dict[Modality, str]:
+        """Name of the space of each tower."""
+        names = {m: f"{t.space.name}-{_SUFFIX}" if self.changed else t.space.name for m, t in self.towers.items()}
+        heads = {m: head.name or f"{self.towers[m].space.name}-aligned" for m, (_, head) in self.heads.items()}
+        return names | heads
 
-    def _own_format(self, changed: Mapping[str, torch.Tensor], spec: EncoderSpec, folder: Path) -> EncoderSpec | None:
-        fresh = self._fresh()
-        if not has_own_format(fresh):
-            return None
-        fresh.module.load_state_dict(changed, strict=False)
-        return save_own(fresh, spec, folder, f"{_slug(self.source)}-{_SUFFIX}")
-
-    def _tuned(
-        self,
-        parent: EncoderSpec,
-        changed: Mapping[str, torch.Tensor],
-        heads: Mapping[Modality, Head],
-        names: Mapping[Modality, str],
-        kept: tuple[str, ...],
-    ) -> EncoderSpec:
-        place = self.root / _slug(self.source)
-        place.mkdir(exist_ok=True)
-        if changed:
-            save_changed(changed, place / _WEIGHTS)
-        described = []
-        built = EncoderSource(parent, _built(parent))
-        renaming = dict(zip(self.source.by_name(), built.by_name(), strict=True))
-        for modality, head in heads.items():
-            file = f"{names[modality]}.safetensors"
-            inputs = tuple((renaming[name], dim) for name, dim in head.config.inputs)
-            residual = None if head.config.residual is None else renaming[head.config.residual]
-            config = head.config.model_copy(update={"inputs": inputs, "residual": residual})
-            save_head(head, place / file, config)
-            replaced = self.towers[modality].settings.wants_head
-            replaces = tuple(renaming[name] for name in (replaced.replaces if replaced else ()))
-            meets = None if modality is self.anchor else self.met
-            described.append(
-                TunedHead(modality=modality, space=names[modality], file=file, approximates=meets, replaces=replaces)
-            )
-        fingerprints = {name: space.fingerprint for name, space in built.by_name().items()}
-        settings = {key: _relative(value, place) for key, value in parent.settings.items()}
-        about = ParentConfig.model_validate(
-            {"factory": parent.factory, "settings": settings, "fingerprints": fingerprints}
-        )
-        weights = _WEIGHTS if changed else None
-        write_tuned_config(
-            TunedConfig(parent=about, weights=weights, suffix=_SUFFIX, heads=tuple(described), kept=kept), place
-        )
-        return EncoderSpec(TUNED, {"folder": str(place)})
-
-    def _space_name(self, modality: Modality, *, changed: bool) -> str:
-        tower = self.towers[modality]
-        if tower.head is None:
-            return f"{tower.space.name}-{_SUFFIX}" if changed else tower.space.name
-        given = tower.settings.wants_head
-        return given.name if given is not None and given.name is not None else f"{tower.space.name}-aligned"
-
-    def _kept(self, *, changed: bool, heads: Mapping[Modality, Head]) -> tuple[str, ...]:
+    def _kept(self) -> tuple[str, ...]:
         """Spaces of this encoder that others approximate, and that its items would no longer fill."""
-        settings = [self.towers[modality].settings.wants_head for modality in heads]
-        replaced = {name for one in settings if one is not None for name in one.replaces}
-        met = {
-            space.approximates
-            for other in self.sources
-            for space in other.by_name().values()
-            if other is not self.source
+        replaced = {name for _, settings in self.heads.values() for name in settings.replaces}
+        others = [source for source in self.sources if source is not self.source]
+        approximated = {space.approximates for source in others for space in source.by_name().values()}
+        own = self.source.by_name().items()
+        return tuple(n for n, space in own if space.fingerprint in approximated and (self.changed or n in replaced))
+
+    def _tuned(self, parent: EncoderSpec, changed: Mapping[str, Tensor], kept: tuple[str, ...]) -> EncoderSpec:
+        """Write changed tensors and heads beside the name of the encoder that they change."""
+        self.folder.mkdir(exist_ok=True)
+        if changed:
+            save_changed(changed, self.folder / _WEIGHTS)
+        built = _built(parent).by_name()
+        renamed = dict(zip(self.source.by_name(), built, strict=True))
+        described = []
+        for modality, (head, settings) in self.heads.items():
+            name = self.names[modality]
+            inputs = tuple((renamed[name], dim) for name, dim in head.config.inputs)
+            residual = None if head.config.residual is None else renamed[head.config.residual]
+            config = head.config.model_copy(update={"inputs": inputs, "residual": residual})
+            save_head(head, self.folder / f"{name}.safetensors", config)
+            described.append(
+                TunedHead(
+                    modality=modality,
+                    space=name,
+                    file=f"{name}.safetensors",
+                    approximates=None if modality is self.anchor else self.anchor_space,
+                    replaces=tuple(renamed[name] for name in settings.replaces),
+                )
+            )
+        about = {
+            "factory": parent.factory,
+            "settings": {key: _relative(value, self.folder) for key, value in parent.settings.items()},
+            "fingerprints": {name: space.fingerprint for name, space in built.items()},
         }
-        own = self.source.by_name()
-        return tuple(name for name in own if own[name].fingerprint in met and (changed or name in replaced))
+        tuned = TunedConfig(
+            parent=ParentConfig.model_validate(about),
+            weights=_WEIGHTS if changed else None,
+            suffix=_SUFFIX,
+            heads=tuple(described),
+            kept=kept,
+        )
+        write_tuned_config(tuned, self.folder)
+        return EncoderSpec(TUNED, {"folder": str(self.folder)})
 
 
-def _built(spec: EncoderSpec) -> Encoder:
-    """An encoder anew, on the CPU. Its code is trusted: to be fine-tuned, it was loaded by who may say so."""
-    return build_encoder(spec, torch.device("cpu"), torch.float32, trust_code=True)
+def _built(spec: EncoderSpec) -> EncoderSource:
+    """Build an encoder again, on the CPU. Its code is trusted: it was allowed when the encoder was loaded."""
+    return EncoderSource(spec, build_encoder(spec, torch.device("cpu"), torch.float32, trust_code=True))
 
 
 def _slug(source: EncoderSource) -> str:

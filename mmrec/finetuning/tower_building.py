@@ -1,7 +1,7 @@
 """Build the towers of a fine-tuning: heads, LoRA adapters, frozen layers and gradient checkpointing."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,25 +38,6 @@ class _LowRankUpdate(nn.Module):
 
     def forward(self, weight: Float[Tensor, "out into"]) -> Float[Tensor, "out into"]:
         return weight + self.strength * (self.lora_B @ self.lora_A)
-
-
-def add_lora_to_attention(layer: nn.MultiheadAttention, rank: int, alpha: int) -> None:
-    """Add LoRA to the projections of an attention layer."""
-    for holder, name in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
-        parametrize.register_parametrization(holder, name, _LowRankUpdate(getattr(holder, name), rank, alpha))
-
-
-def attention_weights_with_lora(network: nn.Module) -> dict[str, Float[Tensor, "out into"]]:
-    """Return attention weights with their LoRA update added, by the names that they had without it."""
-    found: dict[str, Tensor] = {}
-    for name, module in network.named_modules():
-        parts = getattr(module, "parametrizations", None)
-        if isinstance(parts, nn.ModuleDict):
-            updated = [
-                own for own, chain in parts.items() if any(isinstance(p, _LowRankUpdate) for p in chain.children())
-            ]
-            found |= {f"{name}.{own}": getattr(module, own).detach() for own in updated}
-    return found
 
 
 _MARK = "lora_"
@@ -97,7 +78,9 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
     for name in layers:
         layer = network.get_submodule(name)
         if isinstance(layer, nn.MultiheadAttention):
-            add_lora_to_attention(layer, rank, alpha)
+            for holder, own in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
+                update = _LowRankUpdate(getattr(holder, own), rank, alpha)
+                parametrize.register_parametrization(holder, own, update)
         else:
             simple.append(re.escape(f"network.{name}"))
     if simple:
@@ -108,12 +91,17 @@ def add_adapters(network: nn.Module, layers: Collection[str], rank: int, alpha: 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
     """Return a network's tensors, all LoRA updates merged into the weights, by the names that they had without them."""
-    sums = attention_weights_with_lora(network)
+    sums: dict[str, Tensor] = {}
     for name, layer in network.named_modules():
+        parts = getattr(layer, "parametrizations", None)
+        for own, chain in parts.items() if isinstance(parts, nn.ModuleDict) else ():
+            if any(isinstance(part, _LowRankUpdate) for part in chain.children()):
+                sums[f"{name}.{own}"] = getattr(layer, own).detach()
         if hasattr(layer, "get_delta_weight") and hasattr(layer, "get_base_layer"):
             adapted: Any = layer
             sums[f"{name}.weight"] = (adapted.get_base_layer().weight + adapted.get_delta_weight("default")).detach()
-    halves = {f"{_parametrized(name)}.original" for name in sums}
+    # Torch moves a parametrised weight from "layer.weight" to "layer.parametrizations.weight.original".
+    halves = {re.sub(r"([^.]+)$", r"parametrizations.\1.original", name) for name in sums}
     kept = {
         name.replace(".base_layer.", "."): value
         for name, value in network.state_dict().items()
@@ -132,22 +120,12 @@ class _Root(nn.Module):
         self.network = network
 
 
-def _parametrized(name: str) -> str:
-    """Name of a parametrised weight in torch."""
-    holder, _, own = name.rpartition(".")
-    return f"{holder}.parametrizations.{own}"
-
-
 @dataclass(frozen=True, eq=False)
 class ReachedWeights:
-    """The parts of an encoder's network that one tower uses.
+    """The parameters of an encoder's network that one tower's vectors depend on, and the modules called, by name.
 
-    Attributes:
-        parameters: Names of the parameters that its vectors depend on.
-        called: Names of the modules that are called as such; a layer whose weights alone are read is none of them.
-        blocks: The network's blocks, first to last; empty where it has none that are alike.
-        before: For each block, the names of the parameters that its input depends on.
-
+    `blocks` are the network's blocks, first to last, empty where it has none that are alike; `before` has for each the
+    names of the parameters that its input depends on. A layer whose weights alone are read is not called.
     """
 
     parameters: frozenset[str]
@@ -164,8 +142,8 @@ class ReachedWeights:
             return self.parameters
         if last_blocks > len(self.blocks):
             raise UsageError(
-                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} blocks that can be told "
-                "apart. Give at most that, or leave it out to train all."
+                f"last_blocks = {last_blocks} was given; this network has {len(self.blocks)} blocks that are alike. "
+                "Give at most that, or leave it out to train all."
             )
         return self.parameters - self.before[-last_blocks]
 
@@ -211,37 +189,22 @@ def _blocks(
 ) -> tuple[nn.Module, ...]:
     """The children of that list of alike modules which holds most of the weights: a Transformer's layers, stages."""
     best: tuple[nn.Module, ...] = ()
-    most = 0
-    for prefix, container in _outermost(network, "", reached, inputs):
-        names = {name for name in reached if name.startswith(f"{prefix}." if prefix else "")}
-        size = sum(network.get_parameter(name).numel() for name in names)
-        if size > most:
-            best, most = tuple(_called_children(container, prefix, reached, inputs)), size
+    most, outer = 0, list[str]()
+    for name, module in network.named_modules():
+        prefix = f"{name}." if name else ""
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or prefix.startswith(tuple(outer)):
+            continue
+        blocks = [
+            child
+            for own, child in module.named_children()
+            if child in inputs and any(one.startswith(f"{prefix}{own}.") for one in reached)
+        ]
+        if len(blocks) > 1 and len({type(block) for block in blocks}) == 1:
+            outer.append(prefix)
+            size = sum(network.get_parameter(one).numel() for one in reached if one.startswith(prefix))
+            if size > most:
+                best, most = tuple(blocks), size
     return best
-
-
-def _outermost(
-    module: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
-) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(module, nn.ModuleList | nn.Sequential):
-        children = _called_children(module, name, reached, inputs)
-        if len(children) > 1 and len({type(child) for child in children}) == 1:
-            yield name, module
-            return
-    for child_name, child in module.named_children():
-        yield from _outermost(child, f"{name}.{child_name}" if name else child_name, reached, inputs)
-
-
-def _called_children(
-    container: nn.Module, name: str, reached: frozenset[str], inputs: Mapping[nn.Module, list[Tensor]]
-) -> list[nn.Module]:
-    """Children that are called and hold weights."""
-    inside = f"{name}." if name else ""
-    return [
-        child
-        for own, child in container.named_children()
-        if child in inputs and any(one.startswith(f"{inside}{own}.") for one in reached)
-    ]
 
 
 def _contents(modality: Modality) -> list[Content]:
@@ -264,10 +227,12 @@ def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-Tower = EncoderTower | VectorTower
+FinetuneTower = EncoderTower | VectorTower
 
 
-def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, TowerSettings]) -> dict[Modality, Tower]:
+def build_towers(
+    sources: Sequence[EncoderSource], settings: Mapping[Modality, TowerSettings]
+) -> dict[Modality, FinetuneTower]:
     """Build one tower for each modality that settings name, in their order.
 
     Heads are drawn by torch's own random numbers: seed them first. The encoders' networks are changed in place.
@@ -275,10 +240,10 @@ def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, T
     """
     chosen = {modality: _chosen(sources, modality, wanted) for modality, wanted in settings.items()}
     dim = _common_dim(settings, chosen)
-    towers: dict[Modality, Tower] = {}
+    towers: dict[Modality, FinetuneTower] = {}
     for modality, wanted in settings.items():
         source, space = chosen[modality]
-        head = None if wanted.wants_head is None else _head(source, modality, space, wanted.wants_head, dim)
+        head = None if wanted.head_settings is None else _head(source, modality, space, wanted.head_settings, dim)
         if wanted.trains_encoder:
             source.encoder.module.requires_grad_(requires_grad=True)
             network = TowerNetwork(source.encoder.module, head, wanted)
@@ -294,20 +259,20 @@ def build_towers(sources: Sequence[EncoderSource], settings: Mapping[Modality, T
 
 
 def _chosen(sources: Sequence[EncoderSource], modality: Modality, wanted: TowerSettings) -> tuple[EncoderSource, Space]:
-    there = [(source, space) for source in sources for space in source.spaces(modality)]
-    for source, space in there:
+    able = [(source, space) for source in sources for space in source.spaces(modality)]
+    for source, space in able:
         if wanted.space is None or space.name == wanted.space:
             return source, space
-    names = ", ".join(space.name for _, space in there) or "none"
-    asked = "" if wanted.space is None else f" that fills the space {wanted.space!r}"
-    raise UsageError(f"There is no encoder of {modality}{asked}. Spaces of {modality}: {names}.")
+    names = ", ".join(space.name for _, space in able) or "none"
+    which = "" if wanted.space is None else f" that fills the space {wanted.space!r}"
+    raise UsageError(f"There is no encoder of {modality}{which}. Spaces of {modality}: {names}.")
 
 
 def _common_dim(
     settings: Mapping[Modality, TowerSettings], chosen: Mapping[Modality, tuple[EncoderSource, Space]]
 ) -> int:
     """Length of the vectors of heads that do not say: that of the towers without one, else of the first space."""
-    headless = [chosen[modality][1].dim for modality, wanted in settings.items() if wanted.wants_head is None]
+    headless = [chosen[modality][1].dim for modality, wanted in settings.items() if wanted.head_settings is None]
     given = [wanted.head.dim for wanted in settings.values() if wanted.head is not None and wanted.head.dim is not None]
     return (headless or given or [space.dim for _, space in chosen.values()])[0]
 
@@ -326,14 +291,9 @@ def _head(source: EncoderSource, modality: Modality, space: Space, wanted: HeadS
             dropout=wanted.dropout,
         )
     except ValidationError as error:
-        said = "; ".join(str(one["msg"]) for one in error.errors())
-        raise UsageError(f"The head of {modality} cannot be made: {said}.") from error
-    return Head(config).to(_device(source))
-
-
-def _device(source: EncoderSource) -> torch.device:
-    device = getattr(source.encoder, "device", None)
-    return device if isinstance(device, torch.device) else torch.device("cpu")
+        reasons = "; ".join(str(one["msg"]) for one in error.errors())
+        raise UsageError(f"The head of {modality} cannot be made: {reasons}.") from error
+    return Head(config).to(getattr(source.encoder, "device", None) or torch.device("cpu"))
 
 
 def _set_gradients(towers: Sequence[EncoderTower]) -> None:
@@ -345,11 +305,11 @@ def _set_gradients(towers: Sequence[EncoderTower]) -> None:
     trained: frozenset[str] = frozenset()
     layers: list[str] = []
     for tower, reach in traces.items():
-        asked = reach.trained(tower.settings.last_blocks)
+        names = reach.trained(tower.settings.last_blocks)
         if tower.settings.how == "full":
-            trained |= asked
+            trained |= names
         else:
-            layers += lora_layers(network, reach.called, asked)
+            layers += lora_layers(network, reach.called, names)
         if tower.settings.gradient_checkpointing:
             checkpoint_blocks(reach.blocks)
     parameters = {name: network.get_parameter(name) for name in trained}  # before additions rename them

@@ -31,41 +31,29 @@ class ContentTower(Protocol):
     @property
     def modality(self) -> Modality:
         """What it reads."""
-        ...
 
     @property
     def dim(self) -> int:
         """Length of its vectors; the same for all towers that are aligned with each other."""
-        ...
 
     @property
     def network(self) -> nn.Module:
         """All its weights. Those that ask for gradients are trained, and no others."""
-        ...
 
     @property
     def batch_cost(self) -> int:
         """The batch size, in units of `Sample.cost`, that is fastest."""
-        ...
 
     def prepare(self, content: Content) -> Sample:
         """Preprocess one content, in any thread. Raises MediaError where it cannot be encoded."""
-        ...
 
     def embed(self, samples: Sequence[Sample]) -> Float[Tensor, "n dim"]:
         """Unit vectors in float32, through which gradients flow to all that is trained."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderSource:
-    """One encoder.
-
-    Attributes:
-        spec: How it is built.
-        encoder: The encoder itself, not shared: its network is trained in place.
-
-    """
+    """One encoder, not shared, since its network is trained in place, and how it is built."""
 
     spec: EncoderSpec
     encoder: Encoder
@@ -117,15 +105,7 @@ class TowerNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _SourceTower:
-    """A tower that starts from one encoder.
-
-    Attributes:
-        modality: What it reads.
-        source: The encoder; two towers of a joint model share it.
-        space: Where its vectors lie where there is no head.
-        settings: What is trained.
-
-    """
+    """A tower that starts from one encoder; without a head its vectors lie in the space of that encoder."""
 
     modality: Modality
     source: EncoderSource
@@ -141,12 +121,7 @@ class _SourceTower:
 
 @dataclass(frozen=True, eq=False)
 class EncoderTower(_SourceTower):
-    """Contents -> an encoder -> a head, if there is one.
-
-    Attributes:
-        network: All its weights; those that ask for gradients are trained.
-
-    """
+    """Contents -> an encoder -> a head, if there is one."""
 
     network: TowerNetwork
 
@@ -176,17 +151,12 @@ class EncoderTower(_SourceTower):
         return found[self.space.name] if self.head is None else cast("Tensor", self.head(found))
 
 
-_ROWS = 4_096
+_CONTENTS_PER_BATCH = 4_096
 
 
 @dataclass(frozen=True, eq=False)
 class VectorTower(_SourceTower):
-    """Stored vectors of a content -> a head, or the vector itself. The encoder stays as it is.
-
-    Attributes:
-        head: The head, if there is one.
-
-    """
+    """Stored vectors of a content -> a head, or the vector itself. The encoder stays as it is."""
 
     head: Head | None = None
 
@@ -198,12 +168,17 @@ class VectorTower(_SourceTower):
     @property
     def batch_cost(self) -> int:
         """Contents a batch: each costs one."""
-        return _ROWS
+        return _CONTENTS_PER_BATCH
 
     @property
     def inputs(self) -> tuple[tuple[str, int], ...]:
         """The spaces of which a sample has vectors, and their lengths, in the order in which they lie in it."""
         return ((self.space.name, self.space.dim),) if self.head is None else self.head.config.inputs
+
+    def split(self, rows: Float[Tensor, "n width"]) -> dict[str, Float[Tensor, "n _"]]:
+        """Return the vectors of each of `inputs` in rows of samples."""
+        parts = torch.split(rows, [dim for _, dim in self.inputs], dim=1)
+        return {name: part for (name, _), part in zip(self.inputs, parts, strict=True)}
 
     def sample(self, vectors: Mapping[str, Float32[np.ndarray, " _"]]) -> Sample:
         """Return a content's stored vectors as a sample; `vectors` has those of `inputs` by the name of their space."""
@@ -220,6 +195,4 @@ class VectorTower(_SourceTower):
         rows = torch.stack([sample.tensor for sample in samples])
         if self.head is None:
             return unit_rows(rows)
-        parts = torch.split(rows.to(self.head.shift.device), [dim for _, dim in self.inputs], dim=1)
-        made: Tensor = self.head({name: part for (name, _), part in zip(self.inputs, parts, strict=True)})
-        return made
+        return cast("Tensor", self.head(self.split(rows.to(self.head.shift.device))))

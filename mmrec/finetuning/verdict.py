@@ -4,31 +4,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
-from mmrec.evaluation.bootstrap import Interval, compare, interval
+from mmrec.evaluation.bootstrap import Interval, before_and_after
 from mmrec.files import write_atomically
 from mmrec.finetuning.questions import METRICS, RetrievalRanks, pooled
 
 _FILE = "verdict.json"
 
 Word = Literal["helped", "no difference", "hurt"]
+_WORDS: Final[Mapping[int, Word]] = {1: "helped", 0: "no difference", -1: "hurt"}
+_SENTENCES: Final[Mapping[Word, str]] = {
+    "helped": "Fine-tuning helped",
+    "no difference": "Fine-tuning made no significant difference",
+    "hurt": "Fine-tuning hurt",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table.
+    """A metric (``r@1``, ``r@10``, ``mrr`` or ``median``) of one kind of question, or ``all``, before and after.
 
-    Attributes:
-        asked: Kind of question, or ``all``.
-        metric: ``r@1``, ``r@10``, ``mrr`` or ``median``.
-        questions: How many questions.
-        before: Before fine-tuning; the ends of a median's interval are NaN.
-        after: After it.
-        difference: After minus before, with its paired interval.
-
+    The difference is after minus before, with its paired interval; the ends of a median's intervals are NaN.
     """
 
     asked: str
@@ -41,15 +40,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The table and its conclusion.
-
-    Attributes:
-        word: ``helped``, ``no difference`` or ``hurt``.
-        sentence: The same with its numbers.
-        metric: The metric that decides.
-        lines: The table.
-
-    """
+    """The table of metrics, its conclusion by the metric that decides, and the same as a sentence with its numbers."""
 
     word: Word
     sentence: str
@@ -68,8 +59,8 @@ def judge(
     lines = [line for name in before for line in _lines(name, before[name], after[name], seed)]
     whole = _lines("all", pooled(list(before.values())), pooled(list(after.values())), seed)
     overall = next(line for line in whole if line.metric == metric)
-    word = _word(overall.difference)
-    worse = [line.asked for line in lines if line.metric == metric and _word(line.difference) == "hurt"]
+    word = _WORDS[overall.difference.sign]
+    worse = [line.asked for line in lines if line.metric == metric and line.difference.sign < 0]
     aside = f" It hurt {', '.join(worse)}." if worse and word != "hurt" else ""
     return Verdict(word, _sentence(word, overall) + aside, metric, tuple(lines + whole if len(before) > 1 else lines))
 
@@ -90,38 +81,21 @@ def read_verdict(folder: Path) -> tuple[str, str] | None:
 
 
 def _lines(name: str, before: RetrievalRanks, after: RetrievalRanks, seed: int) -> list[Line]:
-    units, count = before.units, len(before.units)
+    count = len(before.units)
     lines = []
     for metric in METRICS:
-        old, new = before.metric(metric)[None], after.metric(metric)[None]
-        difference = compare(("after", "before"), new, old, units, seed=seed).difference
-        was, now = interval(old, units, seed=seed), interval(new, units, seed=seed)
-        lines.append(Line(name, metric, count, was, now, difference))
-    alone = [_plain(value, count) for value in (before.median, after.median, after.median - before.median)]
-    return [*lines, Line(name, "median", count, *alone)]
-
-
-def _word(difference: Interval) -> Word:
-    if difference.low > 0:
-        return "helped"
-    return "hurt" if difference.high < 0 else "no difference"
+        intervals = before_and_after(before.metric(metric), after.metric(metric), before.units, seed)
+        lines.append(Line(name, metric, count, *intervals))
+    medians = (before.median, after.median, after.median - before.median)
+    return [*lines, Line(name, "median", count, *(Interval(value, np.nan, np.nan, 0, count) for value in medians))]
 
 
 def _sentence(word: Word, line: Line) -> str:
-    said = {
-        "helped": "Fine-tuning helped",
-        "no difference": "Fine-tuning made no difference that can be told from chance",
-        "hurt": "Fine-tuning hurt",
-    }[word]
     change, asked = line.difference, f"{line.questions:,} held-out question{'s' if line.questions != 1 else ''}"
     sure = f"95% interval {change.low:+.3f} to {change.high:+.3f}"
     if np.isnan(change.low):
         sure = "all of one group, so that there is no interval; hold out more"
     return (
-        f"{said}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and {line.after.mean:.3f} after "
-        f"(difference {change.mean:+.3f}, {sure})."
+        f"{_SENTENCES[word]}: {line.metric.upper()} on {asked} was {line.before.mean:.3f} before and "
+        f"{line.after.mean:.3f} after (difference {change.mean:+.3f}, {sure})."
     )
-
-
-def _plain(value: float, questions: int) -> Interval:
-    return Interval(value, np.nan, np.nan, 0, questions)

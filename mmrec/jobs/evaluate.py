@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
@@ -34,15 +35,190 @@ from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.ratings import read_ratings
 from mmrec.events.splits import Split, hold_out_items, hold_out_users, leave_one_out, time_cutoff, time_split
 from mmrec.files import check_output, write_page
+from mmrec.jobs.train import report_epoch
 from mmrec.reporting import SILENT, Reporter
 from mmrec.snapshot import open_snapshot
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.train import train
-from mmrec.training.trainer import Epoch
 from mmrec.users.interests import ContentInterests
 from mmrec.users.tower import TowerModel
+
+TOWER: Final = "tower"
+
+_SPLITS: Final = {"time": "by time", "last": "by time, last event only", "leave-one-out": "leave one out"}
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """One run of ``mmrec evaluate``.
+
+    Attributes:
+        store: The store's directory.
+        split: Which events are predicted.
+        quantile: Share of the events that come before the cutoff of a split by time.
+        report: Where the page is written, if anywhere.
+        category: Metadata column whose values, parted by commas, are categories.
+        cold_items: Whether a tenth of the items is held out of training.
+        cold_users: Whether a tenth of the users is held out of training; they alone are evaluated then.
+        allow_seen: Whether items that a user has seen can be recommended.
+        kinds: TOML file with weights and other names of kinds.
+        events: SQLAlchemy URL of the log; None is the store's own.
+        users: How many users are evaluated at most, drawn by the seed; all if None.
+        seed: Seed of what is held out, and of the users drawn.
+        train: Configuration of towers that are trained on the split and evaluated too; none without it.
+        seeds: How often each tower is trained.
+
+    """
+
+    store: Path
+    split: Literal["time", "last", "leave-one-out"] = "time"
+    quantile: float = 0.9
+    report: Path | None = None
+    category: str | None = None
+    cold_items: bool = False
+    cold_users: bool = False
+    allow_seen: bool = False
+    kinds: Path | None = None
+    events: str | None = None
+    users: int | None = None
+    seed: int = 0
+    train: Path | TrainingConfig | None = None
+    seeds: int = 1
+
+
+def run(options: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate the baselines, interests without training, and towers where they are configured.
+
+    Returns what was measured, and how the events were split, by name. Raises UsageError or StoreError.
+    """
+    if options.report is not None:
+        check_output(options.report)  # before the work, not after it
+    kinds = Kinds() if options.kinds is None else load_kinds(options.kinds)
+    layout = Layout(options.store)
+    layout.check()
+    snapshot = open_snapshot(layout)
+    known = KnownItems.of(snapshot.items.id_rows())
+    rows = np.sort(known.rows)
+    shares = None if options.category is None else category_shares(snapshot.items, options.category, rows)
+    candidates = Candidates(rows, snapshot.vectors(rows.tolist()), shares)
+    split = _split(options, _events(options, layout), known, Cleaning(kinds=kinds))
+    baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
+    models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
+    models["interests"] = [_interests(split, candidates, kinds, models[RecentPopularity().name][0])]
+    towers, losses = _train_towers(options, split, candidates, kinds, reporter)
+    models |= towers
+    with reporter.progress("evaluating", len(models)) as advance:
+        protocol = EvaluationProtocol(
+            allow_seen=options.allow_seen, most_users=options.users, seed=options.seed, kinds=kinds
+        )
+        found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
+    facts = _facts(options, split)
+    if options.report is not None:
+        name = TOWER if towers else "interests"
+        cases = EvaluationCases.of(split, kinds).answerable(candidates)
+        points = accuracy_diversity_curve(models[name][0], cases, candidates, seed=options.seed)
+        facts[f"diversity for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(points)
+        title = f"Evaluation of {options.store.resolve().name}"
+        curve = {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in points]}
+        write_page(options.report, render(EvaluationPage(title, found, facts, losses, curve)))
+        reporter.note(f"The page is {options.report}")
+    return found, facts
+
+
+def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scorer) -> Scorer:
+    """Scorer of users without a trained tower."""
+    assert candidates.vectors is not None  # noqa: S101 - a store has some
+    model = ContentInterests(candidates.vectors.shape[1])
+    interests = UserModelScorer(model, candidates, cold=popular, name="interests")
+    return fit_popularity_blend_scorer(split.train_and_validation(), candidates, kinds, interests, popular)
+
+
+def _train_towers(
+    options: EvaluateOptions, split: Split, candidates: Candidates, kinds: Kinds, reporter: Reporter
+) -> tuple[Mapping[str, Sequence[Scorer]], Mapping[str, Sequence[float]]]:
+    """Train towers with and without content. Returns a scorer for each seed, by model, and the losses of each run.
+
+    Users without a history are answered by recent popularity. On a leave-one-out split each tower is also evaluated
+    without the time of the request, as most papers do. Raises UsageError where there is nothing to learn from, or no
+    item has a content.
+    """
+    scorers: dict[str, list[UserModelScorer]] = {}
+    losses: dict[str, Sequence[float]] = {}
+    if options.train is None:
+        return scorers, losses
+    if candidates.vectors is None:
+        raise UsageError("Towers are trained on contents: give candidates that have vectors.")
+    configure_threads()
+    base = options.train if isinstance(options.train, TrainingConfig) else load_config(options.train)
+    cold = RecentPopularity(kinds=kinds).fit(split.train, candidates)
+    vectors = np.asarray(candidates.vectors, dtype=np.float32)
+    for name, content in ((TOWER, True), ("ID-only SASRec", False)):
+        runs = []
+        for seed in range(base.seed, base.seed + options.seeds):
+            tower = base.tower.model_copy(update={"content": content})
+            config = base.model_copy(update={"tower": tower, "seed": seed})
+            run = f"{name}, seed {seed}"
+            with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
+                on_epoch = partial(report_epoch, reporter, "validation NDCG@10", f"{run}, ")
+                done = train(split, vectors, candidates.rows, config, Path(folder), dict(kinds.weights), on_epoch)
+            losses[run] = [epoch.loss for epoch in done.report.curve]
+            runs.append(UserModelScorer(TowerModel(done.model.tower, name), candidates, cold=cold))
+        scorers[name] = runs
+    if options.split == "leave-one-out":
+        scorers |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in scorers.items()}
+    return scorers, losses
+
+
+def _events(options: EvaluateOptions, layout: Layout) -> EventArrays:
+    if has_events(layout, options.events):  # opening creates the log
+        with closing(open_event_log(layout, options.events)) as log:
+            events = load_events(log.scan())
+        if len(events):
+            return events
+    raise UsageError(f"{options.store} has no events: bring some with `mmrec events import {options.store} FILE`.")
+
+
+def _split(options: EvaluateOptions, events: EventArrays, known: KnownItems, rules: Cleaning) -> Split:
+    if options.split == "leave-one-out":
+        cleaned = clean(events, rules, known)[0]
+        split = leave_one_out(Histories.of(cleaned, known, read_ratings(cleaned, rules.kinds)), rules)
+    else:
+        split = time_split(events, known, time_cutoff(events, options.quantile, rules), rules)
+    # What is held out is chosen by ids alone, and before targets are dropped.
+    if options.cold_items:
+        split = hold_out_items(split, known, seed=options.seed)
+    if options.cold_users:
+        split = hold_out_users(split, seed=options.seed)
+    return split.last_only() if options.split == "last" else split
+
+
+def _facts(options: EvaluateOptions, split: Split) -> dict[str, str]:
+    facts = {"split": _SPLITS[options.split], "time of the request": "known to the models"}
+    if options.split == "leave-one-out" and options.train is not None:
+        facts["time of the request"] += f", but not to {TOWER}{UNTIMED}"
+    if split.live.strengths is not None:
+        low = int((split.live.strengths <= 0).sum())
+        facts["targets"] = f"liked items alone; {low:,} low ratings are none"
+    if split.cutoff is not None:
+        moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
+        facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {options.quantile:.0%}"
+    if split.cold_rows is not None:
+        facts["items held out"] = f"{len(split.cold_rows):,}"
+    if split.cold_users is not None:
+        facts["users held out"] = f"{len(split.cold_users):,}"
+    return facts
+
+
+_ACCURACY_BUDGET: Final = 0.02
+
+
+def _diversity_within_budget(curve: Sequence[CurvePoint]) -> str:
+    """Say how much diversity no more than 2% of accuracy buys."""
+    plain = curve[0]
+    best = max((one for one in curve if one.ndcg >= (1 - _ACCURACY_BUDGET) * plain.ndcg), key=lambda one: one.diversity)
+    return f"{best.diversity / plain.diversity - 1:+.0%}, at diversity {best.setting:g}"
 
 
 def category_shares(
@@ -72,215 +248,3 @@ def category_shares(
 def _several(value: object) -> list[str]:
     values = value if isinstance(value, list) else [] if value is None else str(value).split(",")
     return [text for one in values if (text := str(one).strip())]
-
-
-TOWER: Final = "tower"
-
-_SPLITS: Final = {"time": "by time", "last": "by time, last event only", "leave-one-out": "leave one out"}
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluateOptions:
-    """One run of ``mmrec evaluate``.
-
-    Attributes:
-        store: The store's directory.
-        split: Which events are predicted.
-        quantile: Share of the events that come before the cutoff of a split by time.
-        report: Where the page is written, if anywhere.
-        category: Metadata column whose values, parted by commas, are categories.
-        cold_items: Whether a tenth of the items is held out of training.
-        cold_users: Whether a tenth of the users is held out of training; only they are evaluated then.
-        allow_seen: Whether items that the user has seen are ranked too.
-        kinds: TOML file with weights and other names of kinds.
-        events: SQLAlchemy URL of the log; None is the store's own.
-        users: How many users are evaluated at most, drawn by the seed; all if None.
-        seed: Random seed of what is held out, and of the users drawn.
-        train: Configuration of towers that are trained on the split and evaluated too; none without it.
-        seeds: How often each tower is trained.
-
-    """
-
-    store: Path
-    split: Literal["time", "last", "leave-one-out"] = "time"
-    quantile: float = 0.9
-    report: Path | None = None
-    category: str | None = None
-    cold_items: bool = False
-    cold_users: bool = False
-    allow_seen: bool = False
-    kinds: Path | None = None
-    events: str | None = None
-    users: int | None = None
-    seed: int = 0
-    train: Path | TrainingConfig | None = None
-    seeds: int = 1
-
-
-WITHOUT_CONTENT = "ID-only SASRec"
-
-
-@dataclass(frozen=True, slots=True)
-class Towers:
-    """Trains towers when it is called.
-
-    Attributes:
-        config: Sizes and settings.
-        seeds: How many times each is trained, with seeds from that of the configuration on.
-        kinds: Weights of the kinds of events.
-        untimed: Whether each tower is also asked without being told the time of the request, as most papers do.
-        losses: Loss of each epoch, by tower and seed; filled by the call.
-        reporter: Told of each validated epoch.
-
-    """
-
-    config: TrainingConfig
-    seeds: int = 1
-    kinds: Kinds = field(default_factory=Kinds)
-    untimed: bool = False
-    losses: dict[str, Sequence[float]] = field(default_factory=dict)
-    reporter: Reporter = SILENT
-
-    def __call__(self, split: Split, candidates: Candidates) -> Mapping[str, Sequence[Scorer]]:
-        """Train on the training part. Who has no history yet is answered by what was popular lately.
-
-        Raises UsageError where there is nothing to learn from, or no item has a content.
-        """
-        cold = RecentPopularity(kinds=self.kinds).fit(split.train, candidates)
-        variants = {"tower": True, WITHOUT_CONTENT: False}
-        found = {
-            name: [
-                UserModelScorer(self._trained(name, seed, split, candidates, content=content), candidates, cold=cold)
-                for seed in range(self.config.seed, self.config.seed + self.seeds)
-            ]
-            for name, content in variants.items()
-        }
-        if self.untimed:
-            found |= {f"{name}{UNTIMED}": [replace(one, timed=False) for one in runs] for name, runs in found.items()}
-        return found
-
-    def _trained(self, name: str, seed: int, split: Split, candidates: Candidates, *, content: bool) -> TowerModel:
-        if candidates.vectors is None:
-            raise UsageError("Towers are trained on contents: give candidates that have vectors.")
-        tower = self.config.tower.model_copy(update={"content": content})
-        config = self.config.model_copy(update={"tower": tower, "seed": seed})
-
-        def said(epoch: Epoch) -> None:
-            if epoch.score is not None:
-                self.reporter.note(f"{name}, seed {seed}, epoch {epoch.epoch}: NDCG@10 {epoch.score:.4f} on validation")
-
-        vectors = np.asarray(candidates.vectors, dtype=np.float32)
-        with TemporaryDirectory(prefix="mmrec-evaluate-") as folder:
-            weights = dict(self.kinds.weights)
-            done = train(split, vectors, candidates.rows, config, Path(folder), weights, said)
-        self.losses[f"{name}, seed {seed}"] = [epoch.loss for epoch in done.report.curve]
-        return TowerModel(done.model.tower, name)
-
-
-def run(asked: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluation, dict[str, str]]:
-    """Evaluate the baselines, interests without training, and towers where they are asked for.
-
-    Returns what was measured, and how the events were split, by name. Raises UsageError or StoreError.
-    """
-    if asked.report is not None:
-        check_output(asked.report)  # before the work, not after it
-    kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
-    layout = Layout(asked.store)
-    layout.check()
-    snapshot = open_snapshot(layout)
-    known = KnownItems.of(snapshot.items.id_rows())
-    rows = np.sort(known.rows)
-    shares = None if asked.category is None else category_shares(snapshot.items, asked.category, rows)
-    candidates = Candidates(rows, snapshot.vectors(rows.tolist()), shares)
-    split = _split(asked, _events(asked, layout), known, Cleaning(kinds=kinds))
-    baselines = (RandomOrder(), Popularity(kinds), RecentPopularity(kinds=kinds), ItemKNN(kinds=kinds), ContentMean())
-    models: dict[str, Sequence[Scorer]] = {**fit(baselines, split, candidates)}
-    models["interests"] = [_interests(split, candidates, kinds, models[RecentPopularity().name][0])]
-    towers = _towers(asked, kinds, reporter)
-    if towers is not None:
-        models |= towers(split, candidates)
-    with reporter.progress("evaluating", len(models)) as advance:
-        protocol = EvaluationProtocol(allow_seen=asked.allow_seen, most_users=asked.users, seed=asked.seed, kinds=kinds)
-        found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
-    facts = _facts(asked, split)
-    if asked.report is not None:
-        name = "interests" if towers is None else TOWER
-        cases = EvaluationCases.of(split, kinds).answerable(candidates)
-        points = accuracy_diversity_curve(models[name][0], cases, candidates, seed=asked.seed)
-        facts[f"diversity for 2% of the NDCG@10 of {name}"] = _diversity_within_budget(points)
-        losses = {} if towers is None else towers.losses
-        title = f"Evaluation of {asked.store.resolve().name}"
-        write_page(asked.report, render(EvaluationPage(title, found, facts, losses, _curve(name, points))))
-        reporter.note(f"The page is {asked.report}")
-    return found, facts
-
-
-def _interests(split: Split, candidates: Candidates, kinds: Kinds, popular: Scorer) -> Scorer:
-    """The scorer that needs no training."""
-    assert candidates.vectors is not None  # noqa: S101 - a store has some
-    model = ContentInterests(candidates.vectors.shape[1])
-    interests = UserModelScorer(model, candidates, cold=popular, name="interests")
-    return fit_popularity_blend_scorer(split.train_and_validation(), candidates, kinds, interests, popular)
-
-
-def _towers(asked: EvaluateOptions, kinds: Kinds, reporter: Reporter) -> Towers | None:
-    if asked.train is None:
-        return None
-    configure_threads()
-    config = asked.train if isinstance(asked.train, TrainingConfig) else load_config(asked.train)
-    return Towers(config, asked.seeds, kinds, untimed=asked.split == "leave-one-out", reporter=reporter)
-
-
-def _events(asked: EvaluateOptions, layout: Layout) -> EventArrays:
-    if has_events(layout, asked.events):  # opening a log creates it
-        with closing(open_event_log(layout, asked.events)) as log:
-            events = load_events(log.scan())
-        if len(events):
-            return events
-    raise UsageError(f"{asked.store} has no events: bring some with `mmrec events import {asked.store} FILE`.")
-
-
-def _split(asked: EvaluateOptions, events: EventArrays, known: KnownItems, rules: Cleaning) -> Split:
-    if asked.split == "leave-one-out":
-        cleaned = clean(events, rules, known)[0]
-        split = leave_one_out(Histories.of(cleaned, known, read_ratings(cleaned, rules.kinds)), rules)
-    else:
-        split = time_split(events, known, time_cutoff(events, asked.quantile, rules), rules)
-    # What is held out is chosen by ids alone, and before targets are dropped.
-    if asked.cold_items:
-        split = hold_out_items(split, known, seed=asked.seed)
-    if asked.cold_users:
-        split = hold_out_users(split, seed=asked.seed)
-    return split.last_only() if asked.split == "last" else split
-
-
-def _facts(asked: EvaluateOptions, split: Split) -> dict[str, str]:
-    facts = {"split": _SPLITS[asked.split], "time of the request": "known to the models"}
-    if asked.split == "leave-one-out" and asked.train is not None:
-        facts["time of the request"] += f", but not to {TOWER}{UNTIMED}"
-    if split.live.strengths is not None:
-        low = int((split.live.strengths <= 0).sum())
-        facts["targets"] = f"liked items; {low:,} low ratings count as dislikes and are no targets"
-    if split.cutoff is not None:
-        moment = datetime.fromtimestamp(split.cutoff / 1e6, UTC)
-        facts["cutoff"] = f"{moment:%Y-%m-%d %H:%M}, after {asked.quantile:.0%}"
-    if split.cold_rows is not None:
-        facts["items held out"] = f"{len(split.cold_rows):,}"
-    if split.cold_users is not None:
-        facts["users held out"] = f"{len(split.cold_users):,}"
-    return facts
-
-
-_ACCURACY_BUDGET: Final = 0.02
-
-
-def _diversity_within_budget(curve: Sequence[CurvePoint]) -> str:
-    """Say how much diversity no more than 2% of accuracy buys."""
-    plain = curve[0]
-    best = max((one for one in curve if one.ndcg >= (1 - _ACCURACY_BUDGET) * plain.ndcg), key=lambda one: one.diversity)
-    return f"{best.diversity / plain.diversity - 1:+.0%}, at diversity {best.setting:g}"
-
-
-def _curve(name: str, curve: Sequence[CurvePoint]) -> Mapping[str, Sequence[tuple[float, float]]]:
-    """Return the accuracy-diversity curve of a model, by its name on the page."""
-    return {f"{name}, more diverse": [(one.diversity, one.ndcg) for one in curve]}

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -13,23 +14,20 @@ from mmrec.encoders.presets import foreign_factories, read_encoder_specs
 from mmrec.errors import UsageError
 from mmrec.event_log import has_events, open_event_log
 from mmrec.files import write_page
-from mmrec.finetuning.config import FinetuneConfig, load_finetune_config
+from mmrec.finetuning.config import FinetuneConfig, ObjectiveName, load_finetune_config
 from mmrec.finetuning.estimate import estimate
-from mmrec.finetuning.finetune import WRITTEN, FinetuneReport, finetune
+from mmrec.finetuning.finetune import ENCODERS, WRITTEN, finetune
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.page import render_page
 from mmrec.finetuning.preparing import Access
-from mmrec.finetuning.questions import Kind
 from mmrec.finetuning.towers import load_sources
 from mmrec.jobs.index import encoders_of
+from mmrec.jobs.train import report_epoch, training_folder
 from mmrec.reporting import SILENT, Reporter
 from mmrec.sources.media_access import opened_media
-from mmrec.storage.containment import check_not_links, sweep_temporaries
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import file_lock
-from mmrec.training.trainer import Epoch
 
 PAGE = "report.html"
-LOCK = "training.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +42,13 @@ class FinetuneOptions:
         encoders: What is fine-tuned; the store's own if None.
         events: SQLAlchemy URL of the log of events; the store's own if None.
         column: Metadata column of the labels; the configuration's if None.
-        media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
-        allow_fetch: Fetch pictures and sounds from public web addresses.
+        media_root: Folder, or URL, outside which no image or audio is read; None: no bounds.
+        allow_fetch: Fetch images and audio from public web addresses.
         trust_code: Run code that is not this package's own where a folder of encoders names it.
 
     """
 
-    objective: Kind
+    objective: ObjectiveName
     store: Path
     config: Path | FinetuneConfig | None = None
     out: Path | None = None
@@ -63,48 +61,43 @@ class FinetuneOptions:
 
 
 def run(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, object] | None:
-    """Fine-tune, and write encoders, curves and the page. Returns what is told of it, None in all processes but one.
+    """Fine-tune, and write encoders, curves and the page. Returns a summary; None in all processes but the main one.
 
     Raises UsageError, StoreError, EncoderError, StoreBusyError where another job is at work in the folder, and
     LinkError where what is written in it is a link.
     """
     started = time.perf_counter()
     configure_threads()
-    layout, config = _given(options)
+    layout, config = _settings(options)
     folder = options.out or layout.root.with_name(f"{layout.root.name}-{options.objective}")
     root = layout.root.resolve()
     if folder.resolve() in {root, *root.parents} or folder.resolve().is_relative_to(root):
         raise UsageError(f"--out {folder} is the store, in it, or holds it; name a folder of its own")
     chosen = encoders_of(options.encoders, layout, reporter)
-    folder.mkdir(parents=True, exist_ok=True)
-    check_not_links(folder, (LOCK, PAGE, *WRITTEN))
     is_main = _is_main(config)
-    with file_lock(folder / LOCK, 0) if is_main else nullcontext(), _opened(options, layout) as access:
-        if is_main:
-            sweep_temporaries(folder, folder)
+    with training_folder(folder, (PAGE, *WRITTEN), is_main=is_main), _access(options, layout) as access:
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
-        report_epoch = (lambda epoch: _report(epoch, reporter)) if is_main else None
-        done = finetune(layout, sources, options.objective, config, folder, access, report_epoch)
+        on_epoch = partial(report_epoch, reporter, "validation", "") if is_main else None
+        report = finetune(layout, sources, options.objective, config, folder, access, on_epoch)
     if not is_main:
         return None
-    report = done.report
     title = f"{options.objective} on {layout.root.name}"
     parents = ", ".join(spec.factory.rsplit(".", 1)[-1] for spec in read_encoder_specs(chosen))
     write_page(folder / PAGE, render_page(report, title, {"encoders": parents, "seed": str(config.seed)}))
     reporter.note(f"The page is {folder / PAGE}")
-    return _summary(report, done.folder, time.perf_counter() - started, reporter)
+    return _summary(report, folder / ENCODERS, time.perf_counter() - started, reporter)
 
 
 def run_dry(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, object] | None:
-    """Say what a fine-tuning would learn from and cost, and write nothing.
+    """Estimate what a fine-tuning would learn from and cost, and write nothing.
 
-    Returns what is told of it, None in all processes but one. Errors are those of `run`.
+    Returns a summary; None in all processes but the main one. Errors are those of `run`.
     """
     configure_threads()
-    layout, config = _given(options)
+    layout, config = _settings(options)
     chosen = encoders_of(options.encoders, layout, reporter)
     is_main = _is_main(config)
-    with _opened(options, layout) as access:
+    with _access(options, layout) as access:
         sources = load_sources(chosen, device=config.device, trust_code=options.trust_code)
         cost = estimate(layout, sources, options.objective, config, access)
     if not is_main:
@@ -118,8 +111,8 @@ def _is_main(config: FinetuneConfig) -> bool:
 
 
 @contextmanager
-def _opened(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
-    """What is read beside the store, for as long as it is."""
+def _access(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
+    """Open media access and, for co-engagement, the event log."""
     with ExitStack() as opened:
         media = opened.enter_context(opened_media(options.media_root, allow_fetch=options.allow_fetch))
         log = None
@@ -132,11 +125,11 @@ def _opened(options: FinetuneOptions, layout: Layout) -> Iterator[Access]:
         yield Access(media, log)
 
 
-def _given(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
+def _settings(options: FinetuneOptions) -> tuple[Layout, FinetuneConfig]:
     layout = Layout(options.store)
     layout.check()
-    given = options.config
-    config = load_finetune_config(given) if isinstance(given, Path) else given or FinetuneConfig()
+    config = options.config or FinetuneConfig()
+    config = load_finetune_config(config) if isinstance(config, Path) else config
     if options.column is not None:
         label = config.label.model_copy(update={"column": options.column})
         config = config.model_copy(update={"label": label})
@@ -163,9 +156,3 @@ def _summary(report: FinetuneReport, encoders: Path, seconds: float, reporter: R
         "page": str(encoders.parent / PAGE),
         "seconds": seconds,
     }
-
-
-def _report(epoch: Epoch, reporter: Reporter) -> None:
-    if epoch.score is not None:
-        told = f"loss {epoch.loss:.4f}, " if epoch.epoch else ""
-        reporter.note(f"epoch {epoch.epoch}: {told}validation {epoch.score:.4f}, {epoch.seconds:.1f} s")

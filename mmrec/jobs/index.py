@@ -13,7 +13,7 @@ from mmrec.compute import configure_threads
 from mmrec.encoders.presets import PRESETS, load_encoders, recorded_source
 from mmrec.errors import UsageError
 from mmrec.generation.fuse import advice_of
-from mmrec.indexing import Indexing, adopt, index_items, loses_tower
+from mmrec.indexing import Indexing, drops_tower, index_items, reindex_items
 from mmrec.jobs.index_options import IndexOptions, IndexSummary
 from mmrec.reporting import SILENT, Reporter, running_total, warn_of
 from mmrec.sources.columns import CHOICES, ColumnSpec, type_name
@@ -57,7 +57,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
         own_file=not options.encoders_from_file,
     )
     how = _settings(options, chosen)
-    tower_warning_shown = loses_tower(layout, encoders, how)
+    tower_warning_shown = drops_tower(layout, encoders, how)
     if tower_warning_shown:
         _ask_about_tower(options, reporter)
     address, count = (source.address, source.count) if source else (None, len(ItemTable(layout.items)))
@@ -68,7 +68,7 @@ def run(options: IndexOptions, reporter: Reporter = SILENT) -> IndexSummary:
         steps = running_total(advance)
         how = replace(how, media=media, report=lambda tally: steps(tally.seen))
         if source is None:
-            tally, made = adopt(layout, encoders, how)
+            tally, made = reindex_items(layout, encoders, how)
         else:
             tally, made = index_items(source, source.metadata_schema, layout, encoders, how)
     for sentence in advice_of(made):
@@ -110,7 +110,7 @@ def _settings(options: IndexOptions, chosen: str) -> Indexing:
         encoder_source=recorded_source(chosen),
         weights=options.weights,
         keep_missing=options.keep_missing,
-        delta=options.add,
+        changes_only=options.add,
         prune=options.prune,
         refit=options.refit,
         index=None if options.index in {None, AUTO} else IndexSpec(str(options.index), "ip"),

@@ -24,7 +24,7 @@ from mmrec.errors import UsageError
 _SETTLING: Final = 10
 
 
-def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Weights that ask for gradients, by name, each once."""
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
 
@@ -39,7 +39,10 @@ class WeightAverage:
         def lerp(means: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
             torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, int(steps) / (int(steps) + _SETTLING)))
 
-        self._names, self._weights = list(trained(module)), nn.ParameterList(trained(module).values())
+        self._names, self._weights = (
+            list(trainable_parameters(module)),
+            nn.ParameterList(trainable_parameters(module).values()),
+        )
         self._model = AveragedModel(self._weights, multi_avg_fn=lerp)
         self.resume(0)
 
@@ -80,10 +83,13 @@ class Checkpoint:
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
         """Put all tensors back where they came from."""
         with torch.no_grad():
-            for part, into in (("weight", trained(module)), ("mean", average.means if average is not None else {})):
+            for part, into in (
+                ("weight", trainable_parameters(module)),
+                ("mean", average.means if average is not None else {}),
+            ):
                 for name, tensor in into.items():
                     tensor.copy_(self.tensors[f"{part}.{name}"])
-        for name, weight in trained(module).items():
+        for name, weight in trainable_parameters(module).items():
             if f"moment.{name}" in self.tensors:
                 # Where one kernel does all, it counts on the device too.
                 counted = weight.device if optimizer.defaults.get("fused") else torch.device("cpu")
@@ -109,7 +115,7 @@ def write_checkpoint(
 ) -> None:
     """Write everything that training goes on from; of the module, what is trained."""
     tensors = dict(more)
-    for name, weight in trained(module).items():
+    for name, weight in trainable_parameters(module).items():
         tensors[f"weight.{name}"] = weight.detach()
         moments = optimizer.state.get(weight)
         if moments:
@@ -162,7 +168,7 @@ def seed_torch(words: Sequence[int]) -> None:
     torch.manual_seed(int(state[0]) >> 1)
 
 
-FEW: Final = 4
+ESTIMATE_STEPS: Final = 4
 """Steps that are run for an estimate: one to warm up, and three that are timed."""
 
 Step = TypeVar("Step")
@@ -171,14 +177,14 @@ Step = TypeVar("Step")
 def seconds_for(
     total: float, steps: Sequence[Step], size: Callable[[Step], float], take: Callable[[Step], object]
 ) -> float:
-    """Estimate the seconds of all steps, of a total size, by running the first `FEW`; a single one is run twice.
+    """Estimate the seconds of steps of a total size by running the first `ESTIMATE_STEPS`; a single one is run twice.
 
     `take` runs a step to its end, also on a device that works asynchronously.
     """
     if not steps:
         return 0.0
     take(steps[0])
-    timed = steps[1:FEW] or steps[:1]
+    timed = steps[1:ESTIMATE_STEPS] or steps[:1]
     began = perf_counter()
     for step in timed:
         take(step)

@@ -14,7 +14,7 @@ from mmrec.events.splits import Split
 from mmrec.training.checkpoint import seconds_for
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import loss_name
-from mmrec.training.train import prepare, task_of
+from mmrec.training.train import make_trainer, make_training_task
 from mmrec.training.trainer import accelerator_for
 from mmrec.training.windows import Windows
 
@@ -30,18 +30,9 @@ _KEPT = 12
 class TrainingEstimate:
     """Sizes, memory and time of a training.
 
-    Attributes:
-        items: Items of the training events.
-        users: Users of these.
-        events: Number of these.
-        validation: Validation events.
-        parameters: Trained parameters.
-        loss: Name of the loss.
-        steps: Steps an epoch.
-        memory: Bytes for the weights with gradients, moments and copies, the contents, and the largest step.
-        epoch_seconds: One epoch without validation, by the duration of a few steps.
-        most_seconds: All epochs, without early stopping.
-
+    Items, users and events are those of training. `memory` is in bytes: the weights with gradients, moments and copies,
+    the contents, and the largest step. The time of an epoch is without validation, by the duration of a few steps; that
+    of all epochs is without early stopping.
     """
 
     items: int
@@ -64,9 +55,9 @@ def estimate(
     weights: Mapping[str, float] = DEFAULT_WEIGHTS,
 ) -> TrainingEstimate:
     """Run a few steps and discard them. Arguments and errors are those of `mmrec.training.train.train`."""
-    task = task_of(data, weights, config.validation_users, config.seed)
+    task = make_training_task(data, weights, config.validation_users, config.seed)
     with torch.random.fork_rng():
-        trainer = prepare(task, contents, rows, config, accelerator_for(config), weights)
+        trainer = make_trainer(task, contents, rows, config, accelerator_for(config), weights)
         windows, taken = trainer.steps(1)
         sizes = [_padded(windows, which) for which in taken]
         seconds = seconds_for(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmrec.training.config import TrainingConfig
 from mmrec.training.windows import Batch
-from mmrec.users.networks import Read
+from mmrec.users.networks import EventInterests
 from mmrec.users.tower import Tower
 
 
@@ -19,15 +19,10 @@ def full_softmax(
     scale: Float[Tensor, ""],
     smoothing: float = 0.0,
 ) -> Float[Tensor, " n"]:
-    """Cross entropy of each target: ``-log softmax(scale * users @ items.T)[target]``.
+    """Cross entropy of each target: ``-log softmax(scale * users @ items.T)[target]``, with label smoothing.
 
-    Args:
-        users: Unit vectors.
-        items: Unit vectors of the items seen in training: with others, training would learn to push new items away.
-        targets: Place of each target in `items`.
-        scale: The inverse temperature.
-        smoothing: Share of the target that is spread over all items (label smoothing).
-
+    Users and items are unit vectors, the latter of items seen in training: with others, training would learn to push
+    new items away.
     """
     logits = (scale * users) @ items.T
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
@@ -48,12 +43,7 @@ def gbce(
 ) -> Float[Tensor, " n"]:
     """Return ``-exponent log sigmoid(positive) - sum log(1 - sigmoid(negative))`` for each target.
 
-    Args:
-        positive: Score of each target.
-        negative: Its user's score of each sampled item, all items being equally likely.
-        same: Where the sampled item is the target itself; it does not count.
-        exponent: As `gbce_exponent` gives it.
-
+    Items are sampled uniformly, and do not count where they are the target itself (`same`).
     """
     wrong = torch.nn.functional.softplus(negative).masked_fill(same, 0).sum(dim=1)
     return exponent * torch.nn.functional.softplus(-positive) + wrong
@@ -69,13 +59,8 @@ def sampled_softmax(
 
     ``exp(negative - log_expected)`` summed over the sample has the sum over all other items as its expectation, so the
     loss tends to the full softmax as more are drawn (Bengio and Senecal, 2008; Yi et al., 2019, equation 3).
-
-    Args:
-        positive: Score of each target.
-        negative: Its user's score of each sampled item.
-        log_expected: Logarithm of how often each of them is expected in the sample.
-        same: Where the sampled item is the target itself; it counts once, as the target.
-
+    `log_expected` is the logarithm of how often each sampled item is expected; one that is the target itself (`same`)
+    counts once, as the target.
     """
     corrected = (negative - log_expected).masked_fill(same, -torch.inf)
     return torch.logsumexp(torch.cat([positive.unsqueeze(1), corrected], dim=1), dim=1) - positive
@@ -146,7 +131,7 @@ class TowerObjective(nn.Module):
         return _Catalog(places, self.tower.items(white, places, dropped), drawn)
 
     def _losses(
-        self, read: Read, catalog: _Catalog, targets: Int64[Tensor, "b l"], real: Bool[Tensor, "b l"]
+        self, read: EventInterests, catalog: _Catalog, targets: Int64[Tensor, "b l"], real: Bool[Tensor, "b l"]
     ) -> Float[Tensor, " n"]:
         users, shares, wanted = read.vectors[real], read.log_shares[real], targets[real]
         each = [self._loss(users[:, interest], catalog, wanted) for interest in range(users.shape[1])]

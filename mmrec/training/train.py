@@ -4,109 +4,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Bool, Float, Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float32, Int64
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.metrics import discounted_gain, mean_rank, rank_counts
 from mmrec.events.histories import Histories
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import Split
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import TowerObjective
 from mmrec.training.trainer import Epoch, TowerTrainer, accelerator_for, draw_curves, tensorboard_log
-from mmrec.training.windows import TowerEvents, Windows, batch_of
+from mmrec.training.validation import ValidationRanking
+from mmrec.training.windows import TowerEvents
 from mmrec.users.networks import fit_whitening
 from mmrec.users.tower import Tower, TowerModel, save_tower
-
-_TARGETS_PER_BATCH: Final = 128
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ValidationRanking:
-    """Held-out events, each target ranked among all items without those that the user has seen before.
-
-    Attributes:
-        events: All events, items as places in the catalog.
-        targets: Places in `events` of the held-out ones.
-        rows: Row numbers of the catalog.
-        contents: Their contents; None for a tower without content.
-        among: Which of the catalog are ranked; all if None.
-
-    """
-
-    events: TowerEvents
-    targets: Int64[np.ndarray, " n"]
-    rows: Int64[np.ndarray, " items"]
-    contents: Float[Tensor, "items content"] | None
-    among: Bool[np.ndarray, " items"] | None = None
-
-    @torch.no_grad()
-    def ranks(self, tower: Tower) -> Float64[np.ndarray, " n"]:
-        """Rank of each target from 1, ties at their mean rank; infinite where the tower cannot place its item."""
-        was_training = tower.training
-        tower.eval()
-        device = tower.log_scale.device
-        places = tower.items.places(torch.from_numpy(self.rows).to(device))
-        white = None if self.contents is None else tower.items.whiten(self.contents.to(device))
-        vectors = tower.items(white, places)
-        placed = torch.ones_like(places, dtype=torch.bool) if white is not None else places >= 0
-        found = [
-            self._ranks(tower, vectors, placed, self.targets[start : start + _TARGETS_PER_BATCH])
-            for start in range(0, len(self.targets), _TARGETS_PER_BATCH)
-        ]
-        tower.train(was_training)
-        return np.concatenate(found) if found else np.empty(0)
-
-    def _ranks(
-        self, tower: Tower, vectors: Float[Tensor, "items dim"], placed: Tensor, targets: Int64[np.ndarray, " n"]
-    ) -> Float64[np.ndarray, " n"]:
-        device = vectors.device
-        firsts = self.events.offsets[np.searchsorted(self.events.offsets, targets, side="right") - 1]
-        windows = Windows(np.maximum(firsts, targets - tower.config.window), targets)
-        read = tower.people(batch_of(self.events, windows, np.arange(len(targets))).to(device).sequences(vectors))
-        at = torch.arange(len(targets), device=device)
-        newest = torch.from_numpy(np.maximum(windows.stops - windows.starts - 1, 0)).to(device)
-        scores = tower.scale * torch.einsum("nmd,id->nmi", read.vectors[at, newest], vectors)
-        scores = torch.logsumexp(scores + read.log_shares[at, newest].unsqueeze(2), dim=1)
-        # Nothing is known of a user without events: all items are alike.
-        scores[torch.from_numpy(windows.stops == windows.starts)] = 0
-        wanted = torch.from_numpy(self.events.items[targets]).to(device).unsqueeze(1)
-        own = scores.gather(1, wanted)
-        seen = np.concatenate([self.events.items[first:target] for first, target in zip(firsts, targets, strict=True)])
-        scores[:, ~placed] = torch.nan
-        if self.among is not None:
-            scores[:, torch.from_numpy(~self.among).to(device)] = torch.nan
-        lines = np.repeat(np.arange(len(targets)), targets - firsts)
-        scores[torch.from_numpy(lines), torch.from_numpy(seen)] = torch.nan
-        above, tied = rank_counts(scores.scatter(1, wanted, own), own)
-        ranks = mean_rank(above.cpu().numpy(), tied.cpu().numpy())
-        ranks[~placed[wanted[:, 0]].cpu().numpy()] = np.inf
-        return ranks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingTask:
-    """Histories to train on, and held-out events.
-
-    Attributes:
-        train: The histories to train on.
-        live: Histories with the held-out events in them.
-        validation: Places of these in `live`, ascending; the events before may be used to predict them.
-
-    """
+    """Histories to train on, histories with the held-out events in them, and the places of these, ascending."""
 
     train: Histories
     live: Histories
     validation: Int64[np.ndarray, " n"]
 
 
-def task_of(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
+def make_training_task(data: Split | Histories, weights: Mapping[str, float], most: int, seed: int) -> TrainingTask:
     """Make a task of a split with validation events, or else hold out each user's last positive event.
 
     At most `most` users, drawn by the seed, are in the validation. Of a split, only training events are held out: the
@@ -142,17 +68,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """Result of a training in numbers.
-
-    Attributes:
-        curve: Each epoch.
-        best_epoch: The one whose weights are saved.
-        ndcg: Its NDCG@10 on validation.
-        items: Items of the training events.
-        users: Users of these.
-        events: Number of these.
-
-    """
+    """Result of a training: its curve, the epoch whose weights are saved, with NDCG@10, and the sizes of its data."""
 
     curve: tuple[Epoch, ...]
     best_epoch: int
@@ -181,24 +97,26 @@ def train(
 ) -> TrainingResult:
     """Train a tower, or resume an interrupted training.
 
+    Validation events are those of the split, or else each user's last one. Kinds of events with a weight of 0 or below
+    are inputs, but never targets. Results are saved in the folder, which is made if it is not there.
+
     Args:
-        data: Training events. Validation events are those of the split, or else each user's last one.
+        data: Training events.
         contents: Fused content vectors.
         rows: Row number of each.
         config: Sizes and settings.
-        folder: Where results are saved; made if it is not there.
-        weights: Weight of each kind of event; those at 0 or below are inputs, but never targets.
+        folder: Where results are saved.
+        weights: Weight of each kind of event.
         on_epoch: Called after each epoch.
 
-    Raises:
-        UsageError: There is nothing to train on, an item has no content, or the folder holds another training.
+    Raises UsageError where there is nothing to train on, an item has no content, or the folder holds another training.
 
     """
-    task = task_of(data, weights, config.validation_users, config.seed)
+    task = make_training_task(data, weights, config.validation_users, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator_for(config)
     with torch.random.fork_rng(enabled=True):
-        trainer = prepare(task, contents, rows, config, accelerator, weights)
+        trainer = make_trainer(task, contents, rows, config, accelerator, weights)
         with tensorboard_log(folder / "tensorboard", on_epoch, enabled=accelerator.is_main_process) as log:
             curve = trainer.run(folder / CHECKPOINT, _fingerprint(task, contents, rows, config), log)
     model = TowerModel(trainer.objective.tower.eval().cpu())
@@ -211,7 +129,7 @@ def train(
     return TrainingResult(model, report)
 
 
-def prepare(
+def make_trainer(
     task: TrainingTask,
     contents: Float32[np.ndarray, "items content"],
     rows: Int64[np.ndarray, " items"],
@@ -234,13 +152,7 @@ def prepare(
     objective = TowerObjective(tower, white, torch.from_numpy(counts), config)
     inputs = torch.from_numpy(contents) if sizes.content else None
     ranking = ValidationRanking(TowerEvents.of(task.live, rows, kinds, weights), task.validation, rows, inputs)
-
-    def validate() -> float:
-        ranks = ranking.ranks(tower)
-        return float(discounted_gain(ranks, 10).mean()) if len(ranks) else 0.0
-
-    events = TowerEvents.of(task.train, known, kinds, weights)
-    return TowerTrainer(objective, events, validate, config, accelerator)
+    return TowerTrainer(objective, TowerEvents.of(task.train, known, kinds, weights), ranking, config, accelerator)
 
 
 def _check_items(task: TrainingTask, rows: Int64[np.ndarray, " items"]) -> None:

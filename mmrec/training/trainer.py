@@ -1,6 +1,7 @@
 """Train by epochs: batches, schedule, validation, early stopping, best weights, checkpoints and progress curves."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import broadcast
 from jaxtyping import Int64
 from matplotlib.figure import Figure
@@ -20,30 +22,26 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from indexers.atomic import atomic_file
 from mmrec.errors import UsageError
+from mmrec.evaluation.metrics import discounted_gain
 from mmrec.training.checkpoint import (
     WeightAverage,
     make_accelerator,
     read_checkpoint,
     seed_torch,
-    trained,
+    trainable_parameters,
     write_checkpoint,
 )
 from mmrec.training.config import TrainingConfig
 from mmrec.training.objective import TowerObjective
+from mmrec.training.validation import ValidationRanking
 from mmrec.training.windows import TowerEvents, Windows, batch_of, batches, cut_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Metrics of one epoch.
+    """Mean loss, inverse temperature and duration without validation of one epoch, from 1; 0 is before the first.
 
-    Attributes:
-        epoch: From 1; 0 is before the first.
-        loss: Mean loss.
-        score: The validation metric; None without a validation.
-        scale: The inverse temperature.
-        seconds: Duration without validation.
-
+    The score is the validation metric, None without a validation.
     """
 
     epoch: int
@@ -52,38 +50,21 @@ class Epoch:
     scale: float
     seconds: float
 
-
-@runtime_checkable
-class Schedule(Protocol):
-    """When a training validates and ends; see `TrainingConfig`."""
-
-    @property
-    def epochs(self) -> int:
-        """Most epochs."""
-        ...
-
-    @property
-    def evaluate_every(self) -> int:
-        """Epochs between two validations."""
-        ...
-
-    @property
-    def patience(self) -> int:
-        """Validations without a better score after which it ends."""
-        ...
+    def describe(self, metric: str) -> str:
+        """Describe an epoch with a validation in a line, by the name of its metric."""
+        loss = f"loss {self.loss:.4f}, " if self.epoch else ""
+        return f"epoch {self.epoch}: {loss}{metric} {self.score:.4f}, {self.seconds:.1f} s"
 
 
 @runtime_checkable
-class Stateful(Protocol):
-    """State that is saved in checkpoints beside the weights."""
+class LoopConfig(Protocol):
+    """Settings that all trainings have; see `TrainingConfig`."""
 
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Return it, by name."""
-        ...
-
-    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
-        """Restore it."""
-        ...
+    epochs: int
+    evaluate_every: int
+    patience: int
+    clip: float
+    average: float
 
 
 @dataclass(slots=True)
@@ -97,79 +78,86 @@ class Progress:
     curve: list[Epoch] = field(default_factory=list)
 
 
-class Trainer:
-    """Runs epochs with validation, early stopping, best weights and checkpoints; see `run`."""
+class Trainer(ABC):
+    """Runs epochs with validation, early stopping, best weights and checkpoints; see `run`.
+
+    Subclasses train for an epoch, number ``progress.epoch``, and score the weights.
+    """
 
     def __init__(
         self,
         module: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AcceleratedOptimizer,
         accelerator: Accelerator,
-        schedule: Schedule,
-        average: WeightAverage | None,
-        extra: Stateful | None = None,
+        config: LoopConfig,
+        extra: MutableMapping[str, Tensor] | None = None,
     ) -> None:
-        self.module, self.optimizer, self.accelerator = module, optimizer, accelerator
-        self.schedule, self.average, self.extra = schedule, average, extra
+        """Prepare a training; `extra` is what checkpoints hold beside weights and moments, by name."""
+        self.module, self.optimizer, self.accelerator, self.config = module, optimizer, accelerator, config
+        self.average = WeightAverage(module, config.average) if config.average else None
+        self.extra = {} if extra is None else extra
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
 
-    def run(
-        self,
-        path: Path,
-        fingerprint: str,
-        epoch: Callable[[], Epoch],
-        validate: Callable[[], float],
-        on_epoch: Callable[[Epoch], None],
-    ) -> list[Epoch]:
+    @abstractmethod
+    def train_epoch(self) -> Epoch:
+        """Train for one epoch. Returns its metrics without a score."""
+
+    @abstractmethod
+    def validate(self) -> float:
+        """Score the weights as they are; higher is better, 0 is the worst."""
+
+    def run(self, path: Path, fingerprint: str, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
         """Train until validation stops improving; leave the best weights in the module. Returns the curve.
 
         Args:
             path: Checkpoint after each epoch with a validation. Where it exists, training resumes from it.
-            fingerprint: Of the data and the configuration; a checkpoint with another one is refused.
-            epoch: Trains for one, number ``progress.epoch``, and returns its metrics without a score.
-            validate: Scores the weights as they are; higher is better, 0 is the worst.
+            fingerprint: Of the data and the configuration.
             on_epoch: Called after each epoch; never twice for one, even after resuming.
 
-        Raises UsageError where the checkpoint is of another training.
+        Raises UsageError where the checkpoint has another fingerprint.
 
         """
         self._resume(path, fingerprint)
-        at, schedule = self.progress, self.schedule
-        while at.epoch < schedule.epochs and at.epoch - at.best_epoch < schedule.patience * schedule.evaluate_every:
+        at, config = self.progress, self.config
+        while at.epoch < config.epochs and at.epoch - at.best_epoch < config.patience * config.evaluate_every:
             at.epoch += 1
-            done = epoch()
-            if at.epoch % schedule.evaluate_every == 0 or at.epoch == schedule.epochs:
+            done = self.train_epoch()
+            if at.epoch % config.evaluate_every == 0 or at.epoch == config.epochs:
                 with nullcontext() if self.average is None else self.average.applied():
-                    done = replace(done, score=self._validated(validate))
+                    done = replace(done, score=self._validated())
             at.curve.append(done)
             if done.score is not None and self.accelerator.is_main_process:
                 more = {f"best.{name}": tensor for name, tensor in self.best.items()}
-                if self.extra is not None:
-                    more |= {f"extra.{name}": tensor for name, tensor in self.extra.state_dict().items()}
+                more |= {f"extra.{name}": tensor for name, tensor in self.extra.items()}
                 state = {"fingerprint": fingerprint, **asdict(at)}
-                write_checkpoint(path, self.module, self.optimizer, self.average, more, state)
+                write_checkpoint(path, self.module, self.optimizer.optimizer, self.average, more, state)
             on_epoch(done)
         with torch.no_grad():
-            for name, weight in trained(self.module).items():
+            for name, weight in trainable_parameters(self.module).items():
                 weight.copy_(self.best[name])
         return at.curve
 
-    def begin_with(self, score: float) -> None:
-        """Count the weights as they are as the best so far, unless a training is resumed later."""
-        self.progress.best, self.best = score, self._weights()
+    def keep_weights(self, score: float) -> None:
+        """Count the weights as they are as the best so far."""
+        self.progress.best, self.progress.best_epoch = score, self.progress.epoch
+        self.best = {name: weight.detach().clone() for name, weight in trainable_parameters(self.module).items()}
 
-    def _validated(self, validate: Callable[[], float]) -> float:
+    def apply_gradients(self) -> None:
+        """Take the optimiser's step with the gradients, cut to the configured norm, and average the weights."""
+        nn.utils.clip_grad_norm_(trainable_parameters(self.module).values(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update()
+
+    def _validated(self) -> float:
         # All processes stop at the same epoch only if they have the same number.
-        score = float(broadcast(torch.tensor(validate(), device=self.accelerator.device)).item())
-        at = self.progress
+        score = float(broadcast(torch.tensor(self.validate(), device=self.accelerator.device)).item())
         # While nothing is found, or there are no validation events, the newest weights are the best there are.
-        if score > at.best or score == 0 == at.best:
-            at.best, at.best_epoch, self.best = score, at.epoch, self._weights()
+        if score > self.progress.best or (score == 0 and self.progress.best == 0):
+            self.keep_weights(score)
         return score
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: weight.detach().clone() for name, weight in trained(self.module).items()}
 
     def _resume(self, path: Path, fingerprint: str) -> None:
         found = read_checkpoint(path)
@@ -181,10 +169,9 @@ class Trainer:
                 f"{path} is of a training on other data or with another configuration. Give the configuration and the "
                 "data that it was begun with, or another folder, or delete it."
             )
-        found.restore(self.module, self.optimizer, self.average)
+        found.restore(self.module, self.optimizer.optimizer, self.average)
         self.best = {name: tensor.to(self.accelerator.device) for name, tensor in found.part("best").items()}
-        if self.extra is not None:
-            self.extra.load_state_dict(found.part("extra"))
+        self.extra.update(found.part("extra"))
         self.progress = Progress(**{**state, "curve": [Epoch(**epoch) for epoch in state["curve"]]})
         if self.average is not None:
             self.average.resume(self.progress.step)
@@ -237,40 +224,36 @@ def accelerator_for(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
-class TowerTrainer:
-    """Trains a user tower: batches of windows, shards over processes, warm-up of the learning rate; see `run`."""
+class TowerTrainer(Trainer):
+    """Trains a user tower: batches of windows, shards over processes, warm-up of the learning rate."""
+
+    config: TrainingConfig
 
     def __init__(
         self,
         objective: TowerObjective,
         events: TowerEvents,
-        validate: Callable[[], float],
+        ranking: ValidationRanking,
         config: TrainingConfig,
         accelerator: Accelerator,
     ) -> None:
-        self.objective, self.events, self.validate = objective, events, validate
-        self.config, self.accelerator = config, accelerator
         fused = accelerator.device.type in {"cpu", "cuda"}
         optimizer = torch.optim.AdamW(_groups(objective, config), lr=config.rate, fused=fused)
-        self.prepared, self.optimizer = accelerator.prepare(objective, optimizer)
-        average = WeightAverage(objective, config.average) if config.average else None
-        self.trainer = Trainer(objective, self.optimizer.optimizer, accelerator, config, average)
+        self.prepared, optimizer = accelerator.prepare(objective, optimizer)
+        super().__init__(objective, optimizer, accelerator, config)
+        self.objective, self.events, self.ranking = objective, events, ranking
         self._liked = np.concatenate([[0], np.cumsum(events.liked)])
-
-    @property
-    def progress(self) -> Progress:
-        """Epochs and steps so far."""
-        return self.trainer.progress
 
     @cached_property
     def warmup(self) -> LambdaLR:
         """Linear warm-up of the learning rate; made at the first step, when a checkpoint was restored."""
         steps = max(1, self.config.warmup)
-        return LambdaLR(self.trainer.optimizer, lambda step: min(1.0, (step + 1) / steps), self.progress.step - 1)
+        return LambdaLR(self.optimizer.optimizer, lambda step: min(1.0, (step + 1) / steps), self.progress.step - 1)
 
-    def run(self, path: Path, fingerprint: str, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
-        """Train until validation stops improving; see `Trainer.run`."""
-        return self.trainer.run(path, fingerprint, self._epoch, self.validate, on_epoch)
+    def validate(self) -> float:
+        """NDCG@10 of the held-out events."""
+        ranks = self.ranking.ranks(self.objective.tower)
+        return float(discounted_gain(ranks, 10).mean()) if len(ranks) else 0.0
 
     def steps(self, epoch: int) -> tuple[Windows, list[Int64[np.ndarray, " _"]]]:
         """The windows of an epoch, and which of them are the batch of each step."""
@@ -295,15 +278,12 @@ class TowerTrainer:
                 # Gradients are averaged over the processes, and each target is to count alike.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / max(1, targets)))
             summed += loss.detach()
-        nn.utils.clip_grad_norm_(self.objective.parameters(), config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.apply_gradients()
         warmup.step()
-        if self.trainer.average is not None:
-            self.trainer.average.update()
         return summed
 
-    def _epoch(self) -> Epoch:
+    def train_epoch(self) -> Epoch:
+        """Take a step for each batch of windows."""
         began, number = perf_counter(), self.progress.epoch
         self.prepared.train()
         windows, taken = self.steps(number)

@@ -17,17 +17,10 @@ _POOL = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TowerEvents:
-    """The events of all users, one after the other, as a tower reads them.
+    """The events of all users, one after the other, as a tower reads them; see `Sequences`.
 
-    Attributes:
-        items: Place of each event's item in the array of rows they were made with.
-        kinds: Code of each event's kind, 0 for one that the tower does not distinguish.
-        liked: Whether its kind is positive. To a tower items with low ratings are choices as well, and targets;
-            `ratings` is how it knows of these.
-        times: Microseconds since 1970 in UTC.
-        offsets: Where each user's events begin, and at last where all end.
-        ratings: Level of each event's rating, 0 where it has none.
-
+    Items are places in the array of rows that the events were made with. Low-rated items are still targets; the rating
+    is a separate input. `offsets` are where each user's events begin, and at last where all end.
     """
 
     items: Int64[np.ndarray, " n"]
@@ -71,17 +64,9 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Windows of one length.
+    """Windows of one length, as `TowerEvents`, padded with item 0; `requested` is the time of the next event.
 
-    Attributes:
-        items: Place of each event's item; 0 in the padding.
-        targets: Place of the next event's item; -1 where it is no target.
-        kinds: Codes of kinds.
-        liked: Whether the event's kind is positive.
-        times: Microseconds since 1970.
-        requested: Time of the next event.
-        ratings: Levels of ratings.
-
+    Targets are the places of the next events' items, -1 where they are none.
     """
 
     items: Int64[Tensor, "b l"]

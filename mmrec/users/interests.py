@@ -59,7 +59,7 @@ class ContentInterests:
         switched_share: Its share where it is of another subject altogether.
         half_events: Events after which the weight of an older one is halved, in the long term.
         half_days: Days after which it is halved; and after which the share of the short term is, without new events.
-        negative_weight: How much of a disliked item's vector, for a copy of it, is subtracted from an interest.
+        negative_weight: How much of a disliked item's vector is subtracted from an interest.
         events: Newest events that are used.
 
     """
@@ -105,7 +105,7 @@ class ContentInterests:
         clusters = self._clusters(unit(some))
         long = self._long_term(history, places, now)
         short = np.where(np.arange(len(places)) >= len(places) - self.recent, history.weights[places], 0)
-        short_share = self._short_share(clusters, long, short) * _half(now - history.times[places[-1]], self.half_days)
+        short_share = self._short_share(clusters, long, short) * _decay(now - history.times[places[-1]], self.half_days)
         weights = (1 - short_share) * long / long.sum() + short_share * short / short.sum()
         centres, shares = self._centres(some, clusters, weights)
         centres = self._subtract(centres, negative_feedback(history, vectors))
@@ -131,7 +131,7 @@ class ContentInterests:
         since = np.arange(len(places) - 1, -1, -1)
         ages = now - history.times[places]
         # The newest event counts in full: where all are old, they are still all there is.
-        by_time = _half(ages - ages.min(), self.half_days)
+        by_time = _decay(ages - ages.min(), self.half_days)
         return (history.weights[places] * by_time * 0.5 ** (since / self.half_events)).astype(np.float32)
 
     def _short_share(
@@ -178,5 +178,5 @@ class ContentInterests:
         return unit(centres - np.float32(self.negative_weight) * (pulls @ disliked.vectors))
 
 
-def _half(ages: np.ndarray | np.int64 | int, half_days: float) -> np.ndarray:
+def _decay(ages: np.ndarray | np.int64 | int, half_days: float) -> np.ndarray:
     return np.asarray(0.5 ** (np.maximum(0, ages) / (half_days * DAY)))

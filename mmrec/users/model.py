@@ -80,31 +80,23 @@ class UserModel(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables and manifests."""
-        ...
 
     @property
     def dim(self) -> int:
         """Length of its vectors."""
-        ...
 
     def items(
         self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
         """Return unit vectors of items from their row numbers and fused content vectors; new rows need no training."""
-        ...
 
     def users(
         self, histories: Sequence[History], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: RequestTimes = None
     ) -> list[Interests]:
-        """Return the interests of users.
+        """Return the interests of users, from their histories and the vectors of the items of each.
 
-        Args:
-            histories: One for each user.
-            vectors: For each user, the vectors of the items of their history, as `items` gives them.
-            now: When it is requested; the time of each user's newest event if None.
-
+        `now` is when recommendations are requested; the time of each user's newest event if None.
         """
-        ...
 
 
 def request_times(histories: Sequence[History], now: RequestTimes) -> list[int]:

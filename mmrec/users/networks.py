@@ -42,7 +42,7 @@ def fit_whitening(contents: Float[np.ndarray, "n content"], most: int) -> Whiten
 
 
 # Rounding must not carry a delta over its bound.
-_WITHIN = 1 - 1e-6
+_BOUND_MARGIN = 1 - 1e-6
 
 
 class ItemTower(nn.Module):
@@ -95,7 +95,7 @@ class ItemTower(nn.Module):
             return self.delta.new_zeros(len(places), self.delta.shape[1])
         if self.bound is not None:
             norms = deltas.detach().square().sum(dim=1, keepdim=True).sqrt()
-            deltas = deltas * (self.bound * _WITHIN / norms.clamp(min=self.bound * _WITHIN + 1e-12))
+            deltas = deltas * (self.bound * _BOUND_MARGIN / norms.clamp(min=self.bound * _BOUND_MARGIN + 1e-12))
         return deltas * (places >= 0).unsqueeze(1)
 
     def forward(
@@ -104,13 +104,10 @@ class ItemTower(nn.Module):
         places: Int64[Tensor, " n"],
         dropped: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n dim"]:
-        """Return unit vectors.
+        """Return unit vectors from whitened contents and deltas.
 
-        Args:
-            white: Whitened contents; None in a tower without content.
-            places: Where each item's delta is, -1 for none.
-            dropped: Items whose delta is dropped in this step of training.
-
+        `white` is None in a tower without content; a place is -1 for an item without a delta. Deltas of `dropped` items
+        are left out, as in a step of training.
         """
         deltas = self.bounded(places)
         if white is None:
@@ -124,7 +121,7 @@ _STEPS = 256
 
 
 class Dropout(nn.Module):
-    """Dropout, its share rounded to the next 256th; faster than torch, as 64 random bits decide eight numbers."""
+    """Dropout, its share rounded to the next 256th; faster than torch, as it draws one byte per number."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -140,18 +137,14 @@ class Dropout(nn.Module):
         return values * kept * (_STEPS / (_STEPS - self.out_of_256))
 
 
-_SHARPEST = 4.0
+_MAX_LOG_WEIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
-    """Interests of each user after each event.
+class EventInterests:
+    """Interests of each user after each event: unit vectors, and the logarithm of the share of each.
 
-    Attributes:
-        vectors: Unit vectors.
-        log_shares: Logarithm of each interest's share.
-        short: Share of the short-term path in each vector, 0 to 1.
-
+    `short` is how much of each vector comes from the short-term path, 0 to 1.
     """
 
     vectors: Float[Tensor, "b l m dim"]
@@ -178,17 +171,17 @@ class Readout(nn.Module):
 
     def forward(
         self, state: Float[Tensor, "b l width"], vectors: Float[Tensor, "b l dim"], liked: Bool[Tensor, "b l"]
-    ) -> Read:
+    ) -> EventInterests:
         """Return the interests after each event."""
         batch, length, dim = vectors.shape
         short = self.short(state).view(batch, length, self.interests, dim)
         # Bounded, so that running sums need no maximum, which would depend on later events.
-        weights = torch.exp(_SHARPEST * torch.tanh(self.weigh(state) / _SHARPEST)) * liked.unsqueeze(2)
+        weights = torch.exp(_MAX_LOG_WEIGHT * torch.tanh(self.weigh(state) / _MAX_LOG_WEIGHT)) * liked.unsqueeze(2)
         long = (weights.unsqueeze(3) * vectors.unsqueeze(2)).cumsum(dim=1)
         gate = torch.sigmoid(self.gate(state))
         mixed = gate.unsqueeze(3) * _unit(short) + (1 - gate).unsqueeze(3) * _unit(long)
         shares = torch.zeros_like(gate) if self.share is None else torch.log_softmax(self.share(state), dim=2)
-        return Read(_unit(mixed), shares, gate)
+        return EventInterests(_unit(mixed), shares, gate)
 
 
 def _unit(vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
@@ -199,14 +192,9 @@ def _unit(vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
 class Sequences:
     """Events of several users, oldest first, padded at the end with any values.
 
-    Attributes:
-        vectors: Unit vector of each event's item.
-        kinds: Code of each event's kind, 0 for an unknown one.
-        liked: Whether the event's kind is positive, whatever its rating.
-        times: Microseconds since 1970 in UTC.
-        requested: Time of the request after this event: that of the next event, and in service now for the last one.
-        ratings: Level of each event's rating, 0 where it has none.
-
+    Times are in microseconds since 1970 in UTC. `requested` is the time of the request after an event: that of the next
+    event, and in service now for the last one. `liked` says whether the kind is positive, whatever the rating; codes of
+    kinds and levels of ratings are 0 where they are unknown.
     """
 
     vectors: Float[Tensor, "b l dim"]
@@ -242,8 +230,8 @@ class _Spread(torch.autograd.Function):
 
 def spread(table: Float[Tensor, "heads n"], places: Int64[Tensor, "b l l"]) -> Float[Tensor, "b heads l l"]:
     """Return ``table[:, places]``, with the heads behind the batch."""
-    spreaded: Tensor = _Spread.apply(table, places)  # type: ignore[no-untyped-call]
-    return spreaded
+    made: Tensor = _Spread.apply(table, places)  # type: ignore[no-untyped-call]
+    return made
 
 
 TIME_BUCKETS: Final = 32
@@ -283,7 +271,7 @@ class SequenceTower(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.readout = Readout(config)
 
-    def forward(self, batch: Sequences) -> Read:
+    def forward(self, batch: Sequences) -> EventInterests:
         """Return the interests of each user after each of their events; at most `window` of them."""
         length = batch.vectors.shape[1]
         # Unit vectors have small parts; the Transformer wants those of about 1.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from indexers.atomic import write_atomically
 from mmrec.errors import StoreError
 from mmrec.users.model import History, Interests, RequestTimes, request_times
-from mmrec.users.networks import ItemTower, Read, Sequences, SequenceTower, Whitening
+from mmrec.users.networks import EventInterests, ItemTower, Sequences, SequenceTower, Whitening
 from mmrec.users.tower_config import TowerConfig, rating_levels
 
 _FIRST_SCALE = 12.0
@@ -63,11 +63,14 @@ class TowerModel:
         self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
     ) -> Float32[np.ndarray, "n dim"]:
         """Return unit vectors; rows unknown to training are placed by content alone, or are zero without content."""
-        found = [
-            self._items(rows[start : start + _ITEMS_PER_BATCH], contents[start : start + _ITEMS_PER_BATCH])
-            for start in range(0, len(rows), _ITEMS_PER_BATCH)
-        ]
-        return np.concatenate(found) if found else np.empty((0, self.dim), dtype=np.float32)
+        items, device = self.tower.items, self._device
+        found = [np.empty((0, self.dim), dtype=np.float32)]
+        for start in range(0, len(rows), _ITEMS_PER_BATCH):
+            part = slice(start, start + _ITEMS_PER_BATCH)
+            white = items.whiten(torch.from_numpy(contents[part]).to(device)) if self.tower.config.content else None
+            placed: Tensor = items(white, items.places(torch.from_numpy(rows[part]).to(device)))
+            found.append(placed.cpu().numpy())
+        return np.concatenate(found)
 
     @torch.no_grad()
     def users(
@@ -81,14 +84,6 @@ class TowerModel:
             read = self.tower.people(self._batch(histories[part], vectors[part], times[part]))
             found += [self._interests(read, row, len(history)) for row, history in enumerate(histories[part])]
         return found
-
-    def _items(
-        self, rows: Int64[np.ndarray, " n"], contents: Float32[np.ndarray, "n content"]
-    ) -> Float32[np.ndarray, "n dim"]:
-        items, device = self.tower.items, self._device
-        white = items.whiten(torch.from_numpy(contents).to(device)) if self.tower.config.content else None
-        placed: Tensor = items(white, items.places(torch.from_numpy(rows).to(device)))
-        return placed.cpu().numpy()
 
     def _batch(
         self, histories: Sequence[History], vectors: Sequence[Float32[np.ndarray, "_ dim"]], now: Sequence[int]
@@ -114,7 +109,7 @@ class TowerModel:
         arrays = (given, kinds, liked, times, requested, ratings)
         return Sequences(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
-    def _interests(self, read: Read, row: int, events: int) -> Interests:
+    def _interests(self, read: EventInterests, row: int, events: int) -> Interests:
         if not events:
             return Interests.none(self.dim)
         at = min(events, read.vectors.shape[1]) - 1
@@ -149,7 +144,7 @@ def save_tower(model: TowerModel, folder: Path) -> None:
 
 
 def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
-    """Read what `save_tower` wrote. Raises StoreError where it is missing, damaged or of another version."""
+    """EventInterests what `save_tower` wrote. Raises StoreError where it is missing, damaged or of another version."""
     try:
         about = json.loads((folder / CONFIG).read_bytes())
         weights = (folder / WEIGHTS).read_bytes()
@@ -161,16 +156,9 @@ def load_tower(folder: Path, device: torch.device | None = None) -> TowerModel:
             raise StoreError(f"{folder / WEIGHTS} is not the file that {CONFIG} was written for. Train anew.")
         tensors = load(weights)
         config = TowerConfig.model_validate(about["tower"])
-        tower = Tower(config, tensors["items.rows"], _shaped(tensors))
+        parts = [tensors[name].numpy() for name in ("items.mean", "items.matrix") if name in tensors]
+        tower = Tower(config, tensors["items.rows"], Whitening(*parts) if parts else None)
         tower.load_state_dict(tensors)
         return TowerModel(tower.eval().to(device or torch.device("cpu")), str(about["name"]))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ValidationError) as error:
         raise StoreError(f"{folder} holds no tower that can be read ({error}). Train anew.") from error
-
-
-def _shaped(tensors: dict[str, torch.Tensor]) -> Whitening | None:
-    """A whitening of the right sizes, to be filled by `load_state_dict`."""
-    if "items.matrix" not in tensors:
-        return None
-    mean, matrix = tensors["items.mean"], tensors["items.matrix"]
-    return Whitening(np.zeros(mean.shape, np.float32), np.zeros(matrix.shape, np.float32))

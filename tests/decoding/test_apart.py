@@ -104,7 +104,7 @@ def test_a_content_without_end_is_refused_once_its_time_is_up(pool):
 
 
 def test_a_content_that_stands_still_is_to_be_tried_another_time(pool, monkeypatch):
-    asleep = "from mmrec.decoding import decode, process; import time; process._LEAST_STANDSTILL = 0.5;"
+    asleep = "from mmrec.decoding import decode, process; import time; process._LEAST_WALL_SECONDS = 0.5;"
     asleep += "decode.decoder_of = process.decoder_of = lambda modality: lambda data, limits: time.sleep(60);"
     monkeypatch.setattr(worker, "_PROGRAM", worker._PROGRAM.replace("from", asleep + "from", 1))
     with pytest.raises(DecoderLostError, match="made no headway"):
@@ -165,7 +165,7 @@ def test_a_content_whose_process_is_killed_twice_is_to_be_tried_another_time(poo
 def test_a_process_that_stands_still_is_ended(pool, monkeypatch):
     pool.decode(Modality.IMAGE, picture(), Limits())
     monkeypatch.setattr(worker, "_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "standstill", lambda granted: 2.0)
+    monkeypatch.setattr(worker, "wall_clock_limit", lambda granted: 2.0)
     (stopped,) = pids(pool)
     os.kill(stopped, signal.SIGSTOP)
     assert pool.decode(Modality.IMAGE, picture(), Limits()).size == (71, 64)

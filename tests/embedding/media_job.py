@@ -18,10 +18,11 @@ from crash_job import Step
 from PIL import Image
 
 import mmrec
+from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.encoders.tuned_config import Derivation
-from mmrec.indexing import adopt
+from mmrec.indexing import reindex_items
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
@@ -131,9 +132,11 @@ def complete(store: Path, encoder: Fake) -> set[str]:
 def do(what: str, store: Path, rows: dict[str, list], used: list[Fake]) -> None:
     layout, named = Layout(store), mmrec.Indexing(encoder_source="fakes", prune=True)
     if what == "move":
-        adopt(layout, used, named)
+        reindex_items(layout, used, named)
     elif what == "upsert":
-        EmbeddingJob(layout, used, delta=True, shared=True).run(items(rows, store.parent / "media"), SCHEMA)
+        EmbeddingJob(layout, used, rules=ChangeRules(changes_only=True), lock_encoding=True).run(
+            items(rows, store.parent / "media"), SCHEMA
+        )
     else:
         mmrec.index_items(items(rows, store.parent / "media"), SCHEMA, layout, used, named)
 

@@ -77,7 +77,7 @@ def test_a_delta_changes_what_it_names_alone(kind, index, there, tmp_path):
         {"id": "never there", "title": "", "price": 1, "gone": "yes"},
     ]
     columns = ColumnSpec("id", ("title",), metadata=("price",), deleted="gone")
-    tally = index(write(delta, folder), columns, delta=True)
+    tally = index(write(delta, folder), columns, changes_only=True)
     assert (tally.added, tally.changed, tally.removed, tally.quarantined) == (1, 1, 1, 0)
     assert there() == ["apple", "boat", "cat", "engine", "flower", "moon"]
 
@@ -86,7 +86,7 @@ def test_a_delta_may_remove_most_of_a_store_as_it_says_so_itself(index, there, t
     write, folder = KINDS["csv"], tmp_path / "source"
     index(write(rows(), folder))
     marked = [{"id": word, "title": "x", "gone": "1"} for word in WORDS[:5]]
-    index(write(marked, folder), ColumnSpec("id", ("title",), deleted="gone"), delta=True)
+    index(write(marked, folder), ColumnSpec("id", ("title",), deleted="gone"), changes_only=True)
     assert there() == ["flower"]
 
 
@@ -98,7 +98,7 @@ def test_quarantine_of_a_delta_and_of_a_whole_source(index, tmp_path):
     index(tmp_path / "a.csv")
     assert entries(tmp_path) == first
     for _ in range(2):
-        index(tmp_path / "b.csv", delta=True)
+        index(tmp_path / "b.csv", changes_only=True)
         assert sorted(entries(tmp_path), key=str) == sorted(first + second, key=str)
     index(tmp_path / "b.csv", keep_missing=True)
     # A whole source says itself which of its rows have no ids.
@@ -106,7 +106,7 @@ def test_quarantine_of_a_delta_and_of_a_whole_source(index, tmp_path):
     index(tmp_path / "b.csv", prune=True)
     assert entries(tmp_path) == second
     (tmp_path / "c.csv").write_text("id,title,price,gone\ndrum,,3,yes\nboat,,3,yes\n")
-    index(tmp_path / "c.csv", ColumnSpec("id", ("title",), deleted="gone"), delta=True)
+    index(tmp_path / "c.csv", ColumnSpec("id", ("title",), deleted="gone"), changes_only=True)
     assert entries(tmp_path) == second[:1]
 
 
@@ -159,5 +159,5 @@ def test_a_source_that_lost_most_is_taken_for_broken(index, there, tmp_path):
     with pytest.raises(UsageError, match="--prune"):
         index(folder / "catalog.jsonl")
     assert there() == sorted(WORDS)
-    index(folder / "catalog.jsonl", delta=True)
+    index(folder / "catalog.jsonl", changes_only=True)
     assert there() == sorted(WORDS)

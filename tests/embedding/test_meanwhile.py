@@ -17,7 +17,7 @@ from mmrec.types import Field, Item, Modality, Reject, Space
 
 SCHEMA = pa.schema([])
 WHOLE = {}
-DELTA = {"delta": True}
+DELTA = {"changes_only": True}
 KEEPING = {"keep_missing": True}
 
 
@@ -60,7 +60,7 @@ def shop(tmp_path):
 def few(request, monkeypatch):
     """Quarantine is changed where it must, or written anew."""
     if request.param == "many":
-        monkeypatch.setattr(commit, "FEW", 0)
+        monkeypatch.setattr(commit, "MAX_TRACKED_IDS", 0)
 
 
 ALL = [item(name) for name in "bcdef"]

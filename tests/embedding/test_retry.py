@@ -135,10 +135,10 @@ class Stumbling(EfficientNetLite0):
 
     stumbles = True
 
-    def encode(self, modality, samples):
+    def embed(self, modality, samples):
         if self.stumbles:
             raise RuntimeError("out of memory")
-        return super().encode(modality, samples)
+        return super().embed(modality, samples)
 
 
 def test_a_picture_that_an_encoder_failed_on_is_tried_again_with_what_its_item_was(tmp_path, packaged):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.errors import UsageError
-from mmrec.evaluation.metrics import METRICS, accuracy, mean_rank, multi_target_metric, rank_counts
+from mmrec.evaluation.metrics import METRICS, mean_rank, multi_target_metric, rank_counts, single_target_metric
 
 # To compile ranx takes a minute; as plain Python it says the same at once. Only ranx uses numba here.
 os.environ["NUMBA_DISABLE_JIT"] = "1"
@@ -39,7 +39,7 @@ def test_metrics_equal_ranx(metric, k):
     )
     single = [found[:1] for found in relevant]
     above, tied = rank_counts(scores, scores[np.arange(len(scores)), np.concatenate(single)][:, None])
-    assert accuracy(metric, k, above, tied).mean() == pytest.approx(oracle(single), abs=1e-6)
+    assert single_target_metric(metric, k, above, tied).mean() == pytest.approx(oracle(single), abs=1e-6)
 
 
 @given(
@@ -55,7 +55,7 @@ def test_ties_get_the_mean_over_all_their_orders(scores, target, k, metric):
     ranks = [order.index(target) + 1 for order in orders]
     expected = np.mean([multi_target_metric(metric, k, np.array([float(rank)])) for rank in ranks])
     above, tied = rank_counts(np.array([scores], dtype=np.float32), np.array([[scores[target]]], dtype=np.float32))
-    assert accuracy(metric, k, above, tied)[0] == pytest.approx(expected, abs=1e-12)
+    assert single_target_metric(metric, k, above, tied)[0] == pytest.approx(expected, abs=1e-12)
     assert mean_rank(above, tied)[0] == pytest.approx(np.mean(ranks))
 
 
@@ -64,7 +64,7 @@ def test_a_constant_scorer_gets_chance(items):
     above, tied = rank_counts(np.zeros((3, items), dtype=np.float32), np.zeros((3, 1), dtype=np.float32))
     chance = {"hr": min(10, items) / items, "ndcg": (1 / np.log2(np.arange(2, min(10, items) + 2))).sum() / items}
     for metric, value in chance.items():
-        assert accuracy(metric, 10, above, tied) == pytest.approx(value)
+        assert single_target_metric(metric, 10, above, tied) == pytest.approx(value)
     assert mean_rank(above, tied) == pytest.approx((items + 1) / 2)
 
 
@@ -74,19 +74,21 @@ def test_a_constant_scorer_gets_chance(items):
 )  # fmt: skip
 def test_laws(above, tied, k, metric):
     places, level = np.array(above), np.full(len(above), tied)
-    found = accuracy(metric, k, places, level)
+    found = single_target_metric(metric, k, places, level)
     assert ((found >= 0) & (found <= 1 + 1e-12)).all()
-    assert (accuracy(metric, k + 1, places, level) >= found - 1e-12).all(), "a longer list is never worse"
-    assert (accuracy(metric, k, places + 1, level) <= found + 1e-12).all(), "to stand lower is never better"
-    assert (accuracy("hr", k, places, level) >= found - 1e-12).all()
-    assert np.array_equal(accuracy("recall", k, places, level), accuracy("hr", k, places, level))
+    assert (single_target_metric(metric, k + 1, places, level) >= found - 1e-12).all(), "a longer list is never worse"
+    assert (single_target_metric(metric, k, places + 1, level) <= found + 1e-12).all(), "to stand lower is never better"
+    assert (single_target_metric("hr", k, places, level) >= found - 1e-12).all()
+    assert np.array_equal(
+        single_target_metric("recall", k, places, level), single_target_metric("hr", k, places, level)
+    )
 
 
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(UsageError, match="choose one of hr"):
-        accuracy("auc", 10, np.array([0]), np.array([1]))
+        single_target_metric("auc", 10, np.array([0]), np.array([1]))
     with pytest.raises(UsageError, match="at 1 or more"):
-        accuracy("hr", 0, np.array([0]), np.array([1]))
+        single_target_metric("hr", 0, np.array([0]), np.array([1]))
     with pytest.raises(UsageError, match="without a target"):
         multi_target_metric("hr", 3, np.array([]))
     with pytest.raises(UsageError, match="left out of its own ranking"):

@@ -9,7 +9,7 @@ from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import ItemKNN
 from mmrec.evaluation.cases import Candidates, EvaluationCases
 from mmrec.evaluation.diversity_curve import accuracy_diversity_curve, intra_list_diversity
-from mmrec.evaluation.metrics import accuracy
+from mmrec.evaluation.metrics import single_target_metric
 from mmrec.evaluation.ranking import rank_targets
 
 
@@ -24,7 +24,7 @@ def test_at_zero_the_lists_are_those_of_the_ranking():
     (plain,) = accuracy_diversity_curve(scorer, cases, items, [0.0], k=5)
     ranked = rank_targets(scorer, cases, items, depth=5)
     assert plain.diversity == pytest.approx(np.nanmean(intra_list_diversity(ranked.lists, items.vectors)), abs=0.05)
-    assert plain.ndcg == pytest.approx(accuracy("ndcg", 5, ranked.above, ranked.tied).mean(), abs=0.05)
+    assert plain.ndcg == pytest.approx(single_target_metric("ndcg", 5, ranked.above, ranked.tied).mean(), abs=0.05)
 
 
 def test_turning_the_dial_spreads_the_lists():

@@ -14,7 +14,7 @@ from mmrec.evaluation.baselines import (
     fit_popularity_blend_scorer,
 )
 from mmrec.evaluation.cases import Candidates, EvaluationCases
-from mmrec.evaluation.metrics import accuracy
+from mmrec.evaluation.metrics import single_target_metric
 from mmrec.evaluation.model_metrics import values_of
 from mmrec.evaluation.ranking import rank_targets
 from mmrec.evaluation.scorer import UserModelScorer
@@ -47,7 +47,7 @@ def ratings():
 
 def answer(learner, train, cases, items):
     found = rank_targets(learner.fit(train, items), cases, items)
-    return found, *(accuracy(metric, 10, found.above, found.tied).mean() for metric in ("hr", "ndcg"))
+    return found, *(single_target_metric(metric, 10, found.above, found.tied).mean() for metric in ("hr", "ndcg"))
 
 
 def test_leave_one_out(ratings):
@@ -106,7 +106,7 @@ def test_one_event_does_not_ruin_an_untrained_list(ratings):
     assert isinstance(faded, PopularityBlendScorer)
     assert 0 <= faded.fading.share(1) <= faded.fading.share(10) < 1
     for known_events in (0, 1, 3, 5, 10):
-        asked = EvaluationCases.of(split).first_events(known_events).answerable(items)
+        asked = EvaluationCases.of(split).after_first_events(known_events).answerable(items)
         base, alone, mixed = (
             values_of("ndcg@10", [rank_targets(one, asked, items)]).mean() for one in (popular, interests, faded)
         )

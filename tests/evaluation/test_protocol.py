@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import timedelta
+from inspect import getclosurevars
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -88,8 +90,10 @@ before_cutoff, after_cutoff = (
 
 def fitted(one):
     """All that was fitted, as values that compare."""
+    if isinstance(one, FunctionType):
+        return [fitted(value) for _, value in sorted(getclosurevars(one).nonlocals.items())]
     if is_dataclass(one):
-        return [fitted(getattr(one, each.name)) for each in fields(one) if each.name != "function"]
+        return [fitted(getattr(one, each.name)) for each in fields(one)]
     if isinstance(one, sp.csr_array):
         return [fitted(part) for part in (one.data, one.indices, one.indptr)]
     if isinstance(one, tuple):
@@ -133,7 +137,7 @@ def test_a_baseline_says_the_same_one_by_one_and_together(learner, log):
 @settings(max_examples=40, deadline=None)
 def test_newcomers_are_asked_once_about_what_comes_next(log, events, ahead):
     split = split_of(log)
-    opened = EvaluationCases.of(split).first_events(events, ahead)
+    opened = EvaluationCases.of(split).after_first_events(events, ahead)
     for place, target in enumerate(opened.targets.tolist()):
         start = split.live.offsets[split.live.owners[target]]
         assert split.live.times[start] >= micro(CUTOFF)
@@ -148,7 +152,7 @@ def test_newcomers_are_asked_once_about_what_comes_next(log, events, ahead):
 @settings(max_examples=30, deadline=None)
 def test_knowing_less_leaves_targets_and_rivals_as_they_are(log, events):
     full = EvaluationCases.of(split_of(log))
-    less = full.newest(events)
+    less = full.with_newest_events(events)
     assert np.array_equal(less.targets, full.targets)
     for place, (past, whole) in enumerate(zip(*(q.histories(range(len(full))) for q in (less, full)), strict=True)):
         assert past.rows.tolist() == whole.rows.tolist()[len(whole) - min(events, len(whole)) :]
@@ -174,13 +178,13 @@ class Pairs:
         ]
 
 
-@given(log=logs, merge=st.sampled_from(["max", "mean"]), timed=st.booleans())
+@given(log=logs, timed=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_a_user_model_scores_as_a_search_with_its_vectors(log, merge, timed):
+def test_a_user_model_scores_as_a_search_with_its_vectors(log, timed):
     split, items = split_of(log), candidates()
     cases, model = EvaluationCases.of(split), Pairs()
     cold = Popularity().fit(split.train, items)
-    scorer = UserModelScorer(model, items, merge, cold, timed)
+    scorer = UserModelScorer(model, items, cold, timed)
     assert isinstance(scorer, Scorer)
     assert scorer.name == "pairs"
     histories = cases.histories(range(len(cases)))
@@ -190,7 +194,7 @@ def test_a_user_model_scores_as_a_search_with_its_vectors(log, merge, timed):
             expected = cold.scores([past], cases.now[[line]])[0]
         else:
             near = items.vectors[past.rows[-2:]].astype(np.float64) @ items.vectors.T
-            expected = near.max(axis=0) if merge == "max" else near.mean(axis=0)
+            expected = near.max(axis=0)
         np.testing.assert_allclose(scored[line], expected, atol=1e-5)
     assert model.moments == ([cases.now.tolist()] if timed else [None])
 

@@ -28,7 +28,7 @@ def test_a_corpus_is_what_items_have_in_any_order(texts, kept, order):
     named = [[own.hashes[place] for place in own.of(item)] for item in range(COUNT)]
     assert named == [[mixed.contents[TEXT].hashes[place] for place in mixed.contents[TEXT].of(n)] for n in range(COUNT)]
     assert named == texts
-    matrix = corpus.matrix(TEXT).toarray()
+    matrix = corpus.contents[TEXT].matrix.toarray()
     assert [dict(Counter(own.hashes[at] for at in np.repeat(np.arange(len(own)), line))) for line in matrix] == [
         dict(Counter(some)) for some in texts
     ]

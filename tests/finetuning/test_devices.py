@@ -10,7 +10,7 @@ from pretended_cuda import CUDA, pretended_cuda
 from mmrec.finetuning import preparing
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.finetune import finetune
-from mmrec.finetuning.loop import Embedder, Parts
+from mmrec.finetuning.loop import Embedder
 from mmrec.finetuning.losses import HardNegatives, Temperature, pair_loss, supcon
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.finetuning.towers import load_sources
@@ -50,14 +50,15 @@ def test_fitted_heads_of_a_store_are_judged(small_shop, tmp_path, monkeypatch, c
     monkeypatch.undo()
     plain = settings.model_copy(update={"device": "cpu"})
     on_cpu = finetune(Layout(small_shop), load_sources(device="cpu"), "align", plain, tmp_path / "on-cpu")
-    assert done.report.verdict == on_cpu.report.verdict
+    assert done.verdict == on_cpu.verdict
 
 
 def test_towers_of_any_device_fill_the_vectors_of_a_corpus(cuda):
     corpus, vectors = paired()
     towers = {modality: Small(modality, dropout=0.0) for modality in corpus.contents}
     towers[IMAGE].network.to("cuda")
-    found = Embedder(Parts(towers, VectorSamples(vectors)), OnCuda()).all(corpus)
+    samples = {modality: VectorSamples(own) for modality, own in vectors.items()}
+    found = Embedder(towers, samples, OnCuda()).embed_corpus(corpus)
     for modality in (TEXT, IMAGE):
         network = towers[modality].network.to("cpu")
         with torch.no_grad():

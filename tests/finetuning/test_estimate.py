@@ -13,7 +13,7 @@ from mmrec.finetuning.config import HeadSettings, TowerSettings
 from mmrec.finetuning.estimate import PeakMemory
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
-from mmrec.training.checkpoint import FEW, seconds_for
+from mmrec.training.checkpoint import ESTIMATE_STEPS, seconds_for
 from mmrec.types import Modality
 from pipelines.cli import app
 from pipelines.outcome import ExitCode, run_app
@@ -143,7 +143,7 @@ def test_time_is_shared_out_by_size(monkeypatch):
     monkeypatch.setattr("mmrec.training.checkpoint.perf_counter", lambda: float(next(clock)))
     taken = []
     assert seconds_for(60.0, list(range(1, 10)), float, taken.append) == pytest.approx(60 / (2 + 3 + 4))
-    assert taken == [1, 2, 3, 4][:FEW]
+    assert taken == [1, 2, 3, 4][:ESTIMATE_STEPS]
     taken.clear()
     assert seconds_for(5.0, [5], float, taken.append) == 1.0
     assert taken == [5, 5]

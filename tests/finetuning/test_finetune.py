@@ -53,34 +53,38 @@ def test_heads_of_a_store_are_trained_saved_and_told_of(stores, tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["counts"]["trained on"] > report["counts"]["test"] > 0
     assert report["verdict"]["word"] in {"helped", "no difference"}
-    assert done.report.verdict.sentence == report["verdict"]["sentence"]
+    assert done.verdict.sentence == report["verdict"]["sentence"]
     assert {line["asked"] for line in report["verdict"]["lines"]} >= {"text -> image", "image -> text"}
-    assert done.report.curve[-1].loss < done.report.curve[0].loss
+    assert done.curve[-1].loss < done.curve[0].loss
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    spaces = [space for one in load_encoders(done.folder, device="cpu") for space in one.spaces.get(Modality.IMAGE, ())]
+    spaces = [
+        space
+        for one in load_encoders(tmp_path / "out" / "encoders", device="cpu")
+        for space in one.spaces.get(Modality.IMAGE, ())
+    ]
     assert any("aligned" in space.name and space.approximates for space in spaces)
 
 
 def test_shuffled_pairs_do_not_help(stores, tmp_path):
     done = finetune(stores["shuffled"], load_sources(device="cpu"), "align", config(), tmp_path / "out")
-    assert done.report.verdict.word in {"no difference", "hurt"}
-    line = next(one for one in done.report.verdict.lines if one.asked == "text -> image" and one.metric == "r@1")
-    chance = 1 / (done.report.counts["validation"] + done.report.counts["test"])
+    assert done.verdict.word in {"no difference", "hurt"}
+    line = next(one for one in done.verdict.lines if one.asked == "text -> image" and one.metric == "r@1")
+    chance = 1 / (done.counts["validation"] + done.counts["test"])
     assert line.after.low <= chance <= line.after.high or line.after.mean < chance
 
 
 def test_labels_are_learned(stores, tmp_path):
     settings = config(label={"column": "folder"}, towers={"text": {"how": "head"}, "image": {"how": "head"}}, epochs=5)
     done = finetune(stores["true"], load_sources(device="cpu"), "label", settings, tmp_path / "out")
-    assert done.report.counts["labels"] > 2
-    assert np.isfinite(done.report.verdict.lines[0].difference.mean)
+    assert done.counts["labels"] > 2
+    assert np.isfinite(done.verdict.lines[0].difference.mean)
 
 
 def judged(layout, folder, seed):
     """R@10 over all questions before and after, with the heads that are fitted where nothing is said."""
     done = finetune(layout, load_sources(device="cpu"), "align", config(towers={}, seed=seed), folder)
-    line = next(one for one in done.report.verdict.lines if (one.asked, one.metric) == ("all", "r@10"))
-    return done.report, line
+    line = next(one for one in done.verdict.lines if (one.asked, one.metric) == ("all", "r@10"))
+    return done, line
 
 
 @pytest.mark.slow

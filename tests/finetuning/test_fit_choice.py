@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from mmrec.finetuning import head_fitting
-from mmrec.finetuning.head_fitting import TARGET_SCALES, HeadFit, choose_target_scale, kernel, leave_one_group_out
+from mmrec.finetuning.config import FitSettings
+from mmrec.finetuning.head_fitting import TARGET_SCALES, choose_target_scale, fit_head, kernel, leave_one_group_out
 
 
 @settings(deadline=None)
@@ -46,11 +47,11 @@ def made(seed, count=80, noise=0.3):
 def test_what_can_be_learned_is_gone_for_and_what_cannot_changes_nothing(seed):
     inputs, targets = made(seed)
     alone = np.arange(len(targets))
-    fit = HeadFit(start="start")
-    assert choose_target_scale(inputs, targets, alone, fit).target_scale >= 1
+    fit = FitSettings()
+    assert choose_target_scale(inputs, targets, alone, fit, "start") >= 1
     # A start that is right already, and features that say nothing: any step away is a loss.
     noise = {"features": made(seed + 50)[0]["features"], "start": targets}
-    assert choose_target_scale(noise, targets, alone, fit).target_scale == 0
+    assert choose_target_scale(noise, targets, alone, fit, "start") == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -61,24 +62,27 @@ def test_copies_do_not_vouch_for_each_other(seed):
     start = normalize(targets + 2 * normalize(torch.randn(40, 6, generator=random), dim=1), dim=1)
     once = {"features": made(seed + 50, 40)[0]["features"], "start": start}
     twice = {name: torch.cat([rows, rows]) for name, rows in once.items()}
-    both, fit = torch.cat([targets, targets]), HeadFit(start="start")
-    together = choose_target_scale(twice, both, np.tile(np.arange(40), 2), fit).target_scale
+    both, fit = torch.cat([targets, targets]), FitSettings()
+    together = choose_target_scale(twice, both, np.tile(np.arange(40), 2), fit, "start")
     assert together <= 1
-    assert choose_target_scale(once, targets, np.arange(40), fit).target_scale <= 1
-    assert choose_target_scale(twice, both, np.arange(80), fit).target_scale > 1
+    assert choose_target_scale(once, targets, np.arange(40), fit, "start") <= 1
+    assert choose_target_scale(twice, both, np.arange(80), fit, "start") > 1
 
 
-def test_the_rest_stays_and_without_a_start_there_is_nothing_to_choose():
+def test_the_scale_is_chosen_where_there_is_a_start_and_no_scale_given():
     inputs, targets = made(0)
-    alone = np.arange(len(targets))
-    plain = HeadFit(2.0, 0.3)
-    assert choose_target_scale(inputs, targets, alone, plain) == plain
-    chosen = choose_target_scale(inputs, targets, alone, HeadFit(2.0, 0.3, "start"))
-    assert (chosen.radial, chosen.ridge, chosen.start) == (2.0, 0.3, "start")
-    assert chosen.target_scale in TARGET_SCALES
+    alone, fit = np.arange(len(targets)), FitSettings(radial=2.0, ridge=0.3)
+    chosen = choose_target_scale(inputs, targets, alone, fit, "start")
+    assert chosen in TARGET_SCALES
+    head, same = (
+        fit_head(inputs, targets, some, "start") for some in (fit, fit.model_copy(update={"target_scale": chosen}))
+    )
+    assert torch.equal(head(inputs), same(inputs))
+    plain = fit_head(inputs, targets, fit)
+    assert plain.config.residual is None
 
 
 def test_of_many_some_are_looked_at(monkeypatch):
-    monkeypatch.setattr(head_fitting, "_MOST", 50)
+    monkeypatch.setattr(head_fitting, "_MAX_VALIDATED", 50)
     inputs, targets = made(0)
-    assert choose_target_scale(inputs, targets, np.arange(len(targets)), HeadFit(start="start")).target_scale >= 1
+    assert choose_target_scale(inputs, targets, np.arange(len(targets)), FitSettings(), "start") >= 1

@@ -41,7 +41,7 @@ def given(sources, **ways):
     corpus = Corpus.of(
         list(range(COUNT)), {modality: [[named(modality, f"{at:04}")] for at in range(COUNT)] for modality in towers}
     )
-    return corpus, vectors, towers, {modality: VectorSamples({modality: own}) for modality, own in vectors.items()}
+    return corpus, vectors, towers, {modality: VectorSamples(own) for modality, own in vectors.items()}
 
 
 def placed(towers, vectors, modality):

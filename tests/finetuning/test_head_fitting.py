@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 
 from mmrec.encoders.head import HeadConfig, load_head, save_head
 from mmrec.errors import UsageError
-from mmrec.finetuning.head_fitting import HeadFit, fit_head
+from mmrec.finetuning.config import FitSettings
+from mmrec.finetuning.head_fitting import fit_head
 
 
 def drawn(count: int, dim: int, seed: int) -> torch.Tensor:
@@ -46,7 +47,7 @@ def expected(radial: float, ridge: float) -> np.ndarray:
 
 @pytest.mark.parametrize("radial", [0.0, 3.0])
 def test_the_head_is_kernel_ridge_and_comes_back_from_its_file(radial: float, tmp_path: Path) -> None:
-    head = fit_head(INPUTS, TARGETS, HeadFit(radial, 0.1))
+    head = fit_head(INPUTS, TARGETS, FitSettings(radial=radial))
     np.testing.assert_allclose(head(NEW).detach().numpy(), expected(radial, 0.1), atol=2e-5)
     save_head(head, tmp_path / "head.safetensors")
     assert torch.equal(load_head(tmp_path / "head.safetensors")(NEW), head(NEW))
@@ -58,8 +59,8 @@ def test_from_a_start_what_is_missing_is_fitted(radial: float, target_scale: flo
     """The likeness of what is new to what was taught, times the missing part solved for, beside the start."""
     old, start = {**INPUTS, "three": drawn(40, 5, 7)}, drawn(9, 5, 8)
     new = {**NEW, "three": start}
-    head = fit_head(old, TARGETS, HeadFit(radial, 0.1, "three", target_scale))
-    plain = fit_head(old, TARGETS, HeadFit(radial, 0.1))
+    head = fit_head(old, TARGETS, FitSettings(radial=radial, target_scale=target_scale), "three")
+    plain = fit_head(old, TARGETS, FitSettings(radial=radial))
     mean = old["three"].double().mean(dim=0)
     states = [(torch.cat(list(rows.values()), dim=1) - plain.shift) * plain.scale for rows in (old, new)]
     taught, asked = (rows.double().numpy() for rows in states)
@@ -78,14 +79,16 @@ def test_from_a_start_what_is_missing_is_fitted(radial: float, target_scale: flo
 
 
 def test_infinity_forgets_the_start() -> None:
-    head, plain = (fit_head(INPUTS, drawn(40, 7, 2), HeadFit(start=start)) for start in ("two", None))
+    head, plain = (
+        fit_head(INPUTS, drawn(40, 7, 2), FitSettings(target_scale=np.inf), start) for start in ("two", None)
+    )
     assert head.config == plain.config
     assert torch.equal(head(NEW), plain(NEW))
 
 
 def test_far_from_all_that_was_taught_the_start_remains() -> None:
     targets = drawn(40, 7, 2)
-    head = fit_head(INPUTS, targets, HeadFit(200.0, 0.1, "two", 2.0))
+    head = fit_head(INPUTS, targets, FitSettings(radial=200.0, target_scale=2.0), "two")
     stays = normalize(NEW["two"] - INPUTS["two"].mean(dim=0), dim=1)
     torch.testing.assert_close(head(NEW), stays, atol=1e-4, rtol=0)
     moved = normalize(targets - targets.mean(dim=0), dim=1)
@@ -93,17 +96,13 @@ def test_far_from_all_that_was_taught_the_start_remains() -> None:
 
 
 def test_what_is_taught_lies_at_its_target() -> None:
-    head = fit_head(INPUTS, TARGETS, HeadFit(6.0, 0.001))
+    head = fit_head(INPUTS, TARGETS, FitSettings(radial=6.0, ridge=0.001))
     wanted = normalize(TARGETS - TARGETS.mean(dim=0), dim=1)
     assert (head(INPUTS) * wanted).sum(dim=1).min() > 0.98
 
 
 def test_what_fits_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="2 to 10,000"):
-        fit_head({"one": INPUTS["one"][:1]}, TARGETS[:1], HeadFit())
-    with pytest.raises(UsageError, match="ridge above 0"):
-        HeadFit(ridge=0.0)
-    with pytest.raises(UsageError, match="0 or more; infinity"):
-        HeadFit(target_scale=-1.0)
+        fit_head({"one": INPUTS["one"][:1]}, TARGETS[:1], FitSettings())
     with pytest.raises(ValueError, match="hidden"):
         HeadConfig(inputs=(("one", 12),), dim=5, radial=3.0)

@@ -16,7 +16,7 @@ def gradients(corpus, vectors, **settings):
     sizes = {"dropout": settings.pop("dropout", 0.2)}
     config = small_config(batch=64, **settings)
     loop = loop_of(corpus, vectors, config, **sizes)
-    loop.embedder.learning()
+    loop.embedder.set_training()
     step = next(iter(loop.objective.steps(1)))
     loss = backward(step, loop.embedder, loop.objective.temperature, (0, 1), cached=config.cached)
     return loss, {name: weight.grad.clone() for name, weight in loop.module.named_parameters()}
@@ -68,8 +68,8 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path, settings):
     corpus, vectors = paired(16, noise=0.5)
     loop = loop_of(corpus, vectors, small_config(epochs=150, batch=16, **settings), dropout=0.0)
     curve = run(loop, tmp_path)
-    assert loop.trainer.progress.best == 1
-    assert loop.judge(loop.embedder.all(corpus)) == 1
+    assert loop.progress.best == 1
+    assert loop.score(loop.embedder.embed_corpus(corpus)) == 1
     assert curve[-1].loss < curve[0].loss
 
 
@@ -120,7 +120,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_weights_that_were_there(t
     before = weights_of(loop)
     curve = run(loop, tmp_path / "bad")
     assert len(curve) == 3
-    assert loop.trainer.progress.best_epoch == 0
+    assert loop.progress.best_epoch == 0
     for name, weight in weights_of(loop).items():
         assert torch.equal(weight, before[name]), name
 
@@ -129,10 +129,10 @@ def test_pairs_that_share_a_content_are_masked_and_mined_strangers_share_none():
     corpus, vectors = paired(duplicates=12, noise=0.4)
     config = small_config(mining={"count": 3, "margin": 0.1, "after": 1})
     loop = loop_of(corpus, vectors, config)
-    found = loop.embedder.all(corpus)
-    loop.objective.mine(found)
-    assert loop.objective.state_dict()
-    for name, mined in loop.objective.state_dict().items():
+    found = loop.embedder.embed_corpus(corpus)
+    loop.objective.find_hard_negatives(found)
+    assert loop.objective.hard_negatives
+    for name, mined in loop.objective.hard_negatives.items():
         way = int(name[-1])
         sides = [found[side][corpus.contents[side].places] for side in (TEXT, IMAGE)]
         asking, gives = sides[way], sides[1 - way]
@@ -141,7 +141,7 @@ def test_pairs_that_share_a_content_are_masked_and_mined_strangers_share_none():
             others = found_ones[found_ones >= 0]
             assert not corpus.share(np.array([item]), others).any()
             assert (gives[others] @ asking[item] <= partners[item] - 0.1 + 1e-5).all()
-    assert any((mined >= 0).any() for mined in loop.objective.state_dict().values())
+    assert any((mined >= 0).any() for mined in loop.objective.hard_negatives.values())
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 import mmrec
 from mmrec.errors import UsageError
 from mmrec.finetuning.config import TowerSettings
-from mmrec.finetuning.material import comparable, gather, stored_spaces
+from mmrec.finetuning.material import comparable, load_training_data, stored_spaces
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
 from mmrec.sources.media_access import MediaAccess, content_hash
@@ -50,7 +50,7 @@ def heads(sources, *modalities):
 
 def test_contents_are_those_of_the_items_each_once_with_their_stored_vectors(layout, sources):
     towers = heads(sources, TEXT, IMAGE)
-    data = gather(layout, towers, MediaAccess(), 2**20, "kind")
+    data = load_training_data(layout, towers, MediaAccess(), 2**20, "kind")
     corpus = data.corpus
     assert len(corpus) == 7
     assert corpus.have(TEXT).sum() == 6
@@ -58,7 +58,7 @@ def test_contents_are_those_of_the_items_each_once_with_their_stored_vectors(lay
     assert (len(corpus.contents[TEXT]), len(corpus.contents[IMAGE])) == (6, 4)
     assert data.left_out == {TEXT: 0, IMAGE: 0}
     (encoder,) = {tower.source.encoder for tower in towers.values() if tower.modality is TEXT}
-    names = dict(zip(corpus.contents[TEXT].hashes, data.samples[TEXT].vectors[TEXT], strict=True))
+    names = dict(zip(corpus.contents[TEXT].hashes, data.samples[TEXT].vectors, strict=True))
     for said in ("a red square", "nothing to see"):
         made = encoder.encode(TEXT, [encoder.prepare(TEXT, said)])[towers[TEXT].space.name][0]
         # Stored as half floats.
@@ -66,14 +66,14 @@ def test_contents_are_those_of_the_items_each_once_with_their_stored_vectors(lay
 
 
 def test_pictures_that_two_items_have_are_one_content(layout, sources):
-    corpus = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20).corpus
+    corpus = load_training_data(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20).corpus
     shared = corpus.share(np.arange(7), np.arange(7), (IMAGE,))
     assert (shared.sum() - 7) // 2 == 2
     assert corpus.share(np.arange(7), np.arange(7), (TEXT,)).sum() == 7
 
 
 def test_labels_are_those_of_the_items_by_row(layout, sources):
-    data = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20, "price")
+    data = load_training_data(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20, "price")
     both = data.corpus.have(TEXT, IMAGE)
     priced = [label for label in data.labels if label is not None]
     assert sorted(priced) == [0, 1, 2, 3, 9]
@@ -90,18 +90,18 @@ def test_labels_are_those_of_the_items_by_row(layout, sources):
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(layout, sources):
     with pytest.raises(UsageError, match=r"no metadata column 'brand'.*columns: kind, price"):
-        gather(layout, heads(sources, TEXT), MediaAccess(), 2**20, "brand")
+        load_training_data(layout, heads(sources, TEXT), MediaAccess(), 2**20, "brand")
 
 
 def test_a_modality_without_contents_takes_no_part_and_none_at_all_is_refused(layout, sources):
     towers = heads(sources, TEXT, AUDIO)
-    assert set(gather(layout, towers, MediaAccess(), 2**20).corpus.contents) == {TEXT}
+    assert set(load_training_data(layout, towers, MediaAccess(), 2**20).corpus.contents) == {TEXT}
     with pytest.raises(UsageError, match="no content that could be trained on: index it first"):
-        gather(layout, {AUDIO: towers[AUDIO]}, MediaAccess(), 2**20)
+        load_training_data(layout, {AUDIO: towers[AUDIO]}, MediaAccess(), 2**20)
 
 
 def test_spaces_that_meet_are_compared_and_others_are_not(layout, sources):
-    corpus = gather(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20).corpus
+    corpus = load_training_data(layout, heads(sources, TEXT, IMAGE), MediaAccess(), 2**20).corpus
     stored = stored_spaces(layout, sources, corpus)
     assert {(space.comparison_key, kind) for some in stored.values() for space, kind, _ in some} == {
         (space.comparison_key, kind) for one in sources for kind in (TEXT, IMAGE) for space in one.spaces(kind)

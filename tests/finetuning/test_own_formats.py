@@ -20,7 +20,7 @@ def trained(name: str, folder: Path) -> tuple[Any, dict[Modality, np.ndarray]]:
     source = CASES[name].source()
     towers = towers_of(CASES[name], source, how="full")
     learn(towers, 2)
-    save_encoders(towers, [source], folder, CARD)
+    save_encoders(towers, [source], folder, *CARD)
     return source.encoder, {modality: vectors(tower) for modality, tower in towers.items()}
 
 

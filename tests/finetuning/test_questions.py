@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.objective import item_vectors
-from mmrec.finetuning.questions import across, centred, of_items
+from mmrec.finetuning.questions import centred, cross_modal_questions, item_questions
 from mmrec.types import Modality
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
@@ -47,8 +47,8 @@ def test_each_content_of_a_held_out_item_asks_for_its_item_among_some(catalog, i
     corpus, spaces = made(catalog, seed)
     groups = np.arange(100, 100 + COUNT)
     among = np.union1d(items, beside)
-    questions = across(corpus, PAIRS, items, groups, among)
-    found = questions.ask(spaces)
+    questions = cross_modal_questions(corpus, PAIRS, items, groups, among)
+    found = questions.rank(spaces)
     expected = {}
     for asks, gives in ((TEXT, IMAGE), (IMAGE, TEXT)):
         both = [item for item in items.tolist() if all(catalog[item])]
@@ -71,7 +71,9 @@ def test_each_content_of_a_held_out_item_asks_for_its_item_among_some(catalog, i
 def test_where_no_space_has_both_sides_the_answers_are_chance(catalog, items):
     corpus, spaces = made(catalog)
     alone = [{TEXT: spaces[0][TEXT]}, {IMAGE: spaces[0][IMAGE]}]
-    for name, one in across(corpus, PAIRS, items, np.arange(COUNT), np.arange(COUNT)).ask(alone).items():
+    for name, one in (
+        cross_modal_questions(corpus, PAIRS, items, np.arange(COUNT), np.arange(COUNT)).rank(alone).items()
+    ):
         gallery = corpus.have(IMAGE if name.endswith("image") else TEXT).sum()
         assert not one.above.any()
         assert (one.tied == gallery).all()
@@ -83,15 +85,15 @@ def test_where_no_space_has_both_sides_the_answers_are_chance(catalog, items):
 )
 def test_whole_items_ask_for_whole_items_and_never_for_themselves(catalog, wanted, data):
     corpus, spaces = made(catalog)
-    pairs = [(item, sorted(right - {item})) for item, right in wanted if right - {item}]
+    pairs = [(item, sorted(right - {item}), at) for at, (item, right) in enumerate(wanted) if right - {item}]
     kinds = {"x": pairs} if pairs else {}
     beside = data.draw(parts | st.none())
-    every = set(range(COUNT)) if beside is None else {*beside.tolist(), *(at for _, right in pairs for at in right)}
+    every = set(range(COUNT)) if beside is None else {*beside.tolist(), *(at for _, right, _ in pairs for at in right)}
     among = {} if beside is None else {"x": np.array(sorted(every), dtype=np.int64)}
-    found = of_items(corpus, kinds, {"x": list(range(len(pairs)))}, among).ask(spaces)
+    found = item_questions(corpus, kinds, among).rank(spaces)
     assert found.keys() == kinds.keys()
-    placed = [item_vectors(corpus, space)[0] for space in spaces]
-    for number, (item, right) in enumerate(pairs):
+    placed = [item_vectors(corpus, space) for space in spaces]
+    for number, (item, right, _) in enumerate(pairs):
         scores = np.sum([some @ some[item] for some in placed], axis=0, dtype=np.float32)
         best = max(scores[at] for at in right)
         wrong = [scores[at] for at in sorted(every) if at != item and at not in right]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrec.finetuning import questions
-from mmrec.finetuning.questions import RetrievalQuestions, RetrievalRanks, ask, pooled
+from mmrec.finetuning.questions import RetrievalQuestions, RetrievalRanks, pooled
 
 sizes = st.tuples(st.integers(0, 10_000), st.integers(2, 8), st.integers(0, 6), st.integers(0, 2))
 
@@ -37,7 +37,7 @@ def standing(asked, blocks, number):
         query = asked.queries[number]
         return max(sum(float(asks[query] @ gives[row]) for asks, gives in blocks) for row in rows)
 
-    scores = {item: score(item) for item in set(asked.gallery.tolist()) - {int(asked.out[number])}}
+    scores = {item: score(item) for item in set(asked.gallery.tolist()) - {int(asked.excluded[number])}}
     answers = asked.answers[number].tolist()
     best = max(scores[item] for item in answers)
     wrong = [value for item, value in scores.items() if item not in answers]
@@ -48,7 +48,7 @@ def standing(asked, blocks, number):
 @given(sizes)
 def test_answers_stand_where_they_do_one_by_one(size):
     asked, blocks = asking(*size)
-    found = ask(asked, blocks)
+    found = asked.rank(blocks)
     expected = [standing(asked, blocks, number) for number in range(len(asked))]
     assert list(zip(found.above.tolist(), found.tied.tolist(), strict=True)) == expected
     assert np.array_equal(found.units, asked.units)
@@ -60,10 +60,10 @@ def test_answers_stand_where_they_do_one_by_one(size):
 @given(sizes, st.integers(1, 40))
 def test_how_much_is_in_memory_changes_nothing(size, room):
     asked, blocks = asking(*size)
-    whole = ask(asked, blocks)
+    whole = asked.rank(blocks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(questions, "_SCORES", room)
-        parts = ask(asked, blocks)
+        parts = asked.rank(blocks)
     assert np.array_equal(whole.above, parts.above)
     assert np.array_equal(whole.tied, parts.tied)
 
@@ -107,6 +107,6 @@ def test_a_constant_model_finds_by_chance():
         "x", everyone, tuple(np.array([(at + 1) % count]) for at in everyone), everyone, everyone, everyone
     )
     same = np.ones((count, 2), dtype=np.float32)
-    found_ = ask(asked, [(same, same)])
+    found_ = asked.rank([(same, same)])
     np.testing.assert_allclose(found_.metric("r@10"), 10 / (count - 1))
     np.testing.assert_allclose(found_.metric("r@1"), 1 / (count - 1))

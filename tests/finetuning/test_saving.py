@@ -40,7 +40,7 @@ def saved(folder: Path, settings: dict[Modality, TowerSettings], steps: int = 2)
     towers = build_towers(sources, settings)
     if steps:
         learn(towers, steps)
-    return save_encoders(towers, sources, folder, CARD)
+    return save_encoders(towers, sources, folder, *CARD)
 
 
 def test_heads_give_spaces_that_texts_meet(tmp_path: Path):
@@ -176,7 +176,7 @@ def test_a_fine_tuned_encoder_is_fine_tuned_again(tmp_path: Path):
     sources = load_sources(tmp_path / "first", device="cpu")
     towers = build_towers(sources, {TEXT: TowerSettings(how="full", space="minilm-tuned", last_blocks=1)})
     learn(towers, 1)
-    spaces = save_encoders(towers, sources, tmp_path / "second", CARD)
+    spaces = save_encoders(towers, sources, tmp_path / "second", *CARD)
     assert spaces["minilm-tuned-tuned"].fingerprint != first["minilm-tuned"].fingerprint
     assert spaces["minilm"] == first["minilm"]
 

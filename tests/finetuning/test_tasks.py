@@ -14,12 +14,12 @@ from small_store import index
 from mmrec.errors import UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
-from mmrec.finetuning.coengage import co_engaged, co_occurrence, ppmi_vectors
+from mmrec.finetuning.coengage import co_occurrence, ppmi_vectors
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
 from mmrec.finetuning.material import TrainingData
-from mmrec.finetuning.preparing import task_of
 from mmrec.finetuning.samples import VectorSamples
+from mmrec.finetuning.tasks import co_engaged, make_task
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 
@@ -86,8 +86,8 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     def asked(questions, name):
         return sorted(
             (query, int(answer[0]), unit)
-            for one, pair in questions.sides
-            if one.name == name and pair is None
+            for one in questions.kinds
+            if one.name == name and one.modalities is None
             for query, answer, unit in zip(one.queries.tolist(), one.answers, one.units.tolist(), strict=True)
         )
 
@@ -96,7 +96,7 @@ def test_what_is_learned_is_before_the_cutoff_and_of_items_that_are_not_held_out
     assert {one for one, _, _ in validation} <= train
     assert not {item for _, item, _ in validation} & train
     assert not {item for _, item, _ in test} & (train | {item for _, item, _ in validation})
-    galleries = {one.name: set(one.gallery.tolist()) for one, _ in (*task.validation.sides, *task.test.sides)}
+    galleries = {one.name: set(one.gallery.tolist()) for one in (*task.validation.kinds, *task.test.kinds)}
     rivals = {item for item in held if numbers[item] != 15}
     assert all(galleries[name] == rivals for name in galleries if name != "the next item, later")
     assert galleries.get("the next item, later", set(range(COUNT))) == set(range(COUNT))
@@ -130,12 +130,12 @@ def test_heads_in_closed_form_are_taught_by_the_same_events(some, numbers, seed,
 
 
 def data(corpus, vectors, labels=()):
-    return TrainingData(corpus, {kind: VectorSamples({kind: some}) for kind, some in vectors.items()}, labels, {}, {})
+    return TrainingData(corpus, {kind: VectorSamples(some) for kind, some in vectors.items()}, labels, {}, {})
 
 
 def test_align_learns_from_training_items_and_asks_both_ways():
     corpus, vectors = paired(40, duplicates=6, modalities=(TEXT, IMAGE, AUDIO))
-    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = make_task("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     assert not task.whole_items
     learned = np.unique(np.concatenate(list(task.objective.items.values())))
     assert np.array_equal(learned, task.train)
@@ -147,12 +147,13 @@ def test_align_learns_from_training_items_and_asks_both_ways():
     for step in task.objective.steps(1):
         assert all(set(places.tolist()) <= own[kind] for kind, places in step.contents.items())
     for questions in (task.validation, task.test):
-        assert [asked.name for asked, _ in questions.sides] == [
+        assert [asked.name for asked in questions.kinds] == [
             f"{one} -> {other}"
             for pair in ((TEXT, IMAGE), (TEXT, AUDIO), (IMAGE, AUDIO))
             for one, other in (pair, pair[::-1])
         ]
-        for asked, (asks, gives) in questions.sides:
+        for asked in questions.kinds:
+            asks, gives = asked.modalities
             assert not set(asked.queries.tolist()) & own[asks]
             # What was learned from is not among the answers either: it moved, and to wherever.
             rivals = corpus.contents[gives]
@@ -162,13 +163,13 @@ def test_align_learns_from_training_items_and_asks_both_ways():
 def test_labels_are_asked_for_with_what_is_held_out_and_answered_by_all():
     corpus, vectors = paired(40)
     labels = [None if at % 10 == 9 else ("even", "odd")[at % 2] for at in range(40)]
-    task = task_of("label", NONE, data(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
+    task = make_task("label", NONE, data(corpus, vectors, labels), FinetuneConfig(device="cpu"), None)
     assert task.counts["labels"] == 2
     assert task.metric == "r@1"
     given_ = [at for at in range(40) if labels[at] is not None]
     assert set(task.objective.items.tolist()) == set(task.train.tolist()) <= set(given_)
-    ((asked, pair),) = task.test.sides
-    assert pair is None
+    (asked,) = task.test.kinds
+    assert asked.modalities is None
     for item, right in zip(asked.queries.tolist(), asked.answers, strict=True):
         assert item not in task.train
         assert right.tolist() == [at for at in given_ if labels[at] == labels[item] and at != item]
@@ -179,7 +180,7 @@ def test_labels_of_one_item_alone_are_neither_learned_nor_asked_for():
     labels = ["a", "b"] * 10 + [f"own {at}" for at in range(10)]
     for seed in range(10):
         config = FinetuneConfig(device="cpu", seed=seed)
-        task = task_of("label", NONE, data(corpus, vectors, labels), config, None)
+        task = make_task("label", NONE, data(corpus, vectors, labels), config, None)
         assert sum(task.counts[part] for part in ("trained on", "validation", "test")) == 20
         assert len(task.test) == task.counts["test"] == 2
 
@@ -202,7 +203,7 @@ def test_a_verdict_without_questions_is_refused_before_anything_is_trained(tmp_p
 
     def task(seed):
         settings = FinetuneConfig(device="cpu", seed=seed, coengage={"before": 0.99})
-        return task_of("coengage", layout, data(corpus, vectors), settings, log)
+        return make_task("coengage", layout, data(corpus, vectors), settings, log)
 
     said = []
     for seed in range(12):
@@ -232,9 +233,9 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
     rows = {name: row for one in batches for name, row in zip(one["id"], one["_rowid"], strict=True)}
     corpus = Corpus.of(list(rows.values()), {TEXT: [[named(TEXT, name)] for name in rows]})
     vectors = {TEXT: np.eye(len(rows), dtype=np.float32)}
-    task = task_of("coengage", layout, data(corpus, vectors), FinetuneConfig(device="cpu"), log)
+    task = make_task("coengage", layout, data(corpus, vectors), FinetuneConfig(device="cpu"), log)
     log.close()
-    pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.learned), strict=True))
+    pairs = set(zip(*(np.array(list(rows))[side].tolist() for side in task.pairs_or_labels), strict=True))
     assert pairs
     assert all(int(two[1:]) == (int(one[1:]) + 2) % 60 and int(one[1:]) % 3 == 0 for one, two in pairs)
 
@@ -242,7 +243,7 @@ def test_what_was_rated_low_goes_together_with_nothing(tmp_path):
 def test_co_engagement_without_events_says_where_they_come_from():
     corpus, vectors = paired(20)
     with pytest.raises(UsageError, match="mmrec events import STORE"):
-        task_of("coengage", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+        make_task("coengage", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     nobody = histories_of([])
     with pytest.raises(UsageError, match="nothing to learn from"):
         co_engaged(corpus, nobody, np.empty(0, dtype=bool), FinetuneConfig(device="cpu"))
@@ -250,8 +251,8 @@ def test_co_engagement_without_events_says_where_they_come_from():
 
 def test_what_learns_nothing_scores_what_chance_does():
     corpus, vectors = paired(40)
-    task = task_of("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
+    task = make_task("align", NONE, data(corpus, vectors), FinetuneConfig(device="cpu"), None)
     same = {kind: np.ones((len(own), 3), dtype=np.float32) for kind, own in corpus.contents.items()}
-    for found in task.test.ask([same]).values():
+    for found in task.test.rank([same]).values():
         rivals = 40 - task.counts["trained on"]
         np.testing.assert_allclose(found.metric("r@1"), 1 / rivals)

@@ -14,17 +14,18 @@ from finetuning.tower_cases import CASES, Case, contents
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.queries import query_spaces
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.finetuning.config import TowerSettings
-from mmrec.finetuning.model_card import ModelCard
+from mmrec.finetuning.config import FinetuneConfig, TowerSettings
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.saving import save_encoders
-from mmrec.finetuning.tower_building import Tower, build_towers
+from mmrec.finetuning.tower_building import FinetuneTower, build_towers
 from mmrec.finetuning.towers import ContentTower, EncoderSource, EncoderTower
-from mmrec.finetuning.verdict import Line
+from mmrec.finetuning.verdict import Line, Verdict
 from mmrec.types import Modality
 
 MEANS = ((0.25, 0.0, 1.0), (0.5, 0.0, 1.0), (0.25, 0.1, 0.4))
 LINE = Line("all", "r@1", 4, *(Interval(*mean, 2, 4) for mean in MEANS))
-CARD = ModelCard("A test.", {"pairs": 4}, [LINE], "It helped.", 0)
+VERDICT = Verdict("helped", "It helped.", "r@1", (LINE,))
+CARD = (FinetuneReport("align", {"pairs": 4}, (), 0, VERDICT), FinetuneConfig())
 STEPS = 4
 
 
@@ -42,13 +43,13 @@ def small_bundles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(torchaudio.pipelines, name, small)
 
 
-def towers_of(case: Case, source: EncoderSource, **settings: Any) -> dict[Modality, Tower]:
+def towers_of(case: Case, source: EncoderSource, **settings: Any) -> dict[Modality, FinetuneTower]:
     torch.manual_seed(0)
     wanted = TowerSettings(head=case.head, **settings)
     return build_towers([source], dict.fromkeys(case.modalities, wanted))
 
 
-def learn(towers: Mapping[Modality, Tower], steps: int = STEPS) -> list[float]:
+def learn(towers: Mapping[Modality, FinetuneTower], steps: int = STEPS) -> list[float]:
     """Draw vectors to fixed directions; returns the loss at each step."""
     samples = {m: [tower.prepare(content) for content in contents(m)] for m, tower in towers.items()}
     generator = torch.Generator().manual_seed(1)
@@ -107,11 +108,11 @@ def test_what_should_train_is_trained_and_saved_as_it_is(name: str, how: str, tm
     if how == "lora":
         assert all(".lora_" in parameter for parameter in asked)
     live = {modality: vectors(tower) for modality, tower in towers.items()}
-    spaces = save_encoders(towers, [source], tmp_path / "out", CARD)
+    spaces = save_encoders(towers, [source], tmp_path / "out", *CARD)
     fresh = case.source().by_name()
     assert not {space.fingerprint for space in fresh.values()} & {space.fingerprint for space in spaces.values()}
     for modality, expected in live.items():
         found = loaded(tmp_path / "out", modality)
         assert any(rows.shape == expected.shape and np.abs(rows - expected).max() < 2e-5 for rows in found.values())
-    again = save_encoders(towers, [source], tmp_path / "again", CARD)
+    again = save_encoders(towers, [source], tmp_path / "again", *CARD)
     assert again == spaces

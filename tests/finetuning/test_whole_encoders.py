@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mmrec.errors import MediaError
 from mmrec.finetuning.config import TowerSettings
-from mmrec.finetuning.samples import MediaSamples
+from mmrec.finetuning.samples import ContentLocation, MediaSamples
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
 from mmrec.jobs import finetune
@@ -72,9 +72,9 @@ def test_a_content_that_vanishes_while_it_trains_is_named(small_shop, tmp_path):
     settings = {Modality.IMAGE: TowerSettings(how="full", last_blocks=1)}
     tower = build_towers(load_sources(device="cpu"), settings)[Modality.IMAGE]
     hashes = [content_hash(picture.read_bytes())]
-    samples = MediaSamples(tower, [(str(picture),)], hashes, MediaAccess(), memory=0)
-    assert samples.usable().tolist() == [True]
+    samples = MediaSamples(tower, [ContentLocation(uri=str(picture))], hashes, MediaAccess(), memory=0)
+    assert samples.drop_unusable().tolist() == [True]
     assert samples.fault is None
     picture.unlink()
     with pytest.raises(MediaError, match=r"a\.png: .*put it back and give the same command again"):
-        samples.take(Modality.IMAGE, torch.tensor([0]).numpy())
+        samples.take(torch.tensor([0]).numpy())

@@ -10,8 +10,8 @@ from mmrec.encoders.protocol import Sample
 from mmrec.finetuning.align import Align
 from mmrec.finetuning.config import FinetuneConfig
 from mmrec.finetuning.corpus import Corpus
-from mmrec.finetuning.loop import Embedder, Loop, Parts
-from mmrec.finetuning.questions import across
+from mmrec.finetuning.loop import Embedder, Loop
+from mmrec.finetuning.questions import cross_modal_questions
 from mmrec.finetuning.samples import VectorSamples
 from mmrec.training.checkpoint import make_accelerator
 from mmrec.types import Modality
@@ -71,17 +71,17 @@ def loop_of(corpus, vectors, config, items=None, asked=None, frozen=(), **sizes)
     for modality in frozen:
         towers[modality].network.requires_grad_(requires_grad=False)
     accelerator = make_accelerator(config.device, config.precision)
-    samples = VectorSamples(vectors)
+    samples = {modality: VectorSamples(own) for modality, own in vectors.items()}
     items = np.arange(len(corpus)) if items is None else items
     asked = items if asked is None else asked
-    questions = across(corpus, config.align.pairs, asked, np.arange(len(corpus)), np.arange(len(corpus)))
-    embedder = Embedder(Parts(towers, samples, config.part_cost, config.shards), accelerator)
+    questions = cross_modal_questions(corpus, config.align.pairs, asked, np.arange(len(corpus)), np.arange(len(corpus)))
+    embedder = Embedder(towers, samples, accelerator, config.part_cost, config.shards)
 
-    def judge(found):
-        answers = questions.ask([found])
+    def score(found):
+        answers = questions.rank([found])
         return float(np.mean([answer.metric("r@1").mean() for answer in answers.values()]))
 
-    return Loop(embedder, corpus, Align(corpus, items, config), judge, config)
+    return Loop(embedder, corpus, Align(corpus, items, config), score, config)
 
 
 def run(loop, folder: Path, said=lambda _: None):

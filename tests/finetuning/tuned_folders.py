@@ -7,11 +7,12 @@ import torch
 from encoders.small_models.saving import ROOT
 
 from mmrec.encoders.tuned import Tuned
-from mmrec.finetuning.config import HeadSettings, TowerSettings
-from mmrec.finetuning.model_card import ModelCard
+from mmrec.finetuning.config import FinetuneConfig, HeadSettings, TowerSettings
+from mmrec.finetuning.model_card import FinetuneReport
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.tower_building import build_towers
 from mmrec.finetuning.towers import load_sources
+from mmrec.finetuning.verdict import Verdict
 from mmrec.types import Modality
 
 
@@ -29,8 +30,8 @@ def _folder() -> Path:
         for value in towers[Modality.TEXT].network.parameters():
             if value.grad is not None:
                 value.sub_(value.grad, alpha=0.05)
-    card = ModelCard("Drawn at random.", {}, [], "Not measured.", 0)
-    save_encoders(towers, sources, ROOT / "tuned", card)
+    report = FinetuneReport("align", {}, (), 0, Verdict("no difference", "Not measured.", "mrr", ()))
+    save_encoders(towers, sources, ROOT / "tuned", report, FinetuneConfig())
     return ROOT / "tuned"
 
 

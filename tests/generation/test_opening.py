@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import mmrec
+from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import StoreError
@@ -91,7 +92,7 @@ def test_an_index_published_meanwhile_is_built_upon(layout):
         yield Item("i0", (Field(Modality.TEXT, "title", text="i0"),))
         # A second job would have to wait; live changes and a mending do not.
         others = [Item(f"other{n}", (Field(Modality.TEXT, "title", text=f"other{n}"),)) for n in range(20)]
-        EmbeddingJob(layout, [Cheap()], delta=True).run(others, pa.schema([]))
+        EmbeddingJob(layout, [Cheap()], rules=ChangeRules(changes_only=True)).run(others, pa.schema([]))
         build_generation(layout, Recipe(Cheap.spaces), open_generation(layout, 1), refit=True)
 
     _, made = mmrec.index_items(source(), pa.schema([]), layout, [Cheap()], mmrec.Indexing(keep_missing=True))

@@ -23,7 +23,7 @@ from mmrec.errors import LinkError, StoreError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
 from mmrec.exchange.importing import UNFINISHED
-from mmrec.learning import train_and_publish
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage import containment
 from mmrec.storage.collect import Policy, collect
 from mmrec.storage.generations import current_number

@@ -74,6 +74,6 @@ def test_lists_beside_other_types(layout, before, kind, after, given, kept):
     wanted = kind if after["heat"] is None else pa.array(kept).type
     assert changes[0].stored == kind
     assert after["heat"] is None or changes == [Retyping("value", kind, given, wanted)]
-    take_in(layout, after, given, delta=True)
+    take_in(layout, after, given, changes_only=True)
     assert values_of(layout) == dict(zip(("toys", "heat"), kept, strict=True))
     assert next(iter(mmrec.open(layout.root, encoders=[Cheap()]).search("heat", k=1).hits)).id == "heat"

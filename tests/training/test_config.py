@@ -11,7 +11,7 @@ from mmrec.errors import UsageError
 from mmrec.events.splits import leave_one_out
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
-from mmrec.training.train import task_of, train
+from mmrec.training.train import make_training_task, train
 from mmrec.training.trainer import accelerator_for
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("train-*.toml"))
@@ -74,10 +74,10 @@ def test_an_estimate_grows_with_what_is_asked():
 
 def test_a_split_without_validation_events_has_each_persons_last_event_held_out():
     histories = random_histories(30)
-    task = task_of(histories, {"view": 1.0}, 5, 0)
+    task = make_training_task(histories, {"view": 1.0}, 5, 0)
     assert len(task.validation) == 5
     assert set(task.validation.tolist()) <= set((histories.offsets[1:] - 1).tolist())
-    whole = task_of(histories, {"view": 1.0}, 1000, 0)
+    whole = make_training_task(histories, {"view": 1.0}, 1000, 0)
     assert len(whole.train.items) == len(histories.items) - len(whole.validation)
     assert (histories.lengths[histories.owners[whole.validation]] > 2).all()
 

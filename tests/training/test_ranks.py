@@ -11,7 +11,7 @@ from training.made import ROWS, contents, histories_of
 from users.towers import CONTENT, small_tower
 
 from mmrec.evaluation.metrics import discounted_gain, mean_rank, rank_counts
-from mmrec.training.train import ValidationRanking
+from mmrec.training.validation import ValidationRanking
 from mmrec.training.windows import TowerEvents
 
 

@@ -10,7 +10,7 @@ from training.made import ROWS, contents, cyclic, histories_of, random_histories
 from mmrec.errors import UsageError
 from mmrec.events.kinds import DEFAULT_WEIGHTS
 from mmrec.events.splits import leave_one_out
-from mmrec.training.train import prepare, task_of, train
+from mmrec.training.train import make_trainer, make_training_task, train
 from mmrec.training.trainer import accelerator_for
 from mmrec.users.model import History
 from mmrec.users.tower import TowerModel, load_tower
@@ -18,8 +18,8 @@ from mmrec.users.tower import TowerModel, load_tower
 
 def loop_of(data, **settings):
     config = small_config(**settings)
-    task = task_of(data, DEFAULT_WEIGHTS, 1000, 0)
-    return prepare(task, contents(), ROWS, config, accelerator_for(config), DEFAULT_WEIGHTS)
+    task = make_training_task(data, DEFAULT_WEIGHTS, 1000, 0)
+    return make_trainer(task, contents(), ROWS, config, accelerator_for(config), DEFAULT_WEIGHTS)
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_items_that_training_has_not_seen_have_no_delta_and_no_loss():
     loop = loop_of(histories)
     rows = loop.objective.tower.items.rows.tolist()
     assert ROWS[7] not in rows
-    assert set(rows) == set(task_of(histories, DEFAULT_WEIGHTS, 1000, 0).train.items.tolist())
+    assert set(rows) == set(make_training_task(histories, DEFAULT_WEIGHTS, 1000, 0).train.items.tolist())
     assert len(loop.objective.white) == len(rows)
 
 
@@ -172,7 +172,7 @@ def test_shards_add_up_to_the_whole_step(shards):
     losses = []
     for count in (1, shards):
         loop = loop_of(random_histories(30), shards=count, **{**still, "tower": dict(still["tower"])})
-        losses.append([loop._epoch().loss for _ in range(3)])
+        losses.append([loop.train_epoch().loss for _ in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 

@@ -24,7 +24,7 @@ from mmrec.errors import MmrecError
 from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.event import Event
 from mmrec.jobs.events import run_stats
-from mmrec.learning import train_and_publish
+from mmrec.jobs.train import train_and_publish
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
