@@ -81,10 +81,10 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class RankingQuality:
-    """Ranking quality of both generations: the metric that decides comes first, and `word` is its conclusion."""
+    """Ranking quality of both generations: the metric that decides comes first, and `verdict` is its conclusion."""
 
     measures: tuple[MetricChange, ...]
-    word: Literal["better", "no difference", "worse"]
+    verdict: Literal["better", "no difference", "worse"]
 
 
 @dataclass(frozen=True, slots=True)
