@@ -298,8 +298,8 @@ def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
 @pytest.mark.parametrize(
     "step",
     [
-        "mmrec.verification.salvage:create:1:after",
-        "mmrec.verification.repair:replace:1:before",
+        "mmrec.verification.salvage:create_table:1:after",
+        "mmrec.verification.repair:install_salvaged:1:before",
         "mmrec.verification.salvage:set_aside:1:after",
         "mmrec.verification.repair:drop_bad:1:after",
         "mmrec.verification.repair:build_generation:1:before",
