@@ -65,6 +65,20 @@ class RecallSample:
         own = _scores(queries[:, None], queries[:, None], metric)[:, 0]
         return cls(rows, vectors, metric, queries, own, _kth_best(queries, vectors, metric, k), k)
 
+    @classmethod
+    def of_queries(
+        cls,
+        rows: Int64[np.ndarray, " n"],
+        vectors: Float[np.ndarray, "n dim"],
+        metric: Metric,
+        queries: Float32[np.ndarray, "q dim"],
+    ) -> Self:
+        """Search other queries exactly than the vectors themselves; their share of self-queries found is always 1."""
+        k = min(NEIGHBOURS, len(rows))
+        prepared = as_vectors(queries, vectors.shape[1], metric)
+        own = np.full(len(queries), -np.inf, dtype=np.float32)
+        return cls(rows, vectors, metric, prepared, own, _kth_best(prepared, vectors, metric, k), k)
+
     def measure(self, index: Index, search: Mapping[str, int] | None = None) -> Recall:
         """Search an index of these rows and vectors, with its own search parameters or others."""
         if not len(self.queries):

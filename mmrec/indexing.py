@@ -10,7 +10,7 @@ from indexers.protocol import IndexSpec
 from mmrec.compute import decoding_workers
 from mmrec.embedding.commit import ChangeRules
 from mmrec.embedding.contents import Tally
-from mmrec.embedding.encoding import write_derived
+from mmrec.embedding.derived_vectors import write_derived
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Encoder
 from mmrec.errors import UsageError

@@ -4,17 +4,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt64
+from jaxtyping import Bool, Float32
 
 from mmrec.embedding.contents import ADVICE, MAX_CONSECUTIVE_FAILURES, PreparedContent
 from mmrec.encoders.protocol import AsynchronousEncoder, Encoder, Sample, Vectors
-from mmrec.encoders.tuned_config import Derivation, derivations_of
 from mmrec.errors import EncoderError
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
@@ -364,40 +363,3 @@ class Encoding:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
-
-
-ROWS = 8192
-
-
-def write_derived(layout: Layout, encoders: Sequence[Encoder], modalities: Collection[Modality]) -> int:
-    """Write what encoders can compute from stored vectors and the store lacks. Returns how many vectors that were.
-
-    A store that moves to encoders of which only heads were trained needs no more than this. Vectors are stored in
-    float16, so they differ from those of a network's own output by rounding alone. Raises StoreError where the store
-    cannot be written.
-    """
-    wanted = [one for encoder in encoders for one in derivations_of(encoder) if one.modality in modalities]
-    return sum(_write(layout, one) for one in wanted)
-
-
-def _write(layout: Layout, derivation: Derivation) -> int:
-    space = derivation.space
-    inputs = [VectorTable(layout.vectors(one), one) for one in derivation.inputs.values()]
-    there = VectorTable(layout.vectors(space), space)
-    keys = inputs[0].keys.keys
-    able = np.logical_and.reduce([table.has_keys(keys) for table in inputs])
-    keys = np.unique(keys[able & ~there.has_keys(keys)], axis=0)
-    with closing(VectorWriter(layout, {space: there})) as writer:
-        for start in range(0, len(keys), ROWS):
-            _write_some(derivation, inputs, keys[start : start + ROWS], writer)
-    return len(keys)
-
-
-def _write_some(
-    derivation: Derivation, inputs: Sequence[VectorTable], keys: UInt64[np.ndarray, "n 2"], writer: VectorWriter
-) -> None:
-    hashes = [key.tobytes() for key in keys]
-    rows = {name: table.fetch(hashes)[1] for name, table in zip(derivation.inputs, inputs, strict=True)}
-    made = derivation.compute(rows)
-    good = np.isfinite(made).all(axis=1)
-    writer.write(derivation.space, [hashes[i] for i in np.flatnonzero(good).tolist()], made[good])

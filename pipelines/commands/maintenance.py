@@ -58,6 +58,59 @@ def quarantine(
         upkeep.print_quarantine(store, limit, as_json=as_json)
 
 
+@commands.command(epilog="Example: mmrec tune my-store --recall 0.95 --memory 2 --apply")
+def tune(
+    store: options.StoreArgument,
+    *,
+    recall: Annotated[
+        float, typer.Option(metavar="SHARE", help="Least share of the ten nearest that are found.")
+    ] = 0.95,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="The most that the index may take.", show_default="no limit")
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option(metavar="MS", help="The most that a query may take.", show_default="no limit")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(metavar="FACTORY", help="A recipe to try, and no others; repeatable.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Publish a generation with the chosen index.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure index recipes on a store's own vectors and choose the fastest that meets a requirement.
+
+    Queries are drawn from the store: items, and single contents of each modality. Half of them choose the search
+    parameters, the others are what is reported. Nothing changes without --apply.
+    """
+    from indexers.protocol import IndexersError
+    from indexers.tuning import RECIPES, Requirement
+    from mmrec.errors import UsageError
+    from mmrec.jobs import tune as job
+    from mmrec.storage.layout import Layout
+    from pipelines import answers, console
+    from pipelines.progress import ConsoleReporter
+
+    try:
+        wanted = Requirement(recall, None if memory is None else int(memory * 1e9), latency)
+    except IndexersError as error:
+        raise UsageError(str(error)) from error
+    asked = job.TuneOptions(wanted, recipe or RECIPES, apply)
+    found = job.tune_index(Layout(store), asked, ConsoleReporter())
+    rows = found.rows(wanted)
+    if as_json:
+        chosen = next((row for row in rows if row["result"] == "chosen"), None)
+        values = {"trials": rows, "chosen": chosen, "queries": found.queries, "generation": found.generation}
+        console.emit_json(values)
+        return
+    answers.print_rows("trials", rows, as_json=False, empty="No recipe was tried.")
+    if found.tuning.choice is None:
+        console.warn(f"{job.infeasible(found.tuning, wanted)}.")
+    elif found.generation is None:
+        console.note(f"To use it: mmrec tune {store} --apply, with the same options.")
+    else:
+        console.note(f"Generation {found.generation} has it.")
+
+
 @commands.command(epilog="Example: mmrec delete my-store item-42 item-43")
 def delete(
     store: options.StoreArgument,
