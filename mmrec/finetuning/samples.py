@@ -1,4 +1,4 @@
-"""FinetuneRun contents for the towers: stored vectors, or media that are read, decoded and cached."""
+"""Prepared contents for the towers: stored vectors, or media that are read, decoded and cached."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
