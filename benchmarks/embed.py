@@ -14,7 +14,7 @@ from benchmarks.embed_job import Contents, compared
 from benchmarks.embed_memory import peak_of
 from benchmarks.embed_rivals import beside_clip_retrieval, beside_sentence_transformers
 from benchmarks.report import show
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.types import Modality
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help=f"any of {', '.join(PARTS)}")
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
-    own_threads()
+    configure_threads()
     beside_forward(parts, quick=given.quick)
     beside_others(parts, quick=given.quick)
     if "memory" in parts:

@@ -37,7 +37,7 @@ PARTS = 10
 NEWEST = 20
 SPACE = "minilm"
 TRAINED = FinetuneConfig(
-    device="cpu", batch=512, epochs=6, rate=1e-3, warmup=20, patience=6, coengage=CoEngageConfig(pairs=30_000)
+    device="cpu", batch=512, epochs=6, rate=1e-3, warmup=20, max_age_seconds=6, coengage=CoEngageConfig(pairs=30_000)
 )
 
 Model = Callable[[MovieLens, Split, np.ndarray, np.ndarray], np.ndarray]

@@ -29,7 +29,7 @@ from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items
 from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
-from mmrec.storage.vectors import append_vectors
+from mmrec.storage.vectors import VectorAppender
 from mmrec.types import Modality, Space
 from mmrec.verification.verify import verify_store
 
@@ -123,7 +123,7 @@ def write_vectors(asked: Asked) -> dict[str, float]:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         hashes = [content_hash(b"%d" % row) for row in range(start, start + len(noise))]
         started = time.perf_counter()
-        append_vectors(Layout(asked.root).vectors(SPACE), SPACE, hashes, vectors)
+        VectorAppender(Layout(asked.root).vectors(SPACE), SPACE).append(hashes, vectors)
         spent += time.perf_counter() - started
     return {"vectors_written": spent}
 

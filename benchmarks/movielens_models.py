@@ -7,7 +7,7 @@ from mmrec.users.tower_config import TowerConfig
 
 __all__ = ["MODELS", "config_of"]
 
-_COMMON: Final = {"device": "cpu", "batch": 16, "epochs": 60, "evaluate_every": 2, "patience": 3}
+_COMMON: Final = {"device": "cpu", "batch": 16, "epochs": 60, "evaluate_every": 2, "max_age_seconds": 3}
 # Hidden layers as wide as the Transformer, as SASRec has them.
 _SIZES: Final = {"inner": 64}
 MODELS: Final[dict[str, TrainingConfig]] = {

@@ -14,7 +14,7 @@ import numpy as np
 
 import mmrec
 from benchmarks.report import WORK, arguments, show
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.events.log import open_log
 from mmrec.examples import ml_100k_folder, write_films
@@ -32,7 +32,7 @@ CONFIG = Path("pipelines/configs/train-small.toml")
 def main() -> None:
     """Measure and print."""
     quick = arguments(__doc__ or "").quick
-    own_threads()
+    configure_threads()
     layout = prepared(WORK / "movielens-search")
     engine = mmrec.open(layout.root)
     genres, titles = questions(50 if quick else 400)

@@ -2,7 +2,7 @@
 
 The store is a real one: a table of items, a generation with its index, a log of events in SQLite; its vectors are
 synthetic (384 numbers, 2,000 clusters of like size). Each person has 3 to 60 events in three clusters, and one hide.
-Whole calls of `Engine.recommend` are measured, each right after an event of that person came through another
+Whole calls of `Store.recommend` are measured, each right after an event of that person came through another
 connection, and each step of a call on its own; ``whole cpu`` is processor time, of all threads. ``--quick`` takes
 10,000 items.
 """
@@ -33,7 +33,7 @@ from mmrec.recommend.user_list import make_hits, place_user, rank_candidates
 from mmrec.snapshot import open_snapshot
 from mmrec.sources.media_access import content_hash
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import append_vectors
+from mmrec.storage.vectors import VectorAppender
 from mmrec.types import Modality, Space
 from mmrec.unit import unit
 
@@ -75,7 +75,7 @@ def make_store(root: Path, rows: int) -> np.ndarray:
         some = cluster_of[start : start + million.PIECE]
         noise = unit(rng.normal(size=(len(some), SPACE.dim)).astype(np.float32))
         hashes = [content_hash(b"%d" % row) for row in range(start, start + len(some))]
-        append_vectors(Layout(root).vectors(SPACE), SPACE, hashes, unit(centres[some] + noise))
+        VectorAppender(Layout(root).vectors(SPACE), SPACE).append(hashes, unit(centres[some] + noise))
     build_generation(Layout(root), Recipe({Modality.TEXT: (SPACE,)}), None)
     return cluster_of
 

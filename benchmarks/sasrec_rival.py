@@ -92,7 +92,7 @@ def ours(films: MovieLens, split: Split, epochs: int, match: Match) -> tuple[np.
     """NDCG@10 of each test event, and the epoch that was best at validation."""
     tower = TowerConfig(content=False, inner=64, ask_time=False, spans=False)
     config = TrainingConfig(
-        tower=tower, every_event=False, device="cpu", epochs=epochs, evaluate_every=TURN, patience=100
+        tower=tower, every_event=False, device="cpu", epochs=epochs, evaluate_every=TURN, max_age_seconds=100
     )
     # A training that goes on where it was interrupted would have had no rival.
     (FOLDER / "checkpoint.safetensors").unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mmrec
 from benchmarks.report import WORK, arguments, show
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.encoders.presets import load_encoders
 from mmrec.examples import fetch_stamps, write_stamps
 from mmrec.sources.columns import ColumnSpec
@@ -69,9 +69,9 @@ def main() -> None:
     show("Retrieval on the stamps", rows, figures)
 
 
-def prepared() -> tuple[list[Stamp], mmrec.Engine]:
+def prepared() -> tuple[list[Stamp], mmrec.Store]:
     """The catalog, and a store that holds it; vectors are kept from run to run."""
-    own_threads()
+    configure_threads()
     catalog = write_stamps(fetch_stamps(Path(".cache/stamps")), WORK / "stamps.jsonl")
     rows = [json.loads(line) for line in catalog.read_text().splitlines()]
     stamps = [Stamp(row["id"], row["text"], row["picture"], row["sound"], row["category"]) for row in rows]
@@ -82,9 +82,7 @@ def prepared() -> tuple[list[Stamp], mmrec.Engine]:
     return stamps, mmrec.open(layout.root, encoders=encoders)
 
 
-def same_folder(
-    engine: mmrec.Engine, asked: Sequence[Stamp], among: Sequence[Stamp], against: set[str] | None
-) -> float:
+def same_folder(engine: mmrec.Store, asked: Sequence[Stamp], among: Sequence[Stamp], against: set[str] | None) -> float:
     """Share of items whose nearest other item is of the same top folder; an item in quarantine is a miss."""
     lost = {entry.id for entry in engine.quarantined()}
     where = _one_of(among)
@@ -97,7 +95,7 @@ def same_folder(
     return good / len(asked)
 
 
-def found_by_text(engine: mmrec.Engine, asked: Sequence[Stamp], among: Sequence[Stamp], against: set[str]) -> float:
+def found_by_text(engine: mmrec.Store, asked: Sequence[Stamp], among: Sequence[Stamp], against: set[str]) -> float:
     """Share of items whose own text finds an item of that very text among the ten best."""
     where = _one_of(among)
     good = 0

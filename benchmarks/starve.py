@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks.peaks import peak_megabytes
 from benchmarks.report import WORK, show
-from mmrec.compute import decoding_workers, own_threads
+from mmrec.compute import configure_threads, decoding_workers
 from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.protocol import Sample, Vectors
 from mmrec.storage.layout import Layout
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", default="text,image", help="text, image or both")
     given = parser.parse_args()
     seconds = SECONDS / 10 if given.quick else SECONDS
-    own_threads()
+    configure_threads()
     rows: list[tuple[object, ...]] = [("contents", "device, a second", "job, a second", "achieved", "peak MB")]
     figures: dict[str, float] = {}
     rates = {Modality.TEXT: (20_000, 5_000, 1_000), Modality.IMAGE: (1_000, 400, 100)}

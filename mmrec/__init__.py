@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmrec.encoders.presets import load_encoders
-    from mmrec.engine import Engine
     from mmrec.errors import MmrecError
     from mmrec.events.event import Event
     from mmrec.examples import fetch_stamps, ml_100k_folder, write_films, write_stamps
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from mmrec.types import Field, Item, Modality, Reject, Space, Waveform
 
 __all__ = [
-    "Engine",
     "Event",
     "Field",
     "FinetuneConfig",
@@ -54,44 +52,30 @@ __all__ = [
     "write_stamps",
 ]
 
-_HOMES = {
-    "Engine": ("engine", "Engine"),
-    "Event": ("events.event", "Event"),
-    "Field": ("types", "Field"),
-    "FinetuneConfig": ("finetuning.config", "FinetuneConfig"),
-    "Hit": ("query", "Hit"),
-    "IndexOptions": ("jobs.index_options", "IndexOptions"),
-    "IndexSummary": ("jobs.index_options", "IndexSummary"),
-    "Indexing": ("indexing", "Indexing"),
-    "Item": ("types", "Item"),
-    "MmrecError": ("errors", "MmrecError"),
-    "Modality": ("types", "Modality"),
-    "Part": ("query", "Part"),
-    "Policy": ("storage.collect", "Policy"),
-    "Recommendations": ("recommend.answer", "Recommendations"),
-    "Reject": ("types", "Reject"),
-    "Reporter": ("reporting", "Reporter"),
-    "Results": ("query", "Results"),
-    "Space": ("types", "Space"),
-    "Store": ("store", "Store"),
-    "TrainingConfig": ("training.config", "TrainingConfig"),
-    "Waveform": ("types", "Waveform"),
-    "create": ("store", "create_store"),
-    "fetch_stamps": ("examples", "fetch_stamps"),
-    "index_items": ("indexing", "index_items"),
-    "load_encoders": ("encoders.presets", "load_encoders"),
-    "ml_100k_folder": ("examples", "ml_100k_folder"),
-    "open": ("store", "open_store"),
-    "write_films": ("examples", "write_films"),
-    "write_stamps": ("examples", "write_stamps"),
+_MODULES = {
+    "encoders.presets": ("load_encoders",),
+    "errors": ("MmrecError",),
+    "events.event": ("Event",),
+    "examples": ("fetch_stamps", "ml_100k_folder", "write_films", "write_stamps"),
+    "finetuning.config": ("FinetuneConfig",),
+    "indexing": ("Indexing", "index_items"),
+    "jobs.index_options": ("IndexOptions", "IndexSummary"),
+    "query": ("Hit", "Part", "Results"),
+    "recommend.answer": ("Recommendations",),
+    "reporting": ("Reporter",),
+    "storage.collect": ("Policy",),
+    "store": ("Store", "create", "open"),
+    "training.config": ("TrainingConfig",),
+    "types": ("Field", "Item", "Modality", "Reject", "Space", "Waveform"),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_OTHER_NAMES = {"create": "create_store", "open": "open_store"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home, there = _HOMES[name]
-    return getattr(import_module(f"mmrec.{home}"), there)
+    return getattr(import_module(f"mmrec.{_HOMES[name]}"), _OTHER_NAMES.get(name, name))
 
 
 def __dir__() -> list[str]:

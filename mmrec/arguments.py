@@ -1,4 +1,4 @@
-"""Arguments of Python calls, checked where a wrong one would otherwise end deep inside."""
+"""Validation of the arguments of the public Python API."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,8 +13,8 @@ from mmrec.events.kinds import Kinds
 from mmrec.query import Part
 from mmrec.types import Item, Modality
 
-LIKED = "like"
-"""The kind of an event that a history gives no kind: whoever names an item themselves says more than one who met it."""
+DEFAULT_HISTORY_KIND = "like"
+"""Kind of a history entry without a kind: an item that the caller names counts as liked, not just as viewed."""
 
 
 def as_count(given: Any) -> int:  # noqa: ANN401 - whatever a caller may give
@@ -54,7 +54,7 @@ def as_parts(query: Any) -> Sequence[Part]:  # noqa: ANN401 - as above
         allowed = {"image": str | bytes, "audio": str | bytes, "vector": tuple}.get(part.kind, str)
         if not isinstance(part.value, allowed):
             due = {"text": "the text itself", "item": "an id, as a text", "vector": "numbers: Part.vector(...)"}
-            other = f"a path, a URL or bytes; Part.{part.kind}(...) also takes what is decoded"
+            other = f"a path, a URL or bytes; Part.{part.kind}(...) also takes a decoded one"
             raise UsageError(
                 f"a part of kind {part.kind!r} takes {due.get(part.kind, other)}; got {_shown(part.value)}"
             )
@@ -64,23 +64,23 @@ def as_parts(query: Any) -> Sequence[Part]:  # noqa: ANN401 - as above
 
 
 def as_items(given: Any) -> Iterable[Item]:  # noqa: ANN401 - as above
-    """Items, checked as they come. Raises UsageError where one is none, or its id is no text."""
+    """Items, checked as they come. Raises UsageError for anything else, or an id that is no text."""
     if isinstance(given, Item) or not isinstance(given, Iterable):
         raise UsageError(f"items are given as a list of Item; got {_shown(given)}")
     return (_item(one) for one in given)
 
 
 def as_events(given: Any) -> list[Event]:  # noqa: ANN401 - as above
-    """Events. Raises UsageError where one is none."""
+    """Events. Raises UsageError for anything else."""
     if isinstance(given, Event) or not isinstance(given, Iterable):
         raise UsageError(f"events are given as a list of mmrec.Event; got {_shown(given)}")
     events = list(given)
     odd = next((one for one in events if not isinstance(one, Event)), None)
     if odd is not None:
         raise UsageError(f"an event is a mmrec.Event; got {_shown(odd)}")
-    for place, event in enumerate(events):
+    for number, event in enumerate(events):
         if not isinstance(event.time, datetime):
-            raise UsageError(f"event {place}: its time is a datetime with a time zone; got {_shown(event.time)}")
+            raise UsageError(f"event {number}: its time is a datetime with a time zone; got {_shown(event.time)}")
     return events
 
 
@@ -88,11 +88,11 @@ def as_history(given: Any, kinds: Kinds) -> list[tuple[str, str]]:  # noqa: ANN4
     """Ids and kinds of events; an id alone was liked. Raises UsageError where they are something else."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(f"a history is a list of ids, or of pairs of an id and a kind of event; got {_shown(given)}")
-    return [_did(one, kinds) for one in given]
+    return [_history_entry(one, kinds) for one in given]
 
 
-def as_known(given: Any, name: str) -> str | None:  # noqa: ANN401 - as above
-    """A text, or None. Raises UsageError where it is something else, or blank."""
+def as_optional_text(given: Any, name: str) -> str | None:  # noqa: ANN401 - as above
+    """An optional text. Raises UsageError where it is something else, or blank."""
     if given is not None and (not isinstance(given, str) or not given.strip()):
         raise UsageError(f"{name} is a text with something in it, or None; got {_shown(given)}")
     return given
@@ -109,14 +109,14 @@ def as_modalities(against: Any) -> frozenset[Modality] | None:  # noqa: ANN401 -
     return frozenset(Modality(name) for name in named)
 
 
-def _did(given: Any, kinds: Kinds) -> tuple[str, str]:  # noqa: ANN401 - as above
+def _history_entry(given: Any, kinds: Kinds) -> tuple[str, str]:  # noqa: ANN401 - as above
     if isinstance(given, str):
-        return given, LIKED
+        return given, DEFAULT_HISTORY_KIND
     if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, str) for part in given):
         raise UsageError(f"an entry of a history is an id, or a pair of an id and a kind of event; got {_shown(given)}")
     kind = kinds.resolve(given[1])
     if kind is None:
-        raise UsageError(kinds.unknown(given[1]))
+        raise UsageError(kinds.unknown_message(given[1]))
     return given[0], kind
 
 

@@ -1,21 +1,4 @@
-"""Every error mmrec raises on purpose, one tree.
-
-MmrecError
-├── UsageError             the call itself is wrong: a flag, a column, a query
-│   ├── UnknownIdError     no item of that id
-│   └── SpaceMismatchError vectors of two spaces were about to be compared
-├── MediaError             one content cannot be read or decoded; the item lives on without it
-│   ├── DecoderLostError   the process that decoded it was killed from outside; another run may have more luck
-│   └── UnreachableError   it cannot be had now, but perhaps another time
-├── SourceError            a catalog could not be read to its end; what was done is kept
-├── DecodingError          no process that decodes can be started
-├── EncoderError           an encoder cannot be loaded, or its weight file is not the pinned one
-└── StoreError             the store is missing, broken, or of another version
-    ├── MissingStoreError  there is no store of that name; a UsageError too, as an unknown id is
-    ├── StoreBusyError     another process holds the commit lock
-    ├── LinkError          a link or special file lies in the store; nothing is read or written through it
-    ├── DamagedError       a file of the store is not what was written, or is missing
-    └── UnreadableError    a file cannot be read now, for lack of permission or memory: that is no damage
+"""All errors that mmrec raises on purpose: subclasses of MmrecError.
 
 Each message says what was given, what is allowed, and what to do next.
 """
@@ -34,23 +17,23 @@ class UnknownIdError(UsageError):
 
 
 class SpaceMismatchError(UsageError):
-    """Vectors of two spaces that cannot be compared met."""
+    """Vectors of two incompatible spaces were about to be compared."""
 
 
 class MediaError(MmrecError):
-    """One content cannot be read or decoded; its message is the reason that quarantine keeps."""
+    """One content cannot be read or decoded; the message is its reason in quarantine. The item is kept without it."""
 
 
 class DecoderLostError(MediaError):
-    """The process that decoded one content was killed from outside; another run may have more luck."""
+    """The process that decoded one content was killed from outside; another run may succeed."""
 
 
 class DecodingError(MmrecError):
-    """No process that decodes pictures and sounds can be started."""
+    """No process that decodes images and audio can be started."""
 
 
 class UnreachableError(MediaError):
-    """One content cannot be had now; another run may have more luck."""
+    """One content cannot be had now; another run may succeed."""
 
 
 class SourceError(MmrecError):
@@ -58,7 +41,7 @@ class SourceError(MmrecError):
 
 
 class EncoderError(MmrecError):
-    """An encoder cannot be loaded or refuses what it found."""
+    """An encoder cannot be loaded, or its weight file is not the pinned one."""
 
 
 class StoreError(MmrecError):
@@ -78,12 +61,7 @@ class LinkError(StoreError):
 
 
 class DamagedError(StoreError):
-    """A file of the store is missing, cannot be parsed, or is not what was written.
-
-    Attributes:
-        what: What is wrong, without the commands that repair it.
-
-    """
+    """A file of the store is missing, cannot be parsed, or is not what was written; `what` leaves out the advice."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(f"{what}; {advice}" if advice else what)

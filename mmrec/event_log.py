@@ -1,15 +1,15 @@
-"""A store's own log of events, checked against what is noted beside it of how much it must hold.
+"""A store's own event log, verified against the event count recorded beside it in ``events.json``.
 
-SQLite takes a log that was emptied, or whose write-ahead log was cut off, for one that never held more. So
-``events.json`` notes the greatest number of arrival and how many events there were. Recording does not wait for it: it
-is written when a log is made, after imports and forgetting, when a training begins, when a store is closed, and at most
-once a minute in between.
+SQLite reads a log that was emptied, or whose write-ahead log was cut off, as one that never held more. So a checkpoint
+records the greatest sequence number and the number of events. Recording does not wait for it: it is updated when a log
+is created, after imports and forgetting, when a training begins, when a store is closed, and at most once a minute in
+between.
 """
 
 import hashlib
 import json
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -18,22 +18,19 @@ from mmrec.errors import DamagedError, StoreError
 from mmrec.events.dialects import lost_commits, may_write, write_ahead_log
 from mmrec.events.log import EventLog, open_log
 from mmrec.files import write_atomically
-from mmrec.storage.damage import damaged, reading
+from mmrec.storage.damage import convert_read_errors, damaged_error
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 
 _SECONDS_BETWEEN: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """How much a log held when that was last noted.
+class LogCheckpoint:
+    """What a log held when it was last recorded.
 
-    Attributes:
-        arrived: The greatest number of arrival; never lower later.
-        forgettings: How often someone was forgotten; never lower later.
-        events: How many events there were; never fewer while no one else is forgotten. None where not counted.
-
+    `arrived`, the greatest sequence number, and `forgettings`, how often a user was forgotten, never decrease. The
+    number of `events`, None where not counted, never decreases without a forgetting.
     """
 
     arrived: int
@@ -41,45 +38,42 @@ class Noted:
     events: int | None
 
 
-def has_events(layout: Layout, place: str | None = None) -> bool:
-    """Whether a store has a log of events, or is noted to have had one."""
-    return place is not None or layout.events.exists() or note_of(layout).exists()
+def has_events(layout: Layout, url: str | None = None) -> bool:
+    """Whether a store has a log of events, or had one."""
+    return url is not None or layout.events.exists() or checkpoint_path(layout).exists()
 
 
-def open_event_log(layout: Layout, place: str | None = None) -> EventLog:
-    """Open the log of a store, or another that an SQLAlchemy URL names.
+def open_event_log(layout: Layout, url: str | None = None) -> EventLog:
+    """Open the log of a store, or another by its SQLAlchemy URL.
 
-    Raises StoreError where the store's own is missing or holds less than it is noted to have held.
+    Raises StoreError where the store's own is missing or holds less than was recorded.
     """
-    if place is not None:
-        return open_log(place)
-    least = noted(layout)
+    if url is not None:
+        return open_log(url)
+    least = read_checkpoint(layout)
     is_new = not layout.events.exists()
     if is_new and least is not None and least.arrived:
-        raise _damaged(layout, f"it is missing, and it held at least {_count(least)}")
+        raise _damaged(layout, f"it is missing, and it held at least {amount(least)}")
     if is_new and not may_write(layout.events):
         raise StoreError(f"{layout.root} has no events, and none can be recorded: it may not be written")
     ahead = write_ahead_log(layout.events)
-    with reading(ahead):
+    with convert_read_errors(ahead):
         lost = lost_commits(ahead)
     if lost:
         raise _damaged(layout, f"{lost:,} commits in {ahead.name} lie behind a frame that is not what was written")
     log = open_log(layout.events)
-    try:
-        fault = shortfall(log, least)
-    except BaseException:
-        log.close()
-        raise
-    if fault:
-        log.close()
-        raise _damaged(layout, fault)
+    with ExitStack() as opened:
+        opened.callback(log.close)
+        if fault := shortfall(log, least):
+            raise _damaged(layout, fault)
+        opened.pop_all()
     if is_new:
-        note_events(layout, log, wait_seconds=0)
+        update_checkpoint(layout, log, wait_seconds=0)
     return log
 
 
-def shortfall(log: EventLog, least: Noted | None, *, count: bool = False) -> str | None:
-    """Say what a log lacks of what is noted; with `count`, all events are counted."""
+def shortfall(log: EventLog, least: LogCheckpoint | None, *, count: bool = False) -> str | None:
+    """Say what a log lacks of its checkpoint, None where nothing; with `count`, all events are counted."""
     if least is None:
         return None
     arrived, forgettings = log.arrived(), log.forgettings()
@@ -90,85 +84,79 @@ def shortfall(log: EventLog, least: Noted | None, *, count: bool = False) -> str
     return None
 
 
-def note_events(layout: Layout, log: EventLog, *, count: bool = True, wait_seconds: float = 10.0) -> None:
-    """Note how much the store's own log holds. What cannot be noted now is noted another time."""
-    with suppress(StoreError), commit_lock(layout.lock, wait_seconds):
+def update_checkpoint(layout: Layout, log: EventLog, *, count: bool = True, wait_seconds: float = 10.0) -> None:
+    """Record how much the store's own log holds. Failures are ignored: a later call writes it."""
+    with suppress(StoreError), file_lock(layout.lock, wait_seconds):
         forgettings, arrived = log.forgettings(), log.arrived()
-        before = noted(layout)
-        if count:
-            events = len(log)
-            # Who was forgotten meanwhile may be counted or not.
-            now = Noted(arrived, forgettings, events if log.forgettings() == forgettings else None)
-        else:
-            same = before is not None and before.forgettings == forgettings
-            now = Noted(arrived, forgettings, before.events if before is not None and same else None)
+        before = read_checkpoint(layout)
+        events = len(log) if count else before.events if before and before.forgettings == forgettings else None
+        if count and log.forgettings() != forgettings:
+            events = None  # counted before or after a concurrent forgetting
+        now = LogCheckpoint(arrived, forgettings, events)
         if now != before:
-            write_note(layout, now)
+            write_checkpoint(layout, now)
 
 
-def write_note(layout: Layout, found: Noted | None) -> None:
-    """Note how much the log holds, or that there is none. Hold the commit lock."""
-    if found is None:
-        note_of(layout).unlink(missing_ok=True)
-    else:
-        write_atomically(note_of(layout), _as_bytes(found))
+def write_checkpoint(layout: Layout, found: LogCheckpoint) -> None:
+    """Record how much the log holds. Hold the commit lock."""
+    write_atomically(checkpoint_path(layout), _as_bytes(found))
 
 
-def noted(layout: Layout, *, strict: bool = False) -> Noted | None:
-    """Return what is noted; None where nothing is, or nothing that can be read, which with `strict` is an error."""
-    path = note_of(layout)
-    with reading(path):
+def read_checkpoint(layout: Layout, *, strict: bool = False) -> LogCheckpoint | None:
+    """Return the checkpoint; None where there is none, or none that is valid, which with `strict` is an error."""
+    path = checkpoint_path(layout)
+    with convert_read_errors(path):
         try:
             written = path.read_bytes()
         except FileNotFoundError:
             return None
-    try:
-        told = json.loads(written)
-        found = Noted(int(told["arrived"]), int(told["forgettings"]), told["events"])
+    with suppress(ValueError, KeyError, TypeError):
+        record = json.loads(written)
+        found = LogCheckpoint(int(record["arrived"]), int(record["forgettings"]), record["events"])
         if _as_bytes(found) == written:
             return found
-    except (ValueError, KeyError, TypeError):
-        pass
     if strict:
-        raise damaged(path, "it is not what was written")
+        raise damaged_error(path, "it is not what was written")
     return None
 
 
-class Noter:
-    """Notes how much a log holds while events are recorded, seldom enough not to slow that down."""
+class CheckpointWriter:
+    """Updates the checkpoint while events are recorded, seldom enough not to slow that down."""
 
     def __init__(self, layout: Layout) -> None:
-        """Take the store."""
         self._layout = layout
         self._due = 0.0
         self._pending = False
 
-    def recorded(self, log: EventLog) -> None:
-        """Note what was recorded, if it is time again."""
+    def after_append(self, log: EventLog) -> None:
+        """Update the checkpoint if it is due."""
         self._pending = True
         if time.monotonic() >= self._due:
             self.finish(log)
 
     def finish(self, log: EventLog) -> None:
-        """Note what was recorded since the last time."""
+        """Update the checkpoint if events were recorded since the last time."""
         if self._pending:
-            note_events(self._layout, log, count=False, wait_seconds=0)
+            update_checkpoint(self._layout, log, count=False, wait_seconds=0)
             self._pending = False
             self._due = time.monotonic() + _SECONDS_BETWEEN
 
 
-def note_of(layout: Layout) -> Path:
-    """Where it is noted how much a store's log holds."""
+def checkpoint_path(layout: Layout) -> Path:
+    """Path of the checkpoint of a store's log."""
     return layout.root / "events.json"
 
 
-def _as_bytes(found: Noted) -> bytes:
-    told = json.dumps(asdict(found), sort_keys=True)
-    return json.dumps({**asdict(found), "digest": hashlib.sha256(told.encode()).hexdigest()}).encode()
+def amount(least: LogCheckpoint | None) -> str:
+    """How many events a log held, for messages."""
+    if least is None:
+        return "an unknown number of events"
+    return f"{least.arrived if least.events is None else least.events:,} events"
 
 
-def _count(least: Noted) -> str:
-    return f"{least.arrived:,} events" if least.events is None else f"{least.events:,} events"
+def _as_bytes(found: LogCheckpoint) -> bytes:
+    signed = json.dumps(asdict(found), sort_keys=True)
+    return json.dumps({**asdict(found), "digest": hashlib.sha256(signed.encode()).hexdigest()}).encode()
 
 
 def _damaged(layout: Layout, what: str) -> DamagedError:

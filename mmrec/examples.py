@@ -105,7 +105,7 @@ def write_stamps(root: Path, out: Path) -> Path:
     root = root.absolute()
     records = list(_stamps(root))
     if not records:
-        raise MmrecError(f"There are no stamps under {root}; fetch_stamps says where they are.")
+        raise MmrecError(f"There are no stamps under {root}; run mmrec.fetch_stamps() first.")
     return write_jsonl(records, out)
 
 

@@ -18,7 +18,7 @@ from mmrec.generation.build import build_generation, is_up_to_date, would_keep_f
 from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import Generation, open_generation
 from mmrec.sources.media_access import MediaAccess
-from mmrec.storage.generations import Manifest, current
+from mmrec.storage.generations import Manifest, current_number
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.lock import job_lock
@@ -127,7 +127,7 @@ def _index_locked(
 
 
 def _current_generation(layout: Layout) -> Generation | None:
-    number = current(layout)
+    number = current_number(layout)
     return None if number is None else open_generation(layout, number)
 
 

@@ -1,4 +1,4 @@
-"""Parts of a query -> one vector in the item space."""
+"""Parts of a query -> one vector in the space of the items."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -7,7 +7,7 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Float32
 
-from mmrec.compute import unhurried
+from mmrec.compute import single_threaded
 from mmrec.decoding.isolated import decode_isolated
 from mmrec.decoding.limits import Limits
 from mmrec.encoders.protocol import Encoder, limits_for
@@ -19,21 +19,21 @@ from mmrec.snapshot import Snapshot
 from mmrec.sources.media_access import MediaAccess
 from mmrec.types import Modality, Space
 
-CANCELLED = 0.05
-"""A weighted sum shorter than this share of its parts' lengths has no direction worth following."""
+MIN_RELATIVE_NORM = 0.05
+"""A weighted sum shorter than this share of its parts' lengths has no meaningful direction."""
 
 REMEMBERED_QUERIES = 1024
 
 
 class QueryMaker:
-    """Encodes the contents of queries, with the encoders of the snapshot that is asked."""
+    """Encodes the contents of queries, with the encoders of the snapshot that is searched."""
 
-    def __init__(self, load: Callable[[str], Sequence[Encoder]], media: MediaAccess) -> None:
-        """Take how pictures and sounds of queries are read.
+    def __init__(self, load_encoders: Callable[[str], Sequence[Encoder]], media: MediaAccess) -> None:
+        """`load_encoders` maps `Manifest.encoders` to encoders and caches its results.
 
-        `load` gives the encoders, told what a generation was made with; it is asked at each query that needs some.
+        `media` reads files of queries.
         """
-        self._load = load
+        self._load = load_encoders
         self._media = media
         self._one_at_a_time = Lock()
         self._encode_text = lru_cache(maxsize=REMEMBERED_QUERIES)(
@@ -43,22 +43,22 @@ class QueryMaker:
     def make(
         self, parts: Sequence[Part], snapshot: Snapshot, against: frozenset[Modality] | None
     ) -> Float32[np.ndarray, " dim"]:
-        """Weighted mean of the parts' vectors, each scaled so that an item which matches it wholly would score 1.
+        """Weighted mean of the parts' vectors, each scaled so that a perfect match scores 1.
 
-        Parts that meet nothing but contents of another kind reach the confidence that the store has in such matches.
+        Parts that can only be compared across modalities are scaled to the store's confidence in such matches instead.
 
-        Raises UsageError where there is no part or the parts cancel out, UnknownIdError for an item that is not there,
-        MediaError for a picture or sound that cannot be read, SpaceMismatchError where nothing can be compared.
+        Raises UsageError where there is no part or the parts cancel out, UnknownIdError for an unknown item, MediaError
+        for an image or audio file that cannot be read, SpaceMismatchError where nothing can be compared.
         """
         if not parts:
-            raise UsageError("a query needs at least one text, picture, sound or item")
+            raise UsageError("a query needs at least one text, image, audio or item")
         weights = np.array([part.weight for part in parts])
         if not np.isfinite(weights).all() or not weights.any():
             raise UsageError(f"weights of a query must be finite and not all zero; got {weights.tolist()}")
         vectors = np.stack([self._part(part, snapshot, against) for part in parts])
         mixed = (weights[:, None] * vectors).sum(axis=0) / np.abs(weights).sum()
         lengths = np.abs(weights) @ np.linalg.norm(vectors, axis=1) / np.abs(weights).sum()
-        if np.linalg.norm(mixed) < CANCELLED * lengths or lengths == 0:
+        if np.linalg.norm(mixed) < MIN_RELATIVE_NORM * lengths or lengths == 0:
             raise UsageError(
                 "the parts of this query cancel out, so that no item is nearer than another; change a weight"
             )
@@ -92,22 +92,22 @@ class QueryMaker:
     def _encode(
         self, modality: Modality, data: bytes, encoders: Sequence[Encoder]
     ) -> dict[Space, Float32[np.ndarray, " _"]]:
-        """One content in all the spaces its encoders have."""
+        """One content in all spaces of the encoders."""
         able = [encoder for encoder in encoders if modality in query_spaces(encoder)]
         content = decode_isolated(modality, data, limits_for(encoders, Limits()))
         vectors = {}
         for encoder in able:
             sample = prepare_query(encoder, modality, content)
-            with self._one_at_a_time, unhurried():
+            with self._one_at_a_time, single_threaded():
                 made = encoder.encode(modality, [sample])
             vectors.update({space: made[space.name][0] for space in query_spaces(encoder)[modality]})
         return vectors
 
 
 def _check_spaces(fusion: Fusion, vectors: Mapping[Space, Float32[np.ndarray, " _"]], made_with: str) -> None:
-    """Raise SpaceMismatchError for vectors of an encoder that is not the one, but bears the name of one, of the items.
+    """Raise SpaceMismatchError if a query space has the name of an item space but another fingerprint.
 
-    Other blocks could still be met, and the answer would be half of one.
+    Otherwise only some blocks would be compared.
     """
     own = {block.space.name: block.space for block in fusion.blocks}
     for space in vectors:

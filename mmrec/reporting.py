@@ -1,11 +1,10 @@
-"""How jobs report: notes, warnings, progress and questions. The library logs; the command line prints and asks."""
+"""Notes, warnings, progress and questions of jobs. The library logs; the command line prints and asks."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeAlias
 
-from mmrec.embedding.contents import Tally
 from mmrec.storage.generations import Manifest
 
 Advance: TypeAlias = Callable[[int], None]
@@ -15,19 +14,19 @@ _LOGGER: Final = logging.getLogger("mmrec")
 
 
 class Reporter:
-    """What a job has to say. This one logs notes and warnings, and takes the call itself for consent."""
+    """Receives notes, warnings, progress and questions of a job. This one logs, and never asks."""
 
     @property
-    def asks(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether there is someone to ask."""
         return False
 
     def note(self, message: str) -> None:
-        """Say one thing beside the result."""
+        """Report something besides the result."""
         _LOGGER.info(message)
 
     def warn(self, message: str) -> None:
-        """Say one thing that needs attention."""
+        """Report something that needs attention."""
         _LOGGER.warning(message)
 
     def values(self, values: Mapping[str, object]) -> None:
@@ -35,32 +34,27 @@ class Reporter:
         for name, value in values.items():
             _LOGGER.info("%s: %s", name, value)
 
-    def agree(self, question: str, *, yes: bool, instead: str, at_terminal_only: bool = False) -> None:
-        """Return where the user agrees, else raise UsageError.
+    def require_consent(self, question: str, *, yes: bool, otherwise: str, at_terminal_only: bool = False) -> None:
+        """Return where the user consents, as a call from Python always does; else raise UsageError.
 
         Args:
-            question: What is asked, without its question mark.
+            question: The question, without its question mark.
             yes: Whether the user agreed beforehand.
-            instead: What to do for another outcome, as a sentence.
-            at_terminal_only: Take it for agreed where there is nobody to ask.
+            otherwise: A sentence: what to do for another outcome.
+            at_terminal_only: Whether nobody to ask means yes.
 
         """
-        del question, yes, instead, at_terminal_only
+        del question, yes, otherwise, at_terminal_only
 
-    def confirm(self, question: str) -> bool:
-        """Return whether the user, asked now, says yes; False where nobody can be asked."""
+    def ask_yes_no(self, question: str) -> bool:
+        """Ask the user; False where nobody can be asked."""
         del question
         return False
 
     def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show progress while a block runs: what it yields is called with the units done since the last call."""
         del label, total
-        return _no_progress()
-
-
-@contextmanager
-def _no_progress() -> Iterator[Advance]:
-    yield lambda _: None
+        return nullcontext(lambda _: None)
 
 
 SILENT: Final = Reporter()
@@ -68,19 +62,19 @@ SILENT: Final = Reporter()
 
 
 def warn_of(made: Manifest, reporter: Reporter) -> None:
-    """Pass on the warnings of a generation that was just published, or still serves."""
+    """Report the warnings of the current generation."""
     for warning in made.warnings:
         reporter.warn(f"generation {made.number}: {warning}.")
 
 
-def rows_reported(advance: Advance) -> Callable[[Tally], None]:
-    """Turn running tallies into steps of progress."""
+def running_total(advance: Advance) -> Callable[[int], None]:
+    """Turn running totals into steps of progress."""
     seen = 0
 
-    def report(tally: Tally) -> None:
+    def report(total: int) -> None:
         nonlocal seen
-        if tally.seen > seen:
-            advance(tally.seen - seen)
-            seen = tally.seen
+        if total > seen:
+            advance(total - seen)
+            seen = total
 
     return report

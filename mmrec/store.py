@@ -1,47 +1,90 @@
-"""A store: index a catalog, search it, recommend from it, train on its events, evaluate it, and keep it well.
+"""A store: index a catalog, search it, recommend from it, train on its events, evaluate it, and maintain it.
 
-import mmrec
+For example::
 
-with mmrec.create("shop") as store:
-store.index("catalog.jsonl", id="id", text="title", image="picture")
-for hit in store.search("a red boat", k=5):
-print(hit.id, hit.score)
+    import mmrec
+
+    with mmrec.create("shop") as store:
+        store.index("catalog.jsonl", id="id", text="title", image="picture")
+        for hit in store.search("a red boat", k=5):
+            print(hit.id, hit.score)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import fields
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import Any, Final, Self
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from mmrec.arguments import (
+    as_count,
+    as_events,
+    as_history,
+    as_id,
+    as_ids,
+    as_items,
+    as_modalities,
+    as_optional_text,
+    as_parts,
+)
 from mmrec.compute import check_device, let_waiting_threads_sleep
+from mmrec.embedding.commit import ChangeRules
+from mmrec.embedding.contents import Tally
+from mmrec.embedding.job import EmbeddingJob
 from mmrec.encoders.presets import load_encoders
 from mmrec.encoders.protocol import Encoder
-from mmrec.engine import Engine
-from mmrec.errors import UsageError
-from mmrec.event_log import has_events, open_event_log
+from mmrec.errors import UnknownIdError, UsageError
 from mmrec.events.event import Event
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import Appended
-from mmrec.jobs.index_options import IndexOptions, IndexSummary, with_spec
+from mmrec.exchange.vectors_of import read_fusion
+from mmrec.generation.fuse import advice_of
+from mmrec.queries import QueryMaker
+from mmrec.query import Hit, Part, Results
+from mmrec.recommend.answer import ListOptions, Recommendations
+from mmrec.recommend.recommender import Recommender
 from mmrec.recommend.user_events import StoreEvents
+from mmrec.recommend.user_item_space import user_item_space
 from mmrec.reporting import SILENT, Reporter
-from mmrec.sources.columns import ColumnSpec
+from mmrec.snapshot import (
+    Snapshot,
+    count_contents,
+    found_hits,
+    hit_of,
+    open_snapshot,
+    require_generation,
+    search_by_text,
+)
 from mmrec.sources.media_access import MediaAccess
-from mmrec.storage.collect import Collected, Policy, collect
+from mmrec.storage.generations import Manifest, generation_numbers, read_manifest, roll_back
+from mmrec.storage.items import ItemTable, near_ids
 from mmrec.storage.layout import Layout
+from mmrec.storage.lock import file_lock
+from mmrec.storage.quarantine import Quarantined, count_quarantined, delete_quarantined, list_quarantined
+from mmrec.storage.staging import remove_items
+from mmrec.storage.stored_item import StoredItem, as_item
+from mmrec.storage.tables import check_unaltered
+from mmrec.store_jobs import StoreJobs, StoreLog, StoreSettings
 from mmrec.trust import Confirm, check_encoders, check_outside_store, record_consent
+from mmrec.types import Item, Modality
 
-_KEPT: Final = 2
-"""Encoders that stay loaded: those of the current generation, and of the one before, for a rollback."""
+_LOADED_SETS: Final = 2
+"""Sets of encoders that stay loaded: those of the current generation, and of the one before, for a rollback."""
 
 
-class Store(Engine):
+class Store(StoreJobs):
     """A store of items and their vectors, with its event log. Safe to use from several threads.
 
-    Open one by `mmrec.open`, or make one by `mmrec.create`; both are context managers.
+    Open one by `mmrec.open`, or make one by `mmrec.create`; both are context managers. Changes by other processes are
+    seen at the next query. The current generation is opened by the first call that needs it, so that a damaged one can
+    still be rolled back.
     """
 
     def __init__(  # noqa: PLR0913 - one store, and all that it may be opened with by name
@@ -58,37 +101,23 @@ class Store(Engine):
         trust_code: bool = False,
         reporter: Reporter = SILENT,
     ) -> None:
-        """Take a directory that holds a store; see `open`."""
+        """See `open_store`; the directory is not looked at."""
         let_waiting_threads_sleep()
-        layout = Layout(Path(path))
+        self._layout = Layout(Path(path))
+        self.path = self._layout.root
         if isinstance(encoders, str | Path):
-            check_outside_store(layout, encoders)
-        self.path = layout.root
-        self._encoders_given, self._device, self._dtype, self._trust_code = (
-            encoders,
-            check_device(device),
-            dtype,
-            trust_code,
-        )
-        self._kinds_given, self._reporter = kinds, reporter
-        self._events_url = events
+            check_outside_store(self._layout, encoders)
+        self._settings = StoreSettings(encoders, check_device(device), dtype, events, kinds, trust_code, reporter)
+        self._confirm = confirm or reporter.ask_yes_no
+        self._media = media or MediaAccess()
+        self._lock, self._loading = RLock(), RLock()
+        self._load = lru_cache(maxsize=_LOADED_SETS)(self._load_encoders)
+        self._snapshot: Snapshot | None = None
+        self._queries = QueryMaker(self._encoders, self._media)
         weights = load_kinds(Path(kinds)) if isinstance(kinds, str | Path) else kinds
-
-        @lru_cache(maxsize=_KEPT)
-        def load(chosen: str | Path) -> Sequence[Encoder]:
-            if encoders is None:
-                check_encoders(layout, str(chosen), confirm or reporter.confirm)
-            found = load_encoders(chosen, device=device, dtype=dtype, trust_code=trust_code and encoders is not None)
-            if encoders is not None:
-                record_consent(layout, chosen)
-            return found
-
-        def encoders_of(made_with: str) -> Sequence[Encoder]:
-            chosen = made_with if encoders is None else encoders
-            return load(chosen) if isinstance(chosen, str | Path) else chosen
-
-        super().__init__(layout, encoders_of, media or MediaAccess(), StoreEvents(layout, events, weights))
-        self.events = StoreLog(self)
+        self._events = StoreEvents(self._layout, events, weights)
+        self._recommender = Recommender(self._fresh_snapshot, self._queries, self._events, user_item_space)
+        self.events = StoreLog(self._layout, self._settings, self.record)
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -98,244 +127,242 @@ class Store(Engine):
         """Close the event log."""
         self.close()
 
-    def index(
+    def search(
         self,
-        source: str | Path,
+        query: str | Part | Sequence[Part],
         *,
-        id: str | None = None,  # noqa: A002 - the word that catalogs use
-        text: str | Sequence[str] = (),
-        image: str | Sequence[str] = (),
-        audio: str | Sequence[str] = (),
-        metadata: str | Sequence[str] = (),
-        deleted: str | None = None,
-        **settings: Any,
-    ) -> IndexSummary:
-        """Bring the store in line with a catalog; only what is missing is read, decoded and encoded.
+        against: str | Iterable[Modality | str] | None = None,
+        where: str | None = None,
+        k: int = 10,
+    ) -> Results:
+        """Find the items nearest to a query.
 
         Args:
-            source: File, folder, URL, pattern, ``hf:NAME``, or a ``.toml`` that describes a catalog.
-            id: Column of the items' ids.
-            text: Text columns, joined in order. Without any column of a content all are guessed.
-            image: Columns of images: paths, URLs or bytes.
-            audio: Columns of audio.
-            metadata: Columns to filter by and to show.
-            deleted: Column that marks items to remove.
-            settings: Fields of `mmrec.IndexOptions`, such as ``add=True`` or ``weights={Modality.IMAGE: 0.5}``.
+            query: A text, or parts of any kind with weights.
+            against: Which modalities of the items count; all if None.
+            where: SQL condition on ``id`` and metadata that items must meet.
+            k: How many items at most.
 
         Raises:
-            UsageError: The source, its columns or a setting do not fit.
-            StoreBusyError: Another job is at work on the store.
-            StoreError: A check of the new generation fails.
+            UsageError: Bad filter, k or weights, parts that cancel out, or an unknown item.
+            MediaError: An image or audio file of the query cannot be read.
 
         """
-        from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch
+        started = time.perf_counter()
+        parts = as_parts(query)
+        k = as_count(k)
+        counted = as_modalities(against)
+        snapshot = self._fresh_snapshot()
+        k = min(k, max(1, len(snapshot.index)))
+        item_ids = {str(part.value) for part in parts if part.kind == "item"}
+        self._require_items(snapshot.items, sorted(item_ids))
+        vector = self._queries.make(parts, snapshot, counted)
+        allowed = snapshot.rows_allowed(where, counted)
+        if len(parts) == 1 and parts[0].kind == "text" and parts[0].weight > 0:
+            (rows,) = search_by_text(snapshot, vector[None], k, allowed)
+            hits = found_hits(snapshot, vector, rows, set(), Modality.TEXT)
+        else:
+            found = snapshot.index.search(vector[None], k + len(item_ids), allowed=allowed)
+            hits = found_hits(snapshot, vector, found.rows[0].tolist(), item_ids)[:k]
+        return Results(tuple(hits), snapshot.generation.manifest.number, time.perf_counter() - started)
 
-        columns = ColumnSpec(id or "", _names(text), _names(image), _names(audio), _names(metadata), deleted)
-        asked = self._options(IndexOptions, settings, source=source, columns=columns, yes=True)
-        return run(with_spec(asked, set(settings)), self._reporter)
+    def search_many(
+        self, queries: Iterable[str | Part | Sequence[Part]], *, where: str | None = None, k: int = 10
+    ) -> list[Results]:
+        """Answer several queries, in their order; see `search`."""
+        return [self.search(query, where=where, k=k) for query in queries]
 
-    def reindex(self, encoders: str | Path | None = None, **settings: Any) -> IndexSummary:
-        """Encode the store's own items with other encoders; the generation before serves until all is done.
-
-        Args:
-            encoders: A preset, a folder of fine-tuned encoders, models by modality, or a TOML file.
-            settings: Fields of `mmrec.IndexOptions`: ``force=True`` takes up encoders that fine-tuning made worse.
-
-        Raises UsageError where a content cannot be read again, and as `index`.
-
-        """
-        from mmrec.jobs.index import run  # noqa: PLC0415 - loads torch
-
-        given = settings if encoders is None else settings | {"encoders": encoders}
-        return run(self._options(IndexOptions, given, source=None, yes=True), self._reporter)
-
-    def train(self, config: Any = None, *, out: str | Path | None = None, dry_run: bool = False) -> dict[str, object]:  # noqa: ANN401 - lazily imported
-        """Train a user tower on the events, and recommend by it from then on; search stays as it is.
-
-        Args:
-            config: A `mmrec.TrainingConfig` or the path of a TOML file; small sizes if None.
-            out: Folder of curves and checkpoints; in the store if None.
-            dry_run: Only estimate sizes, memory and time.
-
-        Returns counts, the NDCG@10 on validation, and the generation.
-
-        Raises UsageError where there is nothing to learn from, StoreBusyError and StoreError as `index`.
-
-        """
-        from mmrec.jobs.train import TrainOptions, run, run_dry  # noqa: PLC0415 - loads torch
-
-        asked = TrainOptions(self.path, _path(config), _path(out), self._events_url, self._kinds_path())
-        return run_dry(asked) if dry_run else run(asked, self._reporter) or {}
-
-    def finetune(
+    def similar(
         self,
-        objective: str,
-        config: Any = None,  # noqa: ANN401 - lazily imported
+        item_id: str,
         *,
-        out: str | Path | None = None,
-        dry_run: bool = False,
-        **settings: Any,
-    ) -> dict[str, object]:
-        """Fine-tune the encoders on the store's items, and judge whether that helped; the store is not changed.
+        against: str | Iterable[Modality | str] | None = None,
+        where: str | None = None,
+        k: int = 10,
+    ) -> Results:
+        """Find the items most like an item, itself left out; see `search` for the rest."""
+        return self.search(Part("item", as_id(item_id)), against=against, where=where, k=k)
+
+    def recommend(  # noqa: PLR0913 - one request, all of it but the user by name
+        self,
+        user: str | None = None,
+        *,
+        history: Sequence[str | tuple[str, str]] = (),
+        text: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        diversity: float = 0.0,
+        explain: bool = False,
+    ) -> Recommendations:
+        """Find items for a user: by recorded events, by a history given here, by a text, or by all of these.
+
+        A user of whom nothing is known gets popular items. A user without events, and ids that no item has, are
+        reported in the result and are no error.
 
         Args:
-            objective: ``align`` (modalities of an item), ``coengage`` (items that the same users take) or ``label``.
-            config: A `mmrec.FinetuneConfig` or the path of a TOML file; heads on stored vectors if None.
-            out: Folder of the encoders; beside the store if None. `reindex` with it to use them.
-            dry_run: Only estimate counts, sizes, memory and time.
-            settings: Fields of `mmrec.jobs.finetune.FinetuneOptions`, such as ``column="genre"`` for labels.
+            user: The user whose recorded events count.
+            history: Ids of items, oldest first, each liked; or pairs of an id and a kind of event, such as ``hide``.
+                It is not stored.
+            text: A description of what the user likes.
+            k: How many items at most.
+            where: As for `search`.
+            exclude_seen: Exclude items the user has seen; disliked items are always excluded.
+            diversity: From 0, the best matches, to 1, items as different from each other as possible.
+            explain: Give the items of the history that each is most similar to.
 
-        Returns counts, the verdict, and the folder of the encoders as ``encoders``.
-
-        """
-        from mmrec.jobs.finetune import FinetuneOptions, run, run_dry  # noqa: PLC0415 - loads torch
-
-        given = {"config": _path(config), "out": _path(out), **settings}
-        asked = self._options(FinetuneOptions, given, objective=objective)
-        return (run_dry if dry_run else run)(asked, self._reporter) or {}
-
-    def evaluate(self, **settings: Any) -> Any:  # noqa: ANN401 - lazily imported
-        """Measure how well models recommend, on held-out events; all items are ranked, never a sample.
-
-        Args:
-            settings: Fields of `mmrec.EvaluateOptions`, such as ``split="time"``, ``train=TrainingConfig()`` to train
-                and evaluate towers too, or ``report="report.html"``.
-
-        Returns a `mmrec.evaluation.evaluating.Evaluation`. Raises UsageError where there are no events.
+        Raises:
+            UsageError: Bad filter, k, diversity or history.
 
         """
-        from mmrec.jobs.evaluate import EvaluateOptions, run  # noqa: PLC0415 - loads torch
+        most = max(1, len(self._fresh_snapshot().index))
+        options = ListOptions(min(as_count(k), most), where, exclude_seen, diversity, explain)
+        user, text = as_optional_text(user, "user"), as_optional_text(text, "text")
+        return self._recommender.recommend(user, as_history(history, self._events.kinds), text, options)
 
-        paths = {name: _path(settings[name]) for name in ("report", "train") if name in settings}
-        return run(self._options(EvaluateOptions, settings | paths), self._reporter)[0]
+    def record(self, events: Iterable[Event]) -> Appended:
+        """Record events; they are durable when this returns, and count in the next recommendation of any process.
 
-    def compare(self, one: int, other: int, queries: str | Path, *, k: int = 10) -> Any:  # noqa: ANN401 - lazily imported
-        """Ask two generations the queries of a file (JSONL, CSV or Parquet), and compare their lists.
-
-        Returns a `mmrec.jobs.compare.ComparisonResult`: overlap, recall, and quality where the file names relevant ids.
+        Events of unknown items are recorded too, named in the result, and count once the item exists. Raises UsageError
+        where one is no event or its kind has no weight; then none is recorded.
         """
-        from mmrec.jobs.compare import CompareOptions, compare  # noqa: PLC0415 - loads torch
+        given = as_events(events)
+        ids = list(dict.fromkeys(str(event.item) for event in given))
+        rows = self._items().rows_of(ids)
+        unknown = tuple(item_id for item_id in ids if item_id not in rows)
+        return replace(self._events.record(given), unknown_items=unknown)
 
-        named = () if self._encoders_given is None else (str(self._encoders_given),)
-        asked = CompareOptions(self.path, (one, other), Path(queries), k, None, named, self._device, self._dtype)
-        return compare(asked, self._media, self._reporter)
+    def show(self, item_id: str) -> Hit:
+        """One item as it is stored; its score is 0. Raises UnknownIdError."""
+        return hit_of(self._require_items(self._published_items(), [as_id(item_id)])[item_id], 0.0, {})
 
-    def verify(self, *, full: bool = False) -> Any:  # noqa: ANN401 - lazily imported
-        """Check checksums, counts, pairing, fingerprints and recall; with `full` all items, not a sample.
+    def items(self, *, where: str | None = None, limit: int | None = None) -> Iterator[Hit]:
+        """Items as they are stored, in no promised order, a few in memory at a time; their scores are 0.
 
-        Returns a report with ``sound``, ``findings`` and the ``commands`` that repair. Nothing is changed.
+        `where` is as for `search`; `limit` is the most that are given. Raises UsageError for a bad filter.
         """
-        from mmrec.verification.verify import verify_store  # noqa: PLC0415 - seldom needed
+        for batch in self._published_items().scan(where, limit=limit):
+            for row in batch.to_pylist():
+                yield hit_of(as_item(row), 0.0, {})
 
-        return verify_store(self._layout, full=full)
+    def vectors(self, ids: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
+        """Item vectors in the order of `ids`. Raises UnknownIdError where one is not there."""
+        snapshot, wanted = self._fresh_snapshot(), as_ids(ids)
+        found = self._require_items(snapshot.items, wanted)
+        return snapshot.vectors([found[item_id].row for item_id in wanted])
 
-    def repair(self) -> Any:  # noqa: ANN401 - lazily imported
-        """Repair what needs no source. Returns what was done, and whether the source must be indexed again."""
-        from mmrec.jobs.upkeep import repair  # noqa: PLC0415 - seldom needed
+    def upsert(self, items: Iterable[Item], metadata: pa.Schema | None = None) -> Tally:
+        """Add items or replace those of the same id; they are found from the next query on.
 
-        given = self._encoders_given if isinstance(self._encoders_given, str | Path) else None
-        return repair(self.path, given, trust_code=self._trust_code, reporter=self._reporter)
-
-    def retry_quarantined(self, **settings: Any) -> dict[str, object]:
-        """Read and encode again what is in quarantine, without the source. Returns counts."""
-        from mmrec.jobs.upkeep import RetryOptions, retry  # noqa: PLC0415 - loads torch
-
-        return retry(self._options(RetryOptions, settings), self._reporter)
-
-    def compact(self, policy: Policy | None = None) -> Collected:
-        """Remove old generations, old versions of tables, and leftovers of crashed jobs; merge small fragments."""
-        return collect(self._layout, policy or Policy())
-
-    def export(self, out: str | Path, **settings: Any) -> dict[str, object]:
-        """Export ids, metadata and vectors to a Parquet file or a `datasets` directory, by the name of `out`.
-
-        `settings` are fields of `mmrec.exchange.export.Export`, such as ``space``, ``where`` or ``overwrite``.
+        `metadata` gives the types of the items' metadata; the store's own if None. What cannot be used goes to
+        quarantine and is counted in the tally.
         """
-        from mmrec.exchange.export import Export  # noqa: PLC0415 - seldom needed
-        from mmrec.jobs.upkeep import chosen_format, run_export  # noqa: PLC0415 - as above
+        schema = metadata if metadata is not None else self._published_items().metadata_schema
+        encoders = self._encoders(self._fresh_snapshot().generation.manifest.encoders)
+        if not encoders:
+            raise UsageError(
+                f"the vectors of {self._layout.root} were imported, so that it has no encoders for items; "
+                "open it with encoders, or import vectors with `mmrec import-vectors`"
+            )
+        rules = ChangeRules(changes_only=True)
+        job = EmbeddingJob(self._layout, encoders, media=self._media, rules=rules, lock_encoding=True)
+        return job.run(as_items(items), schema)
 
-        given: dict[str, Any] = {"format": chosen_format(None, Path(out)), **settings}
-        how = Export(**_known(Export, given))
-        return run_export(self.path, Path(out), how)
+    def delete(self, ids: str | Iterable[str]) -> int:
+        """Delete items at once. Returns how many were there; unknown ids are no error."""
+        wanted = sorted({ids} if isinstance(ids, str) else set(as_ids(ids)))
+        with file_lock(self._layout.lock):
+            removed = remove_items(self._layout.items, wanted)
+            delete_quarantined(self._layout.quarantine, set(wanted))
+        return removed
 
-    def import_vectors(self, file: str | Path, how: Any = None) -> dict[str, object]:  # noqa: ANN401 - lazily imported
-        """Import vectors that were made elsewhere, as a space of their own.
+    def quarantined(self, limit: int | None = None) -> list[Quarantined]:
+        """Contents and rows that could not be used, with reasons: all, or the first few, in the order of the source."""
+        check_unaltered(self._layout, self._layout.quarantine)
+        return list_quarantined(self._layout.quarantine, limit)
 
-        `how` is a `mmrec.exchange.importing.Import`; by default columns ``id`` and ``vector``.
-        """
-        from mmrec.exchange.importing import Import  # noqa: PLC0415 - seldom needed
-        from mmrec.jobs.upkeep import run_import_vectors  # noqa: PLC0415 - as above
+    def generations(self) -> list[Manifest]:
+        """All published generations, oldest first."""
+        return [read_manifest(self._layout, number) for number in generation_numbers(self._layout)]
 
-        return run_import_vectors(self.path, Path(file), how or Import(), self._reporter)
+    def rollback(self, number: int | None = None) -> int:
+        """Make an earlier generation current, by default the one before. Returns its number. Raises UsageError."""
+        with file_lock(self._layout.lock):
+            return roll_back(self._layout, number)
 
-    def _options(self, kind: type[Any], settings: Mapping[str, object], **own: object) -> Any:  # noqa: ANN401 - of `kind`
-        """Options of a job: as given, else as the store was opened. Raises UsageError for a setting that is none."""
-        opened = {
-            "encoders": self._encoders_given if isinstance(self._encoders_given, str | Path) else None,
-            "device": self._device,
-            "dtype": self._dtype,
-            "trust_code": self._trust_code,
-            "events": self._events_url,
-            "kinds": self._kinds_path(),
+    def status(self) -> dict[str, Any]:
+        """What is in the store: counts, spaces, weights, index, and what the last build measured."""
+        made, fusion = read_fusion(self._layout, None)
+        items = self._published_items()
+        check_unaltered(self._layout, self._layout.quarantine)
+        return {
+            "store": str(self._layout.root),
+            "items": len(items),
+            "generation": made.number,
+            "created": made.created,
+            "changed_since": len(items.changed_since(made.items_version)),
+            "quarantined": count_quarantined(self._layout.quarantine),
+            "encoders": made.encoders,
+            "contents": count_contents(items, fusion.blocks, self.quarantined()),
+            "weights": made.weights,
+            "agreement": made.agreement,
+            "advice": advice_of(made),
+            "dimensions": made.dim,
+            "kept_energy": {name: round(kept, 4) for name, kept in made.kept_energy.items()},
+            "index": made.index_factory,
+            "checks": made.checks,
+            "warnings": list(made.warnings),
         }
-        there = {one.name for one in fields(kind)}
-        inherited = {name: value for name, value in opened.items() if name in there and value is not None}
-        return kind(store=self.path, **inherited | _known(kind, settings) | own)
 
-    def _kinds_path(self) -> Path | None:
-        if isinstance(self._kinds_given, Kinds):
-            raise UsageError("jobs read the kinds of events from a file: open the store with kinds='kinds.toml'")
-        return _path(self._kinds_given)
+    def close(self) -> None:
+        """Close the event log; it is opened again when needed."""
+        self._events.close()
 
+    def _require_items(self, items: ItemTable, ids: Sequence[str]) -> dict[str, StoredItem]:
+        """The items of these ids. Raises UnknownIdError, with similar ids, where one does not exist."""
+        found = items.by_id(ids)
+        missing = next((item_id for item_id in ids if item_id not in found), None)
+        if missing is not None:
+            near = " or ".join(map(repr, near_ids(items, missing)))
+            hint = f"did you mean {near}?" if near else f"list those there are with `mmrec list {self._layout.root}`"
+            raise UnknownIdError(f"there is no item {missing!r} in {self._layout.root}; {hint}")
+        return found
 
-class StoreLog:
-    """The event log of a store."""
+    def _items(self) -> ItemTable:
+        """The items as they are now, whether there is a generation yet or not."""
+        with self._lock:
+            known = self._snapshot.items if self._snapshot is not None else None
+        return known if known is not None and known.version == known.latest_version else ItemTable(self._layout.items)
 
-    def __init__(self, store: Store) -> None:
-        """Take the store."""
-        self._store = store
+    def _published_items(self) -> ItemTable:
+        """The items as they are now, without opening an index. Raises StoreError before the first generation."""
+        require_generation(self._layout)
+        check_unaltered(self._layout, self._layout.items)
+        return self._items()
 
-    def add(self, events: Event | Iterable[Event]) -> Appended:
-        """Record events; they are durable when this returns, and count in the next recommendation. See `Event`."""
-        return self._store.record([events] if isinstance(events, Event) else events)
+    def _fresh_snapshot(self) -> Snapshot:
+        with self._lock:
+            if self._snapshot is None or not self._snapshot.is_current(self._layout):
+                self._snapshot = open_snapshot(self._layout, self._snapshot)
+            return self._snapshot
 
-    def import_file(self, source: str | Path, **settings: Any) -> dict[str, object]:
-        """Import a file of events: Parquet, CSV, JSON Lines, MovieLens's, RecBole's; what is there is not added again.
+    def _encoders(self, made_with: str) -> Sequence[Encoder]:
+        """The encoders the store was opened with, else those of a generation; only loading waits for loading."""
+        given = self._settings.encoders
+        if given is not None and not isinstance(given, str | Path):
+            return given
+        with self._loading:
+            return self._load(made_with if given is None else given)
 
-        `settings` are columns by part (``user="who"``, ``item``, ``time``, ``kind``, ``value``, ``id``) and fields of
-        `mmrec.jobs.events.ImportOptions`. Returns counts.
-        """
-        from mmrec.jobs.events import ImportOptions, run_import  # noqa: PLC0415 - seldom needed
-
-        parts = ("user", "item", "time", "kind", "value", "id")
-        columns = {name: settings.pop(name, None) for name in parts}
-        asked = self._store._options(ImportOptions, settings, source=source, columns=columns)  # noqa: SLF001
-        return run_import(asked, self._store._reporter)  # noqa: SLF001
-
-    def export(self, out: str | Path) -> int:
-        """Write all events to a .parquet, .csv or .jsonl file. Returns how many."""
-        from mmrec.jobs.events import run_export  # noqa: PLC0415 - seldom needed
-
-        return run_export(self._store.path, Path(out), self._store._events_url)  # noqa: SLF001
-
-    def stats(self) -> dict[str, object]:
-        """Count what the log holds, and what cleaning leaves out."""
-        from mmrec.jobs.events import run_stats  # noqa: PLC0415 - seldom needed
-
-        return run_stats(self._store.path, self._store._events_url)  # noqa: SLF001
-
-    def forget(self, user: str) -> int:
-        """Delete all events of a user. Returns how many. A trained tower keeps traces until the next training."""
-        from mmrec.jobs.events import run_forget  # noqa: PLC0415 - seldom needed
-
-        return run_forget(self._store.path, user, self._store._events_url)  # noqa: SLF001
-
-    def __len__(self) -> int:
-        """Number of events."""
-        if not has_events(self._store._layout, self._store._events_url):  # noqa: SLF001
-            return 0
-        with closing(open_event_log(self._store._layout, self._store._events_url)) as log:  # noqa: SLF001
-            return len(log)
+    def _load_encoders(self, named: str | Path) -> Sequence[Encoder]:
+        settings = self._settings
+        if settings.encoders is None:
+            check_encoders(self._layout, str(named), self._confirm)
+        trust_code = settings.trust_code and settings.encoders is not None
+        found = load_encoders(named, device=settings.device, dtype=settings.dtype, trust_code=trust_code)
+        if settings.encoders is not None:
+            record_consent(self._layout, named)
+        return found
 
 
 def open_store(path: str | Path, **settings: Any) -> Store:
@@ -371,20 +398,3 @@ def create_store(path: str | Path, encoders: str | Path | Sequence[Encoder] = "p
     store = Store(path, encoders=encoders, **settings)
     store._layout.create()  # noqa: SLF001 - of its own file
     return store
-
-
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _path(given: Any) -> Any:  # noqa: ANN401 - a path, or what is none
-    return Path(given) if isinstance(given, str) else given
-
-
-def _known(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Raise UsageError for a setting that is no field of `kind`."""
-    there = [one.name for one in fields(kind)]
-    unknown = [name for name in settings if name not in there]
-    if unknown:
-        raise UsageError(f"there is no setting {unknown[0]!r}; there are {', '.join(there)}")
-    return dict(settings)

@@ -131,13 +131,13 @@ def _as_models(made_with: str) -> list[str] | None:
 
 
 def _as_paths(made_with: str) -> list[Path]:
-    """What is named, as paths, whether they exist or not."""
+    """The named paths, whether they exist or not."""
     models = _as_models(made_with)
     return [Path(name).expanduser() for name in ([made_with] if models is None else models) if name]
 
 
 def _folders(made_with: str) -> list[Path]:
-    """What is named that is on this machine; nothing for presets and models of a hub."""
+    """The named paths on this machine; none for presets and models of a hub."""
     return [] if made_with in PRESETS else [path for path in _as_paths(made_with) if path.exists()]
 
 

@@ -27,12 +27,12 @@ def modality_bits(modalities: frozenset[Modality]) -> int:
 Scalar: TypeAlias = str | int | float | bool | date | datetime | None
 
 Value: TypeAlias = Scalar | list[Scalar]
-"""What a metadata column holds: a scalar, or a list of them."""
+"""A value of a metadata column: a scalar, or a list of scalars."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waveform:
-    """Mono sound: float32 samples in [-1, 1] and their rate in hertz."""
+    """Mono audio: float32 samples in [-1, 1] and their rate in hertz."""
 
     samples: Float32[np.ndarray, " n"]
     rate: int
@@ -44,22 +44,20 @@ class Waveform:
 
 
 Content: TypeAlias = str | Image.Image | Waveform
-"""Decoded content: a text, an RGB picture, or a mono waveform."""
+"""Decoded content: a text, an RGB image, or a mono waveform."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One content of an item, not yet read.
-
-    Exactly one of `text` (for text) and `uri` (for media) is set.
+    """One content of an item, not yet read. Exactly one of `text` (for text) and `uri` (for media) is set.
 
     Attributes:
-        modality: What it is.
-        column: Where it came from, for messages; several text columns are joined into one field, ``title+description``.
+        modality: Its modality.
+        column: Its column, for messages; several text columns are joined into one field, ``title+description``.
         text: The text itself.
-        uri: Where the bytes are: a path, a URL, or for bytes inside a table or an archive the address of these, such as
+        uri: Address of the bytes: a path, a URL, or for bytes inside a table or an archive an address such as
             ``file.parquet#row=12&column=image`` (see `mmrec.sources.locations`).
-        data: The bytes, where the source already had them in hand.
+        data: The bytes, where the source already has them in memory.
 
     """
 
@@ -79,7 +77,7 @@ class Item:
         fields: Its contents, in column order; none is null or empty.
         metadata: Named values for filters and display.
         row: Number of the source row, from 1, for messages only.
-        where: File and line, row or member that the row is, for messages only: ``catalog.csv line 5``.
+        where: File and line, row or member, for messages only: ``catalog.csv line 5``.
 
     """
 
@@ -92,14 +90,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A source row that says that its item is to be removed.
-
-    Attributes:
-        row: Number of the source row, from 1.
-        id: The item's id.
-        where: File and line, row or member that the row is.
-
-    """
+    """A source row, numbered from 1, that says that its item is to be removed."""
 
     row: int
     id: str
@@ -113,12 +104,12 @@ class Reject:
     Attributes:
         row: Number of the source row, from 1.
         id: The item's id, if it has one.
-        column: The field concerned; empty when the whole row is.
-        reason: One sentence that a person can act on.
-        where: File and line, row or member that the row is: ``catalog.csv line 5``.
-        hides_rows: Whether an unknown number of rows from here on could not be read either, so that the absence of an
-            item from the source says nothing.
-        rows: How many rows from this one on cannot be read, where that is known.
+        column: The field; empty for the whole row.
+        reason: One sentence that a user can act on.
+        where: File and line, row or member of the row: ``catalog.csv line 5``.
+        hides_rows: Whether an unknown number of later rows could not be read either, so that the absence of an item
+            from the source says nothing.
+        rows: How many rows from this one on cannot be read, where known.
 
     """
 
@@ -133,13 +124,13 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A vector space made by one encoder from one kind of content.
+    """A vector space made by one encoder from one modality.
 
     Attributes:
         name: Short name, unique in a store; also the name of its vector table (lower case, digits, ``-``).
         dim: Length of a vector.
         fingerprint: Hex digest over everything that decides a vector: weights, preprocessing, pooling, code version.
-        approximates: Fingerprint of the space these vectors are a stand-in for, if any. A picture bridged through its
+        approximates: Fingerprint of the space that these vectors approximate, if any. An image bridged through its
             labels into the text space approximates that space: text queries may be compared with it.
 
     """

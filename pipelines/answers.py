@@ -1,4 +1,4 @@
-"""What commands print: an answer as a table or as one JSON document."""
+"""Print results, items and named values as a table or as one JSON document."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
@@ -29,25 +29,30 @@ def results_document(results: Results) -> dict[str, object]:
 
 def hit_document(hit: Hit) -> dict[str, object]:
     """Lay out one item that was found, for JSON."""
-    return {"id": hit.id, "score": hit.score, "shares": hit.shares, **_contents(hit)}
+    return {"id": hit.id, "score": hit.score, "shares": hit.shares, **item_document(hit)}
+
+
+def item_document(hit: Hit) -> dict[str, object]:
+    """Lay out one item without its score, for JSON."""
+    return {"id": hit.id, "text": hit.text, "media": hit.media, "metadata": hit.metadata}
 
 
 def text_of(hit: Hit) -> str:
-    """Say what an item holds: its text, or else the kinds of its media."""
-    return hit.text or _holds(hit)
+    """Summarise an item: its text, or else the modalities of its media."""
+    return hit.text or (f"({', '.join(hit.media)})" if hit.media else "")
 
 
-def known_of(hit: Hit) -> dict[str, object]:
-    """An item's metadata without what is not known, numbers as they are written: a year has no comma in it."""
-    return {name: console.written(value) for name, value in hit.metadata.items() if value is not None}
+def known_metadata(hit: Hit) -> dict[str, object]:
+    """An item's metadata without missing values; numbers have no thousands separators."""
+    return {name: console.unformatted(value) for name, value in hit.metadata.items() if value is not None}
 
 
 def deliver(
     parts: Sequence[Part], results: Results, display: Display, show: Callable[[str], Hit], media: MediaAccess
 ) -> None:
-    """Print an answer, and write its page where one is wanted.
+    """Print results, and write their page where one is wanted.
 
-    `show` looks up an item of the store by its id; `media` reads the pictures and sounds of the page.
+    `show` looks up an item of the store by its id; `media` reads the images and audio of the page.
     """
     if display.sheet is not None:
         from pipelines.contact_sheet import Section, write_sheet  # noqa: PLC0415 (only a page needs the decoders)
@@ -63,7 +68,7 @@ def print_results(results: Results, display: Display) -> None:
     if display.as_json:
         console.emit_json(results_document(results))
     elif results.hits:
-        console.data.print(_explained(results.hits) if display.explain else _plain(results.hits))
+        console.data.print(_table(results.hits, explain=display.explain))
     if not results.hits:
         wider = "Widen --where or --against." if display.narrowed else "The store holds nothing comparable."
         console.note(f"Nothing found. {wider}")
@@ -74,20 +79,20 @@ def print_results(results: Results, display: Display) -> None:
 
 
 def print_hit(hit: Hit, *, as_json: bool) -> None:
-    """Print all that one item is made of."""
+    """Print one item: text, media and metadata."""
     if as_json:
-        console.emit_json({"id": hit.id, **_contents(hit)})
+        console.emit_json(item_document(hit))
         return
-    values = {"id": hit.id, "text": hit.text, **hit.media, **known_of(hit)}
+    values = {"id": hit.id, "text": hit.text, **hit.media, **known_metadata(hit)}
     console.data.print(console.pairs({name: value for name, value in values.items() if value is not None}))
 
 
 def print_items(items: Iterable[Hit], most: int | None, *, as_json: bool) -> None:
     """Print items, of which there are `most` at most, as a table or as one JSON document."""
     if as_json:
-        console.emit_json_rows("items", ({"id": item.id, **_contents(item)} for item in items))
+        console.emit_json_rows("items", (item_document(item) for item in items))
         return
-    rows = [(item.id, text_of(item), known_of(item)) for item in items]
+    rows = [(item.id, text_of(item), known_metadata(item)) for item in items]
     if rows:
         console.data.print(console.table(("id", "contents", "metadata"), rows))
     if not rows:
@@ -105,10 +110,10 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def quarantine_rows(left_out: Iterable[Quarantined]) -> Iterator[dict[str, object]]:
-    """Lay out what was left out: the source's row, from 1, and where, the item's id, the column, the reason, when."""
+    """Lay out entries of the quarantine: the source's row, from 1, its place, the item's id, column, reason, time."""
     for one in left_out:
         found = {"row": one.source_row, "where": one.where, "id": one.id, "column": one.column, "reason": one.reason}
-        yield found | {"when": one.at and one.at.astimezone(UTC).replace(microsecond=0)}
+        yield found | {"when": None if one.at is None else one.at.astimezone(UTC).replace(microsecond=0)}
 
 
 def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict[str, object]]:
@@ -127,7 +132,7 @@ def generation_rows(published: Sequence[Manifest], *, current: int) -> list[dict
 
 
 def print_rows(name: str, rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
-    """Print rows that share their names: under `name` in JSON; `empty` is said where there are none."""
+    """Print rows as a table, in JSON under `name`; `empty` is the message where there are none."""
     if as_json:
         console.emit_json({name: rows})
         return
@@ -139,23 +144,11 @@ def print_rows(name: str, rows: Sequence[Mapping[str, object]], *, as_json: bool
     console.data.print(console.table(headers, ([row.get(h) for h in headers] for row in rows), numbers=numbers))
 
 
-def _contents(hit: Hit) -> dict[str, object]:
-    return {"text": hit.text, "media": hit.media, "metadata": hit.metadata}
-
-
-def _plain(hits: Sequence[Hit]) -> Table:
-    rows = [(rank, hit.score, hit.id, text_of(hit), known_of(hit)) for rank, hit in enumerate(hits, 1)]
-    return console.table(("#", "score", "id", "contents", "metadata"), rows, numbers=("#", "score"))
-
-
-def _explained(hits: Sequence[Hit]) -> Table:
-    names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares))
-    rows = [
-        (rank, hit.score, *(hit.shares.get(name, "·") for name in names), hit.id, text_of(hit))
-        for rank, hit in enumerate(hits, 1)
-    ]
-    return console.table(("#", "score", *names, "id", "contents"), rows, numbers=("#", "score", *names))
-
-
-def _holds(hit: Hit) -> str:
-    return f"({', '.join(hit.media)})" if hit.media else ""
+def _table(hits: Sequence[Hit], *, explain: bool) -> Table:
+    names = tuple(dict.fromkeys(name for hit in hits for name in hit.shares)) if explain else ()
+    last = () if explain else ("metadata",)
+    rows = []
+    for rank, hit in enumerate(hits, 1):
+        shares = (hit.shares.get(name, "·") for name in names)
+        rows.append((rank, hit.score, *shares, hit.id, text_of(hit), *(known_metadata(hit) for _ in last)))
+    return console.table(("#", "score", *names, "id", "contents", *last), rows, numbers=("#", "score", *names))

@@ -1,4 +1,4 @@
-"""The command line: all commands, and how it begins and ends."""
+"""The command line ``mmrec``: all commands, and its options."""
 
 import os
 import sys
@@ -7,13 +7,7 @@ from typing import Annotated
 import typer
 
 from mmrec.compute import keep_freed_memory, let_waiting_threads_sleep
-from pipelines.commands import (
-    asking,
-    events,
-    keeping,
-    learning,
-    taking_in,
-)
+from pipelines.commands import events, index, maintenance, search, training
 from pipelines.outcome import run_app
 
 app = typer.Typer(
@@ -22,25 +16,25 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Index a catalog of text, pictures and sounds in one vector space, and search it.",
+    help="Index a catalog of text, images and audio in one vector space, and search it.",
     epilog='Example: mmrec search my-store --text "a red boat" -k 5',
 )
-for group in (taking_in, learning, asking, keeping):
+for group in (index, training, search, maintenance):
     app.add_typer(group.commands)
 app.add_typer(events.commands, name="events")
 
 
 def main() -> None:
     """Run the command `mmrec`."""
-    # What Lance warns of while it reads a damaged file is told by the error that follows, without its source paths.
+    # The errors of damaged files say what Lance logs about them, without the paths of its source.
     os.environ.setdefault("LANCE_LOG", "error")
     let_waiting_threads_sleep()
     keep_freed_memory()
     sys.exit(run_app(app, sys.argv[1:]))
 
 
-def _show_version(asked: bool) -> bool:
-    if asked:
+def _show_version(value: bool) -> bool:
+    if value:
         from importlib.metadata import version
 
         typer.echo(f"mmrec {version('mmrec')}")
@@ -56,5 +50,5 @@ def common(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Declare what stands before any command; `run_app` reads it from the command line itself."""
+    """Declare the options before a command; `run_app` reads ``--debug`` itself, also where the parser fails."""
     del debug, version

@@ -14,10 +14,10 @@ _CHANGE: Final = "difference (95%)"
 
 
 def print_comparison(found: ComparisonResult, *, as_json: bool) -> None:
-    """Print both generations side by side, and say in a sentence what came of it."""
-    said = _sentences(found)
+    """Print both generations side by side, and the result in sentences."""
+    sentences = _sentences(found)
     if as_json:
-        console.emit_json(_document(found, said))
+        console.emit_json(_document(found, sentences))
     else:
         console.data.print(console.table(("", *_names(found), _CHANGE), _rows(found), numbers=(_CHANGE,)))
     for side in found.sides:
@@ -27,27 +27,27 @@ def print_comparison(found: ComparisonResult, *, as_json: bool) -> None:
             )
     if found.unknown:
         console.warn(f"{found.unknown:,} of the ids that the queries name as right are not in the store.")
-    for sentence in said:
+    for sentence in sentences:
         console.note(sentence)
 
 
 def _sentences(found: ComparisonResult) -> list[str]:
     one, other = (side.number for side in found.sides)
-    asked = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
-    shared = f"Of the first {found.k} of {asked}, generations {one} and {other} share {found.overlap.mean:.1%}"
-    said = [f"{shared}{_between(found.overlap)}."]
+    queries = f"{found.answered:,} quer{'y' if found.answered == 1 else 'ies'}"
+    shared = f"Of the first {found.k} of {queries}, generations {one} and {other} share {found.overlap.mean:.1%}"
+    sentences = [f"{shared}{_between(found.overlap)}."]
     if found.quality is None:
-        return [*said, "Which is better was not asked: name the right items of each query in the column 'relevant'."]
+        return [*sentences, "Which is better is unknown: name the right items of each query in the column 'relevant'."]
     first = found.quality.measures[0]
     verdict = {
         "better": f"Generation {other} answers better than generation {one}",
-        "no difference": f"Between generations {one} and {other} there is no difference that can be told from chance",
+        "no difference": f"Between generations {one} and {other} there is no significant difference",
         "worse": f"Generation {other} answers worse than generation {one}",
-    }[found.quality.word]
+    }[found.quality.verdict]
     judged = f"{found.judged:,} judged quer{'y' if found.judged == 1 else 'ies'}"
     change = f"difference {first.difference.mean:+.3f}{_between(first.difference, '+.3f')}"
     figures = f"{first.one.mean:.3f} and {first.other.mean:.3f}"
-    return [*said, f"{verdict}: {first.metric.upper()} of {judged} is {figures} ({change})."]
+    return [*sentences, f"{verdict}: {first.metric.upper()} of {judged} is {figures} ({change})."]
 
 
 def _between(one: Interval, form: str = ".1%") -> str:
@@ -71,12 +71,12 @@ def _rows(found: ComparisonResult) -> list[tuple[object, ...]]:
     ]
     for measure in found.quality.measures if found.quality else ():
         change = measure.difference
-        told = f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"
-        rows.append((measure.metric.upper(), figure(measure.one.mean), figure(measure.other.mean), told))
+        shown = f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"
+        rows.append((measure.metric.upper(), figure(measure.one.mean), figure(measure.other.mean), shown))
     return rows
 
 
-def _document(found: ComparisonResult, said: Sequence[str]) -> dict[str, object]:
+def _document(found: ComparisonResult, sentences: Sequence[str]) -> dict[str, object]:
     quality = found.quality
     return {
         "k": found.k,
@@ -87,8 +87,8 @@ def _document(found: ComparisonResult, said: Sequence[str]) -> dict[str, object]
         "judged": found.judged,
         "unknown_relevant": found.unknown,
         "quality": None if quality is None else {one.metric: asdict(one) for one in quality.measures},
-        "verdict": None if quality is None else quality.word,
-        "sentences": list(said),
+        "verdict": None if quality is None else quality.verdict,
+        "sentences": list(sentences),
     }
 
 

@@ -1,7 +1,7 @@
 """The main job on real data: ``make demo``.
 
-Indexes a catalog of pictures, texts and sounds, asks it one query of each kind, prints the answers, and writes them as
-a page to look at. Where the stamps cannot be had, it shows the same on the texts of MovieLens 100K.
+Indexes a catalog of images, texts and audio, runs one query of each kind, prints the results, and writes them as a
+page. Where the stamps are not available, it uses the texts of MovieLens 100K.
 """
 
 import sys
@@ -27,7 +27,7 @@ SHEET = Path("demo.html")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query of the demo, and the command that asks the same."""
+    """One query of the demo, and its command line."""
 
     title: str
     parts: tuple[Part, ...]
@@ -55,12 +55,17 @@ def _demo() -> None:
         store, summary = _stamps(root)
         questions = _stamp_questions(root)
     console.data.print(f"\n[bold]{summary.items:,} items[/bold] in {store}, generation {summary.generation}")
-    console.data.print(console.pairs(_work(summary)))
-    engine = mmrec.open(store)
-    sections = [_ask(engine, store, question) for question in questions]
+    shown = {
+        "encoded": summary.encoded or "nothing new",
+        "quarantined": summary.quarantined,
+        "seconds": summary.seconds,
+    }
+    console.data.print(console.pairs(shown))
+    opened = mmrec.open(store)
+    sections = [_run_query(opened, store, question) for question in questions]
     write_sheet(SHEET, sections)
-    console.data.print(f"\nThe same as a page to look at: [bold]{SHEET}[/bold]")
-    console.note(f"{time.perf_counter() - started:.0f} s in all. Now ask it yourself: see the commands above.")
+    console.data.print(f"\nThe same as a page: [bold]{SHEET}[/bold]")
+    console.note(f"{time.perf_counter() - started:.0f} s in all. Try the commands above.")
 
 
 def _stamps(root: Path) -> tuple[Path, IndexSummary]:
@@ -84,23 +89,23 @@ def _index(options: IndexOptions) -> IndexSummary:
 
 
 def _stamp_questions(root: Path) -> tuple[Question, ...]:
-    picture, sound = root / "animals/birds/duck.png", root / "animals/mammals/pig.ogg"
+    drawing, recording = root / "animals/birds/duck.png", root / "animals/mammals/pig.ogg"
     image = frozenset({mmrec.Modality.IMAGE})
     audio = frozenset({mmrec.Modality.AUDIO})
     return (
         Question("By text", (Part("text", "a boat on the water"),), '--text "a boat on the water"'),
         Question(
-            "Pictures alone, by text", (Part("text", "a ripe fruit"),), '--text "a ripe fruit" --against image', image
+            "Images only, by text", (Part("text", "a ripe fruit"),), '--text "a ripe fruit" --against image', image
         ),
         Question(
-            "Sounds alone, by text", (Part("text", "a bird singing"),), '--text "a bird singing" --against audio', audio
+            "Audio only, by text", (Part("text", "a bird singing"),), '--text "a bird singing" --against audio', audio
         ),
-        Question("By picture", (Part("image", str(picture)),), f"--image {picture}"),
-        Question("By sound", (Part("audio", str(sound)),), f"--audio {sound}"),
+        Question("By image", (Part("image", str(drawing)),), f"--image {drawing}"),
+        Question("By audio", (Part("audio", str(recording)),), f"--audio {recording}"),
         Question(
-            "A mix: this picture, but red and not a bird",
-            (Part("image", str(picture)), Part("text", "something red", 0.7), Part("text", "a bird", -0.5)),
-            f'--image {picture} --text "something red^0.7" --text "a bird^-0.5"',
+            "A mix: this image, but red and not a bird",
+            (Part("image", str(drawing)), Part("text", "something red", 0.7), Part("text", "a bird", -0.5)),
+            f'--image {drawing} --text "something red^0.7" --text "a bird^-0.5"',
         ),
         Question(
             "Filtered: vehicles only",
@@ -125,19 +130,11 @@ def _film_questions() -> tuple[Question, ...]:
     )
 
 
-def _work(summary: IndexSummary) -> dict[str, object]:
-    return {
-        "encoded": summary.encoded or "nothing, all was there",
-        "quarantined": summary.quarantined,
-        "seconds": summary.seconds,
-    }
-
-
-def _ask(engine: mmrec.Engine, store: Path, question: Question) -> Section:
-    results: Results = engine.search(question.parts, against=question.against, where=question.where, k=5)
+def _run_query(opened: mmrec.Store, store: Path, question: Question) -> Section:
+    results: Results = opened.search(question.parts, against=question.against, where=question.where, k=5)
     console.data.print(f"\n[bold]{question.title}[/bold]\n[dim]mmrec search {store} {question.command} --explain[/dim]")
     answers.print_results(results, Display(as_json=False, explain=True, sheet=None, narrowed=bool(question.where)))
-    items = {str(part.value): engine.show(str(part.value)) for part in question.parts if part.kind == "item"}
+    items = {str(part.value): opened.show(str(part.value)) for part in question.parts if part.kind == "item"}
     return Section(question.title, question.parts, results, items)
 
 

@@ -1,4 +1,4 @@
-"""Parse option values: weighted query parts, column lists, modality weights, devices."""
+"""Parse option values: weighted query parts, column lists, ids, types, modality weights."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ def parse_weighted(given: str) -> tuple[str, float]:
 
     What follows the last ``^`` is a weight only if it is a number; otherwise all of it is the value, with weight 1.
     A value that itself ends in ``^`` and a number is written with ``^1`` after it. Raises UsageError where nothing is
-    left to ask for, or the weight is beyond what a float holds.
+    left to search for, or the weight is beyond the range of floats.
     """
     match = _WEIGHTED.fullmatch(given)
     value, weight = (match["value"], float(match["weight"])) if match else (given, 1.0)
@@ -35,7 +35,7 @@ def parse_weighted(given: str) -> tuple[str, float]:
 def parse_weights(given: str) -> Mapping[Modality, float]:
     """Read ``text=1,image=.5``; a modality that is not named has weight 1. Raises UsageError.
 
-    ``auto`` gives none: each counts as far as the store's items agree with it.
+    ``auto`` gives an empty mapping: weights are then measured from the agreement with the texts.
     """
     if given.strip() == "auto":
         return {}
@@ -98,12 +98,10 @@ def parse_types(given: Sequence[str]) -> Mapping[str, str]:
 
 
 def parse_vector_format(given: str) -> Literal["float16", "float32"]:
-    """Read how the numbers of exported vectors are stored. Raises UsageError."""
-    if given == "float16":
-        return "float16"
-    if given == "float32":
-        return "float32"
-    raise UsageError(f"Vectors are not stored as {given!r}: choose float16 or float32.")
+    """Read the number format of exported vectors. Raises UsageError."""
+    if given not in {"float16", "float32"}:
+        raise UsageError(f"Vectors are not stored as {given!r}: choose float16 or float32.")
+    return "float32" if given == "float32" else "float16"
 
 
 def _modality(name: str, given: str) -> Modality:
@@ -120,15 +118,13 @@ def _weight(number: str, entry: str) -> float:
 
 
 def parse_parts(given: Mapping[PartKind, Sequence[str] | None]) -> tuple[Part, ...]:
-    """Read the parts of a query. Raises UsageError where there are none, or a picture or sound is no file."""
+    """Read the parts of a query. Raises UsageError where there are none, or an image or audio file does not exist."""
     parts = tuple(Part(kind, *parse_weighted(value)) for kind, values in given.items() for value in values or ())
     if not parts:
         raise UsageError("Nothing to search for: give --text, --image, --audio or --item, each as often as you like.")
     for part in parts:
-        if part.kind in {"image", "audio"} and _missing(str(part.value)):
+        path = str(part.value)
+        is_path = part.kind in {"image", "audio"} and "://" not in path and "#" not in path
+        if is_path and not Path(path).is_file():
             raise UsageError(f"--{part.kind}: there is no file {part.value!r}. Give the path of a file.")
     return parts
-
-
-def _missing(value: str) -> bool:
-    return "://" not in value and "#" not in value and not Path(value).is_file()

@@ -28,6 +28,56 @@ DeviceOption = Annotated[str, DEVICE]
 DTYPE = typer.Option(metavar="FORMAT", help="fp32; on a GPU also bf16 or fp16.")
 DtypeOption = Annotated[str, DTYPE]
 
+EventsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--events",
+        metavar="URL",
+        envvar="MMREC_EVENTS",
+        help="Database of the events, as postgresql://user@host/db.",
+        show_default="events.db in the store",
+    ),
+]
+
+KindsOption = Annotated[
+    Path | None,
+    typer.Option("--kinds", metavar="FILE.toml", help="Weights and aliases of event kinds.", dir_okay=False),
+]
+
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="text=1,image=1,audio=1",
+        help="Weight of each modality; `auto`: measured from its agreement with the texts.",
+    ),
+]
+
+RefitOption = Annotated[bool, typer.Option("--refit", help="Fit centring and projection again.")]
+
+IndexRecipeOption = Annotated[
+    str | None,
+    typer.Option("--index", metavar="auto|RECIPE", help="Index recipe, as IVF,SQ8; kept by later runs."),
+]
+
+IndexMemoryOption = Annotated[
+    float | None,
+    typer.Option("--index-memory", metavar="GB", min=0, help="Most memory of an index chosen automatically."),
+]
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Use encoders although fine-tuning made them worse.")]
+
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything was quarantined.")]
+
+MetadataOption = Annotated[
+    list[str] | None, typer.Option("--metadata", metavar="COL,COL", help="Columns to filter and show.")
+]
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=0, help="Most entries listed; 0 for all.", show_default="50"),
+]
+
 EncodingOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Encoding of a CSV, as windows-1252.", show_default="utf-8")
 ]
@@ -45,16 +95,16 @@ HowMany = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many i
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show how much each modality gave.")]
 
 MediaRootOption = Annotated[
-    str | None, typer.Option("--media-root", metavar="DIR", help="Read no picture or sound that lies outside DIR.")
+    str | None, typer.Option("--media-root", metavar="DIR", help="Read no image or audio outside DIR.")
 ]
 
 AllowFetchOption = Annotated[
-    bool, typer.Option("--allow-fetch", help="Fetch pictures and sounds from public web addresses.")
+    bool, typer.Option("--allow-fetch", help="Fetch images and audio from public web addresses.")
 ]
 
 SheetOption = Annotated[
     Path | None,
-    typer.Option("--sheet", metavar="FILE.html", help="Also write a page with pictures and players.", dir_okay=False),
+    typer.Option("--sheet", metavar="FILE.html", help="Also write a page with images and players.", dir_okay=False),
 ]
 
 
@@ -64,9 +114,9 @@ class Display:
 
     Attributes:
         as_json: One JSON document rather than a table.
-        explain: What each modality gave rather than the metadata.
-        sheet: Where a page with pictures and players is also written, if anywhere.
-        narrowed: Whether the question itself left items out, for the hint when nothing is found.
+        explain: The shares of each modality rather than the metadata.
+        sheet: Where a page with images and players is also written, if anywhere.
+        narrowed: Whether a filter was given, for the hint when nothing is found.
 
     """
 

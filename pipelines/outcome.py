@@ -1,4 +1,4 @@
-"""How a command ends: an exit code, one clear line, and with ``--json`` one JSON document.
+"""End of a command: an exit code, one line on stderr, and with ``--json`` one JSON document.
 
 0 done · 1 failure · 2 usage · 3 partly done (``--strict``) · 4 internal · 130 interrupted
 
@@ -21,12 +21,12 @@ from rich.text import Text
 from mmrec.errors import MmrecError, UsageError
 from pipelines import console
 
-# The machine's state, not a fault of the program.
+# Errors of the machine, not of the program.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code says."""
+    """Exit codes of commands."""
 
     DONE = 0
     FAILURE = 1
@@ -49,37 +49,37 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def run_with_exit_code(job: Callable[[], object], arguments: Sequence[str]) -> int:
-    """Run a job to its end. Returns the exit code; what went wrong has been told by then.
+    """Run a job. Returns the exit code; errors have been printed.
 
     Args:
-        job: What is run; an int that it returns is the exit code.
-        arguments: What the person wrote after the program's name, for ``--json``, ``--debug`` and the hints.
+        job: An int that it returns is the exit code.
+        arguments: The command line after the program's name, for ``--json`` and ``--debug``.
 
     """
     try:
         code = job()
-    except Exception as error:  # noqa: BLE001 a person never gets a raw trace
-        outcome = _judge(error, arguments)
+    except Exception as error:  # noqa: BLE001 - users never get a raw traceback
+        outcome = _classify(error, arguments)
     except KeyboardInterrupt:
         outcome = _interrupted()
     else:
         if code != ExitCode.INTERRUPTED:
             return code if isinstance(code, int) else ExitCode.DONE
         outcome = _interrupted()
-    _tell(outcome, as_json="--json" in arguments)
+    _print_error(outcome, as_json="--json" in arguments)
     return outcome.code
 
 
-def _judge(error: Exception, arguments: Sequence[str]) -> _Outcome:
+def _classify(error: Exception, arguments: Sequence[str]) -> _Outcome:
     match error:
         case typer.Abort():
             return _interrupted()
         case typer.TyperException(exit_code=ExitCode.USAGE):
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "mmrec"
-            said = error.format_message() or "Name a command."
-            stop = "" if said.endswith((".", "?")) else "."
-            return _Outcome(ExitCode.USAGE, "usage", f"{said}{stop} See {command} --help.")
+            message = error.format_message() or "Name a command."
+            stop = "" if message.endswith((".", "?")) else "."
+            return _Outcome(ExitCode.USAGE, "usage", f"{message}{stop} See {command} --help.")
         case UsageError():
             return _Outcome(ExitCode.USAGE, _kind(error), str(error))
         case MmrecError() | typer.TyperException():
@@ -88,10 +88,10 @@ def _judge(error: Exception, arguments: Sequence[str]) -> _Outcome:
             where = f": {error.filename}" if error.filename else ""
             return _Outcome(ExitCode.FAILURE, "machine", f"{error.strerror}{where}. Put that right and run it again.")
         case _:
-            return _unforeseen(error, arguments)
+            return _internal_error(error, arguments)
 
 
-def _unforeseen(error: Exception, arguments: Sequence[str]) -> _Outcome:
+def _internal_error(error: Exception, arguments: Sequence[str]) -> _Outcome:
     from indexers.protocol import IndexersError  # noqa: PLC0415 (loads numpy, and only a fault needs it)
 
     if isinstance(error, IndexersError):
@@ -109,7 +109,7 @@ def _unforeseen(error: Exception, arguments: Sequence[str]) -> _Outcome:
 
 
 def _interrupted() -> _Outcome:
-    message = "Interrupted. What was finished is kept: run the same command again to go on from there."
+    message = "Interrupted. Finished work is kept: run the same command again to continue."
     return _Outcome(ExitCode.INTERRUPTED, "interrupted", message)
 
 
@@ -118,7 +118,7 @@ def _kind(error: Exception) -> str:
     return "_".join(words).lower() if type(error) is not MmrecError else "failure"
 
 
-def _tell(outcome: _Outcome, *, as_json: bool) -> None:
+def _print_error(outcome: _Outcome, *, as_json: bool) -> None:
     if as_json:
         console.emit_json({"error": {"kind": outcome.kind, "message": outcome.message}})
     console.notes.print(Text.assemble(("error: ", "bold red"), outcome.message), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress, notes and questions of jobs on the terminal; progress is a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mmrec.errors import UsageError
 from mmrec.reporting import Advance, Reporter
 from pipelines import console
 
@@ -28,24 +30,24 @@ class PlainProgress:
         *,
         every: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
-        say: Callable[[str], None] = console.note,
+        print_line: Callable[[str], None] = console.note,
     ) -> None:
-        self._label, self._total, self._every, self._clock, self._say = label, total, every, clock, say
+        self._label, self._total, self._every, self._clock, self._print = label, total, every, clock, print_line
         self._start = self._last = clock()
         self._done = 0
 
     def advance(self, count: int) -> None:
-        """Count units done, and say so if it is time to."""
+        """Count units done, and print a line if it is due."""
         self._done += count
         now = self._clock()
         if now - self._last >= self._every:
             self._last = now
-            self._say(self._line(now))
+            self._print(self._line(now))
 
     def close(self) -> None:
-        """Say the outcome."""
+        """Print the final line."""
         seconds = self._clock() - self._start
-        self._say(f"{self._label}: {self._done:,} in {seconds:.1f} s")
+        self._print(f"{self._label}: {self._done:,} in {seconds:.1f} s")
 
     def _line(self, now: float) -> str:
         rate = self._done / (now - self._start)
@@ -60,8 +62,8 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     """Show progress on stderr while the block runs; call what it yields with the units done since the last call.
 
     Args:
-        label: What is being done, such as ``encoding pictures``.
-        total: Units in all, where known; without it there is a rate but no time left.
+        label: Name of the work, such as ``encoding images``.
+        total: Number of units, where known; without it there is a rate but no time left.
 
     """
     if console.notes.is_terminal:
@@ -76,10 +78,10 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
 
 
 class ConsoleReporter(Reporter):
-    """Prints what a job has to say on stderr, and asks at the terminal."""
+    """Prints on stderr, and asks at the terminal."""
 
     @property
-    def asks(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether there is a terminal to ask at."""
         return sys.stdin.isatty()
 
@@ -95,13 +97,18 @@ class ConsoleReporter(Reporter):
         """Print names and values below each other."""
         console.notes.print(console.pairs(values))
 
-    def agree(self, question: str, *, yes: bool, instead: str, at_terminal_only: bool = False) -> None:
-        """Ask at the terminal unless the user agreed beforehand. Raises UsageError for another answer."""
-        console.agree(question, yes=yes or (at_terminal_only and not self.asks), instead=instead)
+    def require_consent(self, question: str, *, yes: bool, otherwise: str, at_terminal_only: bool = False) -> None:
+        """Return if the user agrees: beforehand with ``--yes``, or at the terminal. Raises UsageError otherwise."""
+        if yes or (at_terminal_only and not self.is_interactive):
+            return
+        if not self.is_interactive:
+            raise UsageError(f"{question}? There is no terminal to ask: add --yes to agree. {otherwise}")
+        if not typer.confirm(console.to_safe_line(question), default=True, err=True):
+            raise UsageError(f"Nothing was done. {otherwise}")
 
-    def confirm(self, question: str) -> bool:
+    def ask_yes_no(self, question: str) -> bool:
         """Ask at the terminal; without one the answer is no."""
-        return console.confirmed(question)
+        return self.is_interactive and typer.confirm(console.to_safe_line(question), default=False, err=True)
 
     def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show a bar on a terminal, lines elsewhere."""

@@ -1,4 +1,4 @@
-"""Print how a store is: a verification, and its quarantine."""
+"""Print a verification report, and the quarantine."""
 
 from dataclasses import asdict
 from itertools import islice
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from mmrec.storage.layout import Layout
-from mmrec.storage.quarantine import count_quarantined, quarantined, read_quarantine
+from mmrec.storage.quarantine import count_quarantined, list_quarantined, read_quarantine
 from mmrec.verification.findings import VerificationReport
 from pipelines import answers, console
 
@@ -15,7 +15,7 @@ FEW: Final = 50
 
 
 def print_report(report: VerificationReport, *, as_json: bool) -> None:
-    """Print a verification: what was checked, what was found, and what to run."""
+    """Print a verification: what was checked, the findings, and the commands that repair them."""
     store = report.root
     if as_json:
         console.emit_json(_document(report))
@@ -26,8 +26,8 @@ def print_report(report: VerificationReport, *, as_json: bool) -> None:
             answers.print_rows("findings", rows, as_json=False, empty="")
     for remark in report.notes:
         console.note(remark)
-    if report.sound and report.unborn:
-        console.note(report.unborn)
+    if report.sound and report.unpublished:
+        console.note(report.unpublished)
     elif report.sound:
         console.note(f"{store} is sound.")
     else:
@@ -37,7 +37,7 @@ def print_report(report: VerificationReport, *, as_json: bool) -> None:
 def _document(report: VerificationReport) -> dict[str, object]:
     return {
         "sound": report.sound,
-        "unborn": report.unborn,
+        "unborn": report.unpublished,
         "findings": [asdict(one) for one in report.findings],
         "run": report.commands,
         "checked": report.checked,
@@ -47,7 +47,7 @@ def _document(report: VerificationReport) -> dict[str, object]:
 
 
 def print_quarantine(store: Path, limit: int | None, *, as_json: bool) -> None:
-    """Print what was left out: in JSON all of it, as it comes, else the first few; `limit` is for both, 0 for all."""
+    """Print the quarantine: in JSON all entries, else the first `FEW`; a `limit` holds for both, 0 for all."""
     layout = Layout(store)
     layout.check()
     path = layout.quarantine
@@ -57,7 +57,7 @@ def print_quarantine(store: Path, limit: int | None, *, as_json: bool) -> None:
         console.emit_json_rows("quarantined", answers.quarantine_rows(some))
         return
     few = FEW if limit is None else limit
-    rows = list(answers.quarantine_rows(quarantined(path, few or None)))
+    rows = list(answers.quarantine_rows(list_quarantined(path, few or None)))
     answers.print_rows("quarantined", rows, as_json=False, empty="Nothing was left out.")
     more = count_quarantined(path) - len(rows)
     if more > 0:

@@ -11,11 +11,8 @@ from small_store import Cheap
 
 import mmrec
 from mmrec.encoders.presets import read_encoder_specs
-from mmrec.engine import Engine
 from mmrec.errors import SpaceMismatchError, UsageError
 from mmrec.indexing import reindex_items
-from mmrec.recommend.user_events import StoreEvents
-from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.layout import Layout
 from mmrec.types import Field, Item, Modality, Space
 from mmrec.verification.verify import verify_store
@@ -52,9 +49,15 @@ def item(name: str, *more: Field, number: int = 1) -> Item:
     return Item(name, (Field(Modality.TEXT, "title", text=name), *more), {"number": number}, -1)
 
 
-def engine_of(layout: Layout) -> Engine:
-    made_with = {"plain": [Cheap()], "tuned": [Tuned()]}
-    return Engine(layout, made_with.__getitem__, MediaAccess(), StoreEvents(layout, None, None))
+class Opened(mmrec.Store):
+    """A store whose generations name encoders of this file."""
+
+    def _encoders(self, made_with):
+        return {"plain": [Cheap()], "tuned": [Tuned()]}[made_with]
+
+
+def engine_of(layout: Layout) -> mmrec.Store:
+    return Opened(layout.root)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ EXPECTED = {
     "one text as ids": "Write ['apple']",
     "number among ids": "got int 3",
     "none as ids": "got NoneType",
-    "picture in a part": "takes a path, a URL or bytes; Part.image(...) also takes what is decoded; got Image",
+    "picture in a part": "takes a path, a URL or bytes; Part.image(...) also takes a decoded one; got Image",
     "picture as query": "Part.image('boat.png')",
     "number as query": "got list [1, 2]",
     "text as weight": "the weight of a part is a number; got str 'much'",

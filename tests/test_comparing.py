@@ -75,7 +75,7 @@ def test_the_space_that_knows_the_groups_answers_better(layout, kind):
     assert (found.queries, found.answered, found.judged, found.unknown) == (60, 60, 60, 0)
     assert [(side.number, side.encoders, side.items) for side in found.sides] == [(1, "plain", 60), (2, "groups", 60)]
     assert [side.recall.recall for side in found.sides] == [1.0, 1.0]
-    assert found.quality.word == "better"
+    assert found.quality.verdict == "better"
     assert [measure.metric for measure in found.quality.measures] == ["ndcg@5", "mrr@5", "r@1", "r@5"]
     for measure in found.quality.measures:
         assert measure.other.mean > 0.95
@@ -83,7 +83,7 @@ def test_the_space_that_knows_the_groups_answers_better(layout, kind):
         assert measure.difference.mean == pytest.approx(measure.other.mean - measure.one.mean)
     assert found.overlap.mean < 0.5
     back = compare_generations(layout, (2, 1), queries(kind), maker_of, k=5)
-    assert (back.quality.word, back.overlap) == ("worse", found.overlap)
+    assert (back.quality.verdict, back.overlap) == ("worse", found.overlap)
 
 
 def test_lists_are_those_of_a_search(layout):
@@ -96,7 +96,7 @@ def test_lists_are_those_of_a_search(layout):
 def test_a_generation_is_like_itself(layout):
     found = compare_generations(layout, (2, 2), queries(), maker_of)
     assert (found.overlap.low, found.overlap.mean, found.overlap.high) == (1, 1, 1)
-    assert found.quality.word == "no difference"
+    assert found.quality.verdict == "no difference"
     assert {measure.difference.mean for measure in found.quality.measures} == {0}
 
 

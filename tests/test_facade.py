@@ -117,7 +117,7 @@ def test_a_store_learns_is_judged_and_moved(shop):
         assert store.train(config, dry_run=True)["items"]
         assert store.train(config)["generation"] == 2
         assert store.recommend(user="u1", k=5).model == "tower"
-        assert store.evaluate(split="last", people=8, allow_seen=True).users == 8
+        assert store.evaluate(split="last", users=8, allow_seen=True).users == 8
         assert store.events.forget("u1") == 20
         assert store.verify().sound
 

@@ -14,7 +14,7 @@ from mmrec.events.event import Event
 from mmrec.events.log import open_log
 from mmrec.generation.generation import open_generation
 from mmrec.jobs.train import train_and_publish
-from mmrec.storage.generations import current
+from mmrec.storage.generations import current_number
 from mmrec.storage.layout import Layout
 from mmrec.training.config import TrainingConfig
 from mmrec.types import Field, Item, Modality, Space
@@ -64,7 +64,7 @@ def test_what_comes_next_is_recommended(taught):
     found = opened(layout).recommend(history=NAMES[20:26], k=3)
     assert found.model == "tower"
     assert found.hits[0].id == NAMES[26]
-    assert found.generation == learned.manifest.number == current(layout)
+    assert found.generation == learned.manifest.number == current_number(layout)
     assert opened(layout).recommend("p0", k=1).hits[0].id == NAMES[12]
 
 
@@ -98,7 +98,7 @@ def test_mending_keeps_the_tower(taught, tmp_path, name):
     assert not verify_store(copy).sound
     repair_store(copy, spaces)
     assert verify_store(copy).sound
-    assert current(copy) > learned.manifest.number
+    assert current_number(copy) > learned.manifest.number
     assert opened(copy).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
 
 
@@ -110,7 +110,7 @@ def test_new_items_are_placed_at_once_and_the_tower_stays_with_the_next_generati
     assert "newcomer" in {hit.id for hit in listed.hits}
     assert engine.recommend(history=["newcomer", "unheard of"], k=3).unknown == ("unheard of",)
     index(layout, (*NAMES, "newcomer"))
-    number = current(layout)
+    number = current_number(layout)
     assert number > learned.manifest.number
     generation = open_generation(layout, number)
     assert generation.tower_index is not None
@@ -130,7 +130,7 @@ def test_removed_items_are_recommended_no_more(taught):
 def test_a_tower_goes_when_the_vectors_that_it_learned_from_do(taught):
     layout, _, _ = taught
     index(layout, refit=True)
-    assert open_generation(layout, current(layout)).tower_index is None
+    assert open_generation(layout, current_number(layout)).tower_index is None
     assert opened(layout).recommend(history=NAMES[20:26], k=3).model != "tower"
     assert np.isfinite(opened(layout).rollback())
     assert opened(layout).recommend(history=NAMES[20:26], k=1).hits[0].id == NAMES[26]
@@ -150,11 +150,11 @@ def test_a_migration_that_costs_the_tower_says_so_before_it_begins(taught, monke
         raise UsageError("not in this test")
 
     monkeypatch.setattr(mmrec.jobs.index, "reindex_items", instead)
-    number = current(layout)
+    number = current_number(layout)
     assert run_app(app, ["reindex", str(layout.root), "--encoders", "packaged"]) == 2
     assert ("trained tower" in said[0]) == moves
     assert (f"mmrec train {layout.root}" in said[0]) == moves
-    assert current(layout) == number
+    assert current_number(layout) == number
 
 
 @pytest.mark.parametrize("refit", [False, True])
@@ -173,10 +173,10 @@ def test_a_catalog_is_taken_in_while_a_tower_is_trained(tmp_path, refit):
     if refit:
         with pytest.raises(StoreError, match="train again"):
             train_and_publish(layout, log, quick, tmp_path / "training", on_epoch=meanwhile)
-        assert open_generation(layout, current(layout)).tower_index is None
+        assert open_generation(layout, current_number(layout)).tower_index is None
     else:
         made = train_and_publish(layout, log, quick, tmp_path / "training", on_epoch=meanwhile).manifest
-        assert made.number == current(layout) == 3
+        assert made.number == current_number(layout) == 3
         assert len(open_generation(layout, 3).tower_index.index) == len(NAMES) + 1
     log.close()
 
@@ -188,4 +188,4 @@ def test_nothing_to_learn_from(tmp_path):
     with pytest.raises(UsageError, match="no event"):
         train_and_publish(layout, log, CONFIG, tmp_path / "training")
     log.close()
-    assert current(layout) == 1
+    assert current_number(layout) == 1

@@ -27,7 +27,7 @@ from mmrec.errors import MmrecError, StoreBusyError, StoreError
 from mmrec.exchange.export import Export, export_vectors
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import FORMAT_VERSION, Layout
-from mmrec.storage.lock import commit_lock, job_lock
+from mmrec.storage.lock import file_lock, job_lock
 from mmrec.storage.tables import MOST_SMALL_FRAGMENTS
 from mmrec.types import Field, Item, Modality, Space
 
@@ -360,7 +360,7 @@ def test_a_writer_killed_between_commits_leaves_no_lock_and_no_half(layout, step
     index(layout, numbered(30))
     command = [sys.executable, "-c", KILLED, str(layout.root), step, str(Path(__file__).parent)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    with commit_lock(layout.lock, wait_seconds=0.0), job_lock(layout.job_lock):
+    with file_lock(layout.lock, wait_seconds=0.0), job_lock(layout.job_lock):
         pass
     engine = mmrec.open(layout.root, encoders=[Cheap()])
     assert engine.upsert(items({"late": "too late"})).added == (step == "commit_items")

@@ -15,15 +15,15 @@ from mmrec.errors import UsageError
 from mmrec.sources.rows import SeenIds
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
 from mmrec.storage.quarantine import (
     Quarantined,
     QuarantineSnapshot,
+    added_since,
     amend_quarantine,
     count_quarantined,
     dump_item,
-    later_than,
-    quarantined_of,
+    quarantined_items,
     read_quarantine,
     replace_quarantine,
 )
@@ -156,7 +156,7 @@ class Commit:
 
         Raises UsageError, and changes nothing, where more than half of the items would go and `prune` is not set.
         """
-        with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+        with file_lock(self.layout.lock, JOB_WAIT_SECONDS):
             now = ItemTable(self.layout.items)
             to_remove = self._ids_to_remove(changed_meanwhile=now.ids_changed_since(self.before.version))
             lost = self._lost_items(now, staged, run)
@@ -173,7 +173,7 @@ class Commit:
         path, tracked = self.layout.quarantine, self.state.tracked
         self.tally.quarantined = entries.count
         if self.rules.changes_only and not entries.without_id and tracked is not None:
-            kept = [one for one in quarantined_of(path, tracked) if self._keeps(one, entries, meanwhile=False)]
+            kept = [one for one in quarantined_items(path, tracked) if self._keeps(one, entries, meanwhile=False)]
             amend_quarantine(path, tracked, chain(entries.entries(), kept))
         elif entries.count or count_quarantined(path):
             replace_quarantine(path, chain(entries.entries(), self._kept_entries(entries)))
@@ -261,7 +261,7 @@ class Commit:
         """Entries of the table that stay; where a whole source replaces all, only those written meanwhile are asked."""
         path = self.layout.quarantine
         meanwhile = not self._keeps_missing
-        candidates = later_than(self.quarantine_before, path) if meanwhile else read_quarantine(path)
+        candidates = added_since(self.quarantine_before, path) if meanwhile else read_quarantine(path)
         return (entry for entry in candidates if self._keeps(entry, entries, meanwhile=meanwhile))
 
 

@@ -17,7 +17,7 @@ from mmrec.encoders.protocol import AsynchronousEncoder, Encoder, Sample, Vector
 from mmrec.encoders.tuned_config import Derivation, derivations_of
 from mmrec.errors import EncoderError
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
 from mmrec.storage.quarantine import Quarantined
 from mmrec.storage.vectors import VectorAppender, VectorTable
 from mmrec.types import Modality, Space
@@ -185,7 +185,7 @@ class VectorWriter:
         while pending:
             space, parts = pending.popitem()
             hashes = [content for part, _ in parts for content in part]
-            with commit_lock(self._layout.lock, PATIENCE_SECONDS):
+            with file_lock(self._layout.lock, JOB_WAIT_SECONDS):
                 self._appender(space).append(hashes, np.concatenate([part for _, part in parts]))
 
     def _appender(self, space: Space) -> VectorAppender:

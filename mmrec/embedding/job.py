@@ -16,7 +16,7 @@ from mmrec.encoders.protocol import Encoder, limits_for
 from mmrec.sources.media_access import MediaAccess
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
 from mmrec.storage.quarantine import KnownFailures, Quarantined, QuarantineSnapshot, StagedQuarantine
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems
@@ -191,7 +191,7 @@ class EmbeddingJob:
         if not self.lock_encoding or not encoding.has_pending:
             yield
             return
-        with commit_lock(self.layout.encode_lock, PATIENCE_SECONDS):
+        with file_lock(self.layout.encode_lock, JOB_WAIT_SECONDS):
             for modality, _ in encoding.drop_stored():
                 self.tally.encoded[modality] -= 1
             yield

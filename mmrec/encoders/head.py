@@ -87,7 +87,7 @@ class Head(nn.Module):
     def standardise(self, rows: Mapping[str, Float[Tensor, "n _"]]) -> None:
         """Fix shift and scale, so that these inputs have mean zero, and variance one on average over their numbers.
 
-        One scale a space: single numbers of a vector that hardly vary are noise, and must not be blown up.
+        One scale per space: single numbers of a vector that hardly vary are noise, and must not be blown up.
         """
         parts = [rows[name].to(torch.float64) for name, _ in self.config.inputs]
         means = [part.mean(dim=0) for part in parts]
@@ -98,7 +98,7 @@ class Head(nn.Module):
         self.scale.copy_(torch.cat([1 / spread.expand(len(mean)) for spread, mean in zip(spreads, means, strict=True)]))
 
     def forward(self, inputs: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, "n dim"]:
-        """Return one unit vector a row, in float32. `inputs` has the spaces of the configuration by name."""
+        """Return one unit vector per row, in float32. `inputs` has the spaces of the configuration by name."""
         joined = torch.cat([inputs[name] for name, _ in self.config.inputs], dim=1)
         states = self.dropout((joined - self.shift) * self.scale)
         if self.inner is not None:

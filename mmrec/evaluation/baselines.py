@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from mmrec.errors import UsageError
 from mmrec.evaluation.cases import Candidates, history_matrix, positive_counts, positive_events
 from mmrec.evaluation.scorer import Scorer, UserModelScorer
-from mmrec.events.histories import DecayedPopularity, Histories, Opening, openings
+from mmrec.events.histories import DecayedPopularity, Histories, HistoryPrefix, sample_prefixes
 from mmrec.events.kinds import Kinds
 from mmrec.recommend.popularity_blend import (
     KNOWN_EVENTS,
@@ -215,14 +215,15 @@ def fit_popularity_blend_scorer(
     weights = train.weights(kinds.weights)
     popularity = DecayedPopularity(train, weights, candidates.rows)
     cases = [
-        _held_out(one, train, weights, interests, popularity) for one in openings(train, weights, KNOWN_EVENTS, _USERS)
+        _held_out(one, train, weights, interests, popularity)
+        for one in sample_prefixes(train, weights, KNOWN_EVENTS, _USERS)
     ]
     blend = fit_popularity_blend([one for one in cases if one is not None])
     return interests if blend is None else PopularityBlendScorer(interests, popular, blend, interests.name)
 
 
 def _held_out(
-    one: Opening,
+    one: HistoryPrefix,
     train: Histories,
     weights: Float32[np.ndarray, " n"],
     interests: UserModelScorer,

@@ -1,7 +1,7 @@
 """The database of an event log: its tables, opening it through SQLAlchemy, and salvaging a damaged one."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    RowMapping,
     String,
     Table,
     Text,
@@ -39,7 +40,7 @@ from sqlalchemy.exc import (
 
 from mmrec.errors import StoreBusyError, StoreError, UsageError
 from mmrec.events.dialects import connected, may_write, prepare_postgres, prepare_sqlite, queue_up, readers_of
-from mmrec.storage.damage import damaged
+from mmrec.storage.damage import damaged_error
 
 FORMAT_VERSION: Final = 1
 
@@ -92,11 +93,11 @@ FORGOTTEN: Final = Table(
 
 
 def open_database(place: str | Path) -> Engine:
-    """Open the database of a log, the path of an SQLite file or any SQLAlchemy URL; make its tables if there are none.
+    """Open the database of a log, the path of an SQLite file or any SQLAlchemy URL; missing tables are created.
 
-    An SQLite file that this process may not write, as on a read-only file system, is opened to be read. Raises
-    UsageError for no URL or where its driver is not installed, StoreError where the database cannot be reached or holds
-    a log of another format.
+    An SQLite file that this process may not write, as on a read-only file system, is opened for reading. Raises
+    UsageError for an invalid URL or a missing driver, StoreError where the database cannot be reached or has another
+    format.
     """
     url = _url(place)
     file = _file_of(url)
@@ -134,7 +135,7 @@ def _check_format(engine: Engine, found: list[int]) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: it waits for others that do, and is durable when the block has ended well."""
+    """A write transaction: it waits for other writers, and is durable when the block has ended well."""
     with engine.execution_options(mmrec_writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":
             queue_up(connection)
@@ -143,7 +144,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def wrap_db_errors(engine: Engine) -> Iterator[None]:
-    """Say what went wrong in the database as a StoreError; what was acknowledged before is kept."""
+    """Raise errors of the database as StoreError; acknowledged writes are kept."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -151,12 +152,12 @@ def wrap_db_errors(engine: Engine) -> Iterator[None]:
         if isinstance(error, OperationalError) and "locked" in str(cause):
             raise StoreBusyError(f"Others keep {shown(engine)} busy: try again. Nothing was changed.") from error
         if isinstance(cause, sqlite3.DatabaseError) and not isinstance(error, OperationalError | IntegrityError):
-            raise damaged(Path(str(engine.url.database)), _reason(error)) from error
+            raise damaged_error(Path(str(engine.url.database)), _reason(error)) from error
         raise StoreError(f"{shown(engine)} cannot be used: {_reason(error)}. What was acknowledged is kept.") from error
 
 
 def shown(engine: Engine) -> str:
-    """Name the database without its password."""
+    """The URL of the database without its password."""
     return engine.url.render_as_string(hide_password=True)
 
 
@@ -166,7 +167,7 @@ def _reason(error: SQLAlchemyError) -> str:
 
 
 def _file_of(url: URL) -> Path | None:
-    """The SQLite file of a log, None where it is another database or in memory."""
+    """The SQLite file of a log, None for another database or one in memory."""
     inside = url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"} and not url.query
     return Path(str(url.database)) if inside else None
 
@@ -188,11 +189,11 @@ _IDS_PER_QUERY: Final = 500
 _ATTEMPTS: Final = 8
 
 
-def insert_anywhere(connection: Connection, events: pa.Table) -> int:
+def insert_portable(connection: Connection, events: pa.Table) -> int:
     """Insert the events whose id is new, in their order. Returns how many were."""
     rows = events.set_column(events.schema.get_field_index("time"), "time", events["time"].cast(pa.int64())).to_pylist()
     for attempt in range(_ATTEMPTS):
-        known = _known(connection, [row["id"] for row in rows])
+        known = {bytes(row["id"]) for row in rows_of_ids(connection, [row["id"] for row in rows], EVENTS.c.id)}
         fresh = [row for row in rows if row["id"] not in known]
         try:
             with connection.begin_nested():
@@ -206,22 +207,21 @@ def insert_anywhere(connection: Connection, events: pa.Table) -> int:
     return 0
 
 
-def _known(connection: Connection, ids: list[bytes]) -> set[bytes]:
-    found: set[bytes] = set()
+def rows_of_ids(connection: Connection, ids: Sequence[bytes], *columns: Any) -> Iterator[RowMapping]:
+    """The events of these ids that the log has."""
     for start in range(0, len(ids), _IDS_PER_QUERY):
-        asked = select(EVENTS.c.id).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
-        found.update(bytes(one) for (one,) in connection.execute(asked))
-    return found
+        statement = select(*columns).where(EVENTS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
+        yield from connection.execute(statement).mappings()
 
 
 _ROWS_AT_ONCE: Final = 10_000
 
 
 def salvage_sqlite(source: Path, target: Path, arrived: int = 0) -> int:
-    """Copy every row that can be read into a new log. Returns the number of events saved.
+    """Copy every readable row into a new log. Returns the number of events saved.
 
-    Rows are read from both ends up to what is damaged. Events keep their numbers of arrival, and later ones get greater
-    numbers than any of the old log, or than `arrived`.
+    Rows are read from both ends up to the damage. Events keep their sequence numbers; new ones get greater numbers than
+    any of the old log, or than `arrived`.
     """
     open_database(target).dispose()
     saved = 0
@@ -248,7 +248,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, names: l
     fill = f"INSERT OR IGNORE INTO {table} (rowid, {columns}) VALUES ({', '.join('?' * (len(names) + 1))})"  # noqa: S608
     count = 0
     for row in chain(_rows(old, table, columns, "ASC"), _rows(old, table, columns, "DESC")):
-        with suppress(sqlite3.DatabaseError):  # a row that is none any more
+        with suppress(sqlite3.DatabaseError):  # an invalid row
             count += max(0, new.execute(fill, row).rowcount)
         if count % _ROWS_AT_ONCE == 0:
             new.commit()

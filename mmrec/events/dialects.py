@@ -32,9 +32,8 @@ _SMALLEST_PAGE, _LARGEST_PAGE = 512, 65_536
 def lost_commits(path: Path) -> int:
     """Return how many commits of a write-ahead log lie behind a damaged frame, where SQLite does not read them.
 
-    A commit that ends in the damaged frame itself does not count: a power cut in the middle of writing it, before it
-    was acknowledged, leaves the same. No log has lost none. What another process is writing just now can look damaged,
-    so that it is read again before it is said.
+    A commit that ends in the damaged frame itself does not count: a power cut during an unacknowledged write leaves the
+    same. A missing log counts as 0. A log that is being written can look damaged, so it is read several times.
     """
     lost = 0
     for _ in range(_READINGS):
@@ -89,7 +88,10 @@ def _checksums(data: UInt8[np.ndarray, "n bytes"], seeds: UInt32[np.ndarray, "n 
 
 
 def _factors(steps: int) -> tuple[UInt32[np.ndarray, "2 words"], UInt32[np.ndarray, "2 2"]]:
-    """How often each word, and each half of the seed, counts in the two sums after some steps."""
+    """Coefficients of each word, and of the two halves of the seed, in both sums after some steps.
+
+    With a sum a s0 + b s1 after a step, it is a (s0 + x0 + s1) + b (s1 + x1 + s0 + x0 + s1) before it.
+    """
     factors = np.zeros((2, 2 * steps), dtype=np.uint32)
     row_0, row_1 = (1, 0), (0, 1)  # what a state of now counts at the end
     for step in range(steps - 1, -1, -1):
@@ -127,7 +129,7 @@ def prepare_postgres(engine: Engine) -> None:
 def queue_up(connection: Connection) -> None:
     """Let one writer at a time go on, until its transaction ends.
 
-    Numbers of arrival are then seen in their order: who has read up to one number misses nothing below it.
+    Sequence numbers then become visible in order: who has read up to one number misses nothing below it.
     """
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
@@ -146,7 +148,7 @@ def insert_into_postgres(connection: Connection, events: pa.Table) -> int:
 
 
 def _as_csv(events: pa.Table) -> bytes:
-    """Spell rows as PostgreSQL reads them: texts in quotes, nulls as nothing at all."""
+    """Format rows for PostgreSQL: texts in quotes, nulls as nothing at all."""
     hexed = pa.array(["\\x" + value.hex() for value in events["id"].to_pylist()], pa.string())
     # Written by Python, which spells every float so that it reads back the same.
     values = pa.array([None if value is None else repr(value) for value in events["value"].to_pylist()], pa.string())
@@ -180,13 +182,13 @@ _MOST_FAULTS: Final = 5
 
 
 def prepare_sqlite(engine: Engine, *, read_only: bool = False) -> None:
-    """Make every connection durable, patient and forgetful, and let writers queue up at their beginning."""
+    """Set WAL, synchronous writes, busy timeout and secure_delete on each connection; writers queue at their begin."""
     event.listen(engine, "connect", _on_connect_to_read if read_only else _on_sqlite_connect)
     event.listen(engine, "begin", _on_begin)
 
 
 def write_ahead_log(path: Path) -> Path:
-    """Where SQLite keeps what is committed and not yet copied into the database file."""
+    """Path of SQLite's write-ahead log beside a database file."""
     return path.with_name(f"{path.name}-wal")
 
 
@@ -196,10 +198,10 @@ def may_write(path: Path) -> bool:
 
 
 def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
-    """Return what connects to a database that cannot be written, as on a read-only file system.
+    """Return a function that connects to a database that cannot be written, as on a read-only file system.
 
-    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy, which is there as
-    long as what is returned.
+    Where SQLite could read its write-ahead log only by writing beside it, both are read from a copy, which lives as
+    long as the function.
     """
     log = write_ahead_log(path)
     if not (log.exists() and log.stat().st_size):
@@ -221,7 +223,7 @@ def readers_of(path: Path) -> Callable[[], sqlite3.Connection]:
 
 
 def faults_of_sqlite(path: Path) -> list[str]:
-    """Say what is wrong with a database file: every page, index and reference is read. Nothing is changed."""
+    """Return the faults of a database file: every page, index and reference is read. Nothing is changed."""
     log = write_ahead_log(path)
     lost = lost_commits(log)
     if lost:
@@ -250,10 +252,7 @@ def insert_into_sqlite(connection: Connection, events: pa.Table) -> int:
 
 
 def erase_traces(engine: Engine) -> None:
-    """Copy the write-ahead log home and empty it: until then it may hold what was deleted.
-
-    What a reader still needs of it stays until the next time.
-    """
+    """Checkpoint and empty the write-ahead log, which may hold deleted rows; readers may delay that."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

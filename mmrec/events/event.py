@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -51,18 +51,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventColumns:
-    """Columns by their part in an event.
+    """Columns of a source by their part in an event.
 
-    Attributes:
-        user: Who.
-        item: To what.
-        time: When.
-        kind: What; None where all events are of one kind.
-        value: A number.
-        context: Anything else; one column of JSON objects is the context itself, others are named entries of it.
-        id: The events' own ids.
-        one_kind: The kind of all events where no column says it.
-
+    A single `context` column of JSON objects is the context itself, others are named entries of it. `one_kind` is the
+    kind of all events where `kind` is None.
     """
 
     user: str
@@ -87,15 +79,10 @@ Column: TypeAlias = pa.Array | list[object]
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row of a source that is no event: what the log keeps of it.
+    """A row of a source that is no event, as the log keeps it.
 
-    Attributes:
-        row: Number of the source row, from 1.
-        column: The column concerned; empty when the whole row is.
-        reason: One sentence that a user can act on.
-        user: Whose event it was, where that could be read, so that forgetting them reaches this too.
-        count: How many rows from this one on, where a part of a file is damaged.
-
+    `row` counts from 1; `column` is empty where the whole row is meant. Forgetting a `user` deletes their refused rows
+    too. A damaged part of a file is one entry of `count` rows.
     """
 
     row: int
@@ -107,39 +94,19 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawEvents:
-    """Some rows of a source.
-
-    Attributes:
-        rows: Numbers of the source rows, from 1, ascending.
-        columns: Values by the source's column names, as many as rows.
-        refused: Rows between them that could not even be read.
-
-    """
+    """Rows of a source by column; `rows` are their numbers from 1, `refused` rows that could not be read."""
 
     rows: Int64[np.ndarray, " n"]
     columns: Mapping[str, Column]
     refused: tuple[RefusedRow, ...] = ()
 
 
-Ties = Literal["arrival", "id"]
-"""What orders events of one instant: their order of arrival, or their ids, which no order of imports can move."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class EventArrays:
     """Events by column, 26 bytes each.
 
-    Attributes:
-        user_ids: Ids of the users, ascending by their UTF-8 bytes.
-        item_ids: Ids of the items, likewise.
-        kind_names: Names of the kinds, in the order of their codes.
-        users: Position of each event's user in `user_ids`.
-        items: Place of its item in `item_ids`.
-        kinds: Place of its kind in `kind_names`.
-        times: Microseconds since 1970 in UTC.
-        order: What tells earlier from later among events of one instant; no two are alike.
-        values: Its value, NaN where there is none.
-
+    `users`, `items` and `kinds` are positions in the names, which are ascending by their UTF-8 bytes. `times` are
+    microseconds since 1970 in UTC, `values` NaN where there is none. `order` breaks ties of equal times.
     """
 
     user_ids: pa.StringArray
@@ -157,14 +124,14 @@ class EventArrays:
         return len(self.times)
 
     def take(self, which: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> Self:
-        """The events of a mask, or of places in their order; the names stay, used or not."""
+        """The events of a mask, or at positions, in their order; all names stay."""
         parts = {part.name: getattr(self, part.name) for part in fields(self)}
         chosen = {name: part[which] if isinstance(part, np.ndarray) else part for name, part in parts.items()}
         return type(self)(**chosen)
 
 
 class _Names:
-    """Numbers for texts, as they come."""
+    """Numbers texts in order of first appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -175,7 +142,7 @@ class _Names:
         return np.array(known, dtype=np.int32)[coded.indices.to_numpy(zero_copy_only=False)]
 
     def ascending(self) -> tuple[pa.StringArray, Int32[np.ndarray, " names"]]:
-        """The texts in order, and the place there of each text by the number that it was given."""
+        """The texts in order, and the position there of each text by its number."""
         texts = pa.array(list(self._codes), pa.string())
         order = pc.sort_indices(texts).to_numpy()
         places = np.empty(len(order), dtype=np.int32)
@@ -183,11 +150,8 @@ class _Names:
         return texts.take(pa.array(order)), places
 
 
-def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> EventArrays:
-    """Read events as `EventLog.scan` gives them; besides the result, memory is for one batch.
-
-    `ties` is what orders events of one instant; ``id`` costs 16 bytes an event more.
-    """
+def load_events(batches: Iterable[pa.RecordBatch]) -> EventArrays:
+    """Read events as `EventLog.scan` gives them; besides the result, memory is for one batch."""
     users, items, kinds = _Names(), _Names(), _Names()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("users", "items", "kinds", "times", "order", "values")}
     for batch in batches:
@@ -196,13 +160,10 @@ def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> Ev
         parts["kinds"].append(kinds.codes(batch["kind"]).astype(np.int16))
         parts["times"].append(batch["time"].cast(pa.int64()).to_numpy())
         parts["values"].append(batch["value"].to_numpy(zero_copy_only=False).astype(np.float32))
-        ids = np.frombuffer(batch["id"].buffers()[1], dtype="S16" if ties == "id" else "V16")
-        ids = ids[batch["id"].offset :][: len(batch)]
-        parts["order"].append(ids.copy() if ties == "id" else batch["seq"].to_numpy())
+        parts["order"].append(batch["seq"].to_numpy())
     user_ids, user_places = users.ascending()
     item_ids, item_places = items.ascending()
     kind_names, kind_places = kinds.ascending()
-    order = _joined(parts.pop("order"), np.int64)
     return EventArrays(
         user_ids,
         item_ids,
@@ -211,16 +172,10 @@ def load_events(batches: Iterable[pa.RecordBatch], ties: Ties = "arrival") -> Ev
         items=item_places[_joined(parts.pop("items"), np.int32)],
         kinds=kind_places[_joined(parts.pop("kinds"), np.int16)].astype(np.int16),
         times=_joined(parts.pop("times"), np.int64),
-        order=order if order.dtype == np.int64 else _ranks(order),
+        order=_joined(parts.pop("order"), np.int64),
         values=_joined(parts.pop("values"), np.float32),
     )
 
 
 def _joined(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-
-def _ranks(ids: np.ndarray) -> Int64[np.ndarray, " n"]:
-    ranks = np.empty(len(ids), dtype=np.int64)
-    ranks[np.argsort(ids)] = np.arange(len(ids))
-    return ranks

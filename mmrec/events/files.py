@@ -32,14 +32,7 @@ _ROWS_AT_ONCE: Final = 32_768
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A source of events with its columns.
-
-    Attributes:
-        address: Absolute path or URL; the key of what is refused of it.
-        reader: Its rows.
-        columns: Which columns are what.
-
-    """
+    """A source of events with its columns; `address`, an absolute path or URL, is the key of its refused rows."""
 
     address: str
     reader: Reader
@@ -51,7 +44,7 @@ class EventSource:
         return None if isinstance(self.reader, TextTable) else self.reader.count
 
     def batches(self) -> Iterator[RawEvents]:
-        """Read all rows, some ten thousands at a time; a row that cannot be read is refused, and the rest goes on."""
+        """Read all rows, `_ROWS_AT_ONCE` at a time; unreadable rows are refused."""
         names = self.columns.names
         if isinstance(self.reader, ParquetFiles):
             yield from _of_parquet(self.reader, names)
@@ -96,19 +89,13 @@ def open_events(
     one_kind: str | None = None,
     encoding: str | None = None,
 ) -> EventSource:
-    """Open events from anything that a catalog is read from, MovieLens's and RecBole's files among it.
+    """Open events from anything that a catalog is read from, MovieLens's and RecBole's files included.
 
-    Args:
-        address: Path or URL; see `mmrec.sources.source.open_source`.
-        given: Columns by part (``user``, ``item``, ``time``, ``kind``, ``value``, ``id``); what is not given is guessed
-            from the names of the columns.
-        context: Columns kept beside, whatever they are.
-        one_kind: The kind of all events, whatever columns there are.
-        encoding: Of a CSV file that is not UTF-8.
+    `given` names columns by part (``user``, ``item``, ``time``, ``kind``, ``value``, ``id``); those not given are
+    guessed from the names of the columns. `context` columns are stored as they are, `one_kind` is the kind of all
+    events, `encoding` the text encoding of a CSV file that is not UTF-8.
 
-    Raises:
-        UsageError: There is no such source, it is of no known kind, or its columns cannot be guessed.
-
+    Raises UsageError where there is no such source, its kind is unknown, or its columns cannot be guessed.
     """
     reader = open_reader(address, encoding, infer_types=False)
     if isinstance(reader, DelimitedTable):

@@ -1,4 +1,4 @@
-"""User histories as arrays, oldest event first; the store's items as events name them; users' first events."""
+"""User histories as arrays, oldest event first; known items; held-out prefixes of histories; decayed popularity."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,7 @@ from mmrec.events.ratings import Ratings, strengths_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownItems:
-    """Ids of items, ascending, and the row number of each.
-
-    Attributes:
-        ids: Ids, ascending by their UTF-8 bytes.
-        rows: Row number of each id, as the item table and the indexes use it.
-
-    """
+    """Ids of items, ascending by their UTF-8 bytes, and the row number of each in the item table and the indexes."""
 
     ids: pa.StringArray
     rows: Int64[np.ndarray, " items"]
@@ -39,12 +33,12 @@ class KnownItems:
 
     @classmethod
     def numbered(cls, ids: Sequence[str]) -> "KnownItems":
-        """Number items by their place in a list: for behaviour without a store."""
+        """Number items by their position in a list: for events without a store."""
         columns = {"id": pa.array(ids, pa.string()), "_rowid": pa.array(range(len(ids)), pa.int64())}
         return cls.of([pa.record_batch(columns)])
 
     def among(self, rows: Int64[np.ndarray, " some"]) -> "KnownItems":
-        """Those of some row numbers."""
+        """The items of some row numbers."""
         there = np.isin(self.rows, rows)
         return KnownItems(self.ids.filter(pa.array(there)), self.rows[there])
 
@@ -65,20 +59,10 @@ class KnownItems:
 class Histories:
     """Histories of some users, newest event last, 22 to 26 bytes an event.
 
-    The events of the user at place p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
-    the store, so arrays of vectors are looked up by them, and not paired with events by position.
-
-    Attributes:
-        user_ids: Ids of the users, ascending by their UTF-8 bytes; each has at least one event.
-        offsets: Where each user's events begin, and at last where all end.
-        items: Row number of each event's item.
-        kinds: Place of each event's kind in `kind_names`.
-        times: Microseconds since 1970 in UTC.
-        values: Its value, NaN where there is none.
-        kind_names: Names of the kinds.
-        strengths: What each event says as a rating, see `mmrec.events.ratings`, NaN where it is none; None where
-            values do not count.
-
+    The events of the user at position p are those from ``offsets[p]`` to ``offsets[p + 1]``. Items are row numbers of
+    the store, so arrays of vectors are looked up by them, and not paired with events by position. User ids are
+    ascending by their UTF-8 bytes; each has at least one event. Times are microseconds since 1970 in UTC; values and
+    `strengths` (see `mmrec.events.ratings`) are NaN where there are none.
     """
 
     user_ids: pa.StringArray
@@ -92,9 +76,7 @@ class Histories:
 
     @classmethod
     def of(cls, events: EventArrays, known: KnownItems, ratings: Ratings | None = None) -> Self:
-        """Take cleaned events, and turn item ids into row numbers.
-
-        With `ratings` the values of ratings count; without, every event counts by its kind alone.
+        """Convert cleaned events; with `ratings` the values of ratings count, without them events count by kind alone.
 
         Raises UsageError where events are not in order, or an item is not known: clean them first, with `known`.
         """
@@ -130,17 +112,12 @@ class Histories:
         """Position of each event's user in `user_ids`."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
-    def place(self, user: str) -> int | None:
-        """Place of a user; None where they have no history."""
-        found = pc.index(self.user_ids, pa.scalar(user, pa.string())).as_py()
-        return None if found < 0 else int(found)
-
     def span(self, place: int) -> slice:
-        """Where the events of the user at a place lie."""
+        """Positions of the events of the user at a position."""
         return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
 
     def keep(self, which: Bool[np.ndarray, " n"]) -> Self:
-        """The histories made of some of the events; who has none left is left out."""
+        """The histories of some of the events; users without any left are dropped."""
         counts = np.bincount(self.owners[which], minlength=len(self))
         there = counts > 0
         return replace(
@@ -164,7 +141,7 @@ class Histories:
         return np.array([weights.get(name, other) for name in self.kind_names], dtype=np.float32)[self.kinds]
 
     def digest(self) -> str:
-        """SHA-256 of all that is here, in hex: equal histories, and no others, have equal ones."""
+        """SHA-256 of all arrays, in hex."""
         seen = sha256(repr((self.user_ids.to_pylist(), self.kind_names)).encode())
         for array in (self.offsets, self.items, self.kinds, self.times, self.values):
             seen.update(np.ascontiguousarray(array).tobytes())
@@ -181,22 +158,17 @@ def _check_order(events: EventArrays) -> None:
 
 
 _DAY: Final = 86_400_000_000
-_AHEAD: Final = 10
-_SETTLED: Final = 0.2
-_LIVES: Final = 8
+_TARGET_EVENTS: Final = 10
+_SKIPPED_SHARE: Final = 0.2
+_MAX_HALF_LIVES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opening:
-    """One user after a few events.
+class HistoryPrefix:
+    """A prefix of a user's history, `past`, with the liked items of the next events as targets.
 
-    Attributes:
-        user: Place of the user in the histories.
-        known: Number of events.
-        past: Where they lie in the histories.
-        targets: Row numbers of the items that the user took and liked in the next ten events.
-        moment: When the first of these was, microseconds since 1970.
-
+    `user` is a position in the histories, `targets` are row numbers, `moment` is the time of the first event after the
+    prefix in microseconds since 1970.
     """
 
     user: int
@@ -206,28 +178,28 @@ class Opening:
     moment: int
 
 
-def openings(
+def sample_prefixes(
     histories: Histories, weights: Float32[np.ndarray, " n"], counts: tuple[int, ...], users: int, seed: int = 0
-) -> list[Opening]:
-    """Ask about each of so many users after each number of events, as far as they go on; drawn by the seed.
+) -> list[HistoryPrefix]:
+    """Sample users, and return the prefix of their history after each number of events, as far as it goes on.
 
-    Who came in the first fifth of the time of all events is not asked about: nothing was popular yet.
+    Users whose first event is in the first fifth of the time of all events are not sampled: nothing was popular yet.
     """
     if not len(histories):
         return []
-    settled = np.quantile(histories.times, _SETTLED)
-    able = np.flatnonzero((histories.lengths > min(counts)) & (histories.times[histories.offsets[:-1]] >= settled))
+    begin = np.quantile(histories.times, _SKIPPED_SHARE)
+    able = np.flatnonzero((histories.lengths > min(counts)) & (histories.times[histories.offsets[:-1]] >= begin))
     drawn = np.sort(np.random.default_rng(seed).permutation(able)[:users])
     found = []
     for user in drawn.tolist():
         start, stop = histories.offsets[user : user + 2].tolist()
         for known in counts:
             first = start + known
-            ahead = np.arange(first, min(first + _AHEAD, stop))
+            ahead = np.arange(first, min(first + _TARGET_EVENTS, stop))
             liked = ahead[weights[ahead] > 0]
             targets = np.setdiff1d(histories.items[liked], histories.items[start:first])
             if len(targets):
-                found.append(Opening(user, known, slice(start, first), targets, int(histories.times[first])))
+                found.append(HistoryPrefix(user, known, slice(start, first), targets, int(histories.times[first])))
     return found
 
 
@@ -237,7 +209,7 @@ class DecayedPopularity:
     def __init__(
         self, histories: Histories, weights: Float32[np.ndarray, " n"], rows: Int64[np.ndarray, " items"]
     ) -> None:
-        """Take all events; `rows` are ascending, and items that are not among them do not count."""
+        """Index all events by time; `rows` are ascending, and other items do not count."""
         places = np.searchsorted(rows, histories.items)
         there = rows[np.minimum(places, len(rows) - 1)] == histories.items if len(rows) else places < 0
         order = np.argsort(histories.times[there], kind="stable")
@@ -246,9 +218,9 @@ class DecayedPopularity:
         self._times = histories.times[there][order]
 
     def at(self, moment: int, half_days: float = 7.0) -> Float32[np.ndarray, " items"]:
-        """Popularity of each item by what came before a moment; 0 for what was not liked, all in all."""
+        """Popularity of each item by the events before a moment; not below 0."""
         life = half_days * _DAY
-        first, last = np.searchsorted(self._times, [moment - int(_LIVES * life), moment]).tolist()
+        first, last = np.searchsorted(self._times, [moment - int(_MAX_HALF_LIVES * life), moment]).tolist()
         fades = 0.5 ** ((moment - self._times[first:last]) / life)
         sums = np.bincount(self._places[first:last], self._weights[first:last] * fades, self._count)
         return np.maximum(0, sums).astype(np.float32)

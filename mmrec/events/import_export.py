@@ -31,17 +31,10 @@ _EXAMPLES: Final = 10
 
 @dataclass(slots=True)
 class EventTally:
-    """What has become of a source's rows so far; `read` is always the sum of the next three.
+    """Counts of a source's rows so far; `read` is the sum of `added`, `known` and `refused`.
 
-    Attributes:
-        read: Rows seen.
-        added: Events that are new, and durable.
-        known: Events that the log had already, or that the source has twice.
-        refused: Rows that are no events; the log keeps their numbers and reasons.
-        examples: The first ten of these.
-        without_item: Events, new or known, of items that the store lacks; they count once it has them.
-        lacking: The first ids of such items, each once.
-
+    `known` events were in the log before, or twice in the source. `without_item` counts events of unknown items, whose
+    first ids are in `unknown_items`; they count once the items exist. `examples` are the first refused rows.
     """
 
     read: int = 0
@@ -50,7 +43,7 @@ class EventTally:
     refused: int = 0
     examples: list[RefusedRow] = field(default_factory=list)
     without_item: int = 0
-    lacking: list[str] = field(default_factory=list)
+    unknown_items: list[str] = field(default_factory=list)
 
 
 def import_events(
@@ -61,11 +54,11 @@ def import_events(
     report: Callable[[EventTally], None] = lambda _tally: None,
     items: KnownItems | None = None,
 ) -> EventTally:
-    """Append a source's events to a log, some hundred thousand a commit.
+    """Append a source's events to a log, some hundred thousand per commit.
 
-    When `report` is called, all that it counts is durable. A run that was killed is repeated as a whole: what the log
-    has already is recognised and not taken twice. What is refused of a source replaces what was refused of it before.
-    Events of items that are not among `items` are taken, and counted.
+    All that is counted when `report` is called is durable. A killed import is simply repeated: known events are not
+    added again, and refused rows of the same source are replaced. Events of items that are not among `items` are added
+    and counted.
     """
     tally = EventTally()
     name = source.address
@@ -79,7 +72,7 @@ def import_events(
             writer.refuse(name, refused)
         count = sum(one.count for one in refused)
         if items is not None:
-            _count_lacking(tally, prepared.events["item"], items)
+            _count_unknown(tally, prepared.events["item"], items)
         tally.added += stored.added
         tally.known += stored.known
         tally.refused += count
@@ -89,23 +82,23 @@ def import_events(
     return tally
 
 
-def lacking(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> EventTally:
-    """Look at the first rows of a source before any is taken: how many are events of items that there are not."""
+def count_unknown_items(source: EventSource, kinds: Kinds, times: TimeRule, items: KnownItems) -> EventTally:
+    """Count how many of the first rows of a source refer to unknown items; nothing is added."""
     tally = EventTally()
     raw = next(iter(source.batches()), None)
     if raw is not None:
         events = prepare(raw, source.columns, kinds, times).events
         tally.read = events.num_rows
-        _count_lacking(tally, events["item"], items)
+        _count_unknown(tally, events["item"], items)
     return tally
 
 
-def _count_lacking(tally: EventTally, ids: pa.ChunkedArray, items: KnownItems) -> None:
+def _count_unknown(tally: EventTally, ids: pa.ChunkedArray, items: KnownItems) -> None:
     whole = pa.chunked_array(ids, pa.string()).combine_chunks()
     missing = whole.filter(pa.array(items.rows_of(whole) < 0))
     tally.without_item += len(missing)
-    if len(tally.lacking) < _EXAMPLES:
-        tally.lacking = list(dict.fromkeys([*tally.lacking, *missing.unique().to_pylist()]))[:_EXAMPLES]
+    if len(tally.unknown_items) < _EXAMPLES:
+        tally.unknown_items = list(dict.fromkeys([*tally.unknown_items, *missing.unique().to_pylist()]))[:_EXAMPLES]
 
 
 def _grouped(chunks: Iterable[PreparedEvents]) -> Iterator[PreparedEvents]:
@@ -135,13 +128,19 @@ EXPORT_SCHEMA: Final = SCHEMA.set(0, pa.field("id", pa.string(), nullable=False)
 """Columns of an export: those of the log, ids spelled in hex."""
 
 
-def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet: bool = False) -> int:
-    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix. Returns their number.
+def export_events(
+    batches: Iterable[pa.RecordBatch],
+    path: Path,
+    *,
+    spreadsheet: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[int, int]:
+    """Write events, as `EventLog.scan` gives them, as Parquet, CSV or JSON Lines by the suffix.
 
-    A CSV file holds ids as they are, so that it can be imported again. With `spreadsheet` those that a spreadsheet
-    would run as a formula get an apostrophe before them, as OWASP advises, and are other ids when they are imported.
-
-    The file is there whole or not at all. Raises UsageError for another suffix, or where a device or a link is there.
+    Returns the number of events, and of ids that a spreadsheet would run as a formula: those that begin with =, +, -,
+    @, a tab or a return. A CSV file holds ids as they are, so that it can be imported again; with `spreadsheet` such
+    ids get an apostrophe, as OWASP advises, and are other ids when imported. The file is written atomically. Raises
+    UsageError for another suffix, a device or a link.
     """
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
@@ -149,13 +148,19 @@ def export_events(batches: Iterable[pa.RecordBatch], path: Path, *, spreadsheet:
     check_output(path)
     if spreadsheet and path.suffix.lower() != ".csv":
         raise UsageError(f"{path.name} is no CSV file: only there are cells escaped for spreadsheets.")
+    formulas = 0
+
+    def prepared() -> Iterator[pa.RecordBatch]:
+        nonlocal formulas
+        for batch in batches:
+            found = [pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() for name in _FREE_TEXTS]
+            formulas += sum(filter(None, found))
+            yield _spelled(batch, spreadsheet=spreadsheet)
+            advance(len(batch))
+
     with atomic_file(path) as file:
-        return write((_spelled(batch, spreadsheet=spreadsheet) for batch in batches), file)
-
-
-def formula_cells(batch: pa.RecordBatch) -> int:
-    """Count the ids that a spreadsheet would run as a formula: those that begin with =, +, -, @, a tab or a return."""
-    return sum(pc.sum(pc.match_substring_regex(batch[name], _FORMULA)).as_py() or 0 for name in _FREE_TEXTS)
+        count = write(prepared(), file)
+    return count, formulas
 
 
 def _spelled(batch: pa.RecordBatch, *, spreadsheet: bool) -> pa.RecordBatch:
@@ -176,7 +181,6 @@ def _parquet(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
 
 
 def _csv(batches: Iterator[pa.RecordBatch], file: BinaryIO) -> int:
-
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     # All texts in quotes: the module leaves a bare carriage return without, and then does not read it back.
     lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)

@@ -39,13 +39,13 @@ _LONGEST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """Weights of the kinds, and other words for them.
+    """Weights of the kinds of events, aliases, and which are ratings.
 
     Attributes:
         weights: By kind, in lower case; below 0 speaks against the item, 0 says nothing.
-        aliases: Words that a source uses, in lower case, and the kind that each stands for.
-        ratings: Kinds whose values are ratings, each with the value from which one is a like and below which it is a
-            dislike; None compares each rating with the means of its user and its item.
+        aliases: Kind by the word that a source uses, in lower case.
+        ratings: Kinds whose values are ratings, each with the least value of a like, below which it is a dislike; None
+            compares each rating with the means of its user and its item.
 
     """
 
@@ -54,9 +54,9 @@ class Kinds:
     ratings: Mapping[str, float | None] = field(default_factory=lambda: dict(DEFAULT_RATINGS))
 
     def __post_init__(self) -> None:
-        """Raise UsageError for names that are not names, weights that are not finite, and aliases of nothing."""
+        """Raise UsageError for invalid names and weights, and aliases of unknown kinds."""
         for name, weight in self.weights.items():
-            if not _is_name(name):
+            if not (0 < len(name) <= _LONGEST and name.isprintable() and name == name.strip().lower()):
                 raise UsageError(f"{name!r} is no kind of event: write 1 to {_LONGEST} lower-case printable letters.")
             if not -1e6 <= weight <= 1e6:
                 raise UsageError(f"The weight {weight!r} of {name!r} must be a number from -1000000 to 1000000.")
@@ -79,17 +79,17 @@ class Kinds:
         """The kinds in the order of their codes."""
         return tuple(self.weights)
 
-    def of(self, names: Sequence[str]) -> Float32[np.ndarray, "names"]:
-        """Weight of each of some kinds, 0 for one that has none."""
+    def weights_of(self, names: Sequence[str]) -> Float32[np.ndarray, "names"]:
+        """Weight of each of some kinds, 0 for unknown ones."""
         return np.array([self.weights.get(name, 0.0) for name in names], dtype=np.float32)
 
     def resolve(self, word: str) -> str | None:
-        """Return the kind that a source's word stands for, whatever its case; None where there is none."""
+        """Return the kind of a source's word, whatever its case; None where there is none."""
         plain = word.strip().lower()
         plain = self.aliases.get(plain, plain)
         return plain if plain in self.weights else None
 
-    def unknown(self, word: str) -> str:
+    def unknown_message(self, word: str) -> str:
         """Say why a word cannot be used, and what to do."""
         return (
             f"The kind {word[:_LONGEST]!r} has no weight. Known are {', '.join(self.weights)}; give it a weight under "
@@ -98,7 +98,7 @@ class Kinds:
 
 
 def load_kinds(path: Path) -> Kinds:
-    """Read ``[weights]`` and ``[ratings]``, which go over the defaults, and ``[aliases]``. Raises UsageError.
+    """Read ``[weights]`` and ``[ratings]``, which override the defaults, and ``[aliases]``. Raises UsageError.
 
     A kind under ``[ratings]`` is ``"relative"`` to the means of users and items, or the least value of a like, or
     ``"ignored"``.
@@ -140,7 +140,3 @@ def _ratings(table: object, path: Path) -> dict[str, float | None]:
 
 def _holds(table: object, types: tuple[type, ...]) -> bool:
     return isinstance(table, dict) and all(type(value) in types for value in table.values())
-
-
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= _LONGEST and name.isprintable() and name == name.strip().lower()

@@ -26,7 +26,7 @@ _ERA: Final = 2**39  # makes the seconds of every year from 1 to 9999 positive, 
 def given_id(text: str) -> bytes:
     """Return the id of an event that its source has named.
 
-    32 lower-case hex digits are those 16 bytes, which is how an export spells ids; any other text is hashed.
+    32 lower-case hex digits are those 16 bytes, as exports write them; any other text is hashed.
     """
     if _HEX.fullmatch(text):
         return bytes.fromhex(text)
@@ -34,10 +34,10 @@ def given_id(text: str) -> bytes:
 
 
 def derived_ids(events: pa.Table) -> Sequence[bytes]:
-    """Return ids made of all that the events are; equal events have equal ids, whatever brought them.
+    """Return ids derived from all parts of the events; equal events have equal ids.
 
-    The first 5 bytes are the event's second, so that a log that grows in the order of time grows its index of ids at
-    one end and not all over; 11 bytes of BLAKE2b tell the events of one second apart.
+    The first 5 bytes are the event's second, so that a log that grows in time order grows its index of ids at one end;
+    11 bytes of BLAKE2b distinguish the events of one second.
     """
     times = _chunk(events["time"]).cast(pa.int64())
     bits = _chunk(events["value"]).to_numpy(zero_copy_only=False).astype(np.float64)
@@ -55,7 +55,7 @@ def derived_ids(events: pa.Table) -> Sequence[bytes]:
 
 
 def _framed(part: pa.Array) -> pa.Array:
-    """Each text behind its length, so that no two rows of texts read alike when joined; a null is a dash."""
+    """Each text behind its length, so that joined rows are unambiguous; a null is a dash."""
     length = pc.binary_length(part).cast(pa.string())
     return pc.binary_join_element_wise(length, part, ":").fill_null("-")
 
@@ -71,14 +71,9 @@ _LONGEST_CONTEXT: Final = 65_536
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedEvents:
-    """Events ready for the log.
+    """Events ready for the log, columns as in `mmrec.events.event.SCHEMA`; `rows` are their source rows.
 
-    Attributes:
-        events: The events, columns as in `mmrec.events.event.SCHEMA`.
-        rows: Number of the source row of each.
-        named: Which of them came with an id of their own.
-        refused: The rows that are none.
-
+    `named` marks events with an id of their own, `refused` are the invalid rows.
     """
 
     events: pa.Table
@@ -89,16 +84,19 @@ class PreparedEvents:
 
 @dataclass(slots=True)
 class _Faults:
-    """The first thing that is wrong with each row that has something wrong."""
+    """The first fault of each invalid row."""
 
     first: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def of(self, column: str) -> Callable[[int, str], None]:
-        return lambda place, reason: self.first.setdefault(place, (column, reason)) and None
+        def add(place: int, reason: str) -> None:
+            self.first.setdefault(place, (column, reason))
+
+        return add
 
 
 def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule) -> PreparedEvents:
-    """Check a chunk of rows and bring it into the log's columns; of a row with several faults the first is kept."""
+    """Validate a chunk of rows and convert it to the log's columns; of a row with several faults the first is kept."""
     count = len(raw.rows)
     if not count:
         return PreparedEvents(SCHEMA.empty_table(), raw.rows, np.zeros(0, dtype=bool), raw.refused)
@@ -128,14 +126,14 @@ def prepare(raw: RawEvents, columns: EventColumns, kinds: Kinds, times: TimeRule
 
 
 def prepare_events(events: Sequence[Event], kinds: Kinds) -> PreparedEvents:
-    """Bring events into the log's columns. Raises UsageError, and names the event, where one cannot be taken."""
+    """Convert events to the log's columns. Raises UsageError, with the event's number, where one is invalid."""
     parts = ("user", "item", "time", "kind", "value", "context", "id")
     columns: dict[str, Column] = {name: [getattr(event, name) for event in events] for name in parts}
     for number, event in enumerate(events, 1):
         if event.time.tzinfo is None:
             raise UsageError(f"Event {number}: its time {event.time} has no time zone; add one, such as datetime.UTC.")
-    how = EventColumns("user", "item", "time", "kind", "value", ("context",), "id")
-    prepared = prepare(RawEvents(np.arange(1, len(events) + 1), columns), how, kinds, TimeRule())
+    given = EventColumns("user", "item", "time", "kind", "value", ("context",), "id")
+    prepared = prepare(RawEvents(np.arange(1, len(events) + 1), columns), given, kinds, TimeRule())
     if prepared.refused:
         worst = prepared.refused[0]
         raise UsageError(f"Event {worst.row}: {worst.reason} No event was recorded.")
@@ -150,7 +148,7 @@ def _with_ids(table: pa.Table, own: pa.Array) -> pa.Table:
 
 
 def _texts(column: Column, part: str, fault: Callable[[int, str], None]) -> pa.Array:
-    """Ids as texts, numbers as they are written; null where there is none, or none that is valid."""
+    """Ids as texts, numbers as they are written; null where missing or invalid."""
     plain = _plain_texts(column)
     if plain is None:
         plain = pa.array([_text(value, place, part, fault) for place, value in enumerate(_listed(column))], pa.string())
@@ -186,7 +184,7 @@ def _text(value: object, place: int, part: str, fault: Callable[[int, str], None
 
 
 def _plain_texts(column: Column) -> pa.Array | None:
-    """Texts or whole numbers, all at once; None where the column holds something else."""
+    """A column of texts or whole numbers as texts; None where it holds something else."""
     try:
         if isinstance(column, list):
             return pa.array(column, pa.string())
@@ -225,7 +223,7 @@ def _kinds(raw: RawEvents, columns: EventColumns, kinds: Kinds, faults: _Faults)
     if columns.kind is None:
         kind = kinds.resolve(columns.one_kind)
         if kind is None:
-            raise UsageError(kinds.unknown(columns.one_kind))
+            raise UsageError(kinds.unknown_message(columns.one_kind))
         return pa.repeat(pa.scalar(kind, pa.string()), len(raw.rows))
     fault = faults.of(columns.kind)
     coded = _ids(raw.columns[columns.kind], "kind", fault).dictionary_encode()
@@ -234,7 +232,7 @@ def _kinds(raw: RawEvents, columns: EventColumns, kinds: Kinds, faults: _Faults)
     for word, kind, code in zip(words, resolved, range(len(words)), strict=True):
         if kind is None:
             for place in np.flatnonzero(np.asarray(pc.equal(coded.indices, code).fill_null(False))).tolist():
-                fault(place, kinds.unknown(word))
+                fault(place, kinds.unknown_message(word))
     return pa.array(resolved, pa.string()).take(coded.indices)
 
 

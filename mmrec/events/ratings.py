@@ -28,9 +28,9 @@ from jaxtyping import Float32, Float64, Int64
 from mmrec.events.event import EventArrays
 from mmrec.events.kinds import Kinds
 
-FAIR: Final = 0.5
+MIN_REASON_STRENGTH: Final = 0.5
 """Strength from which a rating may explain a recommendation: half a step below an average rating."""
-MOST: Final = 2.0
+MAX_STRENGTH: Final = 2.0
 """Strength of the best ratings; the worst have its negative."""
 
 _SHRINKAGE: Final = 10.0
@@ -41,17 +41,7 @@ _STEPS: Final = 4.0
 
 @dataclass(slots=True)
 class RatingTotals:
-    """Sums of the ratings of one kind, which can be added to.
-
-    Attributes:
-        items: Number and sum of the ratings of each item, by id.
-        count: Number of ratings.
-        total: Their sum.
-        squares: Sum of their squares.
-        low: The lowest.
-        high: The highest.
-
-    """
+    """Running sums of the ratings of one kind; `items` holds number and sum of the ratings of each item, by id."""
 
     items: dict[str, tuple[int, float]] = field(default_factory=dict)
     count: int = 0
@@ -74,13 +64,9 @@ class RatingTotals:
 class RatingScale:
     """How the ratings of one kind are read; see the top of this file.
 
-    Attributes:
-        mean: Mean of all ratings, shrunken towards the middle of the scale.
-        step: A quarter of the scale; 0 where all ratings are equal and the scale is unknown.
-        items: Number and sum of the ratings of each item, by id.
-        threshold: Value from which a rating counts as a like, and below which as a dislike; None where ratings are read
-            relative to the means.
-
+    `step` is a quarter of the scale, 0 where all ratings are equal and the scale is unknown. `items` holds number and
+    sum of the ratings of each item, by id. With a `threshold`, values from it on are likes and others dislikes; without
+    one, ratings are relative to the means.
     """
 
     mean: float
@@ -90,10 +76,10 @@ class RatingScale:
 
     @classmethod
     def of(cls, totals: RatingTotals, threshold: float | None = None) -> "RatingScale":
-        """Take the sums of all ratings there are.
+        """Derive the scale from the sums of all ratings.
 
         Ratings up to 5 are taken for stars of five and ratings up to 10 for points of ten, even where nobody has used
-        the ends of the scale. Of other scales, a few stray values do not stretch the step beyond a standard deviation.
+        the ends of the scale. Of other scales, a few outliers do not stretch the step beyond a standard deviation.
         """
         if not totals.count:
             return cls(0.0, 0.0, {}, threshold)
@@ -113,17 +99,17 @@ class RatingScale:
         return (total - count * self.mean) / (count + _SHRINKAGE)
 
     def strengths(
-        self, values: Float64[np.ndarray, " n"], shifts: Float64[np.ndarray, " n"], owners: Int64[np.ndarray, " n"]
+        self, values: Float64[np.ndarray, " n"], shifts: Float64[np.ndarray, " n"], users: Int64[np.ndarray, " n"]
     ) -> Float32[np.ndarray, " n"]:
-        """Strength of each rating, each user's together and oldest first; `owners` are the numbers of their users."""
+        """Strength of each rating, ordered by user and oldest first; `users` are the users' numbers."""
         if self.threshold is not None:
-            return np.where(values >= self.threshold, MOST, -MOST).astype(np.float32)
+            return np.where(values >= self.threshold, MAX_STRENGTH, -MAX_STRENGTH).astype(np.float32)
         if not self.step:
             return np.ones(len(values), dtype=np.float32)
-        own = _running_means(values - self.mean - shifts, owners)
+        own = _running_means(values - self.mean - shifts, users)
         expected = self.mean + np.clip(shifts + own, -self.step, self.step)
         levels = 1 + (values - expected) / self.step
-        return np.clip(np.where(levels > 0, levels, 2 * levels), -MOST, MOST).astype(np.float32)
+        return np.clip(np.where(levels > 0, levels, 2 * levels), -MAX_STRENGTH, MAX_STRENGTH).astype(np.float32)
 
 
 Ratings: TypeAlias = Mapping[str, RatingScale]
@@ -131,7 +117,7 @@ Ratings: TypeAlias = Mapping[str, RatingScale]
 
 
 def read_ratings(events: EventArrays, kinds: Kinds) -> Ratings:
-    """Sum up the ratings of some events. Events whose kind is not one of ratings, or that have no value, are none."""
+    """Sum up the ratings of some events: those with a value whose kind is one of ratings."""
     scales = {}
     for code, name in enumerate(events.kind_names):
         which = (events.kinds == code) & ~np.isnan(events.values)
@@ -149,7 +135,7 @@ def read_ratings(events: EventArrays, kinds: Kinds) -> Ratings:
 
 
 def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, " n"]:
-    """Strength of each event, in order of user and time, as a rating; NaN where it is none."""
+    """Strength of each event, in order of user and time, as a rating; NaN for other events."""
     found = np.full(len(events), np.nan, dtype=np.float32)
     for code, name in enumerate(events.kind_names):
         if name not in ratings:
@@ -167,26 +153,22 @@ def strengths_of(events: EventArrays, ratings: Ratings) -> Float32[np.ndarray, "
 def strengths_of_user(
     ids: Sequence[str], kinds: Sequence[str], values: Sequence[float | None], ratings: Ratings
 ) -> Float32[np.ndarray, " n"]:
-    """Strength of each event of one user, oldest first, as a rating; NaN where it is none."""
+    """Strength of each event of one user, oldest first, as a rating; NaN for other events."""
     found = np.full(len(ids), np.nan, dtype=np.float32)
+    given = np.array(values, dtype=np.float64)  # None becomes NaN
     for name, scale in ratings.items():
-        which = [at for at, (kind, value) in enumerate(zip(kinds, values, strict=True)) if kind == name and _is(value)]
-        if which:
-            given = np.array([values[at] for at in which], dtype=np.float64)
-            shifts = np.array([scale.shift(ids[at]) for at in which])
-            found[which] = scale.strengths(given, shifts, np.zeros(len(which), dtype=np.int64))
+        which = np.flatnonzero((np.array(kinds, dtype=object) == name) & ~np.isnan(given))
+        if len(which):
+            shifts = np.array([scale.shift(ids[at]) for at in which.tolist()])
+            found[which] = scale.strengths(given[which], shifts, np.zeros(len(which), dtype=np.int64))
     return found
 
 
-def _is(value: float | None) -> bool:
-    return value is not None and not np.isnan(value)
-
-
-def _running_means(values: Float64[np.ndarray, " n"], owners: np.ndarray) -> Float64[np.ndarray, " n"]:
-    """Shrunken mean of each owner's values up to each."""
+def _running_means(values: Float64[np.ndarray, " n"], users: np.ndarray) -> Float64[np.ndarray, " n"]:
+    """Shrunken mean of each user's values up to each value."""
     if not len(values):
         return values
-    first = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
+    first = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
     counts = np.diff(np.append(first, len(values)))
     sums = np.cumsum(values)
     before = np.repeat(sums[first] - values[first], counts)

@@ -1,7 +1,7 @@
 """Split events into training, validation and test: by time, leave-one-out, items or users held out.
 
-Nothing that comes after the cutoff reaches the training part: it is cut off before anything else is done, and cleaned
-on its own, so that not even a robot that shows itself later changes it.
+Nothing after the cutoff reaches the training part: it is cut first, and cleaned on its own, so that not even a robot
+that shows later changes it.
 """
 
 from dataclasses import dataclass, replace
@@ -22,18 +22,17 @@ from mmrec.events.ratings import read_ratings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """A part to train on, and events to predict.
+    """A training part, and events to predict.
 
     Attributes:
-        train: What may be learned from.
-        live: All histories, as a live service would see them grow. To predict the event at a target's place, a model
-            may see that user's events before this place, and nothing else of the user.
-        targets: Places in `live` of the events to predict, ascending; none has a weight of 0 or below.
-        validation: Places in `live` of events to predict while training, none of them among the targets.
-        cutoff: Microseconds since 1970: training ends before; None where the split is not by time.
+        train: Training histories.
+        live: All histories. To predict a target, a model may use that user's earlier events, and no other of theirs.
+        targets: Positions in `live` of the events to predict, ascending; all have a weight above 0.
+        validation: Positions in `live` of events to predict during training, none of them a target.
+        cutoff: End of training in microseconds since 1970; None where the split is not by time.
         cold_rows: Row numbers of the items that were held out of training, ascending.
         cold_users: Ids of the users who were held out of training.
-        report: What cleaning left out of the training part; None where the split took cleaned histories.
+        report: What cleaning removed from the training part; None where the split took cleaned histories.
 
     """
 
@@ -52,12 +51,12 @@ class Split:
         return len(np.unique(self.live.owners[self.targets]))
 
     def history(self, target: int) -> slice:
-        """Where the events lie in `live` that came before the event at a target's place, of the same user."""
+        """Positions in `live` of the events of the same user before a target."""
         user = int(np.searchsorted(self.live.offsets, target, side="right")) - 1
         return slice(int(self.live.offsets[user]), target)
 
     def train_and_validation(self) -> Histories:
-        """All that came before the targets, for what needs no validation; items and users held out stay out."""
+        """All events before the targets, for models without validation; held-out items and users stay out."""
         if not len(self.validation):
             return self.train
         owners, first = self.live.owners, self.live.offsets[1:].copy()
@@ -70,14 +69,14 @@ class Split:
         return self.live.keep(keep)
 
     def last_only(self) -> Self:
-        """The variant with one target a user: the last."""
+        """The variant with each user's last target only."""
         return replace(self, targets=_last_of_each(self.live, self.targets))
 
 
 def time_cutoff(events: EventArrays, quantile: float, rules: Cleaning | None = None, now: int | None = None) -> int:
-    """Return the time before which a share of the events lie that cleaning leaves, microseconds since 1970.
+    """Return the time before which a share of the cleaned events lie, in microseconds since 1970.
 
-    Raises UsageError where the share is not between 0 and 1, or there is nothing to share out.
+    Raises UsageError where the share is not between 0 and 1, or there are no events.
     """
     if not 0 < quantile < 1:
         raise UsageError(f"The quantile of the cutoff is {quantile}; it must lie between 0 and 1, such as 0.8.")
@@ -90,10 +89,10 @@ def time_cutoff(events: EventArrays, quantile: float, rules: Cleaning | None = N
 def time_split(
     events: EventArrays, known: KnownItems, cutoff: int, rules: Cleaning | None = None, now: int | None = None
 ) -> Split:
-    """Train on what came before a time; every later event is a target, with the history that it had by then.
+    """Train on the events before a time; every later event is a target, predicted from its user's earlier events.
 
     The events are those of the log, not cleaned: the training part is cleaned on its own, as of the cutoff, and the
-    later part as of `now`, the clock's if None. The least number of events in `rules` holds for training alone.
+    later part as of `now`, the clock's if None. The minimum numbers of events in `rules` hold for training alone.
     """
     rules = Cleaning() if rules is None else rules
     before, report = clean(events.take(events.times < cutoff), rules, known, now=cutoff)
@@ -106,10 +105,10 @@ def time_split(
 
 
 def leave_one_out(histories: Histories, rules: Cleaning | None = None) -> Split:
-    """Test on each user's last event, validate on the one before, and train on all before that.
+    """Test on each user's last event, validate on the one before, and train on the events before these.
 
-    This is how many papers compare; it lets a model see, for one user, what others did later. Events with a weight of
-    0 or below, low ratings among them, are no targets. Who has fewer than three others is trained on alone.
+    Many papers compare in this way; it lets a model use, for one user, later events of others. Events with a weight of
+    0 or below, low ratings included, are no targets. Users with fewer than three others are only trained on.
     """
     wanted = np.flatnonzero(_wanted(histories, Cleaning() if rules is None else rules))
     owners = histories.owners
@@ -124,11 +123,11 @@ def leave_one_out(histories: Histories, rules: Cleaning | None = None) -> Split:
 
 
 def hold_out_items(split: Split, known: KnownItems, share: float = 0.1, seed: int = 0) -> Split:
-    """Take a share of all items out of training, as if they had just come.
+    """Take a share of all items out of training, as if they were new.
 
-    Which ones depends on the seed and the known ids alone, and on nothing that anyone did. The targets stay: those on
-    cold items and those on warm ones are told apart by `cold_rows`. Validation on cold items does not: who stopped
-    training by it would have fitted to them. Raises UsageError for a share of none.
+    The choice depends on the seed and the known ids alone, not on events. Targets stay: `cold_rows` separates those on
+    cold items. Cold items are removed from validation, because early stopping would fit to them. Raises UsageError for
+    a share that is not between 0 and 1.
     """
     _check_share(share)
     chosen = np.random.default_rng(seed).permutation(len(known))[: round(share * len(known))]
@@ -139,10 +138,10 @@ def hold_out_items(split: Split, known: KnownItems, share: float = 0.1, seed: in
 
 
 def hold_out_users(split: Split, share: float = 0.1, seed: int = 0) -> Split:
-    """Take about a share of the users out of training, as if they had just come.
+    """Take about a share of the users out of training, as if they were new.
 
-    Whether a user is one depends on the seed and their id alone, not on who else there is. Only their events are
-    targets then. Raises UsageError for a share of none.
+    Whether a user is held out depends on the seed and their id alone. Only their events are targets then. Raises
+    UsageError for a share that is not between 0 and 1.
     """
     _check_share(share)
     cold = _drawn(split.live.user_ids, share, seed)
@@ -164,12 +163,12 @@ def _drawn(users: pa.StringArray, share: float, seed: int) -> Bool[np.ndarray, "
 
 
 def _wanted(histories: Histories, rules: Cleaning) -> Bool[np.ndarray, " n"]:
-    """Which events speak for their item."""
+    """Which events are positive."""
     return histories.weights(rules.kinds.weights) > 0
 
 
 def _last_of_each(histories: Histories, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " users"]:
-    """The last of some ascending places for each user who has one."""
+    """The last of some ascending positions for each user who has one."""
     owners = histories.owners[places]
     last = np.append(owners[1:] != owners[:-1], [True] * min(1, len(owners)))
     return places[last.astype(bool)]

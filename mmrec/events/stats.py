@@ -22,21 +22,10 @@ _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class EventStats:
-    """What a log holds.
+    """Counts of a log; `by_kind` is ordered by count, `density` is events by users times items.
 
-    Attributes:
-        events: Number of events.
-        users: Number of users.
-        items: Number of different items that events name.
-        by_kind: Events of each kind, most first.
-        first: Time of the earliest event; None in an empty log.
-        last: Time of the latest.
-        density: Events by users times items: the share of the matrix that is filled, where nothing comes twice.
-        history_lengths: Events a user, at some quantiles.
-        unknown_items: Items that the store does not have, yet.
-        unknown_share: Share of the events that name such items.
-        refused: Rows that imports refused.
-
+    `history_lengths` are quantiles of the events per user, `unknown_items` counts items that the store does not have,
+    `unknown_share` the share of their events.
     """
 
     events: int
@@ -54,18 +43,7 @@ class EventStats:
 
 @dataclass(frozen=True, slots=True)
 class RatingStats:
-    """How the ratings of one kind are read.
-
-    Attributes:
-        kind: The kind.
-        ratings: Number of ratings.
-        low: The lowest value.
-        high: The highest.
-        mean: Their mean.
-        likes: How many of them count for their item.
-        dislikes: How many count against it, or not at all.
-
-    """
+    """How the ratings of one kind are read: range, mean, and how many count as likes and as dislikes."""
 
     kind: str
     ratings: int
@@ -77,7 +55,7 @@ class RatingStats:
 
 
 def rating_stats(log: EventLog, kinds: Kinds, most: int = 500_000) -> list[RatingStats]:
-    """Read the ratings of a log; of a log with more than so many events, those that arrived last."""
+    """Read the ratings of a log, at most the newest `most` events."""
     events = load_events(log.scan(max(0, log.newest() - most)))
     events = events.take(np.lexsort((events.order, events.times, events.users)))
     strengths = strengths_of(events, read_ratings(events, kinds))
@@ -93,17 +71,10 @@ def rating_stats(log: EventLog, kinds: Kinds, most: int = 500_000) -> list[Ratin
 
 def event_stats(log: EventLog, known: KnownItems) -> EventStats:
     """Count a log; besides counts, memory is for one number a user and the ids of the items."""
-    kinds = list(
-        log.query(
-            select(EVENTS.c.kind, func.count(), func.min(EVENTS.c.time), func.max(EVENTS.c.time)).group_by(
-                EVENTS.c.kind
-            )
-        )
-    )
-    lengths = np.array(
-        [count for (count,) in log.query(select(func.count()).select_from(EVENTS).group_by(EVENTS.c.user))],
-        dtype=np.int64,
-    )
+    ends = func.min(EVENTS.c.time), func.max(EVENTS.c.time)
+    kinds = list(log.query(select(EVENTS.c.kind, func.count(), *ends).group_by(EVENTS.c.kind)))
+    per_user = select(func.count()).select_from(EVENTS).group_by(EVENTS.c.user)
+    lengths = np.array([count for (count,) in log.query(per_user)], dtype=np.int64)
     items = list(log.query(select(EVENTS.c.item, func.count()).group_by(EVENTS.c.item)))
     counts = np.array([count for _, count in items], dtype=np.int64)
     missing = known.rows_of(pa.array([item for item, _ in items], pa.string())) < 0
@@ -114,22 +85,13 @@ def event_stats(log: EventLog, known: KnownItems) -> EventStats:
         users=len(lengths),
         items=len(items),
         by_kind={row[0]: row[1] for row in sorted(kinds, key=lambda row: (-row[1], row[0]))},
-        first=_moment(min(row[2] for row in kinds)) if kinds else None,
-        last=_moment(max(row[3] for row in kinds)) if kinds else None,
+        first=_EPOCH + timedelta(microseconds=min(row[2] for row in kinds)) if kinds else None,
+        last=_EPOCH + timedelta(microseconds=max(row[3] for row in kinds)) if kinds else None,
         density=events / (len(lengths) * len(items)) if events else 0.0,
-        history_lengths=_quantiles(lengths),
+        history_lengths={
+            f"{one:.0%}": float(np.quantile(lengths, one, method="inverted_cdf")) for one in _QUANTILES if len(lengths)
+        },
         unknown_items=int(missing.sum()),
         unknown_share=float(counts[missing].sum() / events) if events else 0.0,
         refused=int(refused),
     )
-
-
-def _quantiles(lengths: np.ndarray) -> dict[str, float]:
-    if not len(lengths):
-        return {}
-    found = np.quantile(lengths, _QUANTILES, method="inverted_cdf")
-    return {f"{quantile:.0%}": float(value) for quantile, value in zip(_QUANTILES, found, strict=True)}
-
-
-def _moment(time: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=time)

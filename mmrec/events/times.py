@@ -20,7 +20,7 @@ from mmrec.events.event import Column
 _MICROSECONDS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE: Final = timedelta(microseconds=1)
-_UNTABLED: Final = 2037
+_ARROW_DST_LIMIT_YEAR: Final = 2037
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 # From the year 1 to the year 9999, which is all that a datetime holds.
 _FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _ONE
@@ -35,22 +35,17 @@ class BadTimeError(MmrecError):
 class TimeRule:
     """How times are read.
 
-    Numbers count from 1970 in UTC. With the unit ``auto`` a number's size tells its unit: below 10^11 it is seconds
-    (until the year 5138), below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds; times before 1973 in
-    milliseconds need their unit said. Texts are ISO 8601. A text or a timestamp with no zone of its own is local time
-    of `zone`; where clocks went back and an hour came twice, the first is meant.
-
-    Attributes:
-        unit: What numbers count.
-        zone: Whose local time is meant where there is no zone; a name such as ``Europe/Paris``.
-
+    Numbers count from 1970 in UTC. With the unit ``auto`` a number's size gives its unit: below 10^11 seconds (until
+    the year 5138), below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds; times before 1973 in
+    milliseconds need an explicit unit. Texts are ISO 8601. A text or timestamp without a zone is local time of `zone`,
+    such as ``Europe/Paris``; of an hour that came twice, when clocks went back, the first is meant.
     """
 
     unit: str = "auto"
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a unit or a zone that is not known."""
+        """Raise UsageError for an unknown unit or zone."""
         if self.unit not in {"auto", *_MICROSECONDS}:
             raise UsageError(f"No unit of time is called {self.unit!r}: choose auto, s, ms, us or ns.")
         try:
@@ -59,15 +54,18 @@ class TimeRule:
             raise UsageError(f"No time zone is called {self.zone!r}: give UTC or a name as Europe/Paris.") from error
 
     def moments(self, column: Column, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
-        """Read a column; `fault` is called with the place and the reason of each value that is no time."""
+        """Read a column; `fault` is called with the position and the reason of each value that is no time."""
         array = _array(column)
         if array is not None and (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
             return self._of_numbers(array, fault)
         if array is not None and pa.types.is_string(array.type):
-            return self._of_texts(array, fault)
+            digits = pc.all(pc.match_substring_regex(array, r"^[0-9]{1,18}$"), min_count=0).as_py()
+            if digits and not array.null_count:  # whole numbers at once
+                return self._of_numbers(array.cast(pa.int64()), fault)
+            return self._one_by_one(array.to_pylist(), fault)
         if array is not None and pa.types.is_timestamp(array.type):
             array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-            if array.type.tz is None and _is_tabled(array):
+            if array.type.tz is None and _arrow_knows_zones(array):
                 with suppress(pa.ArrowInvalid):  # clocks went forward over one of them: each is looked at alone
                     array = pc.assume_timezone(array, self.zone, ambiguous="earliest", nonexistent="raise")
             if array.type.tz is not None:
@@ -76,9 +74,7 @@ class TimeRule:
 
     def moment(self, value: object) -> int:
         """Read one value: microseconds since 1970 in UTC. Raises BadTimeError."""
-        return self._moment(value, ZoneInfo(self.zone))
-
-    def _moment(self, value: object, local: ZoneInfo) -> int:
+        local = ZoneInfo(self.zone)
         match value:
             case None | "":
                 raise BadTimeError("The time is missing.")
@@ -109,7 +105,7 @@ class TimeRule:
         return _within(moment, number)
 
     def _of_numbers(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
-        """All numbers at once; what is odd about any of them is left to `_scaled`."""
+        """All numbers at once; exceptional ones are left to `_scaled`."""
         if array.type == pa.uint64():
             array = array.cast(pa.float64(), safe=False)
         missing = np.asarray(array.is_null())
@@ -136,18 +132,11 @@ class TimeRule:
         size = np.abs(numbers.astype(np.float64))
         return np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
 
-    def _of_texts(self, array: pa.Array, fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
-        """Whole numbers at once where all are such, else one by one."""
-        if pc.all(pc.match_substring_regex(array, r"^[0-9]{1,18}$"), min_count=0).as_py() and not array.null_count:
-            return self._of_numbers(array.cast(pa.int64()), fault)
-        return self._one_by_one(array.to_pylist(), fault)
-
     def _one_by_one(self, values: list[object], fault: Callable[[int, str], None]) -> Int64[np.ndarray, " n"]:
         moments = np.zeros(len(values), dtype=np.int64)
-        local = ZoneInfo(self.zone)
         for place, value in enumerate(values):
             try:
-                moments[place] = self._moment(value, local)
+                moments[place] = self.moment(value)
             except BadTimeError as error:
                 fault(place, str(error))
         return moments
@@ -166,10 +155,10 @@ def _array(column: Column) -> pa.Array | None:
     return column
 
 
-def _is_tabled(array: pa.Array) -> bool:
+def _arrow_knows_zones(array: pa.Array) -> bool:
     """Whether Arrow knows the zones of all these times as Python does: it has no summer time after the year 2037."""
     ends = pc.min_max(pc.year(array)).as_py()
-    return ends["min"] is None or (ends["min"] >= _EPOCH.year and ends["max"] < _UNTABLED)
+    return ends["min"] is None or (ends["min"] >= _EPOCH.year and ends["max"] < _ARROW_DST_LIMIT_YEAR)
 
 
 def _parsed(text: str, given: str) -> datetime:

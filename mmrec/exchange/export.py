@@ -22,7 +22,7 @@ from mmrec.generation.generation import FUSION
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.stored_item import RESERVED
-from mmrec.storage.tables import writing
+from mmrec.storage.tables import convert_write_errors
 
 OURS = ("part-*.parquet", "data-*.arrow", "state.json", "dataset_info.json")
 """The files of an export to a directory."""
@@ -95,7 +95,8 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     """
     datasets = importlib.import_module("datasets")
     path.mkdir()
-    interim = path / "interim.arrow"
+    interim = path / "interim" / "rows.arrow"  # `datasets` refuses to write into the folder it reads from
+    interim.parent.mkdir()
     with pa.OSFile(str(interim), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
@@ -105,7 +106,7 @@ def write_dataset(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     whole.info.description = origin.dump().decode()
     with _without_bars():
         whole.save_to_disk(str(path))
-    interim.unlink()
+    shutil.rmtree(interim.parent)
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -183,7 +184,7 @@ def export_vectors(layout: Layout, out: Path, how: Export) -> Exported:
     origin = _origin(layout, vectors, how)
     schema = _schema(items.metadata_schema, vectors, how)
     counts = [0, 0]
-    with placed(out, layout.root, overwrite=how.overwrite) as made, writing(out):
+    with placed(out, layout.root, overwrite=how.overwrite) as made, convert_write_errors(out):
         batches = _batches(vectors, items, how, schema, counts)
         if how.format == "datasets":
             write_dataset(made, batches, schema, origin)

@@ -21,22 +21,22 @@ from mmrec.generation.fuse import Recipe, check_choice, chosen_before
 from mmrec.generation.generation import open_generation
 from mmrec.sources.rows import SeenIds
 from mmrec.sources.scalars import common_type, to_value
-from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.generations import Manifest, current_number, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock, job_lock
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock, job_lock
 from mmrec.storage.quarantine import Quarantined, StagedQuarantine, replace_column
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items
 from mmrec.storage.stored_item import (
     VECTOR_FIELD,
-    Declared,
+    DeclaredSpace,
     StoredField,
     StoredItem,
     declare,
-    declared,
     is_imported,
     item_schema,
+    read_declared,
 )
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
 from mmrec.types import Modality, Space, Value
@@ -70,7 +70,7 @@ class VectorImport:
     """
 
     layout: Layout
-    declared: Declared
+    declared: DeclaredSpace
     add_items: bool
     tally: ImportTally = field(default_factory=ImportTally)
 
@@ -111,24 +111,21 @@ class VectorImport:
             items.close()
             refused.close()
             self.tally.quarantined = refused.count
-            with commit_lock(self.layout.lock, PATIENCE_SECONDS):
+            with file_lock(self.layout.lock, JOB_WAIT_SECONDS):
                 commit_items(self.layout.items, items)
                 replace_column(self.layout.quarantine, self._column, refused)
         return self.tally
 
     def _is_good(self, row: VectorRow, refused: StagedQuarantine) -> bool:
         """Whether a row has a vector, and is the first of its key."""
-        name = row.key.hex() if isinstance(row.key, bytes) else row.key
         reason = row.reason
-        if name is None:
+        if row.key is None:
             reason = "The row does not say whose its vector is: its id or hash is missing or not one."
-        elif not reason and name in self._keys:
+        elif not reason and not self._keys.add_new(row.key):
             reason = "An earlier row has a vector for the same; it was kept."
-        if reason or name is None:
+        if reason:
             self._refuse(row, reason, refused)
-            return False
-        self._keys.add(name)
-        return True
+        return not reason
 
     def _refuse(self, row: VectorRow, reason: str, refused: StagedQuarantine) -> None:
         name = row.key if isinstance(row.key, str) else None
@@ -187,9 +184,8 @@ class VectorImport:
                 )
             elif known:
                 had.add(row.row)
-            elif key.hex() not in self._new:
+            elif self._new.add_new(key):
                 fresh[key] = row.vector
-                self._new.add(key.hex())
                 taken.add(row.row)
         if fresh:
             self._writer.write(self.declared.space, list(fresh), np.stack(list(fresh.values())))
@@ -249,7 +245,7 @@ class Import:
     index: IndexSpec | None = None
 
 
-def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, Declared, Manifest]:
+def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally, DeclaredSpace, Manifest]:
     """Import a file of vectors. Returns what was done, the space, and the generation that is now current.
 
     Raises UsageError if the file or a column cannot be used, SpaceMismatchError if the vectors are of another
@@ -262,13 +258,13 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
         _check_index(layout, how, space)
         unfinished = layout.root / UNFINISHED
         interrupted = unfinished.exists()
-        with commit_lock(layout.lock):
+        with file_lock(layout.lock):
             write_atomically(unfinished, space.name.encode())
         add_items = how.add_items or not len(ItemTable(layout.items))
         tally = VectorImport(layout, space, add_items).run(file)
         blocks = known_blocks(layout)
         if not any(block.space.name == space.name and block.modality == space.modality for block in blocks):
-            with commit_lock(layout.lock):
+            with file_lock(layout.lock):
                 declare(layout, space)
         made = _publish(layout, blocks, how, refit=interrupted)
         unfinished.unlink()
@@ -277,7 +273,7 @@ def import_vectors(layout: Layout, path: Path, how: Import) -> tuple[ImportTally
 
 def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: bool) -> Manifest:
     """Build the generation of what the store had before and has now; all anew after an interrupted import."""
-    number = current(layout)
+    number = current_number(layout)
     before = None if number is None else open_generation(layout, number)
     weights = {Modality(name): weight for name, weight in before.manifest.weights.items()} if before else {}
     encoders = before.manifest.encoders if before else NO_ENCODERS
@@ -289,10 +285,10 @@ def _publish(layout: Layout, blocks: Sequence[Block], how: Import, *, refit: boo
     return build_generation(layout, recipe, before, refit=refit)
 
 
-def _check_index(layout: Layout, how: Import, new: Declared) -> None:
+def _check_index(layout: Layout, how: Import, new: DeclaredSpace) -> None:
     """Raise UsageError if the index recipe suits no item vector that there can be, before anything is imported."""
-    number = current(layout)
-    index = how.index or chosen_before(None if number is None else manifest(layout, number))[0]
+    number = current_number(layout)
+    index = how.index or chosen_before(None if number is None else read_manifest(layout, number))[0]
     spaces = {modality: dict.fromkeys(some) for modality, some in _spaces(layout, known_blocks(layout)).items()}
     spaces[new.modality][new.space] = None
     check_choice(index, spaces, how.dim)
@@ -300,7 +296,7 @@ def _check_index(layout: Layout, how: Import, new: Declared) -> None:
 
 def _spaces(layout: Layout, blocks: Sequence[Block]) -> dict[Modality, tuple[Space, ...]]:
     pairs = [(block.modality, block.space) for block in blocks]
-    pairs += [(one.modality, one.space) for one in declared(layout)]
+    pairs += [(one.modality, one.space) for one in read_declared(layout)]
     return {
         modality: tuple(dict.fromkeys(space for other, space in pairs if other == modality)) for modality in Modality
     }

@@ -13,11 +13,11 @@ from mmrec.fusion.blocks import Block
 from mmrec.fusion.fusion import Fusion, load_fusion
 from mmrec.generation.fuse import fuse_batch, open_tables
 from mmrec.generation.generation import FUSION, VECTORS, load_arrays, naming_generation
-from mmrec.storage.damage import check_files, reading
-from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.damage import check_files, convert_read_errors
+from mmrec.storage.generations import Manifest, current_number, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.stored_item import Declared, as_fields, check, declared, fingerprint_of
+from mmrec.storage.stored_item import DeclaredSpace, as_fields, check_declared, fingerprint_of, read_declared
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Modality, Space
 
@@ -49,7 +49,7 @@ class ItemVectors:
     def batches(self, items: ItemTable, where: str | None) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         """Items that have a vector, and their vectors."""
         folder = self.layout.generations / str(self.made.number)
-        with naming_generation(self.layout, self.made.number), reading(folder):
+        with naming_generation(self.layout, self.made.number), convert_read_errors(folder):
             rows, vectors, bits = load_arrays(folder, self.made)
         fresh = items.changed_since(self.made.items_version)
         tables = open_tables(self.layout, self.fusion.blocks)
@@ -108,12 +108,12 @@ def read_fusion(layout: Layout, number: int | None) -> tuple[Manifest, Fusion]:
 
     Raises StoreError if there is none or it is damaged.
     """
-    chosen = current(layout) if number is None else number
+    chosen = current_number(layout) if number is None else number
     if chosen is None:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
     if not (layout.generations / str(chosen)).is_dir():
         raise UsageError(f"there is no generation {chosen}; see those there are with `mmrec generations {layout.root}`")
-    made = manifest(layout, chosen)
+    made = read_manifest(layout, chosen)
     path = layout.generations / str(chosen) / FUSION
     with naming_generation(layout, chosen):
         check_files({path: made.sha256[FUSION]})
@@ -148,10 +148,10 @@ class Declaration:
 
 def known_blocks(layout: Layout) -> tuple[Block, ...]:
     """The blocks of the current generation, none before the first."""
-    return read_fusion(layout, None)[1].blocks if current(layout) is not None else ()
+    return read_fusion(layout, None)[1].blocks if current_number(layout) is not None else ()
 
 
-def decide(layout: Layout, given: Declaration, file: VectorFile) -> Declared:
+def decide(layout: Layout, given: Declaration, file: VectorFile) -> DeclaredSpace:
     """The space of a file's vectors.
 
     Raises UsageError if that cannot be known, SpaceMismatchError if the user, the file and the store differ.
@@ -160,9 +160,9 @@ def decide(layout: Layout, given: Declaration, file: VectorFile) -> Declared:
     name = given.space or (origin.space if origin else None)
     if name is None:
         raise UsageError("Say which space the vectors are of: --space NAME, and --model for what made them.")
-    same_name = [one for one in declared(layout) if one.name == name]
+    same_name = [one for one in read_declared(layout) if one.name == name]
     same_name += [
-        Declared(name=name, dim=b.space.dim, fingerprint=b.space.fingerprint, modality=b.modality)
+        DeclaredSpace(name=name, dim=b.space.dim, fingerprint=b.space.fingerprint, modality=b.modality)
         for b in known_blocks(layout)
         if b.space.name == name
     ]
@@ -170,8 +170,8 @@ def decide(layout: Layout, given: Declaration, file: VectorFile) -> Declared:
     fingerprint = _fingerprint(name, given, file, same_name)
     known = next((one.model for one in same_name if one.model and one.fingerprint == fingerprint), None)
     model = given.model or known or (origin.space if origin else "")
-    new = Declared(name=name, dim=file.dim, fingerprint=fingerprint, modality=modality, model=model)
-    check(new)
+    new = DeclaredSpace(name=name, dim=file.dim, fingerprint=fingerprint, modality=modality, model=model)
+    check_declared(new)
     if origin is not None and (origin.fingerprint, origin.dim) != (fingerprint, file.dim):
         raise SpaceMismatchError(
             f"{file.path} says that its vectors are of space {origin.space!r}, fingerprint {origin.fingerprint[:12]}, "
@@ -187,7 +187,7 @@ def decide(layout: Layout, given: Declaration, file: VectorFile) -> Declared:
     return new
 
 
-def _modality(name: str, file: VectorFile, same_name: list[Declared]) -> Modality:
+def _modality(name: str, file: VectorFile, same_name: list[DeclaredSpace]) -> Modality:
     there = {one.modality for one in same_name} or {
         Modality(one) for one in (file.origin.modalities if file.origin else ())
     }
@@ -199,7 +199,7 @@ def _modality(name: str, file: VectorFile, same_name: list[Declared]) -> Modalit
     return there.pop()
 
 
-def _fingerprint(name: str, given: Declaration, file: VectorFile, same_name: list[Declared]) -> str:
+def _fingerprint(name: str, given: Declaration, file: VectorFile, same_name: list[DeclaredSpace]) -> str:
     if given.fingerprint is not None:
         return given.fingerprint
     if given.model is not None:

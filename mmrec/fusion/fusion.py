@@ -228,7 +228,7 @@ def fit(
     dim: int,
     measure: Callable[[Fusion], tuple[Agreement, ...]] | None = None,
 ) -> Fusion:
-    """Fit means and rotations on unit vectors sampled from the catalog, one array a block; at most `dim` dimensions.
+    """Fit means and rotations on unit vectors sampled from the catalog, one array per block; at most `dim` dimensions.
 
     Sums run in the order given, so give the samples in an order that depends on their contents alone. `measure`
     returns the agreement of modalities with the texts; modalities of little agreement get fewer dimensions.

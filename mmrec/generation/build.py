@@ -24,9 +24,9 @@ from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault, write_
 from mmrec.storage.generations import Manifest, publish
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.storage.scratch import scratch_folder
-from mmrec.storage.tables import LEDGER, ledger, writing
+from mmrec.storage.tables import LEDGER, convert_write_errors, ledger
 from mmrec.storage.vectors import KeyIndex, VectorTable
 from mmrec.types import Modality
 
@@ -85,7 +85,7 @@ def build_generation(
     kept = earlier is not None and not refit and _fusion_matches(earlier, recipe, blocks, weights)
     kept = kept and (before is None or before.manifest.chose_weights == recipe.weights_given)
     fusion = earlier if earlier and kept else fit_fusion(items, tables, weights, recipe)
-    with scratch_folder(layout) as folder, writing(folder):
+    with scratch_folder(layout) as folder, convert_write_errors(folder):
         stale = stale_rows(layout, before, items, tables) if before is not None and kept else None
         rows = _write_vectors(folder, fusion, tables, items, None if stale is None else before, stale)
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
@@ -104,7 +104,7 @@ def build_generation(
         made = made.model_copy(update={"sha256": {**made.sha256, **digests}})
         del index  # the checks use the files on disk
         made = made.model_copy(update=_check(open_folder(folder, made), items, tables, recipe.seed))
-        with commit_lock(layout.lock):
+        with file_lock(layout.lock):
             return publish(layout, folder, made)
 
 

@@ -15,11 +15,11 @@ from indexers.recipes import load
 from indexers.vectors import find_rows
 from mmrec.errors import DamagedError, StoreError, UnreadableError
 from mmrec.fusion.fusion import Fusion, load_fusion
-from mmrec.storage.damage import check_files, reading
-from mmrec.storage.generations import Manifest, manifest
+from mmrec.storage.damage import check_files, convert_read_errors
+from mmrec.storage.generations import Manifest, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.tables import altered, check_unaltered, opens
+from mmrec.storage.tables import altered_files, can_open, check_unaltered
 
 if TYPE_CHECKING:
     import mmrec.generation.user_tower_index
@@ -73,8 +73,8 @@ def open_generation(layout: Layout, number: int) -> Generation:
     Raises StoreError if a file is missing, damaged or not the one the manifest names, or if the items are older
     than the generation: its row numbers would then mean other items.
     """
-    made = manifest(layout, number)
-    if not opens(altered(layout, layout.items)):
+    made = read_manifest(layout, number)
+    if not can_open(altered_files(layout, layout.items)):
         check_unaltered(layout, layout.items)
     items_version = ItemTable(layout.items).version
     if items_version < made.items_version:
@@ -112,7 +112,7 @@ def open_folder(folder: Path, made: Manifest) -> Generation:
     """
     try:
         check_files({folder / name: made.sha256[name] for name in (FUSION, ROWS, VECTORS, MODALITIES)})
-        with reading(folder):
+        with convert_read_errors(folder):
             fusion = load_fusion(folder / FUSION)
             return Generation(
                 folder, made, fusion, *load_arrays(folder, made), load(folder / INDEX, made.sha256[INDEX])

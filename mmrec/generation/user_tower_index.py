@@ -13,7 +13,7 @@ from indexers.recipes import build, default_spec, load
 from mmrec.errors import DamagedError, StoreError
 from mmrec.files import reserve
 from mmrec.generation.checks import HALF_ROUNDING, ROWS_PER_PIECE
-from mmrec.storage.damage import check_files, reading
+from mmrec.storage.damage import check_files, convert_read_errors
 from mmrec.storage.generations import Manifest
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def open_tower_index(folder: Path, made: Manifest) -> UserTowerIndex | None:
     try:
         check_files({folder / name: made.sha256[name] for name in (CONFIG, WEIGHTS, TOWER_VECTORS)})
         model = load_tower(folder)
-        with reading(folder):
+        with convert_read_errors(folder):
             vectors = np.load(folder / TOWER_VECTORS, mmap_mode="r", allow_pickle=False)
             if vectors.dtype != np.float16 or vectors.shape != (made.items, model.dim):
                 raise StoreError(f"{folder / TOWER_VECTORS} does not hold {made.items:,} vectors of {model.dim} halves")

@@ -24,7 +24,7 @@ from mmrec.queries import QueryMaker
 from mmrec.reporting import SILENT, Reporter
 from mmrec.snapshot import Snapshot, search_by_text, snapshot_of
 from mmrec.sources.media_access import MediaAccess
-from mmrec.storage.generations import numbers
+from mmrec.storage.generations import generation_numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.trust import check_encoders, is_consented, record_consent
@@ -81,10 +81,10 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class RankingQuality:
-    """Ranking quality of both generations: the metric that decides comes first, and `word` is its conclusion."""
+    """Ranking quality of both generations: the metric that decides comes first, and `verdict` is its conclusion."""
 
     measures: tuple[MetricChange, ...]
-    word: Literal["better", "no difference", "worse"]
+    verdict: Literal["better", "no difference", "worse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _encoders(
     found = best_encoders(map(load, given), spaces)
     if found is not None and (covers(found, spaces) or not is_consented(layout, made_with)):
         return found
-    check_encoders(layout, made_with, reporter.confirm)
+    check_encoders(layout, made_with, reporter.ask_yes_no)
     return load(made_with)
 
 
@@ -205,7 +205,7 @@ def compare_generations(
         StoreError: A generation is damaged, or its encoders are not known.
 
     """
-    existing = numbers(layout)
+    existing = generation_numbers(layout)
     for number in pair:
         if number not in existing:
             raise UsageError(f"{layout.root} has no generation {number}; there are {existing}")
@@ -253,7 +253,7 @@ def _search(
         except (UsageError, MediaError) as error:
             answers.reasons[str(error)] += 1
     allowed = snapshot.rows_allowed(None, against)
-    k = min(k, max(1, len(snapshot.live)))  # more would only cost memory
+    k = min(k, max(1, len(snapshot.index)))  # more would only cost memory
     texts = [place for place in vectors if queries[place].part.kind == "text"]
     others = [place for place in vectors if queries[place].part.kind != "text"]
     for places in (texts, others):
@@ -263,7 +263,7 @@ def _search(
             if places is texts:
                 rows = search_by_text(snapshot, batch, k, allowed)
             else:
-                rows = snapshot.live.search(batch, k + 1, allowed=allowed).rows.tolist()
+                rows = snapshot.index.search(batch, k + 1, allowed=allowed).rows.tolist()
             for place, near in zip(some, rows, strict=True):
                 itself = _row_of(snapshot, queries[place])
                 answers.lists[place] = [row for row in near if row >= 0 and row != itself][:k]
@@ -282,7 +282,7 @@ def _side(snapshot: Snapshot, answers: _Answers, seed: int) -> GenerationAnswers
     return GenerationAnswers(
         number=generation.manifest.number,
         encoders=generation.manifest.encoders,
-        items=len(snapshot.live),
+        items=len(snapshot.index),
         recall=measure_search(generation.index, generation.rows, generation.vectors, seed),
         unanswered=answers.reasons.total(),
         reasons=tuple(reason for reason, _ in answers.reasons.most_common()),

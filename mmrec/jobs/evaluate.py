@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.errors import UsageError
 from mmrec.evaluation.baselines import (
     ContentMean,
@@ -61,11 +61,11 @@ class EvaluateOptions:
         report: Where the page is written, if anywhere.
         category: Metadata column whose values, parted by commas, are categories.
         cold_items: Whether a tenth of the items is held out of training.
-        cold_people: Whether a tenth of the users is held out of training; they alone are evaluated then.
+        cold_users: Whether a tenth of the users is held out of training; they alone are evaluated then.
         allow_seen: Whether items that a user has seen can be recommended.
         kinds: TOML file with weights and other names of kinds.
         events: SQLAlchemy URL of the log; None is the store's own.
-        people: How many users are evaluated at most, drawn by the seed; all if None.
+        users: How many users are evaluated at most, drawn by the seed; all if None.
         seed: Seed of what is held out, and of the users drawn.
         train: Configuration of towers that are trained on the split and evaluated too; none without it.
         seeds: How often each tower is trained.
@@ -78,11 +78,11 @@ class EvaluateOptions:
     report: Path | None = None
     category: str | None = None
     cold_items: bool = False
-    cold_people: bool = False
+    cold_users: bool = False
     allow_seen: bool = False
     kinds: Path | None = None
     events: str | None = None
-    people: int | None = None
+    users: int | None = None
     seed: int = 0
     train: Path | TrainingConfig | None = None
     seeds: int = 1
@@ -111,7 +111,7 @@ def run(options: EvaluateOptions, reporter: Reporter = SILENT) -> tuple[Evaluati
     models |= towers
     with reporter.progress("evaluating", len(models)) as advance:
         protocol = EvaluationProtocol(
-            allow_seen=options.allow_seen, most_users=options.people, seed=options.seed, kinds=kinds
+            allow_seen=options.allow_seen, most_users=options.users, seed=options.seed, kinds=kinds
         )
         found = evaluate(split, candidates, models, protocol, lambda _: advance(1))
     facts = _facts(options, split)
@@ -150,7 +150,7 @@ def _train_towers(
         return scorers, losses
     if candidates.vectors is None:
         raise UsageError("Towers are trained on contents: give candidates that have vectors.")
-    own_threads()
+    configure_threads()
     base = options.train if isinstance(options.train, TrainingConfig) else load_config(options.train)
     cold = RecentPopularity(kinds=kinds).fit(split.train, candidates)
     vectors = np.asarray(candidates.vectors, dtype=np.float32)
@@ -189,7 +189,7 @@ def _split(options: EvaluateOptions, events: EventArrays, known: KnownItems, rul
     # What is held out is chosen by ids alone, and before targets are dropped.
     if options.cold_items:
         split = hold_out_items(split, known, seed=options.seed)
-    if options.cold_people:
+    if options.cold_users:
         split = hold_out_users(split, seed=options.seed)
     return split.last_only() if options.split == "last" else split
 

@@ -1,24 +1,22 @@
 """Import, export, count and forget the events of a store."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import EventColumns, load_events
 from mmrec.events.files import open_events
 from mmrec.events.histories import KnownItems
-from mmrec.events.import_export import EventTally, export_events, formula_cells, import_events, lacking
+from mmrec.events.import_export import EventTally, count_unknown_items, export_events, import_events
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.log import EventLog
 from mmrec.events.stats import RatingStats, event_stats, rating_stats
 from mmrec.events.times import TimeRule
-from mmrec.reporting import SILENT, Advance, Reporter
+from mmrec.reporting import SILENT, Reporter, running_total
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.tables import check_unaltered
@@ -28,19 +26,19 @@ _SOME = 3
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """One run of ``mmrec events import``.
+    """Options of ``mmrec events import``.
 
     Attributes:
-        store: The store's directory, made where it does not exist: events may come before the catalog.
+        store: The store's directory, created if missing: events may come before the catalog.
         source: The events: a path, or a URL of an object store or a hub data set.
-        columns: Columns by part; what is None is told from the names of the columns.
-        context: Columns kept beside.
+        columns: Column by part of an event; those that are None are guessed from the column names.
+        context: Extra columns stored as context.
         as_kind: The kind of all events; None reads the column of kinds.
-        time_unit: What numbers of time count.
-        zone: Zone of the times that name none.
-        kinds: TOML file with weights and other names of kinds.
+        time_unit: Unit of numeric times.
+        zone: Time zone of times without one.
+        kinds: TOML file with weights and aliases of kinds.
         events: SQLAlchemy URL of the log; None is the store's own.
-        encoding: Of a CSV file that is not UTF-8.
+        encoding: Text encoding of a CSV file that is not UTF-8.
 
     """
 
@@ -56,47 +54,50 @@ class ImportOptions:
     encoding: str | None = None
 
 
-def run_import(asked: ImportOptions, reporter: Reporter = SILENT) -> dict[str, object]:
+def run_import(options: ImportOptions, reporter: Reporter = SILENT) -> dict[str, object]:
     """Import a file of events. Raises UsageError, StoreError; see `mmrec.errors`."""
     started = time.perf_counter()
-    kinds = Kinds() if asked.kinds is None else load_kinds(asked.kinds)
-    times = TimeRule(asked.time_unit, asked.zone)
-    source = open_events(asked.source, asked.columns, asked.context, asked.as_kind, asked.encoding)
-    Layout(asked.store).create()
-    reporter.note(f"Columns of {asked.source}: {_shown(source.columns)}")
-    known = _known_items(Layout(asked.store))
-    _ask_about_lacking(asked, lacking(source, kinds, times, known), known, reporter)
-    with _log(asked.store, asked.events) as log, reporter.progress("importing", source.count) as advance:
-        tally = import_events(source, log, kinds, times, _rows_reported(advance), known)
+    kinds = Kinds() if options.kinds is None else load_kinds(options.kinds)
+    times = TimeRule(options.time_unit, options.zone)
+    source = open_events(options.source, options.columns, options.context, options.as_kind, options.encoding)
+    Layout(options.store).create()
+    reporter.note(f"Columns of {options.source}: {_shown(source.columns)}")
+    known = _known_items(Layout(options.store))
+    _ask_about_unknown_items(options, count_unknown_items(source, kinds, times, known), known, reporter)
+    with _log(options.store, options.events) as log, reporter.progress("importing", source.count) as advance:
+        steps = running_total(advance)
+        tally = import_events(source, log, kinds, times, lambda tally: steps(tally.read), known)
         total = len(log)
-        if asked.events is None:
-            note_events(Layout(asked.store), log)
+        if options.events is None:
+            update_checkpoint(Layout(options.store), log)
         ratings = rating_stats(log, kinds) if source.columns.value else []
     for refusal in tally.examples:
         reporter.note(f"row {refusal.row}, {refusal.column or 'all of it'}: {refusal.reason}")
     if tally.without_item:
         reporter.warn(
-            f"{tally.without_item:,} of {tally.read - tally.refused:,} events are of items that {asked.store} does not "
-            f"have, such as {_some(tally.lacking)}. They are kept, and count once there are such items."
+            f"{tally.without_item:,} of {tally.read - tally.refused:,} events are of items that {options.store} does "
+            f"not have, such as {_some(tally.unknown_items)}. They are kept, and count once these items exist."
         )
-    counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "lacking"}}
+    counts = {name: count for name, count in asdict(tally).items() if name not in {"examples", "unknown_items"}}
     for read in ratings:
         reporter.note(_rated(read, kinds))
     return {"events": total, **counts, "seconds": time.perf_counter() - started}
 
 
-def _ask_about_lacking(asked: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
-    """At a terminal, ask before events are added most of which are of items that there are not.
+def _ask_about_unknown_items(options: ImportOptions, seen: EventTally, known: KnownItems, reporter: Reporter) -> None:
+    """At a terminal, ask before adding events that mostly refer to unknown items.
 
     That mostly is the wrong column, or a catalog with other ids. Raises UsageError where the answer is no.
     """
-    if not len(known) or 2 * seen.without_item <= seen.read or not reporter.asks:
+    if not len(known) or 2 * seen.without_item <= seen.read or not reporter.is_interactive:
         return
     reporter.warn(
-        f"{seen.without_item:,} of the first {seen.read:,} events are of items that {asked.store} does not have, such "
-        f"as {_some(seen.lacking)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
+        f"{seen.without_item:,} of the first {seen.read:,} events are of items that {options.store} does not have, "
+        f"such as {_some(seen.unknown_items)}; it has ids such as {_some(known.ids[:_SOME].to_pylist())}."
     )
-    reporter.agree("Add the events all the same", yes=False, instead="Name the column of the items' ids with --item.")
+    reporter.require_consent(
+        "Add the events all the same", yes=False, otherwise="Name the column of the items' ids with --item."
+    )
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -107,19 +108,18 @@ def run_export(
     store: Path, out: Path, events: str | None, *, spreadsheet: bool = False, reporter: Reporter = SILENT
 ) -> int:
     """Export the log. Returns the number of events. Raises UsageError, StoreError."""
-    formulas: list[int] = []
     with _log(store, events) as log, reporter.progress("exporting", len(log)) as advance:
-        count = export_events(_counted(log, advance, formulas), out, spreadsheet=spreadsheet)
-    if sum(formulas) and out.suffix.lower() == ".csv" and not spreadsheet:
+        count, formulas = export_events(log.scan(), out, spreadsheet=spreadsheet, advance=advance)
+    if formulas and out.suffix.lower() == ".csv" and not spreadsheet:
         reporter.warn(
-            f"{sum(formulas):,} cells begin as a formula does: do not open {out} in a spreadsheet. With --spreadsheet "
-            "they are written with an apostrophe before them."
+            f"{formulas:,} cells begin like a formula: do not open {out} in a spreadsheet. With --spreadsheet they get "
+            "an apostrophe before them."
         )
     return count
 
 
 def run_stats(store: Path, events: str | None) -> dict[str, object]:
-    """Count what the log holds, and what cleaning by its defaults leaves out."""
+    """Count what the log holds, and what cleaning by its defaults removes."""
     layout = Layout(store)
     layout.check()
     known = _known_items(layout)
@@ -142,11 +142,11 @@ def refused_rows(store: Path, events: str | None) -> list[dict[str, object]]:
 
 
 def run_forget(store: Path, user: str, events: str | None) -> int:
-    """Delete all that the log has of a person. Returns the number of events."""
+    """Delete all events of a user. Returns how many."""
     with _log(store, events) as log:
         gone = log.forget(user)
         if events is None:
-            note_events(Layout(store), log)
+            update_checkpoint(Layout(store), log)
         return gone
 
 
@@ -166,16 +166,11 @@ def _log(store: Path, events: str | None) -> Iterator[EventLog]:
         log.close()
 
 
-def _counted(log: EventLog, advance: Advance, formulas: list[int]) -> Iterator[pa.RecordBatch]:
-    for batch in log.scan():
-        formulas.append(formula_cells(batch))
-        yield batch
-        advance(len(batch))
-
-
 def _rated(read: RatingStats, kinds: Kinds) -> str:
     threshold = kinds.ratings[read.kind]
-    how = "compared with the means of their users and items" if threshold is None else f"from {threshold:g} up a like"
+    how = (
+        "compared with the means of their users and items" if threshold is None else f"{threshold:g} or more is a like"
+    )
     return (
         f"{read.ratings:,} ratings ({read.kind}) from {read.low:g} to {read.high:g}, mean {read.mean:.2f}: "
         f"{read.likes:,} count as likes, {read.dislikes:,} as dislikes, {how}. To read them otherwise, write [ratings] "
@@ -189,14 +184,3 @@ def _shown(columns: EventColumns) -> str:
         f"{name} = {value if isinstance(value, str) else '+'.join(value)}" for name, value in parts.items()
     )
     return named if columns.kind else f"{named}; every event is a {columns.one_kind!r}"
-
-
-def _rows_reported(advance: Advance) -> Callable[[EventTally], None]:
-    seen = 0
-
-    def report(tally: EventTally) -> None:
-        nonlocal seen
-        advance(tally.read - seen)
-        seen = tally.read
-
-    return report

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from mmrec.compute import own_threads, pick_device
+from mmrec.compute import configure_threads, pick_device
 from mmrec.encoders.presets import foreign_factories, read_encoder_specs
 from mmrec.errors import UsageError
 from mmrec.event_log import has_events, open_event_log
@@ -67,7 +67,7 @@ def run(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, obje
     LinkError where what is written in it is a link.
     """
     started = time.perf_counter()
-    own_threads()
+    configure_threads()
     layout, config = _settings(options)
     folder = options.out or layout.root.with_name(f"{layout.root.name}-{options.objective}")
     root = layout.root.resolve()
@@ -93,7 +93,7 @@ def run_dry(options: FinetuneOptions, reporter: Reporter = SILENT) -> dict[str, 
 
     Returns a summary; None in all processes but the main one. Errors are those of `run`.
     """
-    own_threads()
+    configure_threads()
     layout, config = _settings(options)
     chosen = encoders_of(options.encoders, layout, reporter)
     is_main = _is_main(config)

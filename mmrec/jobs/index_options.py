@@ -14,35 +14,38 @@ from mmrec.errors import UsageError
 from mmrec.sources.columns import ColumnSpec
 from mmrec.types import Modality
 
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """One run of ``mmrec index``.
+    """Options of ``mmrec index``.
 
     Attributes:
         source: Path or URL of a catalog; see `mmrec.sources.source.open_source`. None: the store's own items.
-        store: The store's directory, made where it does not exist.
-        columns: What is indexed; where none is named, a guess is shown and needs consent.
-        types: What metadata columns hold, by name: ``integer``, ``number``, ``text``, ``boolean``, ``date``, ``time``.
-        encoding: Of a CSV file; None for UTF-8, or what its byte order mark says.
-        encoders: A preset, models by kind (``text=owner/name``), or the path of a TOML file; None keeps those of the
-            store.
-        weights: What each modality counts in an item's vector; None keeps what the store has, an empty mapping has it
+        store: The store's directory, created if missing.
+        columns: Columns to index; if none is named, a guess is shown and needs consent.
+        types: Types of metadata columns, by name: ``integer``, ``number``, ``text``, ``boolean``, ``date``, ``time``.
+        encoding: Text encoding of a CSV file; None for UTF-8, or as its byte order mark says.
+        encoders: A preset, models by modality (``text=owner/name``), or a TOML file; None keeps those of the store.
+        weights: Weight of each modality in an item's vector; None keeps those of the store, an empty mapping has them
             measured.
-        keep_missing: Keep items that the source no longer has.
-        add: Take the source for changes alone: what it does not name stays as it is.
-        prune: Let the source remove more than half of the items.
-        refit: Fit centring and projection anew.
-        index: FAISS factory string of the index, or ``auto``; None keeps what the store has.
-        index_memory: The most gigabytes that an index chosen by itself may take; None keeps what the store has.
+        keep_missing: Keep items that are no longer in the source.
+        add: The source holds only changes: other items stay as they are.
+        prune: Allow the removal of more than half of the items.
+        refit: Fit centring and projection again.
+        index: FAISS factory string of the index, or ``auto``; None keeps that of the store.
+        index_memory: Most gigabytes of an index chosen automatically; None keeps the store's limit.
         dtype: Number format of the encoders: ``fp32``, or on a GPU ``bf16`` or ``fp16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        media_root: Folder, or URL, outside which no picture or sound is read; None: no bounds.
-        allow_fetch: Fetch pictures and sounds from public web addresses.
-        yes: Consent to the guess beforehand.
-        force: Take up encoders that fine-tuning made worse.
+        media_root: Folder, or URL, outside which no media are read; None: no bounds.
+        allow_fetch: Fetch media from public web addresses.
+        yes: Consent beforehand.
+        force: Use encoders although fine-tuning made them worse.
         trust_code: Run code that is not this package's own where a folder of encoders names it.
-        encoders_from_file: Whether it was a catalog's file that named the encoders: it may come from anyone.
+        encoders_from_file: Whether a catalog file, which may come from anyone, named the encoders.
         storage: Options of object stores, by scheme, s3 or gs.
 
     """
@@ -73,18 +76,18 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What one run of ``mmrec index`` did.
+    """Result of one run of ``mmrec index``.
 
     Attributes:
         items: Items now in the store.
-        added: Items that are new.
+        added: New items.
         changed: Items whose contents or metadata changed.
-        removed: Items that the source no longer has.
-        read: Contents read from where they lie.
+        removed: Items that are no longer in the source.
+        read: Contents read from their addresses.
         encoded: Contents encoded in this run, by modality.
         truncated: Contents cut to their model's limit, by modality.
-        quarantined: Rows and fields left out, kept with their reasons.
-        generation: Number of the generation now current.
+        quarantined: Rows and fields that could not be used, kept with their reasons.
+        generation: Number of the current generation.
         seconds: Time the run took.
 
     """
@@ -101,17 +104,10 @@ class IndexSummary:
     seconds: float
 
 
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+class ColumnTable(BaseModel):
+    """Columns by their role; a list, or a name alone."""
 
-
-class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnTable(_Strict):
-    """Which columns are what; a list, or a name alone."""
 
     id: Name = ""
     text: Names = ()
@@ -121,8 +117,10 @@ class ColumnTable(_Strict):
     deleted: Name | None = None
 
 
-class CatalogSpec(_Strict):
-    """What a file may say, each key as the flag of its name."""
+class CatalogSpec(BaseModel):
+    """Keys of a catalog file, each like the flag of its name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Name
     columns: ColumnTable = ColumnTable()
@@ -140,29 +138,29 @@ class CatalogSpec(_Strict):
 
 
 def with_spec(options: IndexOptions, given: Collection[str]) -> IndexOptions:
-    """Fill in from the file, where the source is one, what was not given as a flag. Raises UsageError.
+    """Fill in from a catalog file, where the source is one, the options that are not `given` explicitly.
 
-    Args:
-        options: As the flags and their defaults have them.
-        given: Names of the flags that a person wrote.
-
+    Raises UsageError.
     """
     if options.source is None or Path(options.source).suffix.lower() != ".toml":
         return options
     spec = read_spec(Path(options.source))
-    said = {name: getattr(spec, name) for name in spec.model_fields_set if name not in {*given, "columns", "source"}}
-    if spec.weights is not None and "weights" in said:
-        said["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}
-    said["encoders_from_file"] = "encoders" in said
+    from_file = {name: getattr(spec, name) for name in spec.model_fields_set - {*given, "columns", "source"}}
+    if spec.weights is not None and "weights" in from_file:
+        from_file["weights"] = {modality: spec.weights.get(modality, 1.0) for modality in Modality}
+    from_file["encoders_from_file"] = "encoders" in from_file
     columns = {
         part.name: getattr(options.columns, part.name) or getattr(spec.columns, part.name)
         for part in fields(ColumnSpec)
     }
-    return replace(options, source=spec.source, columns=ColumnSpec(**columns), **said)
+    return replace(options, source=spec.source, columns=ColumnSpec(**columns), **from_file)
 
 
 def read_spec(path: Path) -> CatalogSpec:
-    """Read a file, relative paths made absolute. Raises UsageError that names each wrong key and what is allowed."""
+    """Read a catalog file, relative paths made absolute.
+
+    Raises UsageError that names each wrong key and what is allowed.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -172,38 +170,34 @@ def read_spec(path: Path) -> CatalogSpec:
     try:
         spec = CatalogSpec.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{path}: {'; '.join(map(_told, error.errors()))}.") from error
+        raise UsageError(f"{path}: {'; '.join(map(_validation_message, error.errors()))}.") from error
     check_device(spec.device)
-    paths = {"source": _from(path, spec.source)}
+    paths = {"source": _relative_to(path, spec.source)}
     if spec.encoders is not None and spec.encoders not in PRESETS:
-        paths["encoders"] = _from(path, spec.encoders)
+        paths["encoders"] = _relative_to(path, spec.encoders)
     if spec.media_root is not None:
-        paths["media_root"] = _from(path, spec.media_root)
+        paths["media_root"] = _relative_to(path, spec.media_root)
     return spec.model_copy(update=paths)
 
 
-def _from(file: Path, given: str) -> str:
-    """Return a path as it is reached from a file; URLs stay."""
+def _relative_to(file: Path, given: str) -> str:
+    """Resolve a path relative to the file that names it; URLs stay."""
     if given.startswith("hf:"):
         rest = given.removeprefix("hf:")
         return f"hf:{file.absolute().parent / rest}" if rest.startswith(("./", "../")) else given
     return given if "://" in given else str(file.absolute().parent / given)
 
 
-def _told(error: Mapping[str, Any]) -> str:
+def _validation_message(error: Mapping[str, Any]) -> str:
     where = tuple(str(part) for part in error["loc"] if part != "[key]")
     key = ".".join(where)
     match error["type"]:
         case "extra_forbidden":
-            return f"there is no key {key}; allowed here are {', '.join(_keys(where))}"
+            table = ColumnTable if where[:1] == ("columns",) and len(where) > 1 else CatalogSpec
+            return f"there is no key {key}; allowed here are {', '.join(table.model_fields)}"
         case "missing":
             return f"the key {key} is missing"
         case "literal_error" | "enum":
             return f"{key} is {error['input']!r}; allowed are {error['ctx']['expected']}"
         case _:
             return f"{key} is {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-
-
-def _keys(where: tuple[str, ...]) -> Collection[str]:
-    table = ColumnTable if where[:1] == ("columns",) and len(where) > 1 else CatalogSpec
-    return table.model_fields

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmrec.compute import own_threads
+from mmrec.compute import configure_threads
 from mmrec.errors import StoreError, UsageError
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.cleaning import Cleaning, CleaningReport, clean
 from mmrec.events.event import load_events
 from mmrec.events.histories import Histories, KnownItems
@@ -23,11 +23,11 @@ from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_generation
 from mmrec.reporting import SILENT, Reporter, warn_of
-from mmrec.storage.containment import refuse_linked, sweep_temporaries
-from mmrec.storage.generations import Manifest, current
+from mmrec.storage.containment import check_not_links, sweep_temporaries
+from mmrec.storage.generations import Manifest, current_number
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock, job_lock
+from mmrec.storage.lock import file_lock, job_lock
 from mmrec.training.config import TrainingConfig, load_config
 from mmrec.training.estimate import estimate
 from mmrec.training.train import CHECKPOINT, TrainingReport, train
@@ -65,12 +65,12 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
     Raises UsageError, StoreError, StoreBusyError.
     """
     started = time.perf_counter()
-    own_threads()
+    configure_threads()
     layout, config, rules = _settings(options)
     folder = options.out or layout.root / "training"
     with closing(open_event_log(layout, options.events)) as log:
         if options.events is None:
-            note_events(layout, log)
+            update_checkpoint(layout, log)
         published = train_and_publish(
             layout, log, config, folder, rules, partial(report_epoch, reporter, "NDCG@10", "")
         )
@@ -93,7 +93,7 @@ def run(options: TrainOptions, reporter: Reporter = SILENT) -> dict[str, object]
 
 def run_dry(options: TrainOptions) -> dict[str, object]:
     """Return the sizes, memory and time of a training, and change nothing."""
-    own_threads()
+    configure_threads()
     layout, config, rules = _settings(options)
     with closing(open_event_log(layout, options.events)) as log:
         data = load_training_input(layout, log, rules)
@@ -130,7 +130,7 @@ def load_training_input(layout: Layout, log: EventLog, rules: Cleaning) -> Train
 
     Raises StoreError where there is no generation, UsageError where nothing is left to learn from.
     """
-    number = current(layout)
+    number = current_number(layout)
     if number is None:
         raise StoreError(f"{layout.root} has no generation yet; finish it with `mmrec index SOURCE {layout.root}`")
     generation = open_generation(layout, number)
@@ -152,8 +152,8 @@ def training_folder(folder: Path, written: Sequence[str], *, is_main: bool) -> I
     Raises StoreBusyError where another training holds it, and LinkError where something that is written is a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    refuse_linked(folder, (_LOCK, *written))
-    with commit_lock(folder / _LOCK, 0) if is_main else nullcontext():
+    check_not_links(folder, (_LOCK, *written))
+    with file_lock(folder / _LOCK, 0) if is_main else nullcontext():
         if is_main:
             sweep_temporaries(folder, folder)
         yield
@@ -212,14 +212,14 @@ def train_and_publish(
             (folder / CHECKPOINT).unlink(missing_ok=True)
         accelerator.wait_for_everyone()
     if manifest is None:
-        number = current(layout)
+        number = current_number(layout)
         manifest = data.generation.manifest if number is None else open_generation(layout, number).manifest
     return PublishedTower(trained.report, manifest, is_main)
 
 
 def _published(layout: Layout, trained_on: Generation, tower: TowerModel) -> Manifest:
     """Put a tower into the next generation, of the items as they are now."""
-    number = current(layout)
+    number = current_number(layout)
     before = trained_on if number is None else open_generation(layout, number)
     if before.manifest.sha256[FUSION] != trained_on.manifest.sha256[FUSION]:
         raise StoreError(

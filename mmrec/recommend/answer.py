@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
 from mmrec.errors import UsageError
 from mmrec.query import Hit, as_table
 
@@ -15,20 +13,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CandidateSource: TypeAlias = Literal["history", "text", "popular"]
-"""What an item was found by: the user's history, the text of the request, or its popularity."""
+"""Source of an item: the user's history, the text of the request, or its popularity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
     """An item of the history that a recommended item is similar to.
 
-    Attributes:
-        id: The item of the history.
-        kind: Kind of its event.
-        similarity: Cosine of the contents of the two items.
-        shares: Name of a modality -> its part of the similarity.
-        title: Title of the item of the history; empty without one.
-
+    `similarity` is the cosine of the contents of the two items, `shares` its parts by modality, `kind` that of the
+    event.
     """
 
     id: str
@@ -40,13 +33,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Recommended(Hit):
-    """A recommended item; its score says how well it matches what it was found by, and lists are not sorted by it.
+    """A recommended item; its score says how well it matches its source, and lists are not sorted by it.
 
-    Attributes:
-        source: What it was found by.
-        interest: Which of the user's interests, the strongest being 0; None where it was none.
-        because: The items of the history that it is most similar to; empty unless an explanation was asked for.
-
+    `interest` is the number of the user's interest that found it, the strongest being 0, or None. `because` are the
+    items of the history that it is most similar to, if an explanation was requested.
     """
 
     source: CandidateSource = "history"
@@ -60,12 +50,12 @@ class Recommendations:
 
     Attributes:
         hits: The items, best first.
-        interests: Share of each interest that was found in the history, the strongest first.
-        short_share: Share of the short term in these, 0 to 1.
+        interests: Share of each interest found in the history, the strongest first.
+        short_share: Share of recent events in these, 0 to 1.
         popular_share: Share of popularity in the list, 0 to 1.
-        events: Number of events that are known of the user, those given in the call included.
-        unknown: Ids in the history that no item has; they do not count.
-        model: Name of the model that placed the user.
+        events: Number of known events of the user, those given in the call included.
+        unknown: Ids in the history that no item has; they are ignored.
+        model: Name of the user model.
         generation: Number of the generation that answered.
         seconds: Time from the call to the answer.
         unknown_user: Whether a user without any event was named.
@@ -102,9 +92,9 @@ class ListOptions:
 
     Attributes:
         k: How many items at most.
-        where: SQL condition on ``id`` and metadata that items must meet.
+        where: SQL condition on ``id`` and metadata.
         exclude_seen: Exclude the items of all the user's events; disliked items are always excluded.
-        diversity: 0 for the best matches, 1 for items as unlike each other as can be.
+        diversity: 0 for the best matches, 1 for items as different from each other as possible.
         explain: Give the items of the history that each is most similar to.
 
     """
@@ -116,9 +106,7 @@ class ListOptions:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for numbers that are not allowed."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise UsageError(f"k must be a whole number, at least 1; got {self.k!r}")
+        """Raise UsageError for a diversity that is not allowed."""
         given = self.diversity
         if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given) or not 0 <= given <= 1:
             raise UsageError(f"diversity must be a number from 0 to 1; got {given!r}")

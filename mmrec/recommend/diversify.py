@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 FLOOR: Final = 1e-6
-"""Squared distance below which an item counts as a copy of what was chosen: float32 vectors know no finer one."""
+"""Squared distance below which an item counts as a copy of a chosen one: the precision of float32 vectors."""
 
 
 def greedy_dpp(
@@ -18,48 +18,41 @@ def greedy_dpp(
     diversity: float,
     window: int | None = None,
 ) -> Int64[np.ndarray, " k"]:
-    """Choose places one by one, each time the greatest ``(1 - diversity) relevance + diversity log(distance)``.
+    """Choose k positions, each time the greatest ``(1 - diversity) relevance + diversity log(distance)``.
 
-    The distance is that from the span of the vectors chosen so far, so that with kernel ``q_i q_j v_i v_j`` and
-    ``log q`` proportional to relevance each choice gains the most of the log-determinant. Ties go to the earlier place.
-
-    Args:
-        relevance: From 0 to 1, higher is better.
-        vectors: Unit vectors.
-        k: How many are chosen; all of n where it is fewer.
-        diversity: 0 orders by relevance alone, 1 by distance alone.
-        window: Only so many of the last choices repel; all if None. Beyond as many choices as there are dimensions
-            nothing is left that is far from all, so a long feed needs one.
-
+    `relevance` is from 0 to 1, vectors are unit vectors. The distance is that from the span of the vectors chosen so
+    far, so that with kernel ``q_i q_j v_i v_j`` and ``log q`` proportional to relevance each choice gains the most of
+    the log-determinant. Ties go to the earlier position. Only the last `window` choices repel, all if None: beyond as
+    many choices as dimensions nothing is far from all, so a long feed needs a window.
     """
     count = min(k, len(relevance))
     seen = count if window is None else window
-    wide = np.asarray(vectors, dtype=np.float64)
-    lengths = np.einsum("nd,nd->n", wide, wide)
-    left = lengths
-    wanted = (1 - diversity) * np.asarray(relevance, dtype=np.float64)
-    free = np.ones(len(wide), dtype=bool)
-    alike = np.zeros((count, len(wide)))
-    rows = np.zeros((min(seen, count), len(wide)))
+    doubles = np.asarray(vectors, dtype=np.float64)
+    lengths = np.einsum("nd,nd->n", doubles, doubles)
+    distances = lengths
+    base = (1 - diversity) * np.asarray(relevance, dtype=np.float64)
+    free = np.ones(len(doubles), dtype=bool)
+    similarity = np.zeros((count, len(doubles)))
+    rows = np.zeros((min(seen, count), len(doubles)))
     chosen: list[int] = []
     for turn in range(count):
-        gain = np.where(free, wanted + diversity / 2 * np.log(np.maximum(left, FLOOR)), -np.inf)
+        gain = np.where(free, base + diversity / 2 * np.log(np.maximum(distances, FLOOR)), -np.inf)
         best = int(gain.argmax())
         chosen.append(best)
         free[best] = False
-        alike[turn] = wide @ wide[best]
+        similarity[turn] = doubles @ doubles[best]
         if turn < seen:
-            rows[turn] = (alike[turn] - rows[:turn, best] @ rows[:turn]) / np.sqrt(max(left[best], FLOOR))
-            left = left - rows[turn] ** 2
+            rows[turn] = (similarity[turn] - rows[:turn, best] @ rows[:turn]) / np.sqrt(max(distances[best], FLOOR))
+            distances = distances - rows[turn] ** 2
         else:
-            left = _distances(lengths, alike[turn - seen + 1 : turn + 1], chosen[-seen:])
+            distances = _distances(lengths, similarity[turn - seen + 1 : turn + 1], chosen[-seen:])
     return np.array(chosen, dtype=np.int64)
 
 
 def _distances(
     lengths: Float64[np.ndarray, " n"], alike: Float64[np.ndarray, "w n"], chosen: list[int]
 ) -> Float64[np.ndarray, " n"]:
-    """Squared distance of each vector from the span of some, made anew: LAPACK is faster at it than single updates."""
+    """Squared distance of each vector from the span of some, computed from scratch: LAPACK is faster than updates."""
     from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 - opening a store needs no SciPy
 
     lower = cholesky(alike[:, chosen] + FLOOR * np.eye(len(chosen)), lower=True)
@@ -75,14 +68,10 @@ WINDOW: Final = 20
 def diversify(
     relevance: Float32[np.ndarray, " n"], units: Float32[np.ndarray, "n dim"], k: int, diversity: float
 ) -> Int64[np.ndarray, " k"]:
-    """Return the places of k candidates to show, in order; all of n where it is fewer.
+    """Return the positions of k candidates to show, in order; all of n where it is fewer.
 
-    Args:
-        relevance: From 1 down to 0, never rising: without any diversity the order is that of the candidates.
-        units: Unit vectors; a zero vector is unlike everything.
-        k: How many are shown.
-        diversity: 0 for relevance alone, 1 for diversity alone.
-
+    `relevance` falls from 1 to 0, and never rises: without diversity the order is that of the candidates. `units` are
+    unit vectors; a zero vector is unlike everything. `diversity` is 0 for relevance alone, 1 for diversity alone.
     """
     if diversity == 0:
         return np.arange(min(k, len(relevance)), dtype=np.int64)
@@ -92,8 +81,8 @@ def diversify(
 def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim_and_one"]:
     """Return unit vectors whose cosine is (1 + cosine) / 2.
 
-    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a part in common it does, and
-    opposites count as further apart than strangers.
+    The volume that nearly orthogonal vectors span hardly depends on their cosines; with a common part it does, and
+    opposites count as further apart than unrelated vectors.
     """
     return np.column_stack([units, np.ones(len(units), dtype=np.float32)]) / np.float32(np.sqrt(2))
 
@@ -101,12 +90,11 @@ def _with_common_part(units: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray
 MIN_COSINE: Final = 0.05
 """Cosine from which an item counts as similar to a disliked one: centred vectors of other subjects are about 0."""
 
-SPARED: Final = 0.5
+PROTECTED_SHARE: Final = 0.5
 """Share of an item's score that outweighs its similarity to a disliked item.
 
 Items near an interest are not lowered for a chance similarity to a disliked item of another subject. On four catalogs
-of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, all others keep their order at Kendall's tau
-.98.
+of fifty items, 48 hides: the 20 nearest sink by 2 ranks and never rise, others keep their order (Kendall's tau .98).
 """
 
 
@@ -114,21 +102,15 @@ def feedback_penalties(
     cosines: Float32[np.ndarray, "n h"],
     strengths: Float32[np.ndarray, " h"],
     scores: Float32[np.ndarray, " n"],
-    spared: float = SPARED,
+    protected_share: float = PROTECTED_SHARE,
 ) -> Float32[np.ndarray, " n"]:
     """Return what items lose of their scores for being similar to disliked items.
 
-    An item loses, for the disliked item that costs it most, its strength times their cosine beyond `MIN_COSINE`, or
-    beyond a share of its score where that is more. Items of other subjects lose nothing: their order does not change.
-
-    Args:
-        cosines: Cosine of each item with each disliked one.
-        strengths: Strength of each dislike, 0 to 1.
-        scores: Cosine of each item with the interest that it was found by; 0 where it was found otherwise.
-        spared: That share of the score.
-
+    An item loses, for the disliked item that costs it most, its strength (0 to 1) times their cosine beyond
+    `MIN_COSINE`, or beyond a share of its score where that is more. Items of other subjects lose nothing: their order
+    does not change. `scores` are cosines with the interest that found the item, 0 where none did.
     """
-    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, spared * scores)[:, None])
+    beyond = np.maximum(0, cosines - np.maximum(MIN_COSINE, protected_share * scores)[:, None])
     return (beyond * strengths).max(axis=1, initial=0).astype(np.float32)
 
 
@@ -150,31 +132,18 @@ def trained_feedback_penalties(
 ) -> Float32[np.ndarray, " n"]:
     """Return what a trained model's candidates lose for being more similar to a disliked item than to any liked one.
 
-    Such a model's scores are no content cosines, so the penalty is scaled to the spread of the scores.
-
-    Args:
-        cosines: As in `feedback_penalties`.
-        strengths: As in `feedback_penalties`.
-        liked: Greatest content cosine of each item with a liked item.
-        scores: The model's scores of the candidates.
-
+    Such a model's scores are no content cosines, so the penalty is scaled to the spread of the scores. `liked` is the
+    greatest content cosine of each item with a liked item; the others are as in `feedback_penalties`.
     """
     if not len(scores):
         return scores
-    penalties = feedback_penalties(cosines, strengths, liked, spared=1.0)
+    penalties = feedback_penalties(cosines, strengths, liked, protected_share=1.0)
     return penalties * np.float32(TRAINED_PENALTY * scores.std())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlendedList:
-    """One list made of several.
-
-    Attributes:
-        rows: Row numbers, best first, each once.
-        lists: Which list each came from.
-        places: Its place there.
-
-    """
+    """One list made of several: row numbers, best first, each once; the list each came from, and its position there."""
 
     rows: Int64[np.ndarray, " n"]
     lists: Int64[np.ndarray, " n"]
@@ -187,14 +156,8 @@ def blend(
     """Fill seats one by one, each from the list with the greatest weight over the seats it would then have.
 
     These are the highest averages of D'Hondt: any beginning of the result is divided by weight as well as whole seats
-    can be. Ties go to the earlier list. A row that several lists have takes a seat of the one that comes to it first;
-    a list that is used up leaves its seats to the others.
-
-    Args:
-        lists: Row numbers, best first.
-        weights: Weight of each list, 0 or more; a list without weight only fills up what the others leave.
-        most: How many rows at most.
-
+    can be. Ties go to the earlier list. A row in several lists takes a seat of the one that comes to it first; a list
+    that is used up, or has no weight, leaves its seats to the others.
     """
     waiting = [one.tolist() for one in lists]
     strengths = [float(weight) for weight in weights]

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 from indexers.vectors import NO_ROW
 from mmrec.events.cleaning import Cleaning, clean
 from mmrec.events.event import load_events
-from mmrec.events.histories import DecayedPopularity, Histories, KnownItems, Opening, openings
+from mmrec.events.histories import DecayedPopularity, Histories, HistoryPrefix, KnownItems, sample_prefixes
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import EventLog
 from mmrec.events.popularity import Popular
@@ -32,24 +32,18 @@ _MOST_CLUSTERS: Final = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PopularList:
-    """Items in the order to show them.
-
-    Attributes:
-        rows: Row numbers.
-        scores: How popular each is beside the most popular one, 0 to 1; 0 where there are no events.
-
-    """
+    """Row numbers in the order to show them; `scores` are relative to the most popular item, 0 without events."""
 
     rows: Int64[np.ndarray, " n"]
     scores: Float32[np.ndarray, " n"]
 
     def known(self) -> "PopularList":
-        """Return the items with events: the others only fill up the list of users without any."""
+        """The items with events: the others only fill up the list of users without any."""
         return PopularList(self.rows[self.scores > 0], self.scores[self.scores > 0])
 
     @classmethod
     def empty(cls) -> "PopularList":
-        """Return a list of nothing."""
+        """A list of nothing."""
         return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
@@ -58,14 +52,9 @@ def popular_list(
 ) -> PopularList:
     """Cluster items by content, and give each cluster seats by the root of its popularity, most popular items first.
 
-    Without the root one popular subject would have all the seats. Where nothing is popular, clusters count by their
-    size, and the most central item of each comes first.
-
-    Args:
-        popular: Popularity by row number, above 0.
-        others: Row numbers that fill up after these.
-        vectors: Vector of each of all these items.
-
+    Without the root one popular subject would have all the seats. If nothing is popular, clusters count by their size,
+    and the most central item of each comes first. `popular` has popularity above 0 by row number, `others` are rows
+    that fill up after these, `vectors` has the vectors of all.
     """
     rows = [*popular, *(row for row in others.tolist() if row not in popular)][:CANDIDATES]
     if not rows:
@@ -100,15 +89,15 @@ class PopularLists:
     """Popular lists by filter, for one snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Take the snapshot whose items are listed."""
+        """Lists are made of the snapshot's items."""
         self._snapshot = snapshot
         self.read = lru_cache(maxsize=16)(self._make)
 
     def _make(self, popular: Popular, where: str | None) -> PopularList:
-        """Return the list for what is popular now, among the items that a filter lets pass."""
+        """The popular list among the items that a filter selects."""
         snapshot = self._snapshot
-        there = snapshot.live.rows
-        allowed = np.sort(there) if where is None else np.intersect1d(there, snapshot.items.rows(where))
+        rows_now = snapshot.index.rows
+        allowed = np.sort(rows_now) if where is None else np.intersect1d(rows_now, snapshot.items.rows(where))
         rows = snapshot.items.rows_of(popular.ids)
         known = [(rows[name], score) for name, score in zip(popular.ids, popular.scores, strict=True) if name in rows]
         fit = np.isin([row for row, _ in known], allowed)
@@ -133,13 +122,13 @@ class PopularityBlendCache:
     """
 
     def __init__(self, kinds: Kinds) -> None:
-        """Take the weights of the kinds."""
+        """Fit nothing yet."""
         self._kinds = kinds
         self._lock = Lock()
         self._fitted: tuple[int, int, PopularityBlend | None] | None = None
 
     def read(self, snapshot: Snapshot, space: UserItemSpace, log: EventLog) -> PopularityBlend | None:
-        """Return the shares; None where held-out events are too few, or the space was trained on all of them."""
+        """The blend; None where held-out events are too few, or the space was trained on all of them."""
         if snapshot.generation.tower_index is not None:
             return None
         number = snapshot.generation.manifest.number
@@ -163,14 +152,14 @@ class PopularityBlendCache:
         cleaned = clean(events, Cleaning(kinds=self._kinds), known)[0]
         histories = Histories.of(cleaned, known, read_ratings(cleaned, self._kinds))
         weights = histories.weights(self._kinds.weights)
-        first = openings(histories, weights, KNOWN_EVENTS, _USERS)
+        first = sample_prefixes(histories, weights, KNOWN_EVENTS, _USERS)
         return fit_popularity_blend(list(_held_out(space, histories, weights, first))) if first else None
 
 
 def _held_out(
-    space: UserItemSpace, histories: Histories, weights: Float32[np.ndarray, " n"], first: Sequence[Opening]
+    space: UserItemSpace, histories: Histories, weights: Float32[np.ndarray, " n"], first: Sequence[HistoryPrefix]
 ) -> Iterator[HeldOutEvents]:
-    """Score candidates for users of the past, found as recommending does."""
+    """Score candidates for prefixes of histories, found as recommending does."""
     rows = np.unique(histories.items)
     popularity, vectors = DecayedPopularity(histories, weights, rows), space.vectors(rows)
     for one in first:

@@ -43,16 +43,10 @@ _TOLERANCE: Final = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutEvents:
-    """One user after some known events, with held-out ones.
+    """A user after some known events, with held-out ones.
 
-    Attributes:
-        user: Number of the user.
-        known: Number of known events.
-        popularity: Popularity of each candidate at the time; 0 without events.
-        similarity: Similarity of each candidate to the user; items of the known events are no candidates.
-        targets: Places of the held-out items among the candidates.
-        missed: Number of held-out items that are no candidates.
-
+    `popularity` of each candidate is that at the time, 0 without events. Items of the known events are no candidates.
+    `targets` are the positions of the held-out items among the candidates; `missed` others are none.
     """
 
     user: int
@@ -65,12 +59,9 @@ class HeldOutEvents:
 
 @dataclass(frozen=True, slots=True)
 class PopularityBlend:
-    """Share of the similarity to a user's history in their list.
+    """Share of the similarity to a user's history.
 
-    Attributes:
-        limit: Share after many events, A: 0 for popularity alone, 1 for similarity alone.
-        half: Number of events after which it is half of that, B.
-
+    A, the `limit`, after many events, and B, after which it is half of A.
     """
 
     limit: float

@@ -1,4 +1,4 @@
-"""Recommend from an open store: a user's events, their place in the space of the items, candidates, and the list."""
+"""Recommend from an open store: a user's events, their vectors in the space of the items, candidates, and the list."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,34 +19,23 @@ class Recommender:
 
     def __init__(
         self,
-        snapshot: Callable[[], Snapshot],
+        get_snapshot: Callable[[], Snapshot],
         queries: QueryMaker,
         events: StoreEvents,
-        space: Callable[[Snapshot], UserItemSpace] = content_space,
+        make_space: Callable[[Snapshot], UserItemSpace] = content_space,
     ) -> None:
-        """Take what gives the current snapshot, the encoder of texts, and the events.
-
-        `space` is called once for each snapshot, and gives the user model and the index that it needs.
-        """
-        self._snapshot = snapshot
+        """`get_snapshot` gives the current snapshot; `make_space` is called once for each."""
+        self._get_snapshot = get_snapshot
         self._queries = queries
         self._events = events
-        self._space = space
+        self._make_space = make_space
         self._lock = Lock()
         self._ready: tuple[Snapshot, UserItemSpace, PopularLists] | None = None
 
     def recommend(
         self, user: str | None, history: Sequence[tuple[str, str]], text: str | None, options: ListOptions
     ) -> Recommendations:
-        """Make a list.
-
-        Args:
-            user: Whose events are read from the log.
-            history: More events, oldest first: ids of items and kinds; nothing of it is stored.
-            text: A description of what the user likes.
-            options: Length, filter, diversity and so on.
-
-        """
+        """Make a list from the user's recorded events, more events (oldest first: item id and kind), and a text."""
         started = time.perf_counter()
         now = time.time_ns() // 1000
         snapshot, space, popular_lists = self._prepared()
@@ -57,8 +46,8 @@ class Recommender:
         context = user_context(events, rows, self._events.kinds, self._events.ratings(events))
         query = None if text is None else self._queries.make([Part("text", text)], snapshot, None)
         placed = place_user(space, context, query, now)
-        unplaced = text is not None or not len(placed.vectors)
-        blend = None if unplaced else self._events.popularity_blend(snapshot, space)
+        blends = text is None and len(placed.vectors)
+        blend = self._events.popularity_blend(snapshot, space) if blends else None
         share = popular_share(context, placed, blend)
         popular = popular_lists.read(self._events.popular(), options.where) if share else PopularList.empty()
         allowed = snapshot.rows_allowed(options.where, None)
@@ -78,8 +67,8 @@ class Recommender:
         )
 
     def _prepared(self) -> tuple[Snapshot, UserItemSpace, PopularLists]:
-        snapshot = self._snapshot()
+        snapshot = self._get_snapshot()
         with self._lock:
             if self._ready is None or self._ready[0] is not snapshot:
-                self._ready = (snapshot, self._space(snapshot), PopularLists(snapshot))
+                self._ready = (snapshot, self._make_space(snapshot), PopularLists(snapshot))
             return self._ready

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from indexers.live import LiveIndex
+from indexers.vectors import find_rows
 from mmrec.snapshot import Snapshot
 from mmrec.users.interests import ContentInterests
 from mmrec.users.model import UserModel
@@ -18,16 +19,9 @@ class UserItemSpace:
 
     A text is placed in it as an item without events: `model.items` with row -1 and the text's fused vector. Items are
     compared with items by content, whatever the model: only fused vectors are centred, so that unrelated items have
-    cosine 0.
-
-    Attributes:
-        model: Places items and users.
-        index: Search over the items' vectors by inner product, with additions and without removed items.
-        vectors: Returns the items' vectors by row number; an unknown row is a zero vector.
-        contents: Returns the items' fused vectors likewise.
-        shares: Returns what each part adds to the inner product of a user's and an item's vector.
-        trained: Whether the model's scores are on a scale of their own, not that of content cosines.
-
+    cosine 0. `vectors` and `contents` give items' vectors and fused vectors by row number, zero for unknown rows.
+    `shares` gives the parts of the inner product of a user's and an item's vector. The scores of a `trained` model are
+    not content cosines.
     """
 
     model: UserModel
@@ -39,17 +33,17 @@ class UserItemSpace:
 
 
 def content_space(snapshot: Snapshot) -> UserItemSpace:
-    """Return the space of the contents: nothing is trained, and items count the moment they are indexed."""
+    """The space of the contents: nothing is trained, and items count as soon as they are indexed."""
     fusion = snapshot.generation.fusion
 
     def contents(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content"]:
         return snapshot.vectors(rows.tolist())
 
-    return UserItemSpace(ContentInterests(fusion.dim), snapshot.live, contents, contents, fusion.contributions)
+    return UserItemSpace(ContentInterests(fusion.dim), snapshot.index, contents, contents, fusion.contributions)
 
 
 def user_item_space(snapshot: Snapshot) -> UserItemSpace:
-    """Return the space of a snapshot's user tower, or that of its contents without one.
+    """The space of a snapshot's user tower, or that of its contents without one.
 
     Items that are new or edited since the generation was built are placed by the tower at once, from their contents.
     Raises StoreError where the tower's files are damaged.
@@ -64,17 +58,15 @@ def user_item_space(snapshot: Snapshot) -> UserItemSpace:
         found = np.zeros((len(rows), tower.model.dim), dtype=np.float32)
         places = generation.find(rows)
         found[places >= 0] = tower.vectors[places[places >= 0]]
-        if len(tail_rows):
-            places = np.minimum(np.searchsorted(tail_rows, rows), len(tail_rows) - 1)
-            fresh = tail_rows[places] == rows
-            found[fresh] = tail[places[fresh]]
+        places = find_rows(tail_rows, rows)
+        found[places >= 0] = tail[places[places >= 0]]
         return found
 
     live = LiveIndex(tower.model.dim, "ip", [tower.index])
-    live.remove(np.setdiff1d(generation.rows, snapshot.live.rows, assume_unique=True))
-    there = snapshot.tail_modalities > 0
-    if there.any():
-        live.add(tail_rows[there], tail[there])
+    live.remove(np.setdiff1d(generation.rows, snapshot.index.rows, assume_unique=True))
+    usable = snapshot.tail_modalities > 0
+    if usable.any():
+        live.add(tail_rows[usable], tail[usable])
     return UserItemSpace(tower.model, live, vectors, content_space(snapshot).contents, _behaviour_share, trained=True)
 
 

@@ -1,14 +1,14 @@
 """A user's list: candidates by interest, negative feedback, popular items, diversity, explanations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from indexers.vectors import NO_ROW
-from mmrec.events.ratings import FAIR
+from mmrec.events.ratings import MIN_REASON_STRENGTH
 from mmrec.fusion.fusion import Fusion
 from mmrec.recommend.answer import CandidateSource, ListOptions, Reason, Recommended
 from mmrec.recommend.diversify import blend, diversify, feedback_penalties, trained_feedback_penalties
@@ -21,8 +21,8 @@ from mmrec.unit import unit
 from mmrec.users.interests import NegativeFeedback, liked_events, negative_feedback
 from mmrec.users.model import Interests
 
-_MOST_BESIDE: Final = 500
-"""Excluded rows for which a search goes deeper; where there are more, the search itself leaves them out."""
+_MAX_OVERFETCH: Final = 500
+"""Most excluded rows for which a search fetches more; beyond that they are excluded by a filter."""
 
 FULL_WEIGHT: Final = 3.0
 """Sum of event weights from which popularity has no share in a list: three views, two clicks, or one like.
@@ -38,32 +38,23 @@ MAX_REASONS: Final = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedItems:
-    """What one vector of a user found, best first.
+    """Items found by one vector, best first.
 
-    Attributes:
-        rows: Row numbers.
-        scores: How well each matches.
-        ranks: What they are ordered by: the scores, lowered by negative feedback.
-        by_vector: Whether a search found them, so that the scores are cosines with a vector of the user.
-
+    They are ordered by `sort_scores`: the scores, lowered by negative feedback. `by_vector` says that a search found
+    them, so that the scores are cosines with a vector of the user.
     """
 
     rows: Int64[np.ndarray, " n"]
     scores: Float32[np.ndarray, " n"]
-    ranks: Float32[np.ndarray, " n"]
+    sort_scores: Float32[np.ndarray, " n"]
     by_vector: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateList:
-    """Candidates of a list, best first.
+    """Candidates of a list, best first, with the ranked list that each came from and its score there.
 
-    Attributes:
-        rows: Row numbers.
-        lists: Which of the ranked lists each came from.
-        scores: Its score there.
-        relevance: From 1 down to 0, never rising.
-
+    `relevance` falls from 1 to 0, and never rises.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -76,12 +67,8 @@ class CandidateList:
 class PlacedUser:
     """A user in the space of the items.
 
-    Attributes:
-        interests: What their history gives.
-        text: What the text of the request gives, a unit vector; None without one.
-        disliked: Their negative feedback.
-        liked: Unit content vectors of the items they like; none without negative feedback.
-
+    `text` is the unit vector of the request's text, `disliked` the negative feedback, `liked` the unit content vectors
+    of liked items, none without negative feedback.
     """
 
     interests: Interests
@@ -91,7 +78,7 @@ class PlacedUser:
 
     @property
     def vectors(self) -> Float32[np.ndarray, "m dim"]:
-        """What is searched with: the interests, then the text."""
+        """The query vectors: the interests, then the text."""
         found = self.interests.vectors
         return found if self.text is None else np.concatenate([found, self.text[None]])
 
@@ -119,7 +106,7 @@ def place_user(
 
 
 def popular_share(context: UserContext, placed: PlacedUser, fitted: PopularityBlend | None = None) -> float:
-    """Share of popularity in a list: 1 where nothing is known of the user, 0 where enough is, or with a text."""
+    """Share of popularity in a list: 1 for unknown users, 0 for well-known ones, or with a text."""
     if placed.text is not None:
         return 0.0
     if not len(placed.vectors):
@@ -139,7 +126,7 @@ def rank_candidates(
     options: ListOptions,
     fitted: PopularityBlend | None = None,
 ) -> tuple[CandidateList, Int64[np.ndarray, " k"]]:
-    """Return the candidates, and the places among them of those to show, in order; popular ones are the last list.
+    """Return the candidates, and the positions among them of those to show, in order; popular ones are the last list.
 
     With a fitted blend, popularity and similarity are mixed by score, else by seats.
     """
@@ -167,12 +154,12 @@ def search_candidates(
     excluded: Int64[np.ndarray, " s"],
     allowed: Int64[np.ndarray, " a"] | None,
 ) -> list[RankedItems]:
-    """Search with each vector, `depth` items deep, excluded rows not counted."""
+    """Search with each vector, `depth` items deep without the excluded rows."""
     if not len(vectors):
         return []
-    if len(excluded) > _MOST_BESIDE:
+    if len(excluded) > _MAX_OVERFETCH:
         allowed = np.setdiff1d(space.index.rows if allowed is None else allowed, excluded)
-    found = space.index.search(vectors, depth + min(len(excluded), _MOST_BESIDE), allowed=allowed)
+    found = space.index.search(vectors, depth + min(len(excluded), _MAX_OVERFETCH), allowed=allowed)
     kept = (found.rows != NO_ROW) & ~np.isin(found.rows, excluded)
     lists = []
     for rows, scores, good in zip(found.rows, found.scores, kept, strict=True):
@@ -181,14 +168,14 @@ def search_candidates(
 
 
 def popular_candidates(popular: PopularList, depth: int, excluded: Int64[np.ndarray, " s"]) -> RankedItems:
-    """Return the popular items as one more ranked list; ranks fall evenly, as only their order counts."""
+    """The popular items as one more ranked list; sort scores fall evenly, as only their order counts."""
     good = ~np.isin(popular.rows, excluded)
     rows, scores = popular.rows[good][:depth], popular.scores[good][:depth]
     return RankedItems(rows, scores, np.linspace(1, 0, len(rows), dtype=np.float32), by_vector=False)
 
 
 def apply_feedback(space: UserItemSpace, lists: Sequence[RankedItems], placed: PlacedUser) -> list[RankedItems]:
-    """Lower what is similar to disliked items, in all lists."""
+    """Lower items that are similar to disliked ones, in all lists."""
     disliked = placed.disliked
     if not len(disliked.vectors):
         return list(lists)
@@ -204,7 +191,7 @@ def apply_feedback(space: UserItemSpace, lists: Sequence[RankedItems], placed: P
         else:
             scores = one.scores if one.by_vector else np.zeros_like(one.scores)
             lost = feedback_penalties(cosines[places], disliked.strengths, scores)
-        ranks = one.ranks - lost
+        ranks = one.sort_scores - lost
         order = np.argsort(-ranks, kind="stable")
         lowered.append(RankedItems(one.rows[order], one.scores[order], ranks[order], one.by_vector))
     return lowered
@@ -213,7 +200,7 @@ def apply_feedback(space: UserItemSpace, lists: Sequence[RankedItems], placed: P
 def interleaved_candidates(
     lists: Sequence[RankedItems], weights: Float32[np.ndarray, " m"], most: int
 ) -> CandidateList:
-    """Make one list of several by seats; an item's relevance is where its rank lies between the ends of its list."""
+    """Merge lists by seats; relevance is the position of an item's sort score between the ends of its list."""
     blended = blend([one.rows for one in lists], weights, most)
     scores = np.zeros(len(blended.rows), dtype=np.float32)
     relevance = np.zeros(len(blended.rows), dtype=np.float32)
@@ -221,7 +208,7 @@ def interleaved_candidates(
         here = blended.lists == which
         places = blended.places[here]
         scores[here] = one.scores[places]
-        relevance[here] = _between_ends(one.ranks)[places]
+        relevance[here] = _between_ends(one.sort_scores)[places]
     # Relevance must not rise along the list: without diversity its order is the order to show.
     relevance = np.minimum.accumulate(relevance) if len(relevance) else relevance
     return CandidateList(blended.rows, blended.lists, scores, relevance)
@@ -230,15 +217,9 @@ def interleaved_candidates(
 def scored_candidates(
     space: UserItemSpace, placed: PlacedUser, lists: Sequence[RankedItems], share: float, most: int
 ) -> CandidateList:
-    """Make one list by the scores of `mmrec.recommend.popularity_blend`, lowered by negative feedback.
+    """Merge lists by the scores of `mmrec.recommend.popularity_blend`, lowered by negative feedback.
 
-    Args:
-        space: The vectors of the items.
-        placed: The user whose vectors the lists were searched with.
-        lists: What each vector found, and at last what is popular, as `popular_candidates` gives it.
-        share: Share of the similarity in the scores.
-        most: Items at most.
-
+    The last list is the popular one, as `popular_candidates` gives it. `share` is that of the similarity.
     """
     popular, vectors, disliked = lists[-1], placed.vectors, placed.disliked
     rows = np.unique(np.concatenate([one.rows for one in lists]))
@@ -273,7 +254,7 @@ def make_hits(
     *,
     explain: bool,
 ) -> list[Recommended]:
-    """Look up the items to show, with the reasons for each where that is asked for."""
+    """Look up the items to show, with the reasons for each where these are requested."""
     candidates, order = ranked
     rows = candidates.rows[order]
     stored = snapshot.items.by_row(rows.tolist())
@@ -288,8 +269,9 @@ def make_hits(
             which, score = int(candidates.lists[order[at]]), float(candidates.scores[order[at]])
             shares = {"popular": score} if which == len(users) else space.shares(users[which], vectors[at])
             hit, source = hit_of(stored[row], score, shares), _source(placed, which)
-            own = (hit.id, hit.score, hit.shares, hit.text, hit.media, hit.metadata)
-            hits.append(Recommended(*own, source, which if source == "history" else None, because[at]))
+            own = {one.name: getattr(hit, one.name) for one in fields(hit)}
+            interest = which if source == "history" else None
+            hits.append(Recommended(**own, source=source, interest=interest, because=because[at]))
     return hits
 
 
@@ -304,19 +286,13 @@ def reasons(
 ) -> list[tuple[Reason, ...]]:
     """Return for each item the liked items of the history that are most similar to it by content, each once.
 
-    An item that was rated below average is no reason, even where its event has a small positive weight.
-
-    Args:
-        fusion: Knows the modalities of the vectors.
-        context: The user.
-        past: Fused vectors of the history's items, event by event.
-        items: Fused vectors of the items to explain.
-
+    An item that was rated below average is no reason, even where its event has a small positive weight. `past` has the
+    fused vectors of the history, event by event, `items` those of the items to explain.
     """
     history = context.history
     good = history.weights > 0
     if history.strengths is not None:
-        good &= ~(history.strengths < FAIR)
+        good &= ~(history.strengths < MIN_REASON_STRENGTH)
     good &= ~np.isin(history.rows, context.disliked)
     latest = {int(history.rows[place]): place for place in np.flatnonzero(good).tolist()}
     places = sorted(latest.values())

@@ -187,14 +187,11 @@ class CatalogSource:
                 yield row
                 continue
             for result in assemble(row, self.columns, self.metadata_schema, self.reader.folder):
-                if isinstance(result, Reject):
+                if isinstance(result, Reject) or seen.add_new(result.id):
                     yield result
-                elif result.id in seen:
+                else:
                     reason = f"An earlier row has the same id, {result.id!r}; it was kept. Ids must be unique."
                     yield Reject(result.row, result.id, self.columns.id, reason, result.where)
-                else:
-                    seen.add(result.id)
-                    yield result
 
     def _rows(self) -> Iterator[Row | Reject]:
         rows = self.reader.rows(self.columns.names)

@@ -371,7 +371,7 @@ _ROWS_FOR_NAMES: Final = 1000
 
 @dataclass(frozen=True)
 class JsonLines(TextTable):
-    """A file of one JSON object a line; blank lines are skipped, and counted."""
+    """A file of one JSON object per line; blank lines are skipped, and counted."""
 
     type_of = staticmethod(type_of_value)
 
@@ -381,7 +381,7 @@ class JsonLines(TextTable):
         objects = (record for _, _, record in islice(self.records(), _ROWS_FOR_NAMES) if not isinstance(record, str))
         found = tuple(dict.fromkeys(name for record in objects for name in record)) or tuple(self.types)
         if not found:
-            raise UsageError(f"{self.path.name} has no JSON object in it: write one a line, such as {{'id': 1, ...}}.")
+            raise UsageError(f"{self.path.name} has no JSON object in it: one per line, such as {{'id': 1, ...}}.")
         return found
 
     def records(self) -> Iterator[tuple[int, int, Mapping[str, object] | str]]:

@@ -1,9 +1,9 @@
-"""Nothing outside a store is changed through it: links are refused, and paths are opened without following any.
+"""Symbolic and special links in a store are refused, so that it never reads, writes or deletes files outside itself.
 
-A store is made of regular files and directories. A symbolic link in it, a second name of a file that is written in
-place (hard link), a FIFO, socket or device is refused by whoever opens the store, before anything is read, written or
-deleted. The store's directory may itself be reached by a link. A link that is put there later, while a job runs, is
-not followed by what moves and deletes here: each path is opened from the store's directory down, part by part.
+A store consists of regular files and directories. A symbolic link in it, a second name of a file that is written in
+place (hard link), a FIFO, socket or device is refused when the store is opened, before anything is read, written or
+deleted. The store's directory may itself be reached by a link. Moving and deleting open each path from the store's
+directory down, part by part, so that a link that is made later is not followed.
 """
 
 import os
@@ -31,17 +31,17 @@ _EARLIER_TEMPORARY = re.compile(r"\.(CURRENT|store\.json|spaces\.json|.+\.lance)
 _MOST_NAMED = 3
 
 
-def refuse_links(root: Path) -> None:
+def check_no_links(root: Path) -> None:
     """Raise LinkError where a link or special file lies anywhere in a store. 20,000 files take some 15 ms.
 
-    What comes or goes meanwhile is passed over, and so are folders that this user may not read.
+    Files that appear or vanish meanwhile are ignored, and so are folders that this user may not read.
     """
     found = sorted(_foreign(root))
     if found:
         raise _refused(found, f"the store {_shown(root)}")
 
 
-def refuse_linked(folder: Path, names: Iterable[str]) -> None:
+def check_not_links(folder: Path, names: Iterable[str]) -> None:
     """Raise LinkError where one of these names in a folder is a link or special file."""
     found = [(str(folder / name), kind) for name in names if (kind := _kind(str(folder / name)))]
     if found:
@@ -49,12 +49,12 @@ def refuse_linked(folder: Path, names: Iterable[str]) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name that a file of the store gives names something in its folder, and nothing elsewhere."""
+    """Whether a name that a file of the store gives stays in its folder."""
     return bool(name) and name not in {".", ".."} and "/" not in name and "\0" not in name
 
 
 def remove(root: Path, path: Path) -> None:
-    """Delete a file, link or folder within a store; nothing where it is not there. No link is followed.
+    """Delete a file, link or folder within a store, if it exists. No link is followed.
 
     Raises LinkError where a folder above it is a link, OSError where it cannot be deleted.
     """
@@ -67,7 +67,7 @@ def remove(root: Path, path: Path) -> None:
 
 
 def move(root: Path, source: Path, target: Path) -> None:
-    """Rename within a store. Raises LinkError where a folder above either is a link, OSError where it cannot be."""
+    """Rename within a store. Raises LinkError where a folder above either path is a link, OSError on failure."""
     *above_source, old = source.relative_to(root).parts
     *above_target, new = target.relative_to(root).parts
     with _opened(root, above_source) as here, _opened(root, above_target) as there:
@@ -75,10 +75,7 @@ def move(root: Path, source: Path, target: Path) -> None:
 
 
 def sweep_temporaries(root: Path, folder: Path) -> None:
-    """Delete the temporary files and tables that processes left in a folder which were killed while they wrote them.
-
-    Hold the lock under which they are written.
-    """
+    """Delete the temporary files and tables of killed writers in a folder. Hold the lock of its writers."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_temporary(path.name) or _EARLIER_TEMPORARY.fullmatch(path.name):
             remove(root, path)
@@ -95,7 +92,7 @@ def _opened(root: Path, parts: Iterable[str]) -> Iterator[int]:
             try:
                 inner = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
             except OSError:
-                refuse_linked(at.parent, [part])
+                check_not_links(at.parent, [part])
                 raise
             os.close(descriptor)
             descriptor = inner

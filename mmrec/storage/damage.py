@@ -1,4 +1,4 @@
-"""Damage of a store's files: checksums at opening, and errors that say damaged, unreadable, or a bad filter."""
+"""Damaged files of a store: checksums, and errors of libraries converted to StoreError."""
 
 import errno
 import os
@@ -24,8 +24,8 @@ _SOURCE_PLACE = re.compile(r"[,;]?\s*(?:at )?\S*\.rs:\d+(?::\d+)?")
 
 
 @contextmanager
-def reading(where: Path) -> Iterator[None]:
-    """Raise StoreError for whatever unreadable files make the libraries beneath raise, their panics included.
+def convert_read_errors(where: Path) -> Iterator[None]:
+    """Raise StoreError for errors that unreadable files cause in libraries, their panics included.
 
     It is an UnreadableError where only permission, memory or file handles are missing, else a DamagedError.
     """
@@ -36,11 +36,11 @@ def reading(where: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise judged(where, error) from error
+        raise store_error_for(where, error) from error
 
 
-def judged(where: Path, error: BaseException) -> StoreError:
-    """Return the StoreError that a failed read of a file or table amounts to."""
+def store_error_for(where: Path, error: BaseException) -> StoreError:
+    """Return the StoreError for a failed read of a file or table."""
     number = errno_of(error)
     if number in _DENIED:
         return UnreadableError(
@@ -49,12 +49,12 @@ def judged(where: Path, error: BaseException) -> StoreError:
         )
     if number in _SCARCE:
         return UnreadableError(f"{where} cannot be read now: {os.strerror(number)}. Nothing is known to be damaged")
-    return damaged(where, reason_of(error))
+    return damaged_error(where, reason_of(error))
 
 
-def damaged(where: Path, reason: str) -> DamagedError:
+def damaged_error(where: Path, reason: str) -> DamagedError:
     """Return the error that says what is damaged and what to run."""
-    store = _store_of(where)
+    store = next((folder for folder in where.parents if (folder / "store.json").is_file()), where.parent)
     advice = f"see what else is with `mmrec verify {store}`, and repair it with `mmrec repair {store}`"
     return DamagedError(f"{where} is damaged: {reason}", advice)
 
@@ -67,21 +67,16 @@ def reason_of(error: BaseException) -> str:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """Return the operating system's number of an error; Lance has it in its message alone."""
+    """Return the operating system's number of an error; Lance has it only in its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _OS_ERROR.search(str(error))
     return int(found[1]) if found else None
 
 
-def by_lance(error: BaseException) -> bool:
+def is_from_lance(error: BaseException) -> bool:
     """Whether an error was raised within Lance."""
     return _SOURCE_PLACE.search(str(error)) is not None
-
-
-def _store_of(path: Path) -> Path:
-    """The store that a path is in."""
-    return next((folder for folder in path.parents if (folder / "store.json").is_file()), path.parent)
 
 
 _Stamp: TypeAlias = tuple[int, int, int, int, int]
@@ -96,11 +91,11 @@ _lock: Final = Lock()
 
 
 def sha256_of(path: Path, *, again: bool = False) -> str:
-    """SHA-256 of a file in hex, as remembered where the file has not been touched since, unless it is read again.
+    """SHA-256 of a file in hex, cached by its inode, size and times unless `again` is set.
 
     Raises StoreError where it cannot be read.
     """
-    with reading(path):
+    with convert_read_errors(path):
         stamp = _stamp(path)
         found = None if again else _known.get(path)
         if found is not None and found[0] == stamp:
@@ -120,7 +115,7 @@ def check_files(sums: Mapping[Path, str]) -> None:
     with ThreadPoolExecutor(_THREADS if large else 1) as pool:
         for path, digest in zip(sums, pool.map(sha256_of, sums), strict=True):
             if digest != sums[path]:
-                raise damaged(path, "it is not the file that was published: its SHA-256 is another")
+                raise damaged_error(path, "it is not the file that was published: its SHA-256 is another")
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -1,4 +1,4 @@
-"""Numbered, immutable generations, and the one that is current."""
+"""Numbered, immutable generations, and which one is current."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from mmrec.errors import StoreError, UnreadableError, UsageError
 from mmrec.files import sync_directory, sync_file, write_atomically
 from mmrec.storage.containment import is_plain_name, move
-from mmrec.storage.damage import judged
+from mmrec.storage.damage import store_error_for
 from mmrec.storage.layout import FORMAT_VERSION, Layout
 
 TOWER = "tower.safetensors"
@@ -20,18 +20,18 @@ TOWER = "tower.safetensors"
 
 
 class Manifest(BaseModel):
-    """What a generation is made of. Written last; a folder without it is not a generation.
+    """Description of a generation. Written last; a folder without it is not a generation.
 
     Attributes:
         format: Version of the store format.
-        number: Its own number, 0 before it is published.
+        number: Its number, 0 before it is published.
         parent: The generation that was current when it was published.
         created: ISO time, UTC.
         items_version: Version of the items table it was built from.
         vector_versions: Version of each vector table it was built from, by file name.
-        encoders: Preset or config file the vectors were made with, for the reader; never used to load code.
+        encoders: Preset or config file of the encoders, for the reader; never used to load code.
         weights: Weight of each modality.
-        weights_given: Whether the user chose them; None where it was written before that was kept.
+        weights_given: Whether the user chose them; None where it was written before that was recorded.
         agreement: How far modalities agree with the texts, by modality and block: ``items``, ``rate``, ``low``,
             ``high`` and ``confidence`` (see `mmrec.fusion.agreement`).
         dim: Length of an item vector.
@@ -40,13 +40,13 @@ class Manifest(BaseModel):
         kept_energy: Share of each block's squared length that projection kept.
         index_factory: Recipe of the index.
         index_search: Its search parameters.
-        index_tuned: Whether they were found by measuring, and are found anew with each generation.
-        index_given: Whether the user chose the recipe; later generations then keep it.
-        index_memory: The bytes that the user allowed the index to take, if any; kept alike.
-        checks: What was measured before publishing: ``self_query`` and ``recall`` against exact search.
+        index_tuned: Whether these were measured, and are measured again for each generation.
+        index_given: Whether the user chose the recipe; later generations keep it.
+        index_memory: Most bytes of the index, if the user set a limit; kept alike.
+        checks: Measurements before publishing: ``self_query`` and ``recall`` against exact search.
         warnings: Sentences for the user: an index below the target of recall.
         sha256: Checksum of each file, by name.
-        digest: Checksum of all the rest of the manifest; empty where it was written before there was one.
+        digest: Checksum of the rest of the manifest; empty where it was written before there was one.
 
     """
 
@@ -94,41 +94,41 @@ class Manifest(BaseModel):
 
 
 def _digest(written: Mapping[str, Any]) -> str:
-    """Checksum of what a manifest says, as it was written: a field that came later is not among it."""
+    """Checksum of a manifest as it was written, so that fields of later versions do not change it."""
     signed = json.dumps({name: value for name, value in written.items() if name != "digest"}, sort_keys=True)
     return hashlib.sha256(signed.encode()).hexdigest()
 
 
-def numbers(layout: Layout) -> list[int]:
+def generation_numbers(layout: Layout) -> list[int]:
     """Numbers of all published generations, ascending."""
     folders = layout.generations.glob("*/manifest.json")
     return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
 
 
-def folders(layout: Layout) -> list[int]:
+def generation_folders(layout: Layout) -> list[int]:
     """Numbers of all folders of generations, ascending, damaged ones too."""
     found = layout.generations.iterdir() if layout.generations.is_dir() else ()
     return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
-def current(layout: Layout) -> int | None:
+def current_number(layout: Layout) -> int | None:
     """Return the number of the current generation, None before the first is published."""
     try:
-        return _numbered(layout.current.read_text())
+        return _parse_current(layout.current.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        msg = f"{layout.current} is damaged; write one of {numbers(layout)} into it"
+        msg = f"{layout.current} is damaged; write one of {generation_numbers(layout)} into it"
         raise StoreError(msg) from error
 
 
-def _as_current(number: int) -> bytes:
+def _dump_current(number: int) -> bytes:
     """The number of a generation, and a checksum of it: one digit that changed would name another."""
     return f"{number} {_short_sum(str(number))}".encode()
 
 
-def _numbered(written: str) -> int:
-    """Read what `_as_current` wrote, or a number alone. Raises ValueError."""
+def _parse_current(written: str) -> int:
+    """Read what `_dump_current` wrote, or a number alone. Raises ValueError."""
     number, *check = written.split(" ")
     if check not in ([], [_short_sum(number)]):
         raise ValueError(written)
@@ -139,14 +139,14 @@ def _short_sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def manifest(layout: Layout, number: int) -> Manifest:
+def read_manifest(layout: Layout, number: int) -> Manifest:
     """Read a generation's manifest. Raises StoreError where it is missing, damaged or another generation's."""
     path = layout.generations / str(number) / "manifest.json"
     try:
         written = json.loads(path.read_bytes())
         found = Manifest.model_validate(written)
     except (OSError, ValueError) as error:
-        unreadable = judged(path, error)
+        unreadable = store_error_for(path, error)
         if isinstance(unreadable, UnreadableError):
             raise unreadable from error
         msg = f"{path} cannot be read ({error}); go back with `mmrec rollback {layout.root}`"
@@ -168,14 +168,14 @@ def publish(layout: Layout, folder: Path, made: Manifest) -> Manifest:
     layout.generations.mkdir(exist_ok=True)
     set_aside = layout.damaged.iterdir() if layout.damaged.is_dir() else ()
     named = (path.name.split(".")[0] for path in set_aside)
-    number = max([0, *folders(layout), *(int(name) for name in named if name.isdigit())]) + 1
-    final = made.model_copy(update={"number": number, "parent": current(layout)}).signed()
+    number = max([0, *generation_folders(layout), *(int(name) for name in named if name.isdigit())]) + 1
+    final = made.model_copy(update={"number": number, "parent": current_number(layout)}).signed()
     for path in folder.iterdir():
         sync_file(path)
     write_atomically(folder / "manifest.json", json.dumps(final.model_dump(), indent=1).encode())
     move(layout.root, folder, layout.generations / str(number))
     sync_directory(layout.generations)
-    write_atomically(layout.current, _as_current(number))
+    write_atomically(layout.current, _dump_current(number))
     return final
 
 
@@ -184,22 +184,22 @@ def roll_back(layout: Layout, number: int | None) -> int:
 
     Raises UsageError where there is no such generation.
     """
-    now = current(layout)
-    there = numbers(layout)
+    now = current_number(layout)
+    there = generation_numbers(layout)
     if number is None and now is not None:
         number = _parent(layout, now, there)
     if number is None or number not in there:
         msg = f"no generation {number if number is not None else 'before the current one'}; there are {there}"
         raise UsageError(msg)
-    manifest(layout, number)
-    write_atomically(layout.current, _as_current(number))
+    read_manifest(layout, number)
+    write_atomically(layout.current, _dump_current(number))
     return number
 
 
 def _parent(layout: Layout, number: int, there: list[int]) -> int | None:
-    """The generation that a generation replaced; the one numbered before it where that is gone or not known."""
+    """The generation that a generation replaced; the one numbered before it where that is gone or unknown."""
     with suppress(StoreError):
-        parent = manifest(layout, number).parent
+        parent = read_manifest(layout, number).parent
         if parent in there:
             return parent
     return max((other for other in there if other < number), default=None)

@@ -46,9 +46,9 @@ _KINDS: Final = (
 
 
 def as_condition(where: str, columns: Sequence[str]) -> str:
-    """Return a condition as the tables may be given it, in brackets, so that nothing after it is dropped.
+    """Return a condition for the tables, in brackets.
 
-    Raises UsageError, with the reason, where it is more than one condition, or part of it would be passed over.
+    Raises UsageError, with the reason, where it is more than one condition, or part of it would be ignored.
     """
     depth = 0
     for found in _TOKEN.finditer(where):
@@ -66,13 +66,13 @@ def as_condition(where: str, columns: Sequence[str]) -> str:
 
 
 def typed_names(schema: pa.Schema) -> str:
-    """List columns with what they hold."""
+    """List columns with their types."""
     some = ", ".join(f"{name} ({_kind(schema.field(name).type)[0]})" for name in schema.names[:_MOST_NAMED])
     return some if len(schema) <= _MOST_NAMED else f"{some} and {len(schema) - _MOST_NAMED:,} more"
 
 
 def mismatch(where: str, schema: pa.Schema) -> str | None:
-    """Say which column is compared with a value of another kind, and how it is written; None where none is named."""
+    """Say which column is compared with a value of another type, and how to write it; None where there is none."""
     for name in sorted(schema.names, key=len, reverse=True):
         dtype = schema.field(name).type
         plain = rf"|(?<![\w`']){re.escape(name)}(?![\w`'])" if name.isidentifier() else ""
@@ -102,7 +102,7 @@ def _value_kind(value: str) -> str:
 
 
 class ItemTable:
-    """A snapshot of the items; commits made later are not seen until it is opened again."""
+    """A snapshot of the items; later commits are not seen until it is opened again."""
 
     def __init__(self, path: Path, version: int | None = None) -> None:
         self._table = open_table(path, version)
@@ -148,10 +148,7 @@ class ItemTable:
             raise
 
     def rows(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
-        """Row numbers, ascending, of all items or of those that a SQL condition selects.
-
-        Raises UsageError where the condition cannot be used.
-        """
+        """Row numbers, ascending, of all items or of those that a SQL condition selects. Raises UsageError."""
         found = [_row_numbers(batch) for batch in self.scan(where, None, columns=[])]
         # They mostly come in order, which a stable sort makes use of: ten times as fast for a million.
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]), kind="stable")
@@ -183,7 +180,7 @@ class ItemTable:
     def batches(
         self, wanted: Callable[[Int64[np.ndarray, " n"]], Bool[np.ndarray, " n"]] | None = None, size: int = 4096
     ) -> Iterator[tuple[Int64[np.ndarray, " m"], list[tuple[StoredField, ...]]]]:
-        """Row numbers and fields of all items, or of those whose row numbers are `wanted`, a batch at a time."""
+        """Row numbers and fields of all items, or of those whose row numbers are `wanted`, in batches."""
         for batch in self.scan(size=size, columns=["mmrec_fields"]):
             rows = _row_numbers(batch)
             chosen = np.ones(len(rows), dtype=bool) if wanted is None else wanted(rows)
@@ -193,7 +190,7 @@ class ItemTable:
     def content_keys(
         self, modality: Modality, size: int = 65536
     ) -> Iterator[tuple[Int64[np.ndarray, " c"], UInt64[np.ndarray, "c 2"]]]:
-        """Row number and key of each content of a modality that is not in quarantine, a batch at a time."""
+        """Row number and key of each content of a modality that is not in quarantine, in batches."""
         for batch in self.scan(size=size, columns=["mmrec_fields"]):
             column = batch.column("mmrec_fields")
             fields = column.flatten()
@@ -205,17 +202,17 @@ class ItemTable:
     def fields_of_ids(
         self, wanted: Callable[[list[str]], Bool[np.ndarray, " n"]], size: int = 4096
     ) -> Iterator[list[tuple[StoredField, ...]]]:
-        """Fields of the items whose ids are `wanted`, a batch at a time."""
+        """Fields of the items whose ids are `wanted`, in batches."""
         for batch in self.scan(size=size, columns=["id", "mmrec_fields"]):
             yield _fields(batch, wanted(batch.column("id").to_pylist()))
 
     def ids(self, where: str | None = None, size: int = 65536, limit: int | None = None) -> Iterator[list[str]]:
-        """All ids, or those of the items that a SQL condition selects, a batch at a time."""
+        """All ids, or those of the items that a SQL condition selects, in batches."""
         for batch in self.scan(where, size, limit, ["id"]):
             yield batch.column("id").to_pylist()
 
     def id_rows(self, size: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Ids with their row numbers, columns ``id`` and ``_rowid``, of all items, a batch at a time."""
+        """Columns ``id`` and ``_rowid`` of all items, in batches."""
         return self.scan(size=size, columns=["id"])
 
     def ids_changed_since(self, version: int) -> set[str]:
@@ -223,7 +220,7 @@ class ItemTable:
         return {name for batch in self.ids(_after(version)) for name in batch}
 
     def digests_changed_since(self, version: int) -> Iterator[dict[str, bytes]]:
-        """Digests of items added or edited after a version, by id, a batch at a time."""
+        """Digests of items added or edited after a version, by id, in batches."""
         for batch in self.scan(_after(version), columns=["id", "mmrec_digest"]):
             yield dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
 
@@ -236,7 +233,7 @@ class ItemTable:
                 yield from found.to_table().to_pylist()
 
     def _check_filter(self, where: str | None, error: DamagedError) -> None:
-        """Raise UsageError where a scan failed because of its filter, as the same columns can be read without one."""
+        """Raise UsageError where a scan failed only because of its filter."""
         if where is None or self._table is None:
             return
         schema = pa.schema([("id", pa.string()), *self.metadata_schema])
@@ -271,7 +268,7 @@ MOST_CANDIDATES = 300
 
 
 def near_ids(items: ItemTable, wanted: str) -> list[str]:
-    """At most three ids like one that is not there, the likeliest first."""
+    """At most three existing ids similar to one that does not exist, the most similar first."""
     half = max(1, len(wanted) // 2)
     spelling, start, end = (quoted([text]) for text in (wanted.lower(), wanted[:half], wanted[-half:]))
     filters = (f"lower(id) = {spelling}", f"starts_with(id, {start})", f"ends_with(id, {end})")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmrec.errors import MissingStoreError, StoreError, UsageError
 from mmrec.files import write_atomically
-from mmrec.storage.containment import is_plain_name, refuse_links, sweep_temporaries
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.containment import check_no_links, is_plain_name, sweep_temporaries
+from mmrec.storage.lock import file_lock
 from mmrec.types import Space
 
 FORMAT_VERSION = 1
@@ -35,18 +35,9 @@ class _Inside:
 class Layout:
     """Paths of a store. Nothing is opened.
 
-    Attributes:
-        items: Table of items.
-        quarantine: Table of what could not be used.
-        events: Event log, where it is in no other database.
-        generations: Folder of the generations, one numbered folder each.
-        current: File that names the current generation.
-        lock: File whose OS lock is held around each commit.
-        job_lock: File whose OS lock is held by the one job that indexes a catalog.
-        encode_lock: File whose OS lock is held by the one live change that encodes.
-        staging: Folder for what a running job has not committed; its content may be deleted.
-        damaged: Folder of what a repair set aside; its content may be deleted.
-
+    `lock` is held around each commit, `job_lock` by the one job that indexes a catalog, `encode_lock` by an upsert
+    while it encodes. The content of `staging`, what a running job has not committed, and of `damaged`, what a repair
+    set aside, may be deleted. `events` is the event log, unless another database is used.
     """
 
     root: Path
@@ -63,7 +54,7 @@ class Layout:
     _about = _Inside("store.json")
 
     def vectors(self, space: Space) -> Path:
-        """Table of one space's vectors; an encoder that was trained further gets a table of its own.
+        """Table of one space's vectors; a fine-tuned encoder gets a table of its own.
 
         Raises StoreError where a store names a space such that its table would lie elsewhere.
         """
@@ -75,28 +66,28 @@ class Layout:
         return self.root / "vectors" / name
 
     def create(self) -> None:
-        """Make the directory a store, if it is not one. Raises UsageError for a folder that holds something else."""
+        """Make the directory a store, if it is none. Raises UsageError for a folder with other files."""
         if os.path.lexists(self._about):
             self.check()
             return
-        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_unborn()):
+        if os.path.lexists(self.root) and (not self.root.is_dir() or not self._is_empty_or_abandoned()):
             msg = f"{self.root} exists and is not a mmrec store; name a new or empty directory"
             raise UsageError(msg)
         self.root.mkdir(parents=True, exist_ok=True)
-        refuse_links(self.root)
-        with commit_lock(self.lock):
+        check_no_links(self.root)
+        with file_lock(self.lock):
             if not self._about.exists():
                 self.write_about()
             sweep_temporaries(self.root, self.root)
 
     def write_about(self) -> None:
-        """Write down that this is a store of this format. Hold the commit lock."""
+        """Write that this is a store of this format. Hold the commit lock."""
         write_atomically(self._about, json.dumps({"format": FORMAT_VERSION}).encode())
 
     def check_links(self) -> None:
-        """Raise LinkError where a link or special file lies in the store; folders that are none are not scanned."""
+        """Raise LinkError where a link or special file lies in the store; other folders are not scanned."""
         if any(map(os.path.lexists, (self._about, self.items, self.generations))):
-            refuse_links(self.root)
+            check_no_links(self.root)
 
     def check(self) -> None:
         """Raise MissingStoreError without a store, LinkError for a link in it, StoreError for another version."""
@@ -117,15 +108,15 @@ class Layout:
             raise StoreError(msg) from error
         if found != FORMAT_VERSION:
             raise StoreError(
-                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_way_out(found)}"
+                f"{self.root} has store format {found}, this mmrec reads {FORMAT_VERSION}; {_upgrade_advice(found)}"
             )
 
-    def _is_unborn(self) -> bool:
-        """Whether there is nothing here, or what a process left that was killed while making the store."""
+    def _is_empty_or_abandoned(self) -> bool:
+        """Whether the folder is empty, or was left by a process killed while creating the store."""
         return all(path == self.lock or path.name.startswith(f".{self._about.name}.") for path in self.root.iterdir())
 
 
-def _way_out(found: object) -> str:
+def _upgrade_advice(found: object) -> str:
     """What to do with a store of another format; it is left as it is."""
     if type(found) is int and found > FORMAT_VERSION:
         return "it was written by a newer mmrec: install that one to read it. Nothing was changed"

@@ -1,4 +1,4 @@
-"""OS locks over all processes that share a store: one commit at a time, and one indexing job at a time."""
+"""OS locks across all processes that share a store, which the kernel releases when their holder dies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,13 @@ from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreBusyError, StoreError
 
-PATIENCE_SECONDS = 900.0
-"""How long a job waits that has worked for hours: another may commit a whole catalog meanwhile."""
+JOB_WAIT_SECONDS = 900.0
+"""How long a long-running job waits for the commit lock: another may be committing a whole catalog."""
 
 
 @contextmanager
-def commit_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
-    """Hold the store's OS lock, which the kernel releases when its holder dies.
-
-    Raises StoreBusyError after the wait.
-    """
+def file_lock(path: Path, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the OS lock of a file: `Layout.lock` for commits. Raises StoreBusyError after the wait."""
     busy = f"another process has held {path} for {wait_seconds:g} s; wait for it, or stop it, and run again"
     with _held(path, wait_seconds, busy):
         yield

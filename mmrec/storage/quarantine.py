@@ -17,7 +17,7 @@ from lance.dataset import ColumnOrdering
 
 from mmrec.sources.rows import SeenIds
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
-from mmrec.storage.tables import append, open_table, quoted, value_filters, writing
+from mmrec.storage.tables import append, convert_write_errors, open_table, quoted, value_filters
 from mmrec.storage.vectors import key_column
 from mmrec.types import Value
 
@@ -42,22 +42,22 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One content, or one whole source row, that is left out.
+    """One content, or one whole source row, that could not be used.
 
     Attributes:
         source_row: Row of the source, from 1.
         id: The item's id; None where the row had none.
-        column: The field; empty where the whole row is meant.
+        column: The field; empty for the whole row.
         reason: One sentence.
         hash: Hash of a content that was read but is not usable; it is not tried again while it stays the same.
-        uri: Where the bytes are.
+        uri: Address of the bytes.
         size: Bytes of the file when it was read.
         mtime_ns: Modification time of the file when it was read.
-        at: When it was found, UTC.
+        at: When it was quarantined, UTC.
         modality: What the content was decoded as; None for a row. A video without audio may still be an image.
         transient: Whether another run may succeed, as after a lack of memory; the content is then tried again.
         where: File and line, row or member of the source, as in ``catalog.csv line 5``.
-        item: Text and metadata of an item of which nothing is left, as JSON; None where it is in the table of items.
+        item: Text and metadata, as JSON, of an item without any usable content; None where it is in the table of items.
 
     """
 
@@ -77,12 +77,12 @@ class Quarantined:
 
 
 def dump_item(text: str | None, metadata: Mapping[str, Value]) -> str:
-    """What quarantine keeps of an item of which nothing is left, so that it can be tried again without its source."""
+    """Text and metadata of an item without any usable content, so that it can be retried without its source."""
     return json.dumps({"text": text, "metadata": dict(metadata)}, default=lambda moment: moment.isoformat())
 
 
 class StagedQuarantine(StagedRows):
-    """The entries of a run that are to be written into the table."""
+    """The entries of a run that will be written into the table."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "quarantine.parquet", SCHEMA)
@@ -93,19 +93,19 @@ class StagedQuarantine(StagedRows):
         self.add_row(_as_row(entry, self._now))
 
     def __iter__(self) -> Iterator[Quarantined]:
-        """All entries, in the order in which they came. Close first."""
+        """All entries, in order of arrival. Close first."""
         return chain.from_iterable(map(_entries, self.read()))
 
 
 def read_quarantine(path: Path, version: int | None = None) -> Iterator[Quarantined]:
-    """All entries, in the order in which they were found, a batch in memory at a time."""
+    """All entries, in order of arrival, a batch in memory at a time."""
     table = open_table(path, version)
     if table is not None:
         for batch in table.scanner(batch_size=ROWS_PER_FLUSH).to_batches():
             yield from _entries(batch)
 
 
-def quarantined(path: Path, limit: int | None = None) -> list[Quarantined]:
+def list_quarantined(path: Path, limit: int | None = None) -> list[Quarantined]:
     """Entries in the order of their source rows: all, or the first few."""
     table = open_table(path)
     if table is None:
@@ -123,26 +123,23 @@ def count_quarantined(path: Path) -> int:
 
 
 def replace_quarantine(path: Path, entries: Iterable[Quarantined]) -> None:
-    """Write entries over those that are there, in one commit. Hold the commit lock."""
+    """Replace all entries in one commit. Hold the commit lock."""
     now = datetime.now(UTC)
     source = iter(entries)
     batches = (_as_batch(rows, now) for rows in iter(lambda: list(islice(source, ROWS_PER_FLUSH)), []))
-    with writing(path):
+    with convert_write_errors(path):
         reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
         lance.write_dataset(reader, str(path), mode="overwrite" if path.exists() else "create")
 
 
 def amend_quarantine(path: Path, gone: Collection[str], fresh: Iterable[Quarantined]) -> None:
-    """Drop the entries of some items and add others. Hold the commit lock.
-
-    What is not concerned is neither read nor written.
-    """
-    forget(path, gone)
+    """Replace the entries of some items; others are neither read nor written. Hold the commit lock."""
+    delete_quarantined(path, gone)
     _append(path, fresh)
 
 
 def replace_column(path: Path, column: str, fresh: Iterable[Quarantined]) -> None:
-    """Write entries over those of one column. Hold the commit lock."""
+    """Replace the entries of one column. Hold the commit lock."""
     _delete(path, f"`column` = {quoted([column])}")
     _append(path, fresh)
 
@@ -151,12 +148,13 @@ def _append(path: Path, fresh: Iterable[Quarantined]) -> None:
     now = datetime.now(UTC)
     source = iter(fresh)
     while rows := list(islice(source, ROWS_PER_FLUSH)):
-        if _lacks_columns(path):
+        table = open_table(path)
+        if table is not None and table.schema.names != SCHEMA.names:  # of an earlier version, with fewer columns
             replace_quarantine(path, read_quarantine(path))
         append(path, pa.Table.from_batches([_as_batch(rows, now)]))
 
 
-def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
+def quarantined_items(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
     """The entries of some items."""
     table = open_table(path)
     if table is not None:
@@ -164,7 +162,7 @@ def quarantined_of(path: Path, ids: Collection[str]) -> Iterator[Quarantined]:
             yield from _entries(table.scanner(filter=wanted).to_table())
 
 
-def forget(path: Path, ids: Collection[str]) -> None:
+def delete_quarantined(path: Path, ids: Collection[str]) -> None:
     """Drop the entries of deleted items. Hold the commit lock."""
     for wanted in value_filters("id", sorted(ids)):
         _delete(path, wanted)
@@ -173,14 +171,8 @@ def forget(path: Path, ids: Collection[str]) -> None:
 def _delete(path: Path, wanted: str) -> None:
     table = open_table(path)
     if table is not None and table.count_rows(wanted):  # the deletion of nothing would be a commit too
-        with writing(path):
+        with convert_write_errors(path):
             table.delete(wanted)
-
-
-def _lacks_columns(path: Path) -> bool:
-    """Whether a table was written before entries had all the columns they have now."""
-    table = open_table(path)
-    return table is not None and table.schema.names != SCHEMA.names
 
 
 def _entries(rows: pa.RecordBatch | pa.Table) -> Iterator[Quarantined]:
@@ -205,7 +197,8 @@ class QuarantineSnapshot:
         words: list[np.ndarray] = []
         hash_places: list[np.ndarray] = []
         start = 0
-        for batch in self._batches():
+        scan = self._table.scanner(columns=["id", "hash"]).to_batches() if self._table is not None else ()
+        for batch in scan:
             for place, name in enumerate(batch.column("id").to_pylist(), start):
                 if name is not None:
                     ids.append(_digest(name))
@@ -214,9 +207,9 @@ class QuarantineSnapshot:
             words.append(key_column(batch.column("hash").drop_null())[:, 0])
             hash_places.append(np.flatnonzero(has.to_numpy(zero_copy_only=False)) + start)
             start += len(batch)
-        self._by_id = _Places(np.array(ids, dtype=np.uint64), np.array(places, dtype=np.int64))
+        self._by_id = _DigestIndex(np.array(ids, dtype=np.uint64), np.array(places, dtype=np.int64))
         hashes = np.concatenate([np.empty(0, dtype=np.uint64), *words])
-        self._by_hash = _Places(hashes, np.concatenate([np.empty(0, dtype=np.int64), *hash_places]))
+        self._by_hash = _DigestIndex(hashes, np.concatenate([np.empty(0, dtype=np.int64), *hash_places]))
         self._count = start
 
     def __len__(self) -> int:
@@ -225,7 +218,7 @@ class QuarantineSnapshot:
 
     @property
     def version(self) -> int | None:
-        """Version of the table that is seen, None where there is none."""
+        """Version of the table, None where there is none."""
         return self._table.version if self._table is not None else None
 
     def of_ids(self, ids: Sequence[str]) -> dict[str, list[Quarantined]]:
@@ -245,10 +238,6 @@ class QuarantineSnapshot:
         wanted = set(contents)
         return [entry for entry in self._read(self._by_hash.of(words)) if entry.hash in wanted]
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        if self._table is not None:
-            yield from self._table.scanner(columns=["id", "hash"]).to_batches()
-
     def _read(self, places: Int64[np.ndarray, " n"]) -> Iterable[Quarantined]:
         if self._table is None or not len(places):
             return []
@@ -256,10 +245,9 @@ class QuarantineSnapshot:
 
 
 class KnownFailures:
-    """Contents that are unusable for good, and why; they are looked up in the snapshot."""
+    """Permanently unusable contents, looked up in a snapshot; none without one."""
 
     def __init__(self, snapshot: QuarantineSnapshot | None) -> None:
-        """Take a snapshot, or None for knowing of no bad content."""
         self._snapshot = snapshot
 
     def of(self, contents: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Quarantined]:
@@ -274,8 +262,8 @@ class KnownFailures:
         return {key: entry for key, entry in found.items() if key in wanted}
 
 
-def later_than(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
-    """Entries of the quarantine as it is now that are not in a snapshot."""
+def added_since(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined]:
+    """Entries of the quarantine now that are not in a snapshot."""
     table = open_table(path)
     if table is None or table.version == snapshot.version:
         return
@@ -286,7 +274,7 @@ def later_than(snapshot: QuarantineSnapshot, path: Path) -> Iterator[Quarantined
     yield from (entry for entry in read_quarantine(path) if repr(entry) not in before)
 
 
-class _Places:
+class _DigestIndex:
     """The places of each 64-bit digest, of which some may be equal."""
 
     def __init__(self, digests: UInt64[np.ndarray, " n"], places: Int64[np.ndarray, " n"]) -> None:

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mmrec.errors import StoreError
-from mmrec.storage.containment import refuse_linked, remove
+from mmrec.storage.containment import check_not_links, remove
 from mmrec.storage.layout import Layout
-from mmrec.storage.tables import writing
+from mmrec.storage.tables import convert_write_errors
 
 _OWN = re.compile(r"([0-9]+-)?[0-9a-f]{32}")
 """Names that `scratch_folder` gives; other files beside them are left alone."""
@@ -26,9 +26,9 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch_folder(layout: Layout) -> Iterator[Path]:
-    """Give an empty folder in the store, on its file system; what is left in it at the end is thrown away.
+    """Create an empty folder in the store, on its file system; it is deleted at the end.
 
-    An OS lock beside it is held meanwhile, so that others know whether its job still runs.
+    An OS lock beside it is held meanwhile, which shows that its job is running.
     """
     folder = layout.staging / f"{int(time.time())}-{uuid.uuid4().hex}"
     lock = FileLock(_lock_of(folder))
@@ -50,7 +50,7 @@ def scratch_folder(layout: Layout) -> Iterator[Path]:
 
 
 def running_since(layout: Layout) -> dict[str, datetime]:
-    """Names of the folders whose jobs are running, and when they began."""
+    """Names of the folders whose jobs are running, and their start times."""
     running = {}
     for name in _names(layout):
         path = _lock_of(layout.staging / name)
@@ -66,7 +66,7 @@ def running_since(layout: Layout) -> dict[str, datetime]:
 
 
 def sweep(layout: Layout) -> None:
-    """Remove the folders of jobs that were killed, and the locks of those that were killed before they had one."""
+    """Remove the folders of killed jobs, and the locks of those that were killed before they had one."""
     for name in _names(layout):
         folder = layout.staging / name
         with suppress(Timeout), FileLock(_lock_of(folder), timeout=0), suppress(OSError):
@@ -81,8 +81,8 @@ def dead_folders(layout: Layout) -> list[Path]:
 
 
 def _names(layout: Layout) -> list[str]:
-    """Names of the folders that there are or whose locks there are. Raises LinkError where their folder is a link."""
-    refuse_linked(layout.root, [layout.staging.name])  # a lock would be made where it leads
+    """Names of folders or of their locks. Raises LinkError where the staging folder is a link."""
+    check_not_links(layout.root, [layout.staging.name])  # a lock would be made where it leads
     paths = layout.staging.iterdir() if layout.staging.is_dir() else ()
     return sorted({name for path in paths if _OWN.fullmatch(name := path.name.removesuffix(_LOCK))})
 
@@ -101,14 +101,7 @@ ROWS_PER_FLUSH = 4096
 
 
 class StagedRows:
-    """Rows that are to be committed: kept in one Parquet file, so that memory stays bounded.
-
-    Attributes:
-        path: The file.
-        schema: Its columns.
-        count: Number of rows.
-
-    """
+    """`count` rows to be committed, kept in one Parquet file so that memory stays bounded."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
@@ -128,19 +121,19 @@ class StagedRows:
         """Finish the file, so that it can be read; a second call does nothing."""
         if self._writer.is_open:
             self._flush()
-            with writing(self.path):
+            with convert_write_errors(self.path):
                 self._writer.close()
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """What is staged, a batch at a time. Close first."""
+        """The staged rows in batches. Close first."""
         return pq.ParquetFile(self.path).iter_batches(ROWS_PER_FLUSH, columns=columns)
 
     def as_table(self, rows: list[Any]) -> pa.Table:
-        """Rows as they are written."""
+        """Rows as a table with the columns of the file."""
         return pa.Table.from_pylist(rows, schema=self.schema)
 
     def _flush(self) -> None:
         rows, self._pending = self._pending, []
         if rows:
-            with writing(self.path):
+            with convert_write_errors(self.path):
                 self._writer.write_table(self.as_table(rows))

@@ -15,7 +15,14 @@ from mmrec.errors import UsageError
 from mmrec.sources.scalars import common_type
 from mmrec.storage.scratch import ROWS_PER_FLUSH, StagedRows
 from mmrec.storage.stored_item import OWN_COLUMNS, RESERVED, StoredItem, as_item, as_table
-from mmrec.storage.tables import VALUES_PER_QUERY, compact, create, open_table, value_filters, writing
+from mmrec.storage.tables import (
+    VALUES_PER_QUERY,
+    compact,
+    convert_write_errors,
+    create_table,
+    open_table,
+    value_filters,
+)
 
 INTERIM = "mmrec_retyped"
 """Name of a column between its old and its new type; what it holds is given by the suffix."""
@@ -25,15 +32,7 @@ SQL = {pa.float64(): "double", pa.string(): "string", pa.timestamp("us"): "times
 
 @dataclass(frozen=True, slots=True)
 class Retyping:
-    """A metadata column that a source has with another type than the store.
-
-    Attributes:
-        column: Its name.
-        stored: Its type in the store.
-        given: Its type in the source.
-        becomes: Its type in the store, once the source is in it.
-
-    """
+    """A metadata column with another type in a source than in the store, and the type it gets in the store."""
 
     column: str
     stored: pa.DataType
@@ -42,7 +41,7 @@ class Retyping:
 
 
 def retypings(stored: pa.Schema, given: pa.Schema) -> Iterator[Retyping]:
-    """Tell which columns will change their type or differ from it, before a source is indexed."""
+    """Columns whose type in the source differs from the store, with the resulting type."""
     for column in given:
         place = stored.get_field_index(column.name)
         if place >= 0 and stored.field(place).type != column.type and not pa.types.is_null(column.type):
@@ -51,7 +50,7 @@ def retypings(stored: pa.Schema, given: pa.Schema) -> Iterator[Retyping]:
 
 
 def as_json(lists: pa.Array) -> pa.Array:
-    """Lists as JSON texts, as those of a column that is not of lists alone."""
+    """Lists as JSON texts, for a column that is not of lists alone."""
     texts = [None if one is None else json.dumps(one, ensure_ascii=False, default=str) for one in lists.to_pylist()]
     return pa.array(texts, pa.string())
 
@@ -87,7 +86,7 @@ def _add_cast_lists(table: lance.LanceDataset, column: str, interim: pa.Field) -
 
 
 def finish_retyping(table: lance.LanceDataset) -> None:
-    """Finish or undo a change of type that was interrupted. Hold the commit lock."""
+    """Finish or undo an interrupted change of type. Hold the commit lock."""
     for interim in [name for name in table.schema.names if name.startswith(f"{INTERIM} ")]:
         column = interim.removeprefix(f"{INTERIM} ")
         if column in table.schema.names:
@@ -108,7 +107,7 @@ ROWS_PER_COMMIT = 64 * ROWS_PER_FLUSH
 
 
 class StagedItems(StagedRows):
-    """Item rows that are to be committed."""
+    """Item rows to be committed."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         super().__init__(folder / "items.parquet", schema)
@@ -116,7 +115,7 @@ class StagedItems(StagedRows):
         self._dropped: frozenset[str] = frozenset()
 
     def add(self, item: StoredItem) -> None:
-        """Stage one new or edited item. Each id once. Raises UsageError where metadata does not fit the columns."""
+        """Stage one new or edited item, each id once. Raises UsageError where metadata does not fit the columns."""
         unknown = item.metadata.keys() - self._names
         if unknown:
             raise UsageError(
@@ -126,17 +125,17 @@ class StagedItems(StagedRows):
         self.add_row(item)
 
     def is_empty(self, column: str) -> bool:
-        """Whether nothing staged has a value in a column. Close first."""
+        """Whether no staged row has a value in a column. Close first."""
         return all(batch.column(0).null_count == len(batch) for batch in self.read([column]))
 
     def items(self, ids: Collection[str]) -> dict[str, StoredItem]:
-        """The items of these ids, as far as they are staged. Close first."""
+        """The staged items of these ids. Close first."""
         wanted = pa.array(list(ids), pa.string())
         rows = (batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist() for batch in self.read())
         return {row["id"]: as_item(row) for some in rows for row in some}
 
     def drop(self, ids: Collection[str]) -> set[str]:
-        """Do not commit these items. Call it once. Returns those that were staged. Close first."""
+        """Exclude these items from the commit. Call it once, after closing. Returns the ids that were staged."""
         wanted = pa.array(sorted(ids), pa.string())
         staged: set[str] = set()
         for batch in self.read(["id"]) if len(wanted) else ():
@@ -146,13 +145,13 @@ class StagedItems(StagedRows):
         return staged
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """What is staged and not dropped. Close first."""
+        """The staged rows that were not dropped. Close first."""
         dropped = pa.array(sorted(self._dropped), pa.string())
         for batch in self.read():
             yield batch.filter(pc.invert(pc.is_in(batch.column("id"), dropped))) if self._dropped else batch
 
     def as_table(self, items: list[StoredItem]) -> pa.Table:
-        """Items as they are written. Raises UsageError naming one that does not fit the columns."""
+        """Items as a table. Raises UsageError naming one that does not fit the columns."""
         try:
             return as_table(items, self.schema)
         except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:
@@ -168,16 +167,15 @@ class StagedItems(StagedRows):
 def commit_items(path: Path, staged: StagedItems) -> None:
     """Insert new items and replace edited ones. Hold the commit lock; close `staged` first.
 
-    One commit, or one for every `ROWS_PER_COMMIT` where more go into a table that is not empty: a merge is held in
-    memory. A metadata column of another type than the stored one widens it. Raises StoreError where the table
-    cannot be written.
+    One commit, or one per `ROWS_PER_COMMIT` where more are merged into a table that is not empty: a merge is held in
+    memory. A metadata column of another type than the stored one widens it. Raises StoreError on failure.
     """
     if not staged.count:
         return
-    with writing(path):
+    with convert_write_errors(path):
         table = open_table(path)
         if table is None:
-            table = create(path, staged.schema)
+            table = create_table(path, staged.schema)
         schema = _reconcile(table, staged)
         batches = _cast(staged.batches(), schema)
         if table.count_rows() == 0:
@@ -192,22 +190,19 @@ def commit_items(path: Path, staged: StagedItems) -> None:
 
 
 def remove_items(path: Path, ids: Sequence[str]) -> int:
-    """Delete the items of these ids, in one commit. Hold the commit lock. Returns how many were there.
-
-    Raises StoreError where the table cannot be written.
-    """
+    """Delete the items of these ids, in one commit. Hold the commit lock. Returns how many existed."""
     table = open_table(path)
     if table is None or not ids:
         return 0
     if len(ids) <= VALUES_PER_QUERY and not table.count_rows(next(value_filters("id", ids))):
         return 0  # the deletion of nothing would be a commit too
-    with writing(path):
+    with convert_write_errors(path):
         gone = pa.table({"id": pa.array(ids, pa.string())})
         return int(table.merge_insert("id").when_matched_delete().execute(gone)["num_deleted_rows"])
 
 
 def _reconcile(table: lance.LanceDataset, staged: StagedItems) -> pa.Schema:
-    """Make the metadata columns fit: new ones are added, those of another type widened. Returns all columns."""
+    """Add new metadata columns and widen those of another type. Returns all columns."""
     finish_retyping(table)
     empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
     incoming = frozenset(staged.schema.names)

@@ -1,4 +1,4 @@
-"""An item as a row of the item table, and the columns that the store has declared."""
+"""Items as rows of the item table, and the declared spaces of imported vectors."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ class StoredField:
     """One content of a stored item.
 
     Attributes:
-        modality: What it is.
-        column: Where in the source it came from.
+        modality: Its modality.
+        column: Its column in the source.
         hash: Content hash, the key of its vectors; None where the content is in quarantine.
-        uri: Where the bytes are; None for text.
+        uri: Address of the bytes; None for text.
         size: Bytes of the file when it was read; None for text and for bytes inside a table.
         mtime_ns: Modification time of the file when it was read.
 
@@ -55,7 +55,7 @@ class StoredItem:
 
 
 def as_item(row: dict[str, Any]) -> StoredItem:
-    """An item from its row, which is used up."""
+    """Build an item from a row, which is consumed."""
     return StoredItem(
         id=row.pop("id"),
         digest=row.pop("mmrec_digest"),
@@ -67,7 +67,7 @@ def as_item(row: dict[str, Any]) -> StoredItem:
 
 
 def as_fields(entries: list[dict[str, Any]] | None) -> tuple[StoredField, ...]:
-    """Fields as they lie in the column ``mmrec_fields``."""
+    """Fields from the column ``mmrec_fields``."""
     return tuple(
         StoredField(
             _MODALITIES[entry["modality"]],
@@ -144,16 +144,11 @@ _FINGERPRINT = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 
 
-class Declared(BaseModel):
-    """One declared space.
+class DeclaredSpace(BaseModel):
+    """A declared space of imported vectors.
 
-    Attributes:
-        name: Its name.
-        dim: Numbers of a vector.
-        fingerprint: Hex digest over what made the vectors.
-        modality: What the vectors are of.
-        model: The model that made them, as the user named it.
-
+    `fingerprint` is a hex digest over what made the vectors, `modality` that of their contents, `model` the model as
+    the user named it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -175,7 +170,7 @@ class Declared(BaseModel):
         return f"{self.dim} numbers of {self.modality}{made_by}, fingerprint {self.fingerprint[:12]}"
 
 
-_LIST = TypeAdapter(list[Declared])
+_LIST = TypeAdapter(list[DeclaredSpace])
 
 
 def fingerprint_of(model: str, dim: int) -> str:
@@ -184,11 +179,11 @@ def fingerprint_of(model: str, dim: int) -> str:
 
 
 def is_imported(column: str) -> bool:
-    """Whether a stored field, by its column, is an imported vector and has no content behind it."""
+    """Whether a stored field, by its column, is an imported vector without a content."""
     return column.startswith(VECTOR_FIELD)
 
 
-def declared(layout: Layout) -> list[Declared]:
+def read_declared(layout: Layout) -> list[DeclaredSpace]:
     """All declared spaces. Raises StoreError where their file is damaged."""
     path = _path(layout)
     try:
@@ -201,15 +196,15 @@ def declared(layout: Layout) -> list[Declared]:
 
 def declared_spaces(layout: Layout) -> dict[Modality, tuple[Space, ...]]:
     """Declared spaces by modality."""
-    found = declared(layout)
+    found = read_declared(layout)
     return {
         modality: tuple(one.space for one in found if one.modality == modality)
         for modality in {one.modality for one in found}
     }
 
 
-def check(new: Declared) -> None:
-    """Raise UsageError where a space cannot have its name or fingerprint: both become part of a file's name."""
+def check_declared(new: DeclaredSpace) -> None:
+    """Raise UsageError for a name or fingerprint that cannot be part of a file's name."""
     if not _NAME.fullmatch(new.name):
         raise UsageError(
             f"a space cannot be called {new.name!r}: use lower case letters, digits, - and ., at most 63 of them"
@@ -221,13 +216,13 @@ def check(new: Declared) -> None:
         )
 
 
-def declare(layout: Layout, new: Declared) -> None:
-    """Declare a space, or do nothing where it is declared already. Hold the commit lock.
+def declare(layout: Layout, new: DeclaredSpace) -> None:
+    """Declare a space, unless it is declared already. Hold the commit lock.
 
     Raises SpaceMismatchError where another one has its name, UsageError where it cannot have that name.
     """
-    check(new)
-    there = declared(layout)
+    check_declared(new)
+    there = read_declared(layout)
     other = next((one for one in there if one.name == new.name and one.space != new.space), None)
     if other is not None:
         raise SpaceMismatchError(

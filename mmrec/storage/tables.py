@@ -15,15 +15,23 @@ import pyarrow as pa
 from indexers.atomic import sync_directory, temporary_name
 from mmrec.errors import DamagedError, MmrecError, StoreError
 from mmrec.files import file_sha256, sync_tree
-from mmrec.storage.damage import by_lance, damaged, errno_of, judged, reading, reason_of, sha256_of
-from mmrec.storage.generations import manifest, numbers
+from mmrec.storage.damage import (
+    convert_read_errors,
+    damaged_error,
+    errno_of,
+    is_from_lance,
+    reason_of,
+    sha256_of,
+    store_error_for,
+)
+from mmrec.storage.generations import generation_numbers, read_manifest
 from mmrec.storage.layout import Layout
 
 MOST_SMALL_FRAGMENTS = 64
 VALUES_PER_QUERY = 1000
 ROWS_PER_DELETE = 10_000
 SMALL_ROWS = 65_536
-"""A file of a table is small below this; larger ones are never rewritten to merge them, or each would be many times."""
+"""Files with fewer rows are merged; larger ones are not, to avoid repeated rewrites."""
 
 
 def _guarded(name: str) -> Callable[..., Any]:
@@ -31,33 +39,33 @@ def _guarded(name: str) -> Callable[..., Any]:
     method = getattr(lance.LanceDataset, name)
 
     def guarded(self: lance.LanceDataset, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as Lance's method
-        with reading(Path(self.uri)):
+        with convert_read_errors(Path(self.uri)):
             return method(self, *args, **options)
 
     return guarded
 
 
 class Table(lance.LanceDataset):
-    """A table at one version. Whatever damaged files make Lance raise while it is read is a StoreError here.
+    """A table at one version. Errors of Lance about damaged files become StoreError.
 
-    Lance checks that files are there, and their structure: the headers of its manifests and pages. It keeps no
-    checksums of what pages hold; those are in the ledger of each generation.
+    Lance checks that files exist, and their structure: the headers of its manifests and pages. It keeps no checksums of
+    the data in pages; those are in the ledger of each generation.
     """
 
     def scanner(self, *args: Any, **options: Any) -> "Scan":  # type: ignore[override]
-        """As of Lance; the scan is guarded too."""
-        with reading(Path(self.uri)):
+        """Same as Lance's, but read errors become StoreError."""
+        with convert_read_errors(Path(self.uri)):
             return Scan(super().scanner(*args, **options), Path(self.uri))
 
     def versions(self) -> list[Any]:
-        """As of Lance."""
-        with reading(Path(self.uri)):
+        """Same as Lance's."""
+        with convert_read_errors(Path(self.uri)):
             return list(super().versions())
 
     @property
     def latest_version(self) -> int:
-        """As of Lance."""
-        with reading(Path(self.uri)):
+        """Same as Lance's."""
+        with convert_read_errors(Path(self.uri)):
             return int(super().latest_version)
 
     take = _guarded("take")
@@ -65,22 +73,22 @@ class Table(lance.LanceDataset):
 
 
 class Scan:
-    """A scan of a table; whatever damaged files make Lance raise is a StoreError."""
+    """A scan of a table; read errors become StoreError."""
 
     def __init__(self, scanner: Any, path: Path) -> None:  # noqa: ANN401 - Lance's own has no public name
         self._scanner = scanner
         self._path = path
 
     def to_table(self) -> pa.Table:
-        """Read all of it into memory."""
-        with reading(self._path):
+        """Read everything into memory."""
+        with convert_read_errors(self._path):
             return self._scanner.to_table()
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """Read it a batch at a time."""
         batches = self._scanner.to_batches()
         while True:
-            with reading(self._path):
+            with convert_read_errors(self._path):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -88,19 +96,17 @@ class Scan:
 
 
 def open_table(path: Path, version: int | None = None) -> Table | None:
-    """Open a table at its latest or a given version; None where it was never written.
+    """Open a table at its latest or a given version; None where it was never written. Raises StoreError.
 
-    Compare it with None: a table without rows is false.
-
-    Raises StoreError where it cannot be read.
+    A table without rows is false: compare with None.
     """
-    with reading(path):
+    with convert_read_errors(path):
         return Table(str(path), version=version) if path.exists() else None
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise StoreError where what is done within cannot write: the disk is full, permission is missing.
+def convert_write_errors(path: Path) -> Iterator[None]:
+    """Raise StoreError where the block cannot write: the disk is full, permission is missing.
 
     Where a table turns out to be damaged, it is the DamagedError that reading it raises.
     """
@@ -110,35 +116,35 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if _failed_to_read(error):
-            raise judged(path, error) from error
+            raise store_error_for(path, error) from error
         msg = (
             f"{path} cannot be written: {error.strerror or reason_of(error)}. What was committed is kept; put that "
             "right and run it again"
         )
         raise StoreError(msg) from error
     except Exception as error:
-        if by_lance(error):
-            raise judged(path, error) from error
+        if is_from_lance(error):
+            raise store_error_for(path, error) from error
         raise
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise judged(path, error) from error
+            raise store_error_for(path, error) from error
         raise
 
 
 def _failed_to_read(error: OSError) -> bool:
-    """Whether a write failed because something that it had to read is damaged."""
-    if not by_lance(error):
+    """Whether a write failed because data that it had to read is damaged."""
+    if not is_from_lance(error):
         return False
     number = errno_of(error)
     unreadable = re.search(r"Not found|fill whole buffer|corrupt", str(error), re.IGNORECASE) is not None
     return number in {errno.ENOENT, None} and unreadable
 
 
-def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
-    """Make an empty table whose rows keep their row id for life: whole or not at all, even where the process is killed.
+def create_table(path: Path, schema: pa.Schema) -> lance.LanceDataset:
+    """Create an empty table with stable row ids, atomically.
 
-    Hold a lock where others may make the same table.
+    Hold a lock where others may create the same table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(temporary_name(path.name))
@@ -154,17 +160,17 @@ def create(path: Path, schema: pa.Schema) -> lance.LanceDataset:
 
 
 def append(path: Path, rows: pa.Table) -> lance.LanceDataset:
-    """Add rows in one commit; the table is made if need be. Raises StoreError where it cannot be written."""
-    with writing(path):
+    """Add rows in one commit to a table, created if missing. Raises StoreError where it cannot be written."""
+    with convert_write_errors(path):
         if not path.exists():
-            create(path, rows.schema)
+            create_table(path, rows.schema)
         table = lance.write_dataset(rows, str(path), mode="append")
         compact(table)
     return table
 
 
 def compact(table: lance.LanceDataset) -> None:
-    """Merge the small files that many small commits have left; rows keep their numbers, versions and order."""
+    """Merge the small files of many small commits; rows keep their numbers, versions and order."""
     small = sum(fragment.physical_rows < SMALL_ROWS for fragment in table.get_fragments())
     if small > MOST_SMALL_FRAGMENTS:
         table.optimize.compact_files(target_rows_per_fragment=SMALL_ROWS)
@@ -173,18 +179,18 @@ def compact(table: lance.LanceDataset) -> None:
 def drop_rows(table: lance.LanceDataset, rows: Sequence[int]) -> None:
     """Delete rows by their row ids. Hold the commit lock."""
     for wanted in value_filters("_rowid", rows, ROWS_PER_DELETE):
-        with writing(Path(table.uri)):
+        with convert_write_errors(Path(table.uri)):
             table.delete(wanted)
 
 
 def value_filters(column: str, values: Sequence[Any], most: int = VALUES_PER_QUERY) -> Iterator[str]:
-    """SQL conditions that a column has one of some values, at most so many values in each."""
+    """SQL conditions that a column has one of some values, at most `most` values in each."""
     for start in range(0, len(values), most):
         yield f"{column} IN ({quoted(list(values[start : start + most]))})"
 
 
 def quoted(values: list[Any]) -> str:
-    """Spell values as a SQL list."""
+    """Format values as a SQL list."""
     return ", ".join("'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value) for value in values)
 
 
@@ -194,11 +200,11 @@ HOLDS_DATA = {"manifest", "data file", "deletion file"}
 
 
 def table_files(path: Path) -> list[Path]:
-    """The files that make up a table's latest version. Raises StoreError where it cannot be opened."""
+    """The files of a table's latest version. Raises StoreError where it cannot be opened."""
     table = open_table(path)
     if table is None:
         return []
-    with reading(path):
+    with convert_read_errors(path):
         listed = table.tracked_files(min_version=table.version).read_all().to_pylist()
     return sorted(path / one["path"] for one in listed if one["type"] in HOLDS_DATA)
 
@@ -212,14 +218,13 @@ def ledger(layout: Layout, tables: Iterable[Path]) -> bytes:
     return json.dumps(sums, indent=0).encode()
 
 
-def altered(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
-    """The files of a table's latest version that are not what was written, as far as a generation knows them.
+def altered_files(layout: Layout, path: Path, *, again: bool = False) -> list[Path]:
+    """The files of a table's latest version that differ from their known checksums.
 
-    With `again`, files are read also where this process has checked them before and they were not touched since.
-
-    Raises StoreError where the table cannot be opened.
+    With `again`, files are read although this process has checked them and they were not touched since. Raises
+    StoreError where the table cannot be opened.
     """
-    with reading(path):
+    with convert_read_errors(path):
         return _altered(layout, path, again=again)
 
 
@@ -233,7 +238,7 @@ def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
             return [latest]
     files = table_files(path)
     names = {file: str(file.relative_to(layout.root)) for file in files}
-    # The name of a manifest is its version, which says nothing once a table was lost and made anew.
+    # A manifest is named by its version, which means nothing once a table was lost and made anew.
     same_table = any(name in known for file, name in names.items() if file.suffix != MANIFEST)
     checked = [file for file, name in names.items() if name in known and (same_table or file.suffix != MANIFEST)]
     newest = _newest_known(layout, path)
@@ -243,30 +248,30 @@ def _altered(layout: Layout, path: Path, *, again: bool) -> list[Path]:
 
 
 def check_unaltered(layout: Layout, path: Path) -> None:
-    """Raise StoreError where a file of a table's latest version is not what was written, as far as it is known."""
-    for file in altered(layout, path):
+    """Raise StoreError where a file of a table's latest version differs from its known checksum."""
+    for file in altered_files(layout, path):
         there = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
-        raise damaged(file, there)
+        raise damaged_error(file, there)
 
 
 def _holds_known(layout: Layout, path: Path, known: Mapping[str, str]) -> bool:
-    """Whether a table is the one that is known: a manifest's name is its version, and a table made anew has it too."""
+    """Whether a table is the known one: a table made anew has manifests of the same names, their versions."""
     prefix = f"{(path / 'data').relative_to(layout.root)}/"
     return any(name.startswith(prefix) and (layout.root / name).exists() for name in known)
 
 
-def opens(damaged: Collection[Path]) -> bool:
+def can_open(damaged: Collection[Path]) -> bool:
     """Whether Lance may open a table of which these files are damaged."""
     return not any(file.suffix == MANIFEST and file.exists() for file in damaged)
 
 
-def readable(damaged: Collection[Path]) -> bool:
-    """Whether Lance may read a table of which these files are damaged: reading an altered one can end in a panic."""
+def can_read(damaged: Collection[Path]) -> bool:
+    """Whether Lance may read a table of which these files are damaged: altered files can make it panic."""
     return not any(file.exists() for file in damaged)
 
 
 def _differs(file: Path, digest: str, *, again: bool) -> bool:
-    """Whether a file is missing or another. Raises UnreadableError."""
+    """Whether a file is missing or differs. Raises UnreadableError."""
     try:
         return sha256_of(file, again=again) != digest
     except DamagedError:
@@ -274,20 +279,14 @@ def _differs(file: Path, digest: str, *, again: bool) -> bool:
 
 
 def _newest_known(layout: Layout, path: Path) -> Path | None:
-    """The manifest of the newest version of a table that the newest generation knows: older ones may have had another.
-
-    The name of a newer version comes first.
-    """
+    """The manifest of the newest version of a table in the newest ledger that knows it; newer versions sort first."""
     known = next((sums for sums in reversed(list(_ledgers(layout))) if _holds_known(layout, path, sums)), {})
     inside = [layout.root / name for name in known if name.endswith(MANIFEST)]
     return min((file for file in inside if file.is_relative_to(path)), default=None)
 
 
 def known_sums(layout: Layout) -> Mapping[str, str]:
-    """Checksums of files by their place in the store, from every generation whose own list of them is whole.
-
-    The newer generation has the last word.
-    """
+    """Checksums of files by their path in the store, from all intact ledgers; newer generations override older ones."""
     known: dict[str, str] = {}
     for sums in _ledgers(layout):
         known |= sums
@@ -295,11 +294,11 @@ def known_sums(layout: Layout) -> Mapping[str, str]:
 
 
 def _ledgers(layout: Layout) -> Iterator[Mapping[str, str]]:
-    """The lists of all generations that are whole, oldest first."""
-    for number in numbers(layout):
+    """The intact ledgers of all generations, oldest first."""
+    for number in generation_numbers(layout):
         path = layout.generations / str(number) / LEDGER
         try:
-            if file_sha256(path) == manifest(layout, number).sha256.get(LEDGER):
+            if file_sha256(path) == read_manifest(layout, number).sha256.get(LEDGER):
                 yield json.loads(path.read_bytes())
         except (OSError, StoreError):
             continue

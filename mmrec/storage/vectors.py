@@ -1,4 +1,4 @@
-"""Vector tables: content hash to vector, written once; and arrays of hashes."""
+"""Vector tables: one vector per content hash, written once; and arrays of hashes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def key_array(keys: Iterable[bytes]) -> UInt64[np.ndarray, "n 2"]:
 
 
 def key_column(column: pa.FixedSizeBinaryArray) -> UInt64[np.ndarray, "n 2"]:
-    """Read a column of 16-byte keys without nulls as pairs of integers, at no copy."""
+    """A column of 16-byte keys without nulls as pairs of integers, without a copy."""
     words = np.frombuffer(column.buffers()[1] or b"", dtype="<u8").reshape(-1, 2)
     return words[column.offset : column.offset + len(column)].astype(np.uint64, copy=False)
 
@@ -64,11 +64,9 @@ def _longest_run(ordered: UInt64[np.ndarray, " n"]) -> int:
 
 
 class VectorTable:
-    """A snapshot of one space's vectors; vectors appended later are not seen until it is opened again.
+    """A snapshot of one space's vectors with their `keys` by position.
 
-    Attributes:
-        keys: Its keys, by position.
-
+    Later vectors are not seen until it is opened again.
     """
 
     def __init__(self, path: Path, space: Space, version: int | None = None) -> None:
@@ -85,7 +83,7 @@ class VectorTable:
 
     @property
     def version(self) -> int | None:
-        """The table version seen, None where no vector was ever written."""
+        """Version of the table, None where no vector was ever written."""
         return self._table.version if self._table is not None else None
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
@@ -97,7 +95,7 @@ class VectorTable:
         return self.keys.find(keys) >= 0
 
     def newer_than(self, version: int) -> UInt64[np.ndarray, "n 2"]:
-        """Keys of the contents whose vectors were written after a version of the table."""
+        """Keys of the vectors written after a version of the table."""
         return np.empty((0, 2), dtype=np.uint64) if self._table is None else _keys_since(self._table, version)
 
     def fetch(self, hashes: Sequence[bytes]) -> tuple[Bool[np.ndarray, " n"], Float32[np.ndarray, "n dim"]]:
@@ -108,14 +106,14 @@ class VectorTable:
         if found.any() and self._table is not None:
             wanted, place = np.unique(positions[found], return_inverse=True)
             rows = self._table.take(wanted.tolist(), columns=["hash", "vector"]).combine_chunks()
-            self._check_pairing(rows["hash"], [hashes[i] for i in np.flatnonzero(found).tolist()], place)
-            vectors[found] = _to_numpy(rows["vector"], self._space.dim)[place]
+            read = rows["hash"].to_pylist()
+            if [read[i] for i in place] != [hashes[i] for i in np.flatnonzero(found).tolist()]:
+                raise StoreError(
+                    f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup"
+                )
+            flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors[found] = flat.reshape(-1, self._space.dim).astype(np.float32)[place]
         return found, vectors
-
-    def _check_pairing(self, read: pa.ChunkedArray, wanted: list[bytes], place: np.ndarray) -> None:
-        hashes = read.to_pylist()
-        if [hashes[i] for i in place] != wanted:
-            raise StoreError(f"{self._path} is damaged: it gave vectors of other contents; restore it from a backup")
 
     def _check_space(self) -> None:
         if self._table is None:
@@ -137,20 +135,20 @@ class VectorTable:
 
 
 class VectorAppender:
-    """Appends to one space's table, of each content once, whoever else writes to it meanwhile.
+    """Appends to one space's table, each content once, whoever else writes to it meanwhile.
 
-    The keys that are there are held in memory; before each append only those that others wrote since are read.
+    All keys are held in memory; before each append only those that others wrote since are read.
     """
 
     def __init__(self, path: Path, space: Space, seen: VectorTable | None = None) -> None:
-        """Open nothing yet. The keys of `seen`, a snapshot of the same table, need not be read again."""
+        """Open nothing yet. The keys of `seen`, a snapshot of the same table, are not read again."""
         self._path = path
         self._space = space
         self._parts: list[KeyIndex] = []
         self._version = 0
-        self._made = 0
+        self._inode = 0
         if seen is not None and seen.version is not None:
-            self._parts, self._version, self._made = [seen.keys], seen.version, _made(path)
+            self._parts, self._version, self._inode = [seen.keys], seen.version, _inode(path)
 
     def has(self, hashes: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
         """Which contents have a vector now."""
@@ -160,24 +158,24 @@ class VectorAppender:
     def append(self, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
         """Write the vectors of contents that have none, in one commit; of a content given twice, the first.
 
-        Hold the commit lock. Returns how many were written. Raises StoreError where that fails.
+        Hold the commit lock. Returns how many were written. Raises StoreError on failure.
         """
         keys = key_array(hashes)
         self._follow(open_table(self._path))
-        fresh = _first_of_each(keys) & ~self._find(keys)
+        fresh = first_of_each(keys) & ~self._find(keys)
         if not fresh.any():
             return 0
         table = append(self._path, self._rows([hashes[i] for i in np.flatnonzero(fresh).tolist()], vectors[fresh]))
         self._add(keys[fresh])
-        self._version, self._made = table.version, _made(self._path)
+        self._version, self._inode = table.version, _inode(self._path)
         return int(fresh.sum())
 
     def _follow(self, table: lance.LanceDataset | None) -> None:
-        """Take up what others did: rows they added, or that they deleted some or made the table anew."""
+        """Read keys written by other processes; read all again if rows were deleted or the table replaced."""
         if table is None:
             self._parts, self._version = [], 0
             return
-        grown = _made(self._path) == self._made and table.version >= self._version
+        grown = _inode(self._path) == self._inode and table.version >= self._version
         if grown and table.version == self._version:
             return
         if grown:
@@ -185,14 +183,14 @@ class VectorAppender:
         if not grown or sum(map(len, self._parts)) != table.count_rows():
             self._parts = []
             self._add(_keys_since(table, None))
-        self._version, self._made = table.version, _made(self._path)
+        self._version, self._inode = table.version, _inode(self._path)
 
     def _find(self, keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         found = [part.find(keys) >= 0 for part in self._parts]
         return np.logical_or.reduce(found) if found else np.zeros(len(keys), dtype=bool)
 
     def _add(self, keys: UInt64[np.ndarray, "n 2"]) -> None:
-        """Add keys. A part is merged with a later one as large, so that there are few, and each key is moved seldom."""
+        """Add keys; parts are merged with later ones as large, so that few remain and each key is moved seldom."""
         while self._parts and len(self._parts[-1]) <= len(keys):
             keys = np.concatenate([self._parts.pop().keys, keys])
         if len(keys):
@@ -208,18 +206,13 @@ class VectorAppender:
         return pa.Table.from_arrays(columns, schema=schema)
 
 
-def append_vectors(path: Path, space: Space, hashes: Sequence[bytes], vectors: Float[np.ndarray, "n dim"]) -> int:
-    """Write the vectors of contents that have none yet, as `VectorAppender.append` does, of which this is one call."""
-    return VectorAppender(path, space).append(hashes, vectors)
-
-
 def _keys_since(table: lance.LanceDataset, version: int | None) -> UInt64[np.ndarray, "n 2"]:
-    """Keys of the rows that were written after a version of the table; all of them where that is None."""
+    """Keys of the rows written after a version of the table; all of them for None."""
     fresh = None if version is None else f"_row_created_at_version > {int(version)}"
     return key_column(table.scanner(columns=["hash"], filter=fresh).to_table()["hash"].combine_chunks())
 
 
-def _made(path: Path) -> int:
+def _inode(path: Path) -> int:
     """What tells a table from one that was made anew in its place; 0 where there is none."""
     try:
         return path.stat().st_ino
@@ -227,10 +220,6 @@ def _made(path: Path) -> int:
         return 0
 
 
-def _first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+def first_of_each(keys: UInt64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Which keys are the first of equal ones."""
     return KeyIndex(keys).find(keys) == np.arange(len(keys))
-
-
-def _to_numpy(column: pa.ChunkedArray, dim: int) -> Float32[np.ndarray, "n dim"]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, dim).astype(np.float32)

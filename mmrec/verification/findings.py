@@ -6,20 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmrec.errors import DamagedError, MmrecError, UnreadableError
-from mmrec.storage.damage import reading
+from mmrec.storage.damage import convert_read_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One defect of a store.
 
-    Attributes:
-        check: Which kind of check found it: store, checksum, manifest, count, fingerprint, pairing, content, vectors,
-            ids, recall or events.
-        where: File, folder or table, relative to the store.
-        what: One sentence.
-        run: The commands that repair it, in order.
-
+    `check` is the kind of check: store, checksum, manifest, count, fingerprint, pairing, content, vectors, ids, recall
+    or events. `where` is relative to the store, `what` a sentence, `run` the commands that repair it, in order.
     """
 
     check: str
@@ -30,14 +25,14 @@ class Finding:
 
 @dataclass
 class VerificationReport:
-    """What was checked, and what was found.
+    """Result of a verification.
 
     Attributes:
         root: The store.
-        findings: What is broken; empty where the store is sound.
-        checked: How much of each kind was checked, and what was measured.
-        notes: What is not broken but worth knowing.
-        unborn: What is said of a store of which no generation was published yet; empty for all others.
+        findings: Its defects; empty where the store is sound.
+        checked: Number of checks of each kind, and measurements.
+        notes: Remarks that are no defects.
+        unpublished: Message about a store without a published generation; empty for all others.
         seconds: How long it took.
 
     """
@@ -46,12 +41,12 @@ class VerificationReport:
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    unborn: str = ""
+    unpublished: str = ""
     seconds: float = 0.0
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is broken."""
+        """Whether there is no defect."""
         return not self.findings
 
     @property
@@ -62,16 +57,16 @@ class VerificationReport:
         return sorted(named, key=lambda command: [command.startswith(verb) for verb in order].index(True))
 
     def add(self, check: str, where: Path, what: str, *commands: str) -> None:
-        """Add a defect; it is repaired by `commands`, or by ``mmrec repair`` where none is named."""
+        """Add a defect; it is repaired by `commands`, by default ``mmrec repair``."""
         inside = where.relative_to(self.root) if where.is_relative_to(self.root) else where
         run = commands or (self.repair,)
         self.findings.append(Finding(check, str(inside), what, run))
 
     @contextmanager
     def guarded(self, check: str, where: Path, *commands: str) -> Iterator[None]:
-        """Report failures within as findings, but not what cannot be read now: that is no damage."""
+        """Report errors in the block as defects, except UnreadableError, which is no damage."""
         try:
-            with reading(where):
+            with convert_read_errors(where):
                 yield
         except UnreadableError:
             raise
@@ -80,10 +75,10 @@ class VerificationReport:
 
     @property
     def repair(self) -> str:
-        """The command that sets aside or builds anew what is damaged."""
+        """The command that repairs damaged files."""
         return f"mmrec repair {self.root}"
 
     @property
     def index(self) -> str:
-        """The command that encodes what has no vector."""
+        """The command that encodes contents without a vector."""
         return f"mmrec index SOURCE {self.root}"

@@ -13,7 +13,7 @@ from mmrec.generation.fuse import open_tables
 from mmrec.generation.generation import INDEX, Generation, open_folder
 from mmrec.generation.user_tower_index import TOWER_INDEX, pairing_fault
 from mmrec.storage.damage import sha256_of
-from mmrec.storage.generations import Manifest, current, folders, manifest, numbers
+from mmrec.storage.generations import Manifest, current_number, generation_folders, generation_numbers, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array
@@ -24,12 +24,12 @@ MANIFEST = "manifest.json"
 
 
 def check_current(report: VerificationReport, layout: Layout, seed: int) -> Generation | None:
-    """Check the generation that answers queries. Returns it where it can be opened."""
+    """Check the current generation. Returns it where it can be opened."""
     number = None
     with report.guarded("store", layout.current):
-        number = current(layout)
+        number = current_number(layout)
         if number is None:
-            there = f"; there are {numbers(layout)}" if numbers(layout) else ""
+            there = f"; there are {generation_numbers(layout)}" if generation_numbers(layout) else ""
             report.add("store", layout.current, f"no generation is current{there}", report.repair, report.index)
     if number is None:
         return None
@@ -51,10 +51,10 @@ def check_current(report: VerificationReport, layout: Layout, seed: int) -> Gene
 
 
 def check_others(report: VerificationReport, layout: Layout) -> None:
-    """Check that every other generation could be gone back to."""
+    """Check that every other generation could be rolled back to."""
     with report.guarded("store", layout.current):
-        now = current(layout)
-        taken = folders(layout)
+        now = current_number(layout)
+        taken = generation_folders(layout)
         for number in [number for number in taken if number != now]:
             made = check_generation_files(report, layout, number)
             if made and INDEX in made.sha256:
@@ -63,10 +63,10 @@ def check_others(report: VerificationReport, layout: Layout) -> None:
 
 
 def check_generation_files(report: VerificationReport, layout: Layout, number: int) -> Manifest | None:
-    """Check a generation's manifest and files; the index is left to who opens it. Returns the manifest."""
+    """Check a generation's manifest and files, except the index. Returns the manifest."""
     folder = layout.generations / str(number)
     with report.guarded("manifest", folder / MANIFEST):
-        made = manifest(layout, number)
+        made = read_manifest(layout, number)
         for name, digest in made.sha256.items():
             if name != INDEX:
                 _check_sum(report, folder / name, digest)
@@ -93,18 +93,18 @@ def _check_fusion(report: VerificationReport, layout: Layout, generation: Genera
 
 
 def _check_search(report: VerificationReport, generation: Generation, seed: int) -> None:
-    """The index finds what exact search finds, and so does that of the tower, which places the items where they are."""
-    rows, taste = generation.rows, generation.tower_index
+    """The index, and likewise that of the tower if its vectors match, find what exact search finds."""
+    rows, tower = generation.rows, generation.tower_index
     measured = measure_search(generation.index, rows, generation.vectors, seed)
     report.checked |= {"self_query": measured.self_query, "recall": measured.recall}
     _report_recall(report, measured, generation.folder / INDEX)
-    if taste is None:
+    if tower is None:
         return
-    fault = pairing_fault(taste, rows, generation.vectors)
+    fault = pairing_fault(tower, rows, generation.vectors)
     if fault is not None:
         report.add("pairing", generation.folder, fault)
         return
-    measured = measure_search(taste.index, rows, taste.vectors, seed)
+    measured = measure_search(tower.index, rows, tower.vectors, seed)
     report.checked |= {"taste_recall": measured.recall}
     _report_recall(report, measured, generation.folder / TOWER_INDEX)
 
@@ -116,8 +116,8 @@ def _report_recall(report: VerificationReport, measured: Recall, path: Path) -> 
             f"{measured.recall:.0%} of what exact search finds"
         )
         report.add("recall", path, what)
-    elif said := recall_shortfall(measured, f"the index {path}", ""):
-        report.notes.append(said)
+    elif note := recall_shortfall(measured, f"the index {path}", ""):
+        report.notes.append(note)
 
 
 FULL_BELOW = 100_000
@@ -129,15 +129,15 @@ def check_pairing(
     report: VerificationReport,
     layout: Layout,
     generation: Generation,
-    bad: set[tuple[str, bytes]],
+    quarantined: set[tuple[str, bytes]],
     *,
     full: bool,
     seed: int,
 ) -> Int64[np.ndarray, " w"]:
     """Check that contents have vectors, and that the vectors of items are those of their contents.
 
-    `bad` has modality and hash of the contents in quarantine, which need no vector. Where there are more than
-    `FULL_BELOW` items and `full` is not set, a sample is compared. Returns rows of the items that have other vectors.
+    Contents in quarantine, by modality and hash, need no vector. With more than `FULL_BELOW` items a sample is
+    compared, unless `full` is set. Returns the rows of items whose vectors differ.
     """
     wrong = np.empty(0, dtype=np.int64)
     with report.guarded("pairing", layout.items, report.repair, report.index):
@@ -148,7 +148,7 @@ def check_pairing(
             report.add("count", layout.items, what, report.repair, report.index)
             return wrong
         tables = open_tables(layout, generation.fusion.blocks)
-        lacking = _check_contents(report, layout, items, tables, bad)
+        lacking = _check_contents(report, layout, items, tables, quarantined)
         sample = None if full or len(items) <= FULL_BELOW else SAMPLE
         report.checked["paired"], differing = find_wrong_vectors(generation, items, tables, sample, seed)
         wrong = np.setdiff1d(differing, lacking)
@@ -169,14 +169,14 @@ def _check_contents(
     layout: Layout,
     items: ItemTable,
     tables: Mapping[Block, VectorTable],
-    bad: set[tuple[str, bytes]],
+    quarantined: set[tuple[str, bytes]],
 ) -> Int64[np.ndarray, " n"]:
     """Report contents without a vector that are not in quarantine. Returns all rows that lack a vector."""
     lacking = [np.empty(0, dtype=np.int64)]
     report.checked["contents"] = 0
     for block, table in tables.items():
         dangling = [np.empty(0, dtype=np.int64)]
-        for owners, missing, unexplained in lacking_vectors(items, table, block.modality, bad):
+        for owners, missing, unexplained in lacking_vectors(items, table, block.modality, quarantined):
             report.checked["contents"] += len(owners)
             lacking.append(owners[missing])
             dangling.append(owners[unexplained])
@@ -188,10 +188,10 @@ def _check_contents(
 
 
 def lacking_vectors(
-    items: ItemTable, table: VectorTable, modality: Modality, bad: set[tuple[str, bytes]]
+    items: ItemTable, table: VectorTable, modality: Modality, quarantined: set[tuple[str, bytes]]
 ) -> Iterator[tuple[Int64[np.ndarray, " c"], Bool[np.ndarray, " c"], Bool[np.ndarray, " c"]]]:
-    """Items of contents; which contents lack a vector; and which of these are not among the `bad` in quarantine."""
-    known = KeyIndex(key_array([key for of, key in bad if of == modality]))
+    """Items of contents; which contents lack a vector; and which of these are not in quarantine."""
+    known = KeyIndex(key_array([key for of, key in quarantined if of == modality]))
     for owners, keys in items.content_keys(modality):
         missing = ~table.has_keys(keys)
         yield owners, missing, missing & (known.find(keys) < 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt64
 
 from mmrec.errors import StoreError, UnreadableError, UsageError
 from mmrec.fusion.fusion import Fusion, load_fusion
@@ -19,26 +19,26 @@ from mmrec.generation.build import build_generation
 from mmrec.generation.fuse import Recipe, block_contents, recipe_like, spaces_of
 from mmrec.generation.generation import FUSION, Generation, open_folder
 from mmrec.storage.collect import set_aside
-from mmrec.storage.damage import check_files, reading, sha256_of
-from mmrec.storage.generations import Manifest, current, folders, manifest
+from mmrec.storage.damage import check_files, convert_read_errors, sha256_of
+from mmrec.storage.generations import Manifest, current_number, generation_folders, read_manifest
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import PATIENCE_SECONDS, commit_lock
-from mmrec.storage.tables import open_table, opens
+from mmrec.storage.lock import JOB_WAIT_SECONDS, file_lock
+from mmrec.storage.tables import can_open, open_table
 from mmrec.storage.vectors import KeyIndex, VectorTable, key_array, key_column
 from mmrec.types import Modality, Space
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_generation_files, check_pairing, lacking_vectors
-from mmrec.verification.salvage import drop_bad, left_by_crash, replace, salvage
+from mmrec.verification.salvage import drop_bad, install_salvaged, left_by_crash, salvage
 from mmrec.verification.tables import (
     check_items,
     check_quarantine,
     check_sums,
     check_vectors,
-    first_good_items,
-    first_good_vectors,
+    item_rows,
     quarantined_contents,
     repair_events,
+    vector_rows,
 )
 
 if TYPE_CHECKING:
@@ -50,14 +50,7 @@ PACKAGED = "packaged"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecoveredRecipe:
-    """What can still be read of how a store's generations were made.
-
-    Attributes:
-        recipe: How to make another.
-        fusion: Their fusion; None where none can be read.
-        tower: The user tower that was trained on the vectors of that fusion, if any can be read.
-
-    """
+    """The readable part of how a store's generations were made; fusion and tower are None where unreadable."""
 
     recipe: Recipe
     fusion: Fusion | None = None
@@ -65,15 +58,15 @@ class RecoveredRecipe:
 
 
 def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> RecoveredRecipe:
-    """Read the recipe, the fusion and the tower of the current generation, or of the newest that can be read.
+    """Read the recipe, the fusion and the tower of the current generation, or of the newest readable one.
 
     Without any, `spaces` gives the spaces of the encoders that a manifest names, or of the packaged ones.
     """
     manifests: list[Manifest] = []
     for number in _newest_first(layout):
         try:
-            with reading(layout.generations):
-                made = manifest(layout, number)
+            with convert_read_errors(layout.generations):
+                made = read_manifest(layout, number)
                 manifests.append(made)
                 folder = layout.generations / str(number)
                 if sha256_of(folder / FUSION, again=True) == made.sha256.get(FUSION):
@@ -89,7 +82,7 @@ def recipe_of(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Sp
 
 
 def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower.TowerModel | None":
-    """The newest tower that is whole and has learned from the vectors of a fusion, given by its checksum."""
+    """The newest intact tower that was trained on the vectors of a fusion, given by its checksum."""
     from mmrec.users.tower import CONFIG, WEIGHTS, load_tower  # noqa: PLC0415 - most stores need no torch here
 
     for number in _newest_first(layout):
@@ -109,7 +102,7 @@ def _tower(layout: Layout, fusion: str) -> "mmrec.users.tower.TowerModel | None"
 def _sums(layout: Layout, number: int) -> Mapping[str, str]:
     """The checksums of a generation's files; none where its manifest is damaged."""
     try:
-        return manifest(layout, number).sha256
+        return read_manifest(layout, number).sha256
     except UnreadableError:
         raise
     except StoreError:
@@ -117,9 +110,9 @@ def _sums(layout: Layout, number: int) -> Mapping[str, str]:
 
 
 def _newest_first(layout: Layout) -> list[int]:
-    taken = folders(layout)[::-1]
+    taken = generation_folders(layout)[::-1]
     try:
-        now = current(layout)
+        now = current_number(layout)
     except (StoreError, OSError):
         return taken
     return sorted(taken, key=lambda number: number != now)
@@ -127,12 +120,12 @@ def _newest_first(layout: Layout) -> list[int]:
 
 @dataclass
 class RepairReport:
-    """What a repair did to a store.
+    """Result of a repair.
 
     Attributes:
-        actions: What was done, one sentence each; empty where nothing was broken that can be repaired without a source.
-        generation: The generation that was built, if one was.
-        incomplete: Whether rows of the items may be lost, so that the source must be indexed again to bring them back.
+        actions: One sentence per action; empty where nothing was damaged that can be repaired without a source.
+        generation: The generation that was built, if any.
+        incomplete: Whether items may be lost, so that the source must be indexed again.
 
     """
 
@@ -144,19 +137,13 @@ class RepairReport:
 def repair_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple[Space, ...]]]) -> RepairReport:
     """Repair what can be repaired without a source. Other jobs wait meanwhile.
 
-    Args:
-        layout: The store.
-        spaces: Gives the spaces of the encoders that a store says it was made with, for a store in which no fusion is
-            readable any more.
-
-    Raises:
-        StoreError: The new generation fails its checks, or the store cannot be written.
-        LinkError: A link or special file lies in the store.
-
+    `spaces` gives the spaces of the encoders that a manifest names, for a store without a readable fusion. Raises
+    StoreError where the new generation fails its checks or the store cannot be written, LinkError for a link in the
+    store.
     """
     done = RepairReport()
     layout.check_links()
-    with commit_lock(layout.lock, PATIENCE_SECONDS), _native_stderr_closed():
+    with file_lock(layout.lock, JOB_WAIT_SECONDS), _native_stderr_closed():
         layout.check_links()  # the wait may have been long
         _repair_root(layout, done)
         recovered = recipe_of(layout, spaces)
@@ -175,7 +162,7 @@ def repair_store(layout: Layout, spaces: Callable[[str], Mapping[Modality, tuple
 
 @contextmanager
 def _native_stderr_closed() -> Iterator[None]:
-    """Discard what native code writes to stderr: Lance's reader panics on altered files, and says so with its paths."""
+    """Discard stderr of native code: Lance's reader panics on altered files, and prints its source paths."""
     sys.stderr.flush()
     kept = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
@@ -195,52 +182,51 @@ def _repair_root(layout: Layout, done: RepairReport) -> None:
         if not (layout.items.exists() or layout.generations.exists()):
             raise
         layout.write_about()
-        done.actions.append("wrote store.json anew")
+        done.actions.append("wrote store.json again")
 
 
 def _repair_quarantine(layout: Layout, done: RepairReport) -> None:
     damaged = check_sums(VerificationReport(layout.root), layout, layout.quarantine)
-    if damaged or _kinds(layout, lambda report: check_quarantine(report, layout.quarantine)):
+    if damaged or _failed_checks(layout, lambda report: check_quarantine(report, layout.quarantine)):
         set_aside(layout, layout.quarantine)
         done.actions.append("set the quarantine aside; the next `mmrec index` fills it again")
 
 
 def _repair_vectors(layout: Layout, path: Path, done: RepairReport) -> None:
-    """Keep what can be read, is whole and is there once."""
+    """Keep readable, valid vectors, the first of each content."""
     damaged = check_sums(VerificationReport(layout.root), layout, path)
-    kinds = _kinds(layout, lambda report: check_vectors(report, path)) if opens(damaged) else set()
-    if "fingerprint" in kinds:
+    failed = _failed_checks(layout, lambda report: check_vectors(report, path)) if can_open(damaged) else set()
+    if "fingerprint" in failed:
         set_aside(layout, path)
         done.actions.append(f"set {path.name} aside, which says that it is of another encoder than its name")
-    elif kinds or damaged:
-        if "store" in kinds or damaged:
+    elif failed or damaged:
+        if "store" in failed or damaged:
             _salvage(layout, path, damaged, done)
         table = open_table(path)
         if table is not None:
-            dropped = drop_bad(table, ["hash", "vector"], first_good_vectors(path))
+            dropped = drop_bad(table, ["hash", "vector"], vector_rows)
             done.actions += [f"dropped {dropped:,} bad or doubled vectors of {path.name}"] if dropped else []
 
 
 def _repair_items(layout: Layout, done: RepairReport) -> None:
-    """Keep what can be read, has an id, and is the first of it; generations of other row numbers go."""
+    """Keep readable items with an id, the first of each; set aside generations with other row numbers."""
     damaged = check_sums(VerificationReport(layout.root), layout, layout.items)
-    kinds = _kinds(layout, lambda report: check_items(report, layout.items)) if opens(damaged) else set()
-    replaced = bool(kinds & {"store", "count"} or damaged)
-    if replaced:
+    failed = _failed_checks(layout, lambda report: check_items(report, layout.items)) if can_open(damaged) else set()
+    if failed & {"store", "count"} or damaged:
         _salvage(layout, layout.items, damaged, done)
     _drop_generations(layout, done, newer_than=ItemTable(layout.items).version)
-    if kinds or damaged:
+    if failed or damaged:
         table = open_table(layout.items)
         if table is not None:
-            dropped = drop_bad(table, ["id", "mmrec_fields"], first_good_items(layout.items))
+            dropped = drop_bad(table, ["id", "mmrec_fields"], item_rows)
             done.actions += [f"dropped {dropped:,} items without an id or of an id given twice"] if dropped else []
 
 
 def _drop_generations(layout: Layout, done: RepairReport, newer_than: int | None = None) -> None:
-    """Set generations aside that were built from a later version of the items than there is; all without one."""
-    for number in folders(layout):
+    """Set aside generations built from a later version of the items than exists; all without a version."""
+    for number in generation_folders(layout):
         with suppress(StoreError):
-            if newer_than is None or manifest(layout, number).items_version > newer_than:
+            if newer_than is None or read_manifest(layout, number).items_version > newer_than:
                 set_aside(layout, layout.generations / str(number))
                 done.actions.append(f"set generation {number} aside: its row numbers mean other items now")
 
@@ -261,11 +247,11 @@ def _replace(layout: Layout, path: Path, done: RepairReport, *, keep: bool = Tru
     if path == layout.items:
         # Before the items are numbered anew, or a death in between would leave generations that mean others.
         _drop_generations(layout, done)
-    replace(layout, path, keep=keep)
+    install_salvaged(layout, path, keep=keep)
 
 
 def _repair_generations(layout: Layout, done: RepairReport) -> bool:
-    """Set aside what is damaged. Returns whether a whole generation is left and current."""
+    """Set damaged generations aside. Returns whether an intact one is left and current."""
     bad = quarantined_contents(layout.quarantine)
     report = VerificationReport(layout.root)
     generation = check_current(report, layout, seed=0)
@@ -276,9 +262,9 @@ def _repair_generations(layout: Layout, done: RepairReport) -> bool:
         whole = len(known) == len(wrong)
     else:
         whole = False
-    for number in folders(layout):
+    for number in generation_folders(layout):
         is_current = generation is not None and number == generation.manifest.number and report.sound
-        if not is_current and _kinds(layout, partial(_check_whole, layout, number)):
+        if not is_current and _failed_checks(layout, partial(_check_whole, layout, number)):
             set_aside(layout, layout.generations / str(number))
             done.actions.append(f"set generation {number} aside, which is damaged")
     return whole
@@ -294,7 +280,7 @@ def _check_whole(layout: Layout, number: int, report: VerificationReport) -> Non
 
 
 def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarray, " n"], done: RepairReport) -> None:
-    """Drop the vectors of contents that are not what the generation, whose files are whole, was built from."""
+    """Drop the vectors of contents that differ from those the intact generation was built from."""
     if not len(rows):
         return
     items = [item.fields for item in ItemTable(layout.items).by_row(rows.tolist()).values()]
@@ -306,12 +292,13 @@ def _drop_contents(layout: Layout, generation: Generation, rows: Int64[np.ndarra
     done.actions.append(f"dropped the vectors of the contents of {len(rows):,} items, which were mixed up")
 
 
-def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    return contents.find(key_column(batch.column("hash"))) < 0
+def _not_among(contents: KeyIndex, batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    keys = key_column(batch.column("hash"))
+    return keys, contents.find(keys) < 0
 
 
 def _rebuild(layout: Layout, recovered: RecoveredRecipe, done: RepairReport) -> None:
-    """Build a generation from the items and vectors there are. Raises StoreError where its checks fail."""
+    """Build a generation from the stored items and vectors. Raises StoreError where its checks fail."""
     layout.current.unlink(missing_ok=True)
     if recovered.fusion is None and _lacks_vectors(layout, recovered.recipe):
         # Fitted on what is left, it would be frozen like that.
@@ -337,7 +324,7 @@ def _lacks_vectors(layout: Layout, recipe: Recipe) -> bool:
     )
 
 
-def _kinds(layout: Layout, check: Callable[[VerificationReport], object]) -> set[str]:
+def _failed_checks(layout: Layout, check: Callable[[VerificationReport], object]) -> set[str]:
     report = VerificationReport(layout.root)
     check(report)
     return {finding.check for finding in report.findings}

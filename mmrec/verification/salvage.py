@@ -1,4 +1,4 @@
-"""Copy what can still be read of a damaged table into a new table under the same name."""
+"""Copy the readable rows of a damaged table into a new table under the same name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt64
 
 from mmrec.errors import DamagedError
 from mmrec.storage.collect import set_aside
 from mmrec.storage.containment import move, remove, sweep_temporaries
-from mmrec.storage.damage import reading
+from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
-from mmrec.storage.tables import create, drop_rows, open_table, writing
+from mmrec.storage.tables import convert_write_errors, create_table, drop_rows, open_table
+from mmrec.storage.vectors import first_of_each
 
 LAST_VERSION = 2**64 - 1
 """Lance names the manifest of a version by how far it is from this, so that the newest comes first in a listing."""
@@ -22,20 +23,16 @@ LAST_VERSION = 2**64 - 1
 MANIFEST = ".manifest"
 UNFINISHED = ".new"
 WHOLE = ".whole"
-"""Ending of a saved table that is complete and not yet in its place."""
+"""Suffix of a saved table that is complete and not yet installed."""
 
 MOST_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What was saved of a table.
+class SalvageResult:
+    """Numbers of saved rows, and of those from an `older` version, as their files of the newest cannot be read.
 
-    Attributes:
-        rows: Rows that can be read, those brought back included.
-        older: Of these, rows that are from an older version, as their files of the newest cannot be read.
-        lost: Rows of the newest readable version that could not be saved; None where it is not known.
-
+    `lost` counts rows of the newest readable version that could not be saved; None where unknown.
     """
 
     rows: int
@@ -48,25 +45,25 @@ class Saved:
         return not self.older and self.lost == 0
 
 
-def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], key: str) -> Saved:
-    """Save the rows that can be read of a table in a table beside it; `replace` then puts that in its place.
+def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], key: str) -> SalvageResult:
+    """Save the readable rows of a table in a table beside it; `install_salvaged` then replaces the table by that.
 
-    The newest version that opens and has the columns is read, a fragment at a time. One that cannot be read whole, or
-    has a file among the damaged, is taken from the newest older version in which it can, without the rows whose `key`
-    is known already: they were edited since. Rows that were deleted since come back with it. Hold the commit lock.
+    The newest version that opens and has the columns is read, a fragment at a time. A fragment that is unreadable, or
+    has a damaged file, is read from the newest older version in which it can be, without rows whose `key` is known
+    already: they were edited since. Rows that were deleted since come back with it. Hold the commit lock.
     """
     new = path.with_name(f".{path.name}{UNFINISHED}")
     remove(layout.root, new)
     versions = _versions(path, damaged)
     source = _newest_readable(path, versions, columns)
     if source is None:
-        return Saved(0, 0, None)
+        return SalvageResult(0, 0, None)
     newest = source.version == max(
         _version_of(file) for file in {*_manifests(path), *damaged} if file.suffix == MANIFEST
     )
     rows = older = lost = 0
-    with writing(new):
-        create(new, source.schema)
+    with convert_write_errors(new):
+        create_table(new, source.schema)
         unread, known = [], set[object]()
         for fragment in source.get_fragments():
             found = _rows_of(fragment, source.schema, path, damaged)
@@ -83,10 +80,10 @@ def salvage(layout: Layout, path: Path, damaged: set[Path], columns: set[str], k
                 older += _write(new, found)
             lost += max(0, fragment.metadata.num_rows - (len(found) if found is not None else 0))
     if rows + older:
-        move(layout.root, new, _saved(path))
+        move(layout.root, new, _salvaged_path(path))
     else:
         remove(layout.root, new)
-    return Saved(rows + older, older, lost if newest else None)
+    return SalvageResult(rows + older, older, lost if newest else None)
 
 
 def _write(new: Path, rows: pa.Table) -> int:
@@ -95,39 +92,50 @@ def _write(new: Path, rows: pa.Table) -> int:
     return len(rows)
 
 
-def replace(layout: Layout, path: Path, *, keep: bool = False) -> None:
-    """Set a table aside, and put what was saved of it in its place. Hold the commit lock.
+def install_salvaged(layout: Layout, path: Path, *, keep: bool = False) -> None:
+    """Set a table aside, and replace it by what was saved of it. Hold the commit lock.
 
     With `keep`, ``mmrec gc`` leaves the table that was set aside: it may hold more than what was saved.
     """
     if path.exists():
         set_aside(layout, path, keep=keep)
-    if _saved(path).exists():
-        move(layout.root, _saved(path), path)
+    if _salvaged_path(path).exists():
+        move(layout.root, _salvaged_path(path), path)
 
 
 def left_by_crash(layout: Layout) -> list[Path]:
-    """Tables that were saved and not put in their places; what was not saved wholly is removed. Hold the lock."""
+    """Saved tables that were not installed yet; incomplete ones are removed. Hold the lock."""
     folders = [layout.root, layout.root / "vectors"]
     for folder in folders:
         sweep_temporaries(layout.root, folder)
-    saved = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
-    return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in saved]
+    found = [path for folder in folders for path in folder.glob(f".*.lance{WHOLE}")]
+    return [path.with_name(path.name.removeprefix(".").removesuffix(WHOLE)) for path in found]
 
 
-def _saved(path: Path) -> Path:
+def _salvaged_path(path: Path) -> Path:
     return path.with_name(f".{path.name}{WHOLE}")
 
 
-def drop_bad(table: lance.LanceDataset, columns: list[str], good: Callable[[pa.RecordBatch], np.ndarray]) -> int:
-    """Delete the rows that are not good. Hold the commit lock. Returns how many there were."""
-    bad = [np.empty(0, dtype=np.int64)]
+def drop_bad(
+    table: lance.LanceDataset,
+    columns: list[str],
+    read: Callable[[pa.RecordBatch], tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]],
+) -> int:
+    """Delete the rows that are not good, and all but the first good one of each key. Returns how many.
+
+    `read` gives the keys of a batch, and which of its rows are good. Hold the commit lock.
+    """
+    rows, keys, good = [np.empty(0, dtype=np.int64)], [np.empty((0, 2), dtype=np.uint64)], [np.empty(0, dtype=bool)]
     for batch in table.scanner(columns=columns, with_row_id=True, batch_size=8192).to_batches():
-        kept: Bool[np.ndarray, " n"] = good(batch)
-        bad.append(batch.column("_rowid").to_numpy().astype(np.int64)[~kept])
-    rows = np.concatenate(bad)
-    drop_rows(table, rows.tolist())
-    return len(rows)
+        some, valid = read(batch)
+        rows.append(batch.column("_rowid").to_numpy().astype(np.int64))
+        keys.append(some)
+        good.append(valid)
+    kept = np.concatenate(good)
+    kept[kept] = first_of_each(np.concatenate(keys)[kept])
+    bad = np.concatenate(rows)[~kept]
+    drop_rows(table, bad.tolist())
+    return len(bad)
 
 
 def _rows_of(fragment: lance.LanceFragment, schema: pa.Schema, path: Path, damaged: set[Path]) -> pa.Table | None:
@@ -137,7 +145,7 @@ def _rows_of(fragment: lance.LanceFragment, schema: pa.Schema, path: Path, damag
     if files & damaged or (deletions and path / deletions in damaged):
         return None
     try:
-        with reading(path):
+        with convert_read_errors(path):
             return pa.Table.from_batches(fragment.to_batches(), schema=schema)
     except DamagedError:
         return None
@@ -147,7 +155,7 @@ def _older_rows(path: Path, number: int, versions: list[int], damaged: set[Path]
     """The rows of a fragment in the newest of some versions in which it can be read."""
     for version in versions:
         try:
-            with reading(path):
+            with convert_read_errors(path):
                 table = open_table(path, version)
                 fragment = table.get_fragment(number) if table is not None else None
                 rows = _rows_of(fragment, table.schema, path, damaged) if table is not None and fragment else None
@@ -159,7 +167,7 @@ def _older_rows(path: Path, number: int, versions: list[int], damaged: set[Path]
 
 
 def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table | None:
-    """Rows with the columns of another version; None where what they hold does not fit it."""
+    """Rows with the columns of another version; None where they do not fit."""
     columns = [
         rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type) for field in schema
     ]
@@ -181,7 +189,7 @@ def _newest_readable(path: Path, versions: list[int], columns: set[str]) -> lanc
 
 
 def _versions(path: Path, damaged: set[Path]) -> list[int]:
-    """Versions whose manifests are there and not damaged, newest first."""
+    """Versions whose manifests exist and are not damaged, newest first."""
     return sorted((_version_of(file) for file in _manifests(path) if file not in damaged), reverse=True)
 
 

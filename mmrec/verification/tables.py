@@ -1,9 +1,8 @@
-"""Verify the tables of a store and its event log."""
+"""Verify the tables of a store and its event log, and tell valid rows of damaged ones."""
 
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,24 +12,20 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt64
 
 from mmrec.errors import DamagedError
-from mmrec.event_log import Noted, note_of, noted, shortfall, write_note
+from mmrec.event_log import LogCheckpoint, amount, checkpoint_path, read_checkpoint, shortfall, write_checkpoint
 from mmrec.events.database import salvage_sqlite
 from mmrec.events.dialects import faults_of_sqlite, write_ahead_log
 from mmrec.events.log import open_log
 from mmrec.files import sync_file
-from mmrec.storage.collect import KEEP
-from mmrec.storage.damage import reading
+from mmrec.storage.collect import KEEP_SUFFIX
+from mmrec.storage.damage import convert_read_errors
 from mmrec.storage.layout import Layout
 from mmrec.storage.quarantine import count_quarantined, read_quarantine
 from mmrec.storage.stored_item import OWN_COLUMNS
-from mmrec.storage.tables import altered, open_table
+from mmrec.storage.tables import altered_files, open_table
 from mmrec.storage.vectors import key_array, key_column
 from mmrec.types import Modality
 from mmrec.verification.findings import VerificationReport
-
-Chooser = Callable[[pa.RecordBatch], Bool[np.ndarray, " n"]]
-"""Which rows of a batch are to be kept."""
-
 
 BATCH = 8192
 LENGTH_TOLERANCE = 2e-3
@@ -40,7 +35,7 @@ NAMED = 3
 
 
 def check_items(report: VerificationReport, path: Path) -> None:
-    """Read all items: ids there and unique, fields that can be understood."""
+    """Read all items: ids exist and are unique, fields are valid."""
     with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
@@ -67,15 +62,15 @@ def check_items(report: VerificationReport, path: Path) -> None:
             what = f"items have contents of no known modality: {', '.join(sorted(unknown))}"
             report.add("content", path, what, report.repair, report.index)
         repeated = _repeated(words)
-        if len(repeated):
+        if repeated:
             _name_doubled(report, path, table, repeated)
 
 
 def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Path]:
-    """Compare the files of a table with the checksums that generations keep of them. Returns those that differ."""
+    """Compare the files of a table with the checksums in the generations. Returns those that differ."""
     damaged: set[Path] = set()
     with report.guarded("store", path, report.repair, report.index):
-        for file in altered(layout, path, again=True):
+        for file in altered_files(layout, path, again=True):
             damaged.add(file)
             what = "it is not what was written: its SHA-256 is another" if file.exists() else "it is missing"
             report.add("checksum", file, what, report.repair, report.index)
@@ -83,7 +78,7 @@ def check_sums(report: VerificationReport, layout: Layout, path: Path) -> set[Pa
 
 
 def check_vectors(report: VerificationReport, path: Path) -> None:
-    """Read all vectors of a space: the name agrees with the fingerprint, each content once, each vector of length 1."""
+    """Read all vectors of a space: fingerprint as in the name, one vector of length 1 per content."""
     with report.guarded("store", path, report.repair, report.index):
         table = open_table(path)
         if table is None:
@@ -94,9 +89,9 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
             report.add("fingerprint", path, what, report.repair, report.index)
         bad, keys = 0, [np.empty((0, 2), dtype=np.uint64)]
         for batch in table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches():
-            good = _good_vectors(batch)
+            some, good = vector_rows(batch)
             bad += int((~good).sum())
-            keys.append(key_column(batch.column("hash").filter(pa.array(good))))
+            keys.append(some[good])
         words = np.concatenate(keys)
         report.checked["vectors"] = report.checked.get("vectors", 0) + len(words) + bad
         if bad:
@@ -107,60 +102,23 @@ def check_vectors(report: VerificationReport, path: Path) -> None:
             report.add("vectors", path, f"{len(doubled):,} contents have a vector twice", report.repair)
 
 
-def first_good_vectors(path: Path) -> Chooser:
-    """Choose the whole vectors of a table, of each content the first."""
-    table = open_table(path)
-    batches = table.scanner(columns=["hash", "vector"], batch_size=BATCH).to_batches() if table else ()
-    words = [key_column(batch.column("hash").filter(pa.array(_good_vectors(batch)))) for batch in batches]
-    first = _FirstOnly(_repeated(np.concatenate([np.empty((0, 2), dtype=np.uint64), *words])))
-    return lambda batch: first.of(_keys(batch.column("hash")), _good_vectors(batch))
+def item_rows(batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    """Digests of the ids of items, and which rows have an id and known modalities."""
+    names, fields = batch.column("id").to_pylist(), batch.column("mmrec_fields").to_pylist()
+    known = {str(modality) for modality in Modality}
+    good = [
+        bool(name) and {one["modality"] for one in some or ()} <= known
+        for name, some in zip(names, fields, strict=True)
+    ]
+    return key_array(map(_digest, names)), np.array(good, dtype=bool)
 
 
-def first_good_items(path: Path) -> Chooser:
-    """Choose the items that have an id and known contents, of each id the first."""
-    table = open_table(path)
-    ids = _all_ids(table) if table else ()
-    first = _FirstOnly(_repeated(key_array(_digest(name) for name in ids)))
-
-    def choose(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-        names = batch.column("id").to_pylist()
-        known = {str(modality) for modality in Modality}
-        fields = batch.column("mmrec_fields").to_pylist()
-        good = [
-            bool(name) and {one["modality"] for one in some or ()} <= known
-            for name, some in zip(names, fields, strict=True)
-        ]
-        return first.of([_digest(name) for name in names], np.array(good, dtype=bool))
-
-    return choose
-
-
-class _FirstOnly:
-    """Of keys that are known to come more than once, only the first good one passes."""
-
-    def __init__(self, repeated: set[bytes]) -> None:
-        self._repeated = repeated
-        self._passed: set[bytes] = set()
-
-    def of(self, keys: list[bytes], good: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        passes = good.copy()
-        for place, key in enumerate(keys):
-            if good[place] and key in self._repeated:
-                passes[place] = key not in self._passed
-                self._passed.add(key)
-        return passes
-
-
-def _keys(column: pa.FixedSizeBinaryArray) -> list[bytes]:
-    return [key or b"" for key in column.to_pylist()]
-
-
-def _good_vectors(batch: pa.RecordBatch) -> Bool[np.ndarray, " n"]:
-    """Which rows of a vector table have a key and a finite vector of length 1."""
-    column = batch.column("vector")
+def vector_rows(batch: pa.RecordBatch) -> tuple[UInt64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
+    """Keys of a vector table, and which rows have a key and a finite vector of length 1."""
+    column, hashes = batch.column("vector"), batch.column("hash")
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1).astype(np.float32)
-    there = column.is_valid().to_numpy(zero_copy_only=False) & batch.column("hash").is_valid().to_numpy(False)
-    return there & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
+    valid = column.is_valid().to_numpy(zero_copy_only=False) & hashes.is_valid().to_numpy(False)
+    return key_column(hashes), valid & (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= LENGTH_TOLERANCE)
 
 
 def check_quarantine(report: VerificationReport, path: Path) -> set[tuple[str, bytes]]:
@@ -192,28 +150,24 @@ def _repeated(words: UInt64[np.ndarray, "n 2"]) -> set[bytes]:
 
 
 def _name_doubled(report: VerificationReport, path: Path, table: lance.LanceDataset, repeated: set[bytes]) -> None:
-    names = sorted({name for name in _all_ids(table) if _digest(name) in repeated})
+    batches = table.scanner(columns=["id"], batch_size=BATCH).to_batches()
+    names = sorted({name for batch in batches for name in batch.column("id").to_pylist() if _digest(name) in repeated})
     shown = ", ".join(repr(name) for name in names[:NAMED])
     what = f"{len(names):,} ids are there twice: {shown}{', ...' if len(names) > NAMED else ''}"
     report.add("ids", path, what, report.repair)
 
 
-def _all_ids(table: lance.LanceDataset) -> Iterator[str]:
-    for batch in table.scanner(columns=["id"], batch_size=BATCH).to_batches():
-        yield from batch.column("id").to_pylist()
-
-
 def check_events(report: VerificationReport, layout: Layout) -> None:
-    """Check the store's own log: integrity, references, write-ahead log, and how much it must hold at least.
+    """Check the store's own log: integrity, references, write-ahead log, and the number of events.
 
     SQLite keeps no checksums of its pages: a change within the text of an event that no index holds is not seen.
     """
     least = None
-    with report.guarded("events", note_of(layout)):
-        least = noted(layout, strict=True)
+    with report.guarded("events", checkpoint_path(layout)):
+        least = read_checkpoint(layout, strict=True)
     if not layout.events.exists():
         if least is not None and least.arrived:
-            report.add("events", layout.events, f"it is missing, and it held {_amount(least)}")
+            report.add("events", layout.events, f"it is missing, and it held {amount(least)}")
         return
     with report.guarded("events", layout.events):
         faults = faults_of_sqlite(layout.events)
@@ -229,45 +183,46 @@ def check_events(report: VerificationReport, layout: Layout) -> None:
 
 
 def repair_events(layout: Layout) -> list[str]:
-    """Replace a damaged event log by what can be read of it. Hold the commit lock. Returns what was done."""
+    """Replace a damaged event log by its readable part. Hold the commit lock. Returns the actions."""
     report = VerificationReport(layout.root)
     check_events(report, layout)
     if not report.findings:
         return []
     try:
-        least = noted(layout, strict=True)
+        least = read_checkpoint(layout, strict=True)
     except DamagedError:
         least = None
     actions: list[str] = []
     if any(layout.root / one.where == layout.events for one in report.findings):
-        actions.append(_save(layout, least))
+        actions.append(_salvage_log(layout, least))
     with closing(open_log(layout.events)) as log:
-        write_note(layout, Noted(log.arrived(), log.forgettings(), len(log)))
-    return [*actions, "noted anew how much the log of events holds"]
+        write_checkpoint(layout, LogCheckpoint(log.arrived(), log.forgettings(), len(log)))
+    return [*actions, "recorded again how much the event log holds"]
 
 
-def _save(layout: Layout, least: Noted | None) -> str:
-    """Copy the log aside, and replace it by what can be read of the copy. Returns what was saved and lost."""
+def _salvage_log(layout: Layout, least: LogCheckpoint | None) -> str:
+    """Copy the log aside, and replace it by the readable part of the copy. Returns what was saved and lost."""
     log, ahead = layout.events, write_ahead_log(layout.events)
     new = log.with_name(f".{log.name}.new")
     _unlink(new)
-    aside = layout.damaged / f"{log.name}.{uuid.uuid4().hex}{KEEP}"
+    aside = layout.damaged / f"{log.name}.{uuid.uuid4().hex}{KEEP_SUFFIX}"
     aside.mkdir(parents=True)
-    with reading(log):
+    with convert_read_errors(log):
         for path in (log, ahead):
             if path.exists():
                 shutil.copyfile(path, aside / path.name)
                 shutil.copyfile(path, aside / f"whole-{path.name}")
     saved = salvage_sqlite(aside / log.name, new, least.arrived if least else 0)
     for path in (log, ahead):  # reading the copy has changed it
-        (aside / f"whole-{path.name}").replace(aside / path.name) if path.exists() else None
+        if path.exists():
+            (aside / f"whole-{path.name}").replace(aside / path.name)
     sync_file(new)
     ahead.unlink(missing_ok=True)
     log.with_name(f"{log.name}-shm").unlink(missing_ok=True)
     new.replace(log)
     if not any(aside.iterdir()):
         aside.rmdir()
-        return f"made a new, empty log of events: the old one is missing, and it held {_amount(least)}"
+        return f"made a new, empty log of events: the old one is missing, and it held {amount(least)}"
     known = least.events if least is not None else None
     lost = f"at least {max(0, known - saved):,} are lost" if known is not None else "how many are lost is not known"
     return (
@@ -279,9 +234,3 @@ def _save(layout: Layout, least: Noted | None) -> str:
 def _unlink(database: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
-
-
-def _amount(least: Noted | None) -> str:
-    if least is None:
-        return "an unknown number of events"
-    return f"{least.arrived if least.events is None else least.events:,} events"

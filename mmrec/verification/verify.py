@@ -4,11 +4,11 @@ import time
 from contextlib import suppress
 
 from mmrec.errors import StoreError
-from mmrec.storage.collect import KEEP, disposable, kept_aside
-from mmrec.storage.generations import current, folders, manifest, numbers
+from mmrec.storage.collect import KEEP_SUFFIX, kept_aside, removable_aside
+from mmrec.storage.generations import current_number, generation_folders, generation_numbers, read_manifest
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import running_since
-from mmrec.storage.tables import readable
+from mmrec.storage.tables import can_read
 from mmrec.verification.findings import VerificationReport
 from mmrec.verification.generations import check_current, check_others, check_pairing
 from mmrec.verification.tables import check_events, check_items, check_quarantine, check_sums, check_vectors
@@ -19,45 +19,33 @@ PACKAGED = "packaged"
 def verify_store(layout: Layout, *, full: bool = False, seed: int = 0) -> VerificationReport:
     """Check checksums, counts, pairing, fingerprints, contents and recall. Nothing is changed.
 
-    Memory is bounded: 16 bytes an item and a content, beside the pages of files that are mapped.
-
-    Args:
-        layout: The store.
-        full: Compare the vectors of all items with those of their contents; otherwise those of a sample where there
-            are more than 100,000.
-        seed: Of the samples.
-
-    Raises:
-        StoreError: There is no store.
-        LinkError: A link or special file lies in it, so that nothing of it is read.
-
+    With `full` the vectors of all items are compared with those of their contents, otherwise a sample of more than
+    100,000. Memory is 16 bytes an item and a content, beside the pages of mapped files. Raises StoreError without a
+    store, LinkError for a link in it.
     """
     started = time.perf_counter()
     report = VerificationReport(layout.root)
     _check_root(report, layout)
-    if _note_unborn(report, layout):
+    if _note_unpublished(report, layout):
         check_events(report, layout)
         return report
-    items_open = readable(check_sums(report, layout, layout.items))
-    bad = set[tuple[str, bytes]]()
-    quarantine_opens = readable(check_sums(report, layout, layout.quarantine))
+    items_open = can_read(check_sums(report, layout, layout.items))
+    quarantine_opens = can_read(check_sums(report, layout, layout.quarantine))
     before = len(report.findings)
-    if quarantine_opens:
-        bad = check_quarantine(report, layout.quarantine)
+    quarantined = check_quarantine(report, layout.quarantine) if quarantine_opens else set[tuple[str, bytes]]()
     if items_open:
         check_items(report, layout.items)
-    rows_known = items_open and len(report.findings) == before
-    vectors_open = True
+    pairable = items_open and len(report.findings) == before
     for path in sorted((layout.root / "vectors").glob("*.lance")):
-        if readable(check_sums(report, layout, path)):
+        if can_read(check_sums(report, layout, path)):
             check_vectors(report, path)
         else:
-            vectors_open = False
+            pairable = False
     generation = check_current(report, layout, seed)
     check_others(report, layout)
     _check_encoders(report, layout)
-    if generation is not None and rows_known and vectors_open:
-        check_pairing(report, layout, generation, bad, full=full, seed=seed)
+    if generation is not None and pairable:
+        check_pairing(report, layout, generation, quarantined, full=full, seed=seed)
     check_events(report, layout)
     _note_leftovers(report, layout)
     report.seconds = time.perf_counter() - started
@@ -75,18 +63,18 @@ def _check_root(report: VerificationReport, layout: Layout) -> None:
 
 
 def _check_encoders(report: VerificationReport, layout: Layout) -> None:
-    """Note manifests that name encoders where a store's own never are: they were forged, or copied with the store."""
+    """Report manifests that name encoders where a store's own never are: forged, or copied with the store."""
     named = {}
-    for number in numbers(layout):
+    for number in generation_numbers(layout):
         with suppress(StoreError):  # damage is a finding of `check_current` or `check_others`
-            named[number] = manifest(layout, number).encoders
+            named[number] = read_manifest(layout, number).encoders
     if set(named.values()) <= {PACKAGED}:
         return
     from mmrec.trust import location_fault  # noqa: PLC0415 - loads torch, which most stores need not be checked with
 
     now = None
     with suppress(StoreError):
-        now = current(layout)
+        now = current_number(layout)
     move, drop = f"mmrec reindex {layout.root} --encoders {PACKAGED}", f"mmrec gc {layout.root} --keep 1"
     for number, made_with in named.items():
         if (reason := location_fault(layout, made_with)) is not None:
@@ -95,16 +83,16 @@ def _check_encoders(report: VerificationReport, layout: Layout) -> None:
             report.add("manifest", where, what, move if number == now else drop)
 
 
-def _note_unborn(report: VerificationReport, layout: Layout) -> bool:
-    """Say how far a store is of which nothing was published yet. Returns whether it is one."""
-    if layout.current.exists() or folders(layout) or not report.sound:
+def _note_unpublished(report: VerificationReport, layout: Layout) -> bool:
+    """Return whether no generation was published yet, and report how far the store is."""
+    if layout.current.exists() or generation_folders(layout) or not report.sound:
         return False
     if running_since(layout):
-        report.unborn = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
+        report.unpublished = f"{layout.root} is being indexed: nothing is published yet. Verify it when that is done."
     elif layout.items.exists():
         return False
     else:
-        report.unborn = f"{layout.root} has no items yet: nothing is published. Index a catalog: {report.index}"
+        report.unpublished = f"{layout.root} has no items yet: nothing is published. Index a catalog: {report.index}"
     return True
 
 
@@ -114,13 +102,13 @@ def _note_leftovers(report: VerificationReport, layout: Layout) -> None:
         report.notes.append(
             f"staging holds {left} folders of jobs that were killed or still run; `mmrec gc {layout.root}` clears it"
         )
-    spare, kept = len(disposable(layout)), len(kept_aside(layout))
+    spare, kept = len(removable_aside(layout)), len(kept_aside(layout))
     if spare:
         report.notes.append(
             f"damaged holds {spare} folders of which nothing is lost; `mmrec gc {layout.root}` clears it"
         )
     if kept:
         report.notes.append(
-            f"damaged holds {kept} folders named *{KEEP} with what may be more than could be saved; `mmrec gc` leaves "
-            "them, so remove them yourself when all is back"
+            f"damaged holds {kept} folders named *{KEEP_SUFFIX} that may hold more than was saved; `mmrec gc` "
+            "leaves them, so remove them yourself when all is back"
         )

@@ -1,4 +1,4 @@
-"""The grammar of ``mmrec events``: behaviour into the log, out of it, and what it holds."""
+"""Commands of ``mmrec events``: import, export, stats, refused, forget."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,18 +8,7 @@ import typer
 from pipelines import options
 from pipelines.outcome import ExitCode
 
-commands = typer.Typer(no_args_is_help=True, help="Record what people did: views, likes, purchases, hides.")
-
-EventsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--events",
-        metavar="URL",
-        envvar="MMREC_EVENTS",
-        help="Database of the events, as postgresql://user@host/db.",
-        show_default="events.db in the store",
-    ),
-]
+commands = typer.Typer(no_args_is_help=True, help="Record and manage events: views, likes, purchases, hides.")
 
 
 @commands.command("import", epilog="Example: mmrec events import my-store log.parquet --user who --time at")
@@ -30,40 +19,47 @@ def import_(
         typer.Argument(help="Parquet, CSV, JSON Lines, hf:OWNER/NAME; MovieLens's or RecBole's files."),
     ],
     *,
-    user: Annotated[str | None, typer.Option(metavar="COL", help="Column of the people's ids.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="COL", help="Column of the users' ids.")] = None,
     item: Annotated[str | None, typer.Option(metavar="COL", help="Column of the items' ids.")] = None,
     time: Annotated[str | None, typer.Option(metavar="COL", help="Column of the times.")] = None,
     kind: Annotated[str | None, typer.Option(metavar="COL", help="Column of the kinds.")] = None,
     as_kind: Annotated[str | None, typer.Option(metavar="KIND", help="The kind of all events.")] = None,
     value: Annotated[str | None, typer.Option(metavar="COL", help="Column of numbers, such as stars.")] = None,
-    context: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns to keep beside.")] = None,
+    context: Annotated[list[str] | None, typer.Option(metavar="COL,COL", help="Columns stored as context.")] = None,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Column of the events' ids.")] = None,
     time_unit: Annotated[
-        Literal["auto", "s", "ms", "us", "ns"], typer.Option(help="What numbers of time count, since 1970.")
+        Literal["auto", "s", "ms", "us", "ns"], typer.Option(help="Unit of numeric times, since 1970.")
     ] = "auto",
-    zone: Annotated[str, typer.Option(metavar="ZONE", help="Zone of times that name none: Europe/Paris.")] = "UTC",
-    kinds: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Weights and other names of kinds.", dir_okay=False)
-    ] = None,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of times without one: Europe/Paris.")] = "UTC",
+    kinds: options.KindsOption = None,
     encoding: options.EncodingOption = None,
-    events: EventsOption = None,
+    events: options.EventsOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if a row was refused or names no item.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Add a file of events to the log; what is there already is not taken twice.
+    """Add a file of events to the log; known events are not added again.
 
-    Columns that are not named are told from their names.
+    Columns that are not given are guessed from the column names.
     """
     from mmrec.jobs.events import ImportOptions, run_import
     from pipelines import answers, console, grammar
     from pipelines.progress import ConsoleReporter
 
-    given = {"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column}
-    beside = grammar.parse_columns(context or ())
-    asked = ImportOptions(store, source, given, beside, as_kind, time_unit, zone, kinds, events, encoding)
-    summary = run_import(asked, ConsoleReporter())
+    settings = ImportOptions(
+        store=store,
+        source=source,
+        columns={"user": user, "item": item, "time": time, "kind": kind, "value": value, "id": id_column},
+        context=grammar.parse_columns(context or ()),
+        as_kind=as_kind,
+        time_unit=time_unit,
+        zone=zone,
+        kinds=kinds,
+        events=events,
+        encoding=encoding,
+    )
+    summary = run_import(settings, ConsoleReporter())
     answers.print_values(summary, as_json=as_json)
     if summary["refused"]:
         console.warn(f"{summary['refused']:,} rows were refused; their reasons: mmrec events refused {store}")
@@ -74,15 +70,15 @@ def import_(
 @commands.command(epilog="Example: mmrec events export my-store log.parquet")
 def export(
     store: options.StoreArgument,
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="To be written: .parquet, .csv or .jsonl.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Output: .parquet, .csv or .jsonl.")],
     *,
     spreadsheet: Annotated[
-        bool, typer.Option("--spreadsheet", help="In CSV, an apostrophe before ids that begin as a formula does.")
+        bool, typer.Option("--spreadsheet", help="In CSV, put an apostrophe before ids that begin like a formula.")
     ] = False,
-    events: EventsOption = None,
+    events: options.EventsOption = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write all events to a file, in order of arrival; importing it gives the same log again."""
+    """Write all events to a file, in order of arrival; importing it gives the same log."""
     from mmrec.jobs.events import run_export
     from pipelines import answers
     from pipelines.progress import ConsoleReporter
@@ -92,8 +88,10 @@ def export(
 
 
 @commands.command(epilog="Example: mmrec events stats my-store --json")
-def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
-    """Show what the log holds, and what cleaning leaves out of it."""
+def stats(
+    store: options.StoreArgument, *, events: options.EventsOption = None, as_json: options.AsJson = False
+) -> None:
+    """Show what the log holds, and what cleaning removes."""
     from mmrec.jobs.events import run_stats
     from pipelines import answers
 
@@ -101,7 +99,9 @@ def stats(store: options.StoreArgument, *, events: EventsOption = None, as_json:
 
 
 @commands.command(epilog="Example: mmrec events refused my-store")
-def refused(store: options.StoreArgument, *, events: EventsOption = None, as_json: options.AsJson = False) -> None:
+def refused(
+    store: options.StoreArgument, *, events: options.EventsOption = None, as_json: options.AsJson = False
+) -> None:
     """List the rows that imports refused, and why."""
     from mmrec.jobs.events import refused_rows
     from pipelines import answers
@@ -112,18 +112,18 @@ def refused(store: options.StoreArgument, *, events: EventsOption = None, as_jso
 @commands.command(epilog="Example: mmrec events forget my-store user-7")
 def forget(
     store: options.StoreArgument,
-    user: Annotated[str, typer.Argument(metavar="USER", help="The person's id.", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)],
     *,
-    events: EventsOption = None,
+    events: options.EventsOption = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete all that the log has of one person, at once.
+    """Delete all events of a user, at once.
 
-    What was trained before keeps traces until the next training.
+    A trained tower keeps traces until the next training.
     """
     from mmrec.jobs.events import run_forget
     from pipelines import answers, console
 
     gone = run_forget(store, user, events)
     answers.print_values({"deleted": gone}, as_json=as_json)
-    console.note("What was trained before keeps traces of them until the next training; exported files keep all.")
+    console.note("A trained tower keeps traces of this user until the next training; exported files keep all events.")

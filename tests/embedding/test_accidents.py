@@ -24,8 +24,8 @@ from mmrec.types import Field, Item, Modality
 COLUMNS = ColumnSpec("id", text=("title",), metadata=("shelf",))
 JOB = """
 import sys
-from mmrec.compute import own_threads
-own_threads(1)
+from mmrec.compute import configure_threads
+configure_threads(1)
 import mmrec, mmrec.embedding.encoding
 from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.media_access import content_hash

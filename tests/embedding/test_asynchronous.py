@@ -12,7 +12,7 @@ from mmrec.embedding.job import TEXTS_PER_TASK, EmbeddingJob
 from mmrec.encoders.protocol import Sample
 from mmrec.errors import MediaError
 from mmrec.storage.layout import Layout
-from mmrec.storage.quarantine import quarantined
+from mmrec.storage.quarantine import list_quarantined
 from mmrec.storage.vectors import VectorTable
 from mmrec.types import Field, Item, Modality, Space
 
@@ -83,7 +83,7 @@ def test_a_batch_that_fails_when_it_is_fetched_costs_only_the_guilty(layout):
     device = Device(fails=[5.0, 77.0])
     tally = EmbeddingJob(layout, [device], 1).run(items(map(str, range(100))), METADATA)
     assert tally.quarantined == 2
-    assert {entry.id for entry in quarantined(layout.quarantine)} == {"i5", "i77"}
+    assert {entry.id for entry in list_quarantined(layout.quarantine)} == {"i5", "i77"}
     assert len(VectorTable(layout.vectors(SPACE), SPACE)) == 98
 
 
@@ -93,12 +93,12 @@ def test_contents_are_preprocessed_together_and_one_that_is_bad_costs_only_itsel
     tally = EmbeddingJob(layout, [device], 1).run(items(texts), METADATA)
     assert max(device.prepared) == TEXTS_PER_TASK
     assert tally.added == 400
-    assert [entry.reason for entry in quarantined(layout.quarantine)] == ["It is bad."]
+    assert [entry.reason for entry in list_quarantined(layout.quarantine)] == ["It is bad."]
 
 
 def test_equal_contents_in_one_batch_are_encoded_once_and_fail_together(layout):
     device = Device(fails=[3.0])
     tally = EmbeddingJob(layout, [device], 1).run(items(["1", "3", "1", "3", "2"]), METADATA)
     assert tally.encoded["text"] == 3
-    assert {entry.id for entry in quarantined(layout.quarantine)} == {"i1", "i3"}
+    assert {entry.id for entry in list_quarantined(layout.quarantine)} == {"i1", "i3"}
     assert tally.added == 3

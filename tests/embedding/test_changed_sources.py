@@ -16,7 +16,7 @@ from mmrec.sources.columns import ColumnSpec
 from mmrec.sources.source import open_source
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.quarantine import quarantined
+from mmrec.storage.quarantine import list_quarantined
 
 COLUMNS = ColumnSpec("id", ("title",), metadata=("price",))
 WORDS = ("apple", "boat", "cat", "drum", "engine", "flower")
@@ -49,7 +49,9 @@ def there(tmp_path):
 
 
 def entries(tmp_path):
-    return [(entry.id, entry.source_row, entry.where) for entry in quarantined(Layout(tmp_path / "store").quarantine)]
+    return [
+        (entry.id, entry.source_row, entry.where) for entry in list_quarantined(Layout(tmp_path / "store").quarantine)
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,8 +23,8 @@ BIRTH = [
     "indexers.atomic:os.replace:1:before",
     "mmrec.storage.layout:write_atomically:1:after",
     "mmrec.storage.tables:lance.write_dataset:1:after",  # a table of vectors is there, under another name
-    "mmrec.storage.tables:create:1:after",  # and without a row
-    "mmrec.storage.staging:create:1:after",  # so is that of the items
+    "mmrec.storage.tables:create_table:1:after",  # and without a row
+    "mmrec.storage.staging:create_table:1:after",  # so is that of the items
 ]
 STEPS = [
     "mmrec.storage.scratch:Path.mkdir:2:before",  # the lock of a folder is there, the folder is not

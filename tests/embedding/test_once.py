@@ -35,7 +35,7 @@ STEPS = [
 ]
 STEPS_OF_A_MIGRATION = [  # it has more spaces to write, and a table of its own to create
     *(f"{APPEND}:{number}:{when}" for number in (6, 7) for when in ("before", "after")),
-    "mmrec.storage.tables:create:1:after",
+    "mmrec.storage.tables:create_table:1:after",
 ]
 BETWEEN_SPACES = [("index", f"{APPEND}:4:before"), ("move", f"{APPEND}:5:before")]
 

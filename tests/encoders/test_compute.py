@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmrec import compute
-from mmrec.compute import available_cores, decoding_workers, own_threads, pick_device, pick_dtype
+from mmrec.compute import available_cores, configure_threads, decoding_workers, pick_device, pick_dtype
 from mmrec.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -30,8 +30,8 @@ def test_importing_changes_nothing_and_imports_no_torch():
 @pytest.mark.slow
 def test_threads_are_set_once_torch_is_there_and_sleep_while_they_wait():
     code = (
-        "from mmrec.compute import own_threads; threads = own_threads(3); import os, torch;"
-        "print(threads.count, torch.get_num_threads(), os.environ['OMP_WAIT_POLICY'])"
+        "from mmrec.compute import configure_threads; threads = configure_threads(3); import os, torch;"
+        "print(threads, torch.get_num_threads(), os.environ['OMP_WAIT_POLICY'])"
     )
     assert run(code) == "3 3 PASSIVE"
     assert run(code, OMP_WAIT_POLICY="ACTIVE") == "3 3 ACTIVE"
@@ -39,24 +39,26 @@ def test_threads_are_set_once_torch_is_there_and_sleep_while_they_wait():
 
 @pytest.mark.slow
 def test_a_number_of_threads_that_a_launcher_sets_is_kept():
-    code = "from mmrec.compute import own_threads; import torch; print(own_threads().count, torch.get_num_threads())"
+    code = (
+        "from mmrec.compute import configure_threads; import torch; print(configure_threads(), torch.get_num_threads())"
+    )
     cores = min(available_cores(), 16)
     for said, expected in (("5", 5), ("3,2", 3), ("", cores), ("0", cores), ("many", cores)):
         assert run(code, OMP_NUM_THREADS=said).splitlines()[-1] == f"{expected} {expected}"
-    assert run(code.replace("own_threads()", "own_threads(2)"), OMP_NUM_THREADS="5") == "2 2"
+    assert run(code.replace("configure_threads()", "configure_threads(2)"), OMP_NUM_THREADS="5") == "2 2"
 
 
 def test_too_late_is_said():
     code = (
-        "import os, torch; from mmrec.compute import own_threads; print('before' in own_threads().reason);"
-        "os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'; print('before' in own_threads().reason)"
+        "from mmrec.compute import let_waiting_threads_sleep; print(let_waiting_threads_sleep());"
+        "import torch; print(let_waiting_threads_sleep())"
     )
     assert run(code).split() == ["True", "False"]
 
 
 def test_no_threads_is_refused():
-    with pytest.raises(UsageError, match="at least 1"):
-        own_threads(0)
+    with pytest.raises(UsageError, match="1 or more"):
+        configure_threads(0)
 
 
 def test_affinity_bounds_the_cores():
@@ -92,7 +94,7 @@ def test_devices():
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
     for name in ("tpu", "cpu:1", "cuda:x", "", "cuda:"):
-        with pytest.raises(UsageError, match=r"no device|has no"):
+        with pytest.raises(UsageError, match=r"No device|has no"):
             pick_device(name)
     with pytest.raises(UsageError, match="Use --device auto"):
         pick_device("cuda:99")
@@ -124,8 +126,8 @@ def test_opening_a_store_settles_how_threads_wait(tmp_path: Path):
 @pytest.mark.slow
 def test_where_it_is_too_late_a_query_uses_one_thread():
     code = (
-        "import torch; torch.set_num_threads(2); from mmrec.compute import unhurried\n"
-        "with unhurried(): print(torch.get_num_threads())\n"
+        "import torch; torch.set_num_threads(2); from mmrec.compute import single_threaded\n"
+        "with single_threaded(): print(torch.get_num_threads())\n"
         "print(torch.get_num_threads())"
     )
     assert run(code).split() == ["1", "2"]

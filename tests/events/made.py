@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from mmrec.events.event import Event, EventArrays, Ties, load_events
+from mmrec.events.event import Event, EventArrays, load_events
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import LOG_SCHEMA
 from mmrec.events.prepare import prepare_events
@@ -23,14 +23,14 @@ def micro(minutes: float) -> int:
     return (at(minutes) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def arrays(events: list[Event], ties: Ties = "arrival") -> EventArrays:
+def arrays(events: list[Event]) -> EventArrays:
     """Return what a log to which these were appended in this order gives."""
     if not events:
-        return load_events([], ties)
+        return load_events([])
     table = prepare_events(events, Kinds()).events
     seq = pa.array(range(1, len(events) + 1), pa.int64())
     table = table.add_column(0, LOG_SCHEMA.field("seq"), seq).cast(LOG_SCHEMA)
-    return load_events(table.to_batches(max_chunksize=7), ties)
+    return load_events(table.to_batches(max_chunksize=7))
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(str.strip)

@@ -56,4 +56,4 @@ def test_a_file_that_is_wrong_is_told(tmp_path, text, said):
 
 
 def test_weights_of_several_kinds():
-    assert Kinds({"like": 4.0, "hide": -8.0}).of(["hide", "like", "nothing"]).tolist() == [-8.0, 4.0, 0.0]
+    assert Kinds({"like": 4.0, "hide": -8.0}).weights_of(["hide", "like", "nothing"]).tolist() == [-8.0, 4.0, 0.0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from mmrec.errors import StoreError, UsageError
-from mmrec.events.database import insert_anywhere, open_database, writing
+from mmrec.events.database import insert_portable, open_database, writing
 from mmrec.events.event import Event, RefusedRow
 from mmrec.events.kinds import Kinds
 from mmrec.events.log import Appended, EventLog, open_log
@@ -171,8 +171,8 @@ def test_the_portable_way_does_the_same(tmp_path):
     engine = open_database(tmp_path / "portable.db")
     table = prepare_events([*likes(700), *likes(1)], Kinds()).events
     with writing(engine) as connection:
-        assert insert_anywhere(connection, table.slice(0, 3)) == 3
-        assert insert_anywhere(connection, table.slice(0, 700)) == 697
+        assert insert_portable(connection, table.slice(0, 3)) == 3
+        assert insert_portable(connection, table.slice(0, 700)) == 697
     log = EventLog(engine)
     assert log.history("u")["item"].to_pylist() == [f"item-{n}" for n in range(700)]
     log.close()

@@ -17,7 +17,7 @@ def at(days: float) -> datetime:
 
 
 def impatient() -> LogPopularity:
-    return LogPopularity(Kinds(), half_days=7, patience=0)
+    return LogPopularity(Kinds(), half_days=7, max_age_seconds=0)
 
 
 def test_sums_decay_and_people_count_once_a_day(log) -> None:
@@ -36,7 +36,7 @@ def test_sums_decay_and_people_count_once_a_day(log) -> None:
     found = impatient().read(log)
     assert found.ids == ("new", "often", "old")
     assert found.scores == pytest.approx((4, 2, 2), abs=1e-9)
-    assert found.upto == 8
+    assert found.last_seq == 8
 
 
 def test_counting_as_events_come_is_counting_them_all(log) -> None:
@@ -56,7 +56,7 @@ def test_an_empty_log_and_one_of_the_future_have_nothing_popular(log) -> None:
 
 
 def test_a_count_is_kept_for_a_while(log) -> None:
-    patient = LogPopularity(Kinds(), patience=3600)
+    patient = LogPopularity(Kinds(), max_age_seconds=3600)
     assert patient.read(log).ids == ()
     log.append([Event("a", "x", "like", at(0))])
     assert patient.read(log).ids == ()

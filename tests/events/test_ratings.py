@@ -15,7 +15,7 @@ from mmrec.events.event import Event
 from mmrec.events.histories import Histories, KnownItems
 from mmrec.events.kinds import Kinds, load_kinds
 from mmrec.events.popularity import LogRatings
-from mmrec.events.ratings import FAIR, read_ratings, strengths_of, strengths_of_user
+from mmrec.events.ratings import MIN_REASON_STRENGTH, read_ratings, strengths_of, strengths_of_user
 from mmrec.events.splits import leave_one_out, time_split
 from mmrec.events.stats import rating_stats
 
@@ -42,7 +42,7 @@ def test_the_same_items_rated_worst_and_best_are_dislikes_and_likes() -> None:
     found = strengths([*crowd(), *rated("lover", 5, 5, 5), *rated("hater", 1, 1, 1), *rated("so", 3, 4, 2)])
     assert min(found["lover"]) > 1.2
     assert max(found["hater"]) < -1
-    assert found["so"][1] > FAIR > found["so"][2]
+    assert found["so"][1] > MIN_REASON_STRENGTH > found["so"][2]
     # With so many ratings the user's own mean says something, and yet the ends of the scale stay what they are.
     found = strengths([*crowd(), *rated("lenient", *[5] * 50, 4), *rated("harsh", *[1] * 50, 2), *rated("usual", 4, 2)])
     assert found["lenient"][-1] < found["usual"][0]
@@ -81,7 +81,7 @@ def test_only_ratings_are_read_and_other_scales_are_understood() -> None:
     assert all(math.isnan(one) for one in found["a"])
     tens = strengths([*rated("a", *range(1, 11)), *rated("b", *[6, 7, 8] * 4)])["a"]
     assert tens[0] < tens[1] < 0
-    assert tens[2] < FAIR < 1 < tens[5] < tens[9]
+    assert tens[2] < MIN_REASON_STRENGTH < 1 < tens[5] < tens[9]
     thumbs = strengths([*rated("a", 1, -1, 1, 1), *rated("b", *[1, 1, 1, -1] * 4)])["a"]
     assert thumbs[1] < 0
     assert min(thumbs[0], *thumbs[2:]) > 1
@@ -113,7 +113,7 @@ def test_a_kinds_file_gives_a_threshold_or_ignores_values(tmp_path) -> None:
 
 def test_a_log_is_read_as_its_events_are_and_a_person_as_in_a_history(log) -> None:
     every = [*crowd(), *rated("lover", 5, 5, 5), *rated("late", 1, 2, start=900, items="y")]
-    kept = LogRatings(KINDS, patience=0)
+    kept = LogRatings(KINDS, max_age_seconds=0)
     log.append(every[:200])
     kept.read(log)
     log.append(every[200:])

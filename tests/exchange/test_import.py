@@ -69,7 +69,7 @@ def test_a_store_made_of_vectors_alone_is_searched_by_item_and_filtered(tmp_path
     assert all(hit.metadata["price"] < 10 for hit in engine.similar("i3", where="price < 10", k=30).hits)
     with pytest.raises(UsageError, match=r"no encoder in use takes text.*mine\.text.*Query by item"):
         engine.search("a boat")
-    with pytest.raises(UsageError, match="made elsewhere"):
+    with pytest.raises(UsageError, match="were imported"):
         engine.upsert([Item("x", (Field(Modality.TEXT, "t", text="x"),))])
     again, _, same = import_vectors(
         layout, path, Import(VectorColumns(metadata=("group", "price")), Declaration("mine", Modality.TEXT))

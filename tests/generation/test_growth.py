@@ -13,10 +13,10 @@ from mmrec.files import file_sha256
 from mmrec.generation import build
 from mmrec.generation.fuse import Recipe, fit_fusion, open_tables
 from mmrec.generation.generation import open_generation
-from mmrec.storage.generations import numbers
+from mmrec.storage.generations import generation_numbers
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.vectors import append_vectors
+from mmrec.storage.vectors import VectorAppender
 from mmrec.verification import generations as verification_of_generations
 from mmrec.verification.verify import verify_store
 from pipelines.cli import app
@@ -58,7 +58,7 @@ def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch, 
     monkeypatch.setattr(build, "measure_search", lambda *_: Recall(**{"self_query": 1.0, "recall": 1.0, low: 0.5}))
     with pytest.raises(StoreError, match=r"nothing was published.*50%"):
         index(layout)
-    assert numbers(layout) == [1]
+    assert generation_numbers(layout) == [1]
     assert verify_store(layout).findings == []
 
 
@@ -106,7 +106,7 @@ def test_vectors_that_are_not_of_their_contents_are_not_published(tmp_path, monk
     monkeypatch.setattr(build, "open_folder", swapped)
     with pytest.raises(StoreError, match=r"nothing was published.*2 of 60 items do not have the vectors"):
         index(layout)
-    assert numbers(layout) == [1]
+    assert generation_numbers(layout) == [1]
 
 
 def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_sample_is_of_ids_and_its_order_of_contents(tmp_path, monkeypatch):
     index(stores[1], NAMES[::-1])
     fusions = []
     for layout in stores:
-        before = open_generation(layout, numbers(layout)[-1])
+        before = open_generation(layout, generation_numbers(layout)[-1])
         tables = open_tables(layout, before.fusion.blocks)
         fusions.append(fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=0)))
         other = fit_fusion(ItemTable(layout.items), tables, before.fusion.weights, Recipe({}, seed=1))
@@ -134,10 +134,10 @@ def test_the_newer_vectors_of_a_table_are_told_apart(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(4, 16)).astype("f4")
     hashes = [bytes([n] * 16) for n in range(4)]
-    append_vectors(layout.vectors(SPACE), SPACE, hashes[:3], vectors[:3])
+    VectorAppender(layout.vectors(SPACE), SPACE).append(hashes[:3], vectors[:3])
     from mmrec.storage.vectors import VectorTable
 
     seen = VectorTable(layout.vectors(SPACE), SPACE).version
-    append_vectors(layout.vectors(SPACE), SPACE, hashes[3:], vectors[3:])
+    VectorAppender(layout.vectors(SPACE), SPACE).append(hashes[3:], vectors[3:])
     table = VectorTable(layout.vectors(SPACE), SPACE)
     assert [row.tobytes() for row in table.newer_than(seen)] == hashes[3:]

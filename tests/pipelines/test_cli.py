@@ -27,7 +27,7 @@ from pipelines.cli import app
 from pipelines.grammar import parse_parts
 from pipelines.options import Display
 from pipelines.outcome import ExitCode, run_app
-from pipelines.progress import PlainProgress, progress
+from pipelines.progress import ConsoleReporter, PlainProgress, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["index", "search", "similar", "show", "status", "quarantine", "delete", "generations", "rollback", "export"]
@@ -216,10 +216,10 @@ def test_parts(tmp_path: Path) -> None:
 
 
 def test_consent(monkeypatch: pytest.MonkeyPatch) -> None:
-    console.agree("Use these", yes=True, instead="Name them.")
+    ConsoleReporter().require_consent("Use these", yes=True, otherwise="Name them.")
     monkeypatch.setattr("sys.stdin", io.StringIO("y"))
     with pytest.raises(UsageError, match=r"add --yes.*Name them"):
-        console.agree("Use these", yes=False, instead="Name them.")
+        ConsoleReporter().require_consent("Use these", yes=False, otherwise="Name them.")
 
 
 def _display(*, as_json: bool = False, explain: bool = False, narrowed: bool = False) -> Display:
@@ -274,7 +274,7 @@ def test_rows_and_values(answer: Results, capsys: pytest.CaptureFixture[str]) ->
 
 def test_plain_progress_speaks_at_most_every_few_seconds() -> None:
     now, said = [0.0], []
-    shown = PlainProgress("encoding", 100, every=5, clock=lambda: now[0], say=said.append)
+    shown = PlainProgress("encoding", 100, every=5, clock=lambda: now[0], print_line=said.append)
     for _ in range(10):
         now[0] += 1
         shown.advance(10)

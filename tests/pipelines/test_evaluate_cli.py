@@ -64,8 +64,8 @@ def test_a_time_split_is_measured_and_told(store, tmp_path, capfd):
         (["--split", "last"], "by time, last event only"),
         (["--split", "leave-one-out"], "leave one out"),
         (["--cold-items"], "by time"),
-        (["--cold-people", "--quantile", "0.5"], "by time"),
-        (["--allow-seen", "--people", "4"], "by time"),
+        (["--cold-users", "--quantile", "0.5"], "by time"),
+        (["--allow-seen", "--users", "4"], "by time"),
     ],
 )
 def test_every_split_gives_one_json_document(store, arguments, split):
@@ -84,9 +84,9 @@ def test_every_split_gives_one_json_document(store, arguments, split):
     if "--cold-items" in arguments:
         assert found["facts"]["items held out"] == "6"
         assert "cold among cold" in found["models"]["popularity"]["cold_items"]
-    if "--people" in arguments:
+    if "--users" in arguments:
         assert found["users"] == 4 < found["all_users"]
-    if "--cold-people" in arguments:
+    if "--cold-users" in arguments:
         assert found["users"] <= int(found["facts"]["users held out"])
 
 

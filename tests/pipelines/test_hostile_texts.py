@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_store import Cheap, index
 
+from mmrec.errors import UsageError
 from mmrec.storage.layout import Layout
 from pipelines import console
 from pipelines.cli import app
-from pipelines.console import clean, escaped
+from pipelines.console import to_safe_line, to_unique_id
 from pipelines.outcome import ExitCode, run_app
 
 HOSTILE = (
@@ -42,18 +43,19 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 @given(st.lists(st.text(st.sampled_from("ab\\xu0 \n\t\x1b\u200b\u202e\U000e0041"), max_size=6), min_size=2, max_size=2))
 def test_ids_that_differ_are_shown_differently(pair: list[str]) -> None:
-    first, second = map(escaped, pair)
+    first, second = map(to_unique_id, pair)
     assert (first == second) == (pair[0] == pair[1])
     assert first.isprintable()
-    assert clean(pair[0]).isprintable()
+    assert to_safe_line(pair[0]).isprintable()
 
 
 def test_words_and_emoji_keep_their_joiners() -> None:
     assert (
-        clean("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645") == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+        to_safe_line("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
+        == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
     )
-    assert clean("\U0001f469\u200d\U0001f680") == "\U0001f469\u200d\U0001f680"
-    assert clean("pay\u200dpal") == "pay\\u200dpal"
+    assert to_safe_line("\U0001f469\u200d\U0001f680") == "\U0001f469\u200d\U0001f680"
+    assert to_safe_line("pay\u200dpal") == "pay\\u200dpal"
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_only_regular_files_are_replaced(
         assert out.lstat().st_mode == before.st_mode
     from mmrec.files import write_page
 
-    with pytest.raises(console.UsageError, match="is not replaced"):
+    with pytest.raises(UsageError, match="is not replaced"):
         write_page(tmp_path / "page.html", "x")
     assert kept.read_text() == "mine"
 
@@ -158,12 +160,12 @@ def test_formula_cells_are_said_and_can_be_escaped(tmp_path: Path, capsys: pytes
     store, out = str(tmp_path / "s"), tmp_path / "log.csv"
     (tmp_path / "e.csv").write_text('user,item,time\n"=cmd|calc",i1,2024-01-01\nu,-2,2024-01-02\nplain,i1,2024-01-02\n')
     assert run(["events", "import", store, str(tmp_path / "e.csv")], capsys)[0] == 0
-    assert "2 cells begin as a formula does" in run(["events", "export", store, str(out)], capsys)[1]
+    assert "2 cells begin like a formula" in run(["events", "export", store, str(out)], capsys)[1]
     assert '"=cmd|calc"' in out.read_text()
     again = str(tmp_path / "again")
     assert "added 3" in re.sub(" +", " ", run(["events", "import", again, str(out)], capsys)[1])
     said = run(["events", "export", store, str(out), "--spreadsheet"], capsys)[1]
-    assert "begin as a formula" not in said
+    assert "begin like a formula" not in said
     assert '"\'=cmd|calc"' in out.read_text()
     assert '"\'-2"' in out.read_text()
     assert not re.search(r'(^|,)"[=+@-]', out.read_text(), re.MULTILINE)

@@ -123,11 +123,11 @@ def test_tables_and_what_is_said_beside_them(store):
     assert code == ExitCode.DONE
     assert "like" in out
     assert "No item is called no such thing" in told
-    assert "3 events; interests of" in told
+    assert "3 events; interests weighted" in told
     told = " ".join(run(store, "--user", "nobody")[2].split())
-    assert "100% by what is popular" in told
-    assert "There is no event of user 'nobody'; the list is made of what is popular." in told
-    assert "what else was given" in run(store, "--user", "nobody", "--text", "tea")[2]
+    assert "100% by popularity" in told
+    assert "There is no event of user 'nobody'; the list is made from popular items." in told
+    assert "the other options" in run(store, "--user", "nobody", "--text", "tea")[2]
     assert answer(store, "--user", "nobody")["unknown_user"] is True
     assert answer(store, "--user", "ada")["unknown_user"] is answer(store)["unknown_user"] is False
     code, _, told = run(store, "--user", "ada", "--where", "id = 'x'")

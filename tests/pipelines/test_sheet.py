@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmrec.query import Hit, Part, Results
 from mmrec.sources.media_access import MediaAccess
-from pipelines.contact_sheet import Section, embed_picture, embed_sound, write_sheet
+from pipelines.contact_sheet import Section, embed_audio, embed_image, write_sheet
 
 
 class _Page(HTMLParser):
@@ -61,7 +61,7 @@ def _answer(*hits: Hit) -> Results:
 
 
 def test_pictures_become_small_and_lie_on_white(picture: str) -> None:
-    embedded = embed_picture(picture, MediaAccess())
+    embedded = embed_image(picture, MediaAccess())
     kind, _, data = embedded.source.partition(",")
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
@@ -70,7 +70,7 @@ def test_pictures_become_small_and_lie_on_white(picture: str) -> None:
 
 
 def test_sounds_are_embedded_as_they_are(sound: str) -> None:
-    kind, _, data = embed_sound(sound, MediaAccess()).source.partition(",")
+    kind, _, data = embed_audio(sound, MediaAccess()).source.partition(",")
     assert kind == "data:audio/wav;base64"
     assert base64.b64decode(data) == Path(sound).read_bytes()
 
@@ -80,10 +80,10 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     odd = tmp_path / "odd.snd"
     odd.write_bytes(b".snd" + bytes(40))
-    assert "cannot be shown" in embed_picture(str(broken), MediaAccess()).trouble
-    assert "cannot be played" in embed_sound(str(tmp_path / "gone.ogg"), MediaAccess()).trouble
-    assert "1.6 MB" in embed_sound(_write_sound(tmp_path / "long.wav", 800_000), MediaAccess()).trouble
-    assert "browsers do not play" in embed_sound(str(odd), MediaAccess()).trouble
+    assert "cannot be shown" in embed_image(str(broken), MediaAccess()).problem
+    assert "cannot be played" in embed_audio(str(tmp_path / "gone.ogg"), MediaAccess()).problem
+    assert "1.6 MB" in embed_audio(_write_sound(tmp_path / "long.wav", 800_000), MediaAccess()).problem
+    assert "Browsers do not play" in embed_audio(str(odd), MediaAccess()).problem
 
 
 def test_page_holds_query_hits_and_nothing_from_outside(tmp_path: Path, picture: str, sound: str) -> None:
@@ -142,10 +142,10 @@ def test_pages_of_real_stamps(tmp_path: Path, stamps_root: Path) -> None:
 
 
 def test_what_is_on_the_web_is_not_fetched_for_a_page_unless_told_to():
-    assert "--allow-fetch" in embed_picture("https://example.org/a.png", MediaAccess()).trouble
-    assert "--allow-fetch" in embed_sound("https://example.org/a.ogg", MediaAccess()).trouble
+    assert "--allow-fetch" in embed_image("https://example.org/a.png", MediaAccess()).problem
+    assert "--allow-fetch" in embed_audio("https://example.org/a.ogg", MediaAccess()).problem
 
 
 def test_a_page_reads_nothing_outside_its_root(picture, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "outside --media-root" in embed_picture(picture, MediaAccess(root=tmp_path / "empty")).trouble
+    assert "outside --media-root" in embed_image(picture, MediaAccess(root=tmp_path / "empty")).problem

@@ -70,7 +70,8 @@ def test_opening_a_store_loads_no_model(places: dict[str, str]) -> None:
     program = """
 import sys
 import mmrec
-import pipelines.answers, pipelines.upkeep, mmrec.jobs.events, mmrec.jobs.upkeep
+import pipelines.answers, pipelines.upkeep, mmrec.jobs.events, mmrec.jobs.upkeep, mmrec.jobs.index
+mmrec.jobs.index._check_verdict("packaged", force=False)  # scipy.stats alone takes seconds
 engine = mmrec.open(sys.argv[1])
 assert engine.status()["items"] > 50 and engine.show("i1").text == "i1" and list(engine.items(limit=2))
 engine.generations(), engine.delete("not there"), engine.rollback(1)

@@ -41,7 +41,7 @@ def vector_of(text: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shop:
-    engine: mmrec.Engine
+    engine: mmrec.Store
 
     def members(self, cluster: int) -> list[str]:
         return [f"{cluster}-{member}" for member in range(EACH)]

@@ -42,7 +42,7 @@ def turned_space(snapshot, kind=Turned, trained=False) -> UserItemSpace:
         np.float32
     )
     model = kind(turn)
-    rows = snapshot.live.rows
+    rows = snapshot.index.rows
     index = LiveIndex(model.dim, "ip")
     index.add(rows, model.items(rows, snapshot.vectors(rows.tolist())))
 

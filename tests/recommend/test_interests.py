@@ -19,7 +19,7 @@ def one_vector(engine) -> Recommender:
     """Recommend with all interests of a person drawn into one vector."""
 
     def space(snapshot) -> UserItemSpace:
-        return replace(content_space(snapshot), model=ContentInterests(snapshot.live.dim, most=1, min_cosine=-1.0))
+        return replace(content_space(snapshot), model=ContentInterests(snapshot.index.dim, most=1, min_cosine=-1.0))
 
     return Recommender(engine._fresh_snapshot, engine._queries, engine._events, space)
 

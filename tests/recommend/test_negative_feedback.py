@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrec.recommend.diversify import MIN_COSINE, SPARED, feedback_penalties
+from mmrec.recommend.diversify import MIN_COSINE, PROTECTED_SHARE, feedback_penalties
 
 
 @given(st.integers(0, 10_000), st.integers(0, 4), st.floats(0, 2))
@@ -21,4 +21,4 @@ def test_only_what_is_like_it_sinks_and_the_most_alike_the_most(seed, disliked, 
     scores = rng.random(30).astype(np.float32)
     spared = feedback_penalties(likeness, strengths, scores)
     assert (spared <= lost + 1e-6).all()
-    assert (spared[nearest <= SPARED * scores] == 0).all()
+    assert (spared[nearest <= PROTECTED_SHARE * scores] == 0).all()

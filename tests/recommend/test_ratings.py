@@ -41,11 +41,11 @@ def popular(random: np.random.Generator) -> list[str]:
 
 
 @pytest.fixture
-def store(far: Shop, tmp_path) -> Iterator[Callable[[list[mmrec.Event]], mmrec.Engine]]:
+def store(far: Shop, tmp_path) -> Iterator[Callable[[list[mmrec.Event]], mmrec.Store]]:
     """Open the store of clusters with a log of its own."""
     opened = []
 
-    def make(events: list[mmrec.Event]) -> mmrec.Engine:
+    def make(events: list[mmrec.Event]) -> mmrec.Store:
         root = far.engine.status()["store"]
         engine = mmrec.open(root, encoders=[Clustered()], events=f"sqlite:///{tmp_path}/{len(opened)}.db")
         engine.record(events)
@@ -74,7 +74,7 @@ def test_who_loves_and_who_hates_the_same_items_get_other_lists(far, store, log)
     assert [hit.id for hit in engine.recommend("one").hits] == [hit.id for hit in engine.recommend("other").hits]
 
 
-def nearness(engine: mmrec.Engine, answer: mmrec.Recommendations) -> float:
+def nearness(engine: mmrec.Store, answer: mmrec.Recommendations) -> float:
     return float((engine.vectors([hit.id for hit in answer.hits]) @ engine.vectors(THREE).T).mean())
 
 

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 class Catalog:
     """An open store, and the topic of each of its items."""
 
-    engine: mmrec.Engine
+    engine: mmrec.Store
     topics: dict[str, str]
 
     def of(self, topic: str) -> list[str]:

@@ -9,7 +9,7 @@ from filelock import FileLock
 from indexers.atomic import temporary_name
 from mmrec.errors import UsageError
 from mmrec.files import reserve
-from mmrec.storage.generations import Manifest, current, numbers, publish
+from mmrec.storage.generations import Manifest, current_number, generation_numbers, publish
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import scratch_folder
 
@@ -98,11 +98,11 @@ def test_a_number_once_taken_is_not_given_again(layout):
             (folder / "rows.npy").touch()
             assert publish(layout, folder, MANIFEST).number == number
     (layout.generations / "2" / "manifest.json").unlink()
-    assert numbers(layout) == [1]
+    assert generation_numbers(layout) == [1]
     with scratch_folder(layout) as folder:
         (folder / "rows.npy").touch()
         assert publish(layout, folder, MANIFEST).number == 3
-    assert current(layout) == 3
+    assert current_number(layout) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve a file's place")

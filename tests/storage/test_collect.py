@@ -15,7 +15,7 @@ import mmrec
 from indexers.atomic import temporary_name
 from mmrec.errors import StoreError, UsageError
 from mmrec.storage.collect import Policy, collect
-from mmrec.storage.generations import current, numbers
+from mmrec.storage.generations import current_number, generation_numbers
 from mmrec.storage.layout import Layout
 from mmrec.storage.scratch import scratch_folder
 from mmrec.verification.verify import verify_store
@@ -33,7 +33,7 @@ def layout(tmp_path):
     made = Layout(tmp_path / "store")
     for edition in (0, 1, 0, 1, 0):
         crash_job.index(made.root, edition, crash_job.Cheap())
-    assert numbers(made) == [1, 2, 3, 4, 5]
+    assert generation_numbers(made) == [1, 2, 3, 4, 5]
     return made
 
 
@@ -54,7 +54,7 @@ def test_old_generations_and_versions_go_and_answers_stay(layout):
     before, size = answers(layout), sum(files(layout).values())
     done = collect(layout, Policy(keep=2, grace=NOW))
     assert done.generations == [1, 2, 3]
-    assert numbers(layout) == [4, 5]
+    assert generation_numbers(layout) == [4, 5]
     assert done.versions > 0
     assert done.freed_bytes == size - sum(files(layout).values()) > 0
     assert answers(layout) == before
@@ -87,10 +87,10 @@ def test_a_reader_that_has_a_removed_generation_open_goes_on(layout):
     assert snapshot.generation.manifest.number == 3
     mmrec.open(layout.root).rollback(5)
     collect(layout, Policy(keep=1, grace=NOW))
-    assert numbers(layout) == [5]
+    assert generation_numbers(layout) == [5]
     rows = snapshot.generation.rows
     assert np.isfinite(snapshot.vectors(rows.tolist())).all()
-    assert snapshot.live.search(snapshot.vectors(rows[:3].tolist()), 1).rows.shape == (3, 1)
+    assert snapshot.index.search(snapshot.vectors(rows[:3].tolist()), 1).rows.shape == (3, 1)
     assert engine.search("text 13", k=1).generation == 5
 
 
@@ -108,7 +108,7 @@ def test_what_a_running_job_reads_stays(layout):
 def test_recent_versions_and_generations_stay_for_their_readers(layout):
     done = collect(layout, Policy(keep=1))
     assert (done.generations, done.versions) == ([], 0)
-    assert numbers(layout) == [1, 2, 3, 4, 5]
+    assert generation_numbers(layout) == [1, 2, 3, 4, 5]
 
 
 def test_what_the_dead_left_goes(layout):
@@ -190,5 +190,5 @@ def test_killed_at_any_step_nothing_is_lost(layout, step):
     assert answers(layout) == before
     collect(layout, Policy(keep=1, unused_vectors=True, grace=NOW))
     assert verify_store(layout, full=True).findings == []
-    assert [path.name for path in layout.generations.iterdir()] == [str(current(layout))]
+    assert [path.name for path in layout.generations.iterdir()] == [str(current_number(layout))]
     assert answers(layout) == before

@@ -13,7 +13,7 @@ from mmrec.types import Field, Item, Modality
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> mmrec.Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> mmrec.Store:
     layout = Layout(tmp_path_factory.mktemp("conditions") / "store")
     items = [
         Item(f"i{n}", (Field(Modality.TEXT, "title", text=f"item {n}"),), {"fold": n % 3, "unit price": n / 2}, n)
@@ -49,7 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> mmrec.Engine:
     ],
 )
 def test_a_condition_that_would_be_cut_or_is_of_another_kind_is_refused(
-    engine: mmrec.Engine, where: str, reason: str
+    engine: mmrec.Store, where: str, reason: str
 ) -> None:
     with pytest.raises(UsageError, match=reason.replace("(se", r"\(se")):
         list(engine.items(where=where))
@@ -68,13 +68,13 @@ def test_a_condition_that_would_be_cut_or_is_of_another_kind_is_refused(
         ("id = 'O''Neil' or fold = 0 ", 10),
     ],
 )
-def test_other_conditions_are_taken_whole(engine: mmrec.Engine, where: str, count: int) -> None:
+def test_other_conditions_are_taken_whole(engine: mmrec.Store, where: str, count: int) -> None:
     assert len(list(engine.items(where=where))) == count
 
 
-def test_k_is_at_most_what_the_store_holds(engine: mmrec.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k_is_at_most_what_the_store_holds(engine: mmrec.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    live = engine._fresh_snapshot().live
+    live = engine._fresh_snapshot().index
     search = type(live).search
     monkeypatch.setattr(type(live), "search", lambda self, q, k, **how: (asked.append(k), search(self, q, k, **how))[1])
     assert len(engine.search("item 1", k=10**9).hits) == 30

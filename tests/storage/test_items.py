@@ -8,11 +8,11 @@ import pytest
 from mmrec.errors import StoreError, UsageError
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items, remove_items
 from mmrec.storage.stored_item import StoredField, StoredItem, item_schema
-from mmrec.storage.tables import create
+from mmrec.storage.tables import create_table
 from mmrec.types import Modality
 
 METADATA = pa.schema([("category", pa.string()), ("price", pa.int64())])
@@ -38,7 +38,7 @@ def commit(layout, items, metadata=METADATA):
         for one in items:
             staged.add(one)
         staged.close()
-        with commit_lock(layout.lock):
+        with file_lock(layout.lock):
             commit_items(layout.items, staged)
 
 
@@ -163,7 +163,7 @@ def test_a_store_of_another_format_is_refused(layout):
 
 def test_a_table_without_rows_is_there(tmp_path):
     path = tmp_path / "items.lance"
-    create(path, item_schema(pa.schema([("shelf", pa.string())])))
+    create_table(path, item_schema(pa.schema([("shelf", pa.string())])))
     table = ItemTable(path)
     assert (table.version, table.latest_version, len(table)) == (1, 1, 0)
     assert table.metadata_schema.names == ["shelf"]

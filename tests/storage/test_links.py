@@ -26,7 +26,7 @@ from mmrec.exchange.importing import UNFINISHED
 from mmrec.jobs.train import train_and_publish
 from mmrec.storage import containment
 from mmrec.storage.collect import Policy, collect
-from mmrec.storage.generations import current
+from mmrec.storage.generations import current_number
 from mmrec.storage.layout import EVENT_FILES, Layout
 from mmrec.storage.scratch import scratch_folder, sweep
 from mmrec.training.config import TrainingConfig
@@ -337,7 +337,7 @@ def shop(tmp_path, monkeypatch) -> Layout:
         (tmp_path / "outside" / name).mkdir(parents=True)
         (tmp_path / "outside" / name / "manifest.json").write_text("mine")
     for module in ("layout", "collect", "containment"):
-        monkeypatch.setattr(f"mmrec.storage.{module}.refuse_links", lambda _: None, raising=True)
+        monkeypatch.setattr(f"mmrec.storage.{module}.check_no_links", lambda _: None, raising=True)
     return layout
 
 
@@ -364,7 +364,7 @@ def test_what_the_check_missed_is_not_followed_either(shop, tmp_path):
         (shop.root / name).symlink_to("../outside")
     collect(shop, Policy(keep=1, grace=NOW))
     assert digest(tmp_path / "outside") == before
-    assert current(shop) == 2
+    assert current_number(shop) == 2
     assert not any(path.is_symlink() for path in shop.root.iterdir())
 
 

@@ -16,11 +16,11 @@ from mmrec.storage.quarantine import (
     Quarantined,
     QuarantineSnapshot,
     StagedQuarantine,
+    added_since,
     amend_quarantine,
     count_quarantined,
-    forget,
-    later_than,
-    quarantined,
+    delete_quarantined,
+    list_quarantined,
     read_quarantine,
     replace_quarantine,
 )
@@ -70,9 +70,11 @@ def test_the_table_is_a_list_of_entries(tmp_path_factory, first, gone, second):
     amend_quarantine(path, gone, second)
     expected = [one for one in first if one.id not in gone] + second
     assert list(read_quarantine(path)) == expected
-    assert quarantined(path) == sorted(expected, key=lambda one: (one.source_row, one.column))
-    assert [one.source_row for one in quarantined(path, 3)] == [one.source_row for one in quarantined(path)][:3]
-    assert list(later_than(earlier, path)) == [one for one in expected if one not in first]
+    assert list_quarantined(path) == sorted(expected, key=lambda one: (one.source_row, one.column))
+    assert [one.source_row for one in list_quarantined(path, 3)] == [one.source_row for one in list_quarantined(path)][
+        :3
+    ]
+    assert list(added_since(earlier, path)) == [one for one in expected if one not in first]
 
 
 @pytest.mark.slow
@@ -97,9 +99,9 @@ def test_deletions_and_small_runs_leave_the_other_entries_unwritten(tmp_path):
     path = tmp_path / "quarantine.lance"
     replace_quarantine(path, [entry(n, f"i{n}") for n in range(100)])
     before = {one.path for fragment in lance.dataset(str(path)).get_fragments() for one in fragment.data_files()}
-    forget(path, {"none"})
+    delete_quarantined(path, {"none"})
     assert lance.dataset(str(path)).version == 1
-    forget(path, {"i3"})
+    delete_quarantined(path, {"i3"})
     amend_quarantine(path, {"i4", "i5"}, [entry(4, "i4")])
     after = {one.path for fragment in lance.dataset(str(path)).get_fragments() for one in fragment.data_files()}
     assert before < after

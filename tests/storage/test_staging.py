@@ -12,7 +12,7 @@ from mmrec.errors import StoreError, UsageError
 from mmrec.storage import staging
 from mmrec.storage.items import ItemTable
 from mmrec.storage.layout import Layout
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.storage.scratch import scratch_folder
 from mmrec.storage.staging import StagedItems, commit_items, remove_items
 from mmrec.storage.stored_item import StoredField, StoredItem, _is_fit, item_schema
@@ -41,7 +41,7 @@ def commit(layout, items, metadata, drop=()):
             staged.add(one)
         staged.close()
         staged.drop(drop)
-        with commit_lock(layout.lock):
+        with file_lock(layout.lock):
             commit_items(layout.items, staged)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmrec.errors import StoreError
 from mmrec.storage.tables import drop_rows
-from mmrec.storage.vectors import VectorAppender, VectorTable, append_vectors
+from mmrec.storage.vectors import VectorAppender, VectorTable
 from mmrec.types import Space
 
 SPACE = Space("probe", 8, "f" * 64)
@@ -26,7 +26,7 @@ def test_vectors_come_back_by_key_in_any_order(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
     for part in (slice(0, 100), slice(100, 101), slice(101, 300)):
-        append_vectors(path, SPACE, hashes[part], vectors[part])
+        VectorAppender(path, SPACE).append(hashes[part], vectors[part])
     table = VectorTable(path, SPACE)
     assert len(table) == 300
     order = np.random.default_rng(1).permutation(300)
@@ -42,9 +42,9 @@ def test_vectors_come_back_by_key_in_any_order(tmp_path, contents):
 def test_a_snapshot_does_not_see_later_vectors(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
-    append_vectors(path, SPACE, hashes[:10], vectors[:10])
+    VectorAppender(path, SPACE).append(hashes[:10], vectors[:10])
     early = VectorTable(path, SPACE)
-    append_vectors(path, SPACE, hashes[10:], vectors[10:])
+    VectorAppender(path, SPACE).append(hashes[10:], vectors[10:])
     assert len(early) == 10
     assert len(VectorTable(path, SPACE)) == 300
     assert len(VectorTable(path, SPACE, version=early.version)) == 10
@@ -60,7 +60,7 @@ def test_a_table_that_was_never_written_is_empty(tmp_path):
 def test_vectors_of_another_encoder_are_refused(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
-    append_vectors(path, SPACE, hashes, vectors)
+    VectorAppender(path, SPACE).append(hashes, vectors)
     with pytest.raises(StoreError, match="swapped or edited"):
         VectorTable(path, Space("probe", 8, "0" * 64))
 
@@ -72,12 +72,13 @@ def keys_of(path):
 def test_what_is_there_stays_and_what_is_given_twice_is_written_once(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
-    assert append_vectors(path, SPACE, hashes[:200], vectors[:200]) == 200
+    assert VectorAppender(path, SPACE).append(hashes[:200], vectors[:200]) == 200
     version = VectorTable(path, SPACE).version
-    assert append_vectors(path, SPACE, hashes[:200], -vectors[:200]) == 0
+    assert VectorAppender(path, SPACE).append(hashes[:200], -vectors[:200]) == 0
     assert VectorTable(path, SPACE).version == version  # not even an empty commit
     assert (
-        append_vectors(path, SPACE, hashes[100:] + hashes[250:], np.concatenate([-vectors[100:], vectors[250:]])) == 100
+        VectorAppender(path, SPACE).append(hashes[100:] + hashes[250:], np.concatenate([-vectors[100:], vectors[250:]]))
+        == 100
     )
     found, got = VectorTable(path, SPACE).fetch(hashes)
     assert found.all()
@@ -88,18 +89,18 @@ def test_what_is_there_stays_and_what_is_given_twice_is_written_once(tmp_path, c
 def test_one_who_appends_sees_what_others_wrote_deleted_or_made_anew(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
-    append_vectors(path, SPACE, hashes[:50], vectors[:50])
+    VectorAppender(path, SPACE).append(hashes[:50], vectors[:50])
     one = VectorAppender(path, SPACE, VectorTable(path, SPACE))
-    assert append_vectors(path, SPACE, hashes[50:100], vectors[50:100]) == 50
+    assert VectorAppender(path, SPACE).append(hashes[50:100], vectors[50:100]) == 50
     assert one.append(hashes[:120], vectors[:120]) == 20
-    assert append_vectors(path, SPACE, hashes[100:130], vectors[100:130]) == 10
+    assert VectorAppender(path, SPACE).append(hashes[100:130], vectors[100:130]) == 10
     table = lance.dataset(str(path))
     rows = table.scanner(columns=["hash"], with_row_id=True).to_table().to_pydict()
     gone = {hashes[3], hashes[60], hashes[110], hashes[125]}
     drop_rows(table, [row for row, key in zip(rows["_rowid"], rows["hash"], strict=True) if key in gone])
     assert one.append(hashes[:140], vectors[:140]) == 10 + len(gone)
     shutil.rmtree(path)
-    append_vectors(path, SPACE, hashes[:200], vectors[:200])  # another table, with a lower version
+    VectorAppender(path, SPACE).append(hashes[:200], vectors[:200])  # another table, with a lower version
     assert one.append(hashes[:210], vectors[:210]) == 10
     assert not one.has([b"?" * 16]).any()
     assert len(keys_of(path)) == len(np.unique(keys_of(path), axis=0)) == 210
@@ -119,9 +120,9 @@ def test_appending_goes_on_through_compaction(tmp_path, contents):
 def test_a_table_that_has_doubled_vectors_answers_and_gets_no_third(tmp_path, contents):
     hashes, vectors = contents
     path = tmp_path / "probe.lance"
-    append_vectors(path, SPACE, hashes[:20], vectors[:20])
+    VectorAppender(path, SPACE).append(hashes[:20], vectors[:20])
     lance.write_dataset(lance.dataset(str(path)).to_table(), str(path), mode="append")  # as a store of before may be
-    assert append_vectors(path, SPACE, hashes[:30], vectors[:30]) == 10
+    assert VectorAppender(path, SPACE).append(hashes[:30], vectors[:30]) == 10
     table = VectorTable(path, SPACE)
     assert len(table) == 50
     np.testing.assert_allclose(table.fetch(hashes[:30])[1], vectors[:30], atol=2e-3)
@@ -132,7 +133,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mmrec.types import Space
-from mmrec.storage.lock import commit_lock
+from mmrec.storage.lock import file_lock
 from mmrec.storage.vectors import VectorAppender
 path = Path(sys.argv[1])
 hashes = [n.to_bytes(16, "big") for n in range(40)]
@@ -141,7 +142,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 written = 0
 for start in range(0, 40, 2):
-    with commit_lock(path.with_name("lock")):
+    with file_lock(path.with_name("lock")):
         written += one.append(hashes[start : start + 6], np.ones((len(hashes[start : start + 6]), 8), np.float32))
 print(written)
 """

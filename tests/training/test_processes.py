@@ -12,7 +12,7 @@ from small_store import NAMES, index
 
 from mmrec.events.event import Event
 from mmrec.events.log import open_log
-from mmrec.storage.generations import current
+from mmrec.storage.generations import current_number
 from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
@@ -52,6 +52,6 @@ def test_two_processes_give_one_command_and_one_generation(tmp_path, launcher):
     config.write_text('device = "cpu"\nepochs = 2\nshards = 2\n[tower]\ndim = 16\nwidth = 16\ninner = 16\nwindow = 8\n')
     job = JOB.with_name("learn_job.py")
     done = launch(LAUNCHERS[launcher], job, "train", str(layout.root), "--config", str(config), "--json")
-    assert json.loads(done.stdout)["generation"] == current(layout) == 2
+    assert json.loads(done.stdout)["generation"] == current_number(layout) == 2
     assert done.stderr.count("epoch 2:") == 1
     assert verify_store(layout).sound

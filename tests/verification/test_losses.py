@@ -9,7 +9,7 @@ from small_store import NAMES, Cheap, index, spaces
 
 import mmrec
 from mmrec.errors import DamagedError
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.event import Event
 from mmrec.storage.collect import Policy, collect
 from mmrec.verification.repair import repair_store
@@ -25,7 +25,7 @@ def opened(layout):
 def record(layout, count: int) -> None:
     with closing(open_event_log(layout)) as log:
         log.append([Event(f"p{n % 50}", f"i{n % 60}", "like", START + timedelta(minutes=n)) for n in range(count)])
-        note_events(layout, log)
+        update_checkpoint(layout, log)
 
 
 def kept(layout):
@@ -106,7 +106,7 @@ def test_a_log_that_holds_less_than_it_did_is_told(layout, way):
     shutil.copy(layout.events, before)
     with closing(open_event_log(layout)) as log:
         assert log.forget("p1") == 2
-        note_events(layout, log)
+        update_checkpoint(layout, log)
     assert verify_store(layout).sound, "forgetting is no loss"
     if way == "older copy":
         shutil.copy(before, layout.events)

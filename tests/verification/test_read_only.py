@@ -180,7 +180,7 @@ def test_a_store_that_is_being_indexed_is_not_damaged(tmp_path):
     with scratch_folder(layout):
         report = verify_store(layout)
         assert report.sound
-        assert "is being indexed: nothing is published yet" in report.unborn
-    assert "has no items yet" in verify_store(layout).unborn
+        assert "is being indexed: nothing is published yet" in report.unpublished
+    assert "has no items yet" in verify_store(layout).unpublished
     with pytest.raises(StoreError, match="no generation yet"):
         mmrec.open(layout.root).status()

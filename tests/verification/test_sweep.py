@@ -21,7 +21,7 @@ from small_store import SPACE, Cheap
 
 import mmrec
 from mmrec.errors import MmrecError
-from mmrec.event_log import note_events, open_event_log
+from mmrec.event_log import open_event_log, update_checkpoint
 from mmrec.events.event import Event
 from mmrec.jobs.events import run_stats
 from mmrec.jobs.train import train_and_publish
@@ -97,7 +97,7 @@ def store(tmp_path_factory) -> tuple[Path, Path, dict[str, object]]:
     train_and_publish(layout, log, TOWER, folder / "training")
     for event in walks[150:]:
         log.append([event])
-    note_events(layout, log)
+    update_checkpoint(layout, log)
     shutil.copytree(layout.root, folder / "store", ignore=shutil.ignore_patterns("*-shm"))
     log.close()
     engine.close()

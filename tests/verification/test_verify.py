@@ -16,7 +16,7 @@ from small_store import SPACE, index, mend_wholly
 from indexers.protocol import IndexSpec
 from mmrec.errors import StoreError
 from mmrec.files import file_sha256
-from mmrec.storage.generations import Manifest, current, manifest
+from mmrec.storage.generations import Manifest, current_number, read_manifest
 from mmrec.storage.layout import Layout
 from mmrec.verification.verify import verify_store
 
@@ -269,7 +269,7 @@ def test_what_was_checked_is_told(layout):
         "self_query": 1.0,
         "recall": 1.0,
     }
-    assert manifest(layout, 2).digest
+    assert read_manifest(layout, 2).digest
 
 
 KILLED = """
@@ -289,7 +289,7 @@ def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
     _, made = index(layout, index=IndexSpec("HNSW8,Flat", "ip", {"efSearch": 50}))
     flip(layout.generations / str(made.number) / "index.faiss")
     mend_wholly(layout)
-    kept = manifest(layout, current(layout))
+    kept = read_manifest(layout, current_number(layout))
     assert (kept.index_factory, kept.index_search, kept.index_given) == ("HNSW8,Flat", {"efSearch": 50}, True)
     assert kept.number > made.number
 
@@ -298,8 +298,8 @@ def test_mending_keeps_the_index_that_a_person_chose(layout, flip):
 @pytest.mark.parametrize(
     "step",
     [
-        "mmrec.verification.salvage:create:1:after",
-        "mmrec.verification.repair:replace:1:before",
+        "mmrec.verification.salvage:create_table:1:after",
+        "mmrec.verification.repair:install_salvaged:1:before",
         "mmrec.verification.salvage:set_aside:1:after",
         "mmrec.verification.repair:drop_bad:1:after",
         "mmrec.verification.repair:build_generation:1:before",

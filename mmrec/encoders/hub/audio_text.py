@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,49 +21,47 @@ from mmrec.types import Content, Modality, Waveform
 
 MOST_WINDOWS = 12
 
+Extractor: TypeAlias = Any
+"""CLAP's feature extractor of transformers; never changed."""
 
-@dataclass(frozen=True, eq=False)
-class ClapMels:
-    """Turns audio into mel spectrograms; `extractor` is transformers' own, and is never changed."""
 
-    extractor: Any
+def mel_windows(extractor: Extractor, audio: Waveform) -> tuple[Float32[Tensor, "windows layers frames mels"], bool]:
+    """Return a clip's mel spectrograms, one or several windows, and whether parts of it were left out."""
+    samples = resampled(audio.samples, audio.rate, extractor.sampling_rate)
+    length = int(extractor.nb_max_samples)
+    if extractor.truncation == "fusion":
+        return (_fused(extractor, samples)[None] if len(samples) > length else _short(extractor, samples)), False
+    parts, left_out = windows(samples, length, MOST_WINDOWS)
+    return torch.cat([_short(extractor, part) for part in parts]), left_out
 
-    def __call__(self, audio: Waveform) -> tuple[Float32[Tensor, "windows layers frames mels"], bool]:
-        """Return a clip's mel spectrograms, one or several windows, and whether parts of it were left out."""
-        samples = resampled(audio.samples, audio.rate, self.extractor.sampling_rate)
-        length = int(self.extractor.nb_max_samples)
-        if self.extractor.truncation == "fusion":
-            return (self._fused(samples)[None] if len(samples) > length else self._short(samples)), False
-        parts, left_out = windows(samples, length, MOST_WINDOWS)
-        return torch.cat([self._short(part) for part in parts]), left_out
 
-    def _short(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "1 layers frames mels"]:
-        made = self.extractor(samples, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        mels: Tensor = made["input_features"]
-        return mels.to(torch.float32)
+def _short(extractor: Extractor, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "1 layers frames mels"]:
+    made = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    mels: Tensor = made["input_features"]
+    return mels.to(torch.float32)
 
-    def _fused(self, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "4 frames mels"]:
-        """The whole clip scaled down in time, and windows from the middle of each third of their possible starts."""
-        from transformers.audio_utils import spectrogram, window_function  # noqa: PLC0415
 
-        own = self.extractor
-        mel = spectrogram(
-            samples,
-            window_function(own.fft_window_size, "hann"),
-            frame_length=own.fft_window_size,
-            hop_length=own.hop_length,
-            power=2.0,
-            mel_filters=own.mel_filters,
-            log_mel="dB",
-        ).T.astype(np.float32)
-        frames = int(own.nb_max_samples) // int(own.hop_length) + 1
-        thirds = np.array_split(np.arange(max(1, len(mel) - frames + 1)), 3)
-        starts = [int(third[len(third) // 2]) if len(third) else 0 for third in thirds]
-        whole = torch.from_numpy(mel)
-        coarse = torch.nn.functional.interpolate(
-            whole[None, None], size=(frames, whole.shape[1]), mode="bilinear", align_corners=False
-        )
-        return torch.stack([coarse[0, 0], *(whole[start : start + frames] for start in starts)])
+def _fused(extractor: Extractor, samples: Float32[np.ndarray, " n"]) -> Float32[Tensor, "4 frames mels"]:
+    """The whole clip scaled down in time, and windows from the middle of each third of their possible starts."""
+    from transformers.audio_utils import spectrogram, window_function  # noqa: PLC0415
+
+    mel = spectrogram(
+        samples,
+        window_function(extractor.fft_window_size, "hann"),
+        frame_length=extractor.fft_window_size,
+        hop_length=extractor.hop_length,
+        power=2.0,
+        mel_filters=extractor.mel_filters,
+        log_mel="dB",
+    ).T.astype(np.float32)
+    frames = int(extractor.nb_max_samples) // int(extractor.hop_length) + 1
+    thirds = np.array_split(np.arange(max(1, len(mel) - frames + 1)), 3)
+    starts = [int(third[len(third) // 2]) if len(third) else 0 for third in thirds]
+    whole = torch.from_numpy(mel)
+    coarse = torch.nn.functional.interpolate(
+        whole[None, None], size=(frames, whole.shape[1]), mode="bilinear", align_corners=False
+    )
+    return torch.stack([coarse[0, 0], *(whole[start : start + frames] for start in starts)])
 
 
 _WINDOW_COST = 256  # about as many tokens of a text cost what ten seconds of audio do
@@ -75,11 +73,10 @@ class HubAudioText(JointEncoder):
 
     Of clips longer than the network's window (ten seconds), checkpoints trained with fusion see the whole clip scaled
     down plus three excerpts; others see up to twelve windows over all of it, whose vectors are averaged.
-
     """
 
     _reads = (Modality.TEXT, Modality.AUDIO)
-    _batch_costs = (1_024, 32_768)  # tokens of texts a batch; a window of audio counts as 256
+    _batch_costs = (1_024, 32_768)  # tokens of texts per batch; a window of audio counts as 256
 
     @once
     def module(self) -> nn.Module:
@@ -94,7 +91,7 @@ class HubAudioText(JointEncoder):
     def prepare(self, modality: Modality, content: Content) -> Sample:
         """Preprocess one content as the model's own processor does. Raises MediaError if it cannot be encoded."""
         if modality is not Modality.TEXT:
-            mels, truncated = self._mels(checked_audio(self.model, modality, content))
+            mels, truncated = mel_windows(self._extractor, checked_audio(self.model, modality, content))
             return Sample(mels, cost=_WINDOW_COST * len(mels), truncated=truncated)
         numbers, truncated = self._tokens(checked_text(self.model, modality, content))
         return Sample(torch.tensor(numbers, dtype=torch.int32), cost=len(numbers), truncated=truncated)
@@ -137,7 +134,7 @@ class HubAudioText(JointEncoder):
         return int(self._config.projection_dim)
 
     @once
-    def _mels(self) -> ClapMels:
+    def _extractor(self) -> Extractor:
         from transformers import AutoFeatureExtractor  # noqa: PLC0415 (takes seconds)
 
         extractor = load_part(AutoFeatureExtractor, self._files.folder)
@@ -146,7 +143,7 @@ class HubAudioText(JointEncoder):
             raise EncoderError(
                 f"{self._files.folder} has a {type(extractor).__name__}, which is not CLAP's. Name another encoder."
             )
-        return ClapMels(extractor)
+        return extractor
 
     @once
     def _tokens(self) -> Tokens:

@@ -57,7 +57,7 @@ class SpeechBundle(TrainableEncoder):
         """One space for audio. Raises EncoderError if there is no such bundle, or no weights of it."""
         return {Modality.AUDIO: (self._space,)}
 
-    _batch_costs = (1_000, 64_000)  # frames of 20 ms a batch
+    _batch_costs = (1_000, 64_000)  # frames of 20 ms per batch
 
     @once
     def module(self) -> nn.Module:

@@ -51,7 +51,7 @@ class TextNetwork(nn.Module):
         real: Bool[Tensor, "batch tokens"],
         pooled: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch dim"]:
-        """Return one vector a row; `real` tokens are read, those `pooled` also count in the pooling."""
+        """Return one vector per row; `real` tokens are read, those `pooled` also count in the pooling."""
         found = self.transformer(input_ids=tokens, attention_mask=real.long())
         vectors: Tensor = self.head(pool(self.pooling, found.last_hidden_state, pooled))
         return vectors

@@ -55,7 +55,7 @@ class EfficientNetLite0(TrainableEncoder):
         """Two spaces for images."""
         return {Modality.IMAGE: (SPACE, BRIDGE_SPACE)}
 
-    _batch_costs = (4, 256)  # images a batch
+    _batch_costs = (4, 256)  # images per batch
 
     @property
     def image_side(self) -> int:

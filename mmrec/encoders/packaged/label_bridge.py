@@ -116,7 +116,7 @@ IMAGENET = Labels(
 AUDIOSET = Labels(fingerprint(names=_AUDIOSET_NAMES.sha256, left_out=sorted(_TOO_GENERAL), version=1), _audioset)
 
 
-_TEXTS = 32  # a batch
+_TEXTS = 32  # per batch
 
 
 @dataclass(frozen=True, eq=False)

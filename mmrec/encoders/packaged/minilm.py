@@ -19,39 +19,29 @@ from mmrec.encoders.vectors import TrainableEncoder, unit_rows
 from mmrec.errors import MediaError
 from mmrec.types import Content, Modality, Space
 
-
-@dataclass(frozen=True, slots=True)
-class BertSize:
-    """The numbers of a BERT configuration; the defaults are those of all-MiniLM-L6-v2."""
-
-    vocabulary: int = 30_522
-    positions: int = 512
-    segments: int = 2
-    width: int = 384
-    inner: int = 1536
-    heads: int = 12
-    layers: int = 6
-    epsilon: float = 1e-12
+# The numbers of the model's BERT configuration.
+VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2
+WIDTH, INNER, HEADS, LAYERS = 384, 1536, 12, 6
+EPSILON = 1e-12
 
 
 class _Layer(nn.Module):
-    def __init__(self, size: BertSize) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.heads = size.heads
-        self.query = nn.Linear(size.width, size.width)
-        self.key = nn.Linear(size.width, size.width)
-        self.value = nn.Linear(size.width, size.width)
-        self.mixed = nn.Linear(size.width, size.width)
-        self.mixed_norm = nn.LayerNorm(size.width, size.epsilon)
-        self.inner = nn.Linear(size.width, size.inner)
-        self.outer = nn.Linear(size.inner, size.width)
-        self.outer_norm = nn.LayerNorm(size.width, size.epsilon)
+        self.query = nn.Linear(WIDTH, WIDTH)
+        self.key = nn.Linear(WIDTH, WIDTH)
+        self.value = nn.Linear(WIDTH, WIDTH)
+        self.mixed = nn.Linear(WIDTH, WIDTH)
+        self.mixed_norm = nn.LayerNorm(WIDTH, EPSILON)
+        self.inner = nn.Linear(WIDTH, INNER)
+        self.outer = nn.Linear(INNER, WIDTH)
+        self.outer_norm = nn.LayerNorm(WIDTH, EPSILON)
 
     def forward(
         self, states: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch 1 1 tokens"]
     ) -> Float[Tensor, "batch tokens width"]:
         query, key, value = (
-            projection(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, tokens, width / heads)
+            projection(states).unflatten(-1, (HEADS, -1)).transpose(1, 2)  # (batch, heads, tokens, width / heads)
             for projection in (self.query, self.key, self.value)
         )
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
@@ -66,13 +56,13 @@ class BertNetwork(nn.Module):
     Source: Devlin et al. 2019, arXiv 1810.04805; mean pooling after Reimers and Gurevych 2019, arXiv 1908.10084.
     """
 
-    def __init__(self, size: BertSize) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(size.vocabulary, size.width)
-        self.positions = nn.Embedding(size.positions, size.width)
-        self.segments = nn.Embedding(size.segments, size.width)
-        self.norm = nn.LayerNorm(size.width, size.epsilon)
-        self.layers = nn.ModuleList(_Layer(size) for _ in range(size.layers))
+        self.words = nn.Embedding(VOCABULARY, WIDTH)
+        self.positions = nn.Embedding(POSITIONS, WIDTH)
+        self.segments = nn.Embedding(SEGMENTS, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, EPSILON)
+        self.layers = nn.ModuleList(_Layer() for _ in range(LAYERS))
 
     def forward(
         self, tokens: Int[Tensor, "batch tokens"], real: Bool[Tensor, "batch tokens"]
@@ -121,7 +111,7 @@ _CHECKPOINT_NAMES = {
 
 SPACE = Space(
     name="minilm",
-    dim=BertSize().width,
+    dim=WIDTH,
     fingerprint=fingerprint(weights=WEIGHTS.sha256, tokenizer=TOKENIZER.sha256, limit=LIMIT, pooling="mean", version=1),
 )
 
@@ -141,7 +131,7 @@ class MiniLM(TrainableEncoder):
         from safetensors.torch import load  # noqa: PLC0415
 
         stored = load(WEIGHTS.read())
-        network = BertNetwork(BertSize())
+        network = BertNetwork()
         network.load_state_dict({name: stored[_checkpoint_name(name)] for name in network.state_dict()})
         return network.to(self.device, self.dtype).eval()
 

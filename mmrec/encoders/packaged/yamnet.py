@@ -121,7 +121,7 @@ class _Convolution(nn.Sequential):
 
 
 class YamNetwork(nn.Module):
-    """Log-mel patches -> 1024 features and 521 AudioSet logits a patch.
+    """Log-mel patches -> 1024 features and 521 AudioSet logits per patch.
 
     Source: Hershey et al. 2017, arXiv 1609.09430 (training); Howard et al. 2017, arXiv 1704.04861 (network).
     """
@@ -211,7 +211,7 @@ class YamNet(TrainableEncoder):
         """Two spaces for audio."""
         return {Modality.AUDIO: (SPACE, BRIDGE_SPACE)}
 
-    _batch_costs = (16, 1_024)  # patches of 0.96 s a batch; they overlap by half
+    _batch_costs = (16, 1_024)  # patches of 0.96 s per batch; they overlap by half
 
     @cached_property
     def module(self) -> YamNetwork:

@@ -7,7 +7,7 @@ from typing import Final
 from rich.table import Table
 
 from mmrec.evaluation.bootstrap import Interval
-from mmrec.evaluation.evaluating import Evaluation
+from mmrec.evaluation.evaluating import ColdStartCurve, Evaluation
 from mmrec.evaluation.report import figure, signed, verdict
 from pipelines import console
 
@@ -21,7 +21,7 @@ _SHOWN: Final = {
 
 
 def print_evaluation(found: Evaluation, facts: Mapping[str, str], *, as_json: bool) -> None:
-    """Print what was measured: the models, the people and events counted, and new people and items where asked."""
+    """Print what was measured: the models, the numbers of users and events, and new users and items where requested."""
     if as_json:
         console.emit_json(document(found, facts))
         return
@@ -32,7 +32,7 @@ def print_evaluation(found: Evaluation, facts: Mapping[str, str], *, as_json: bo
         console.data.print(_cold_items(found))
         console.data.print()
     if found.cold is not None:
-        console.data.print(_cold_people(found))
+        console.data.print(_cold_users(found, found.cold))
     console.note(_counted(found, facts))
 
 
@@ -53,13 +53,11 @@ def document(found: Evaluation, facts: Mapping[str, str]) -> dict[str, object]:
         "reference": found.protocol.reference,
         "models": {model.name: asdict(model) for model in found.models},
         "against_reference": compared,
-        "new_users": None if found.cold is None else _cold_document(found),
+        "new_users": None if found.cold is None else _cold_document(found.cold),
     }
 
 
-def _cold_document(found: Evaluation) -> dict[str, object]:
-    cold = found.cold
-    assert cold is not None  # noqa: S101 - asked only where there is one
+def _cold_document(cold: ColdStartCurve) -> dict[str, object]:
     against = {
         name: {known: {**asdict(one.difference), "verdict": verdict(one)} for known, one in curve.items()}
         for name, curve in cold.against.items()
@@ -76,7 +74,7 @@ def _accuracy(found: Evaluation) -> Table:
         [
             model.name,
             figure(model.metrics[chosen].mean),
-            _ends(model.metrics[chosen]),
+            _interval(model.metrics[chosen]),
             *(figure(model.metrics[name].mean) for name in beside),
             f"{model.rank:,.0f}",
         ]
@@ -118,7 +116,7 @@ def _lists(found: Evaluation) -> Table:
 def _cold_items(found: Evaluation) -> Table:
     headers = ["items", "model", found.protocol.chosen.upper(), "95%", "events"]
     rows = [
-        [kind, model.name, figure(one.mean), _ends(one), f"{one.cases:,}"]
+        [kind, model.name, figure(one.mean), _interval(one), f"{one.cases:,}"]
         for kind in found.models[0].cold_items
         for model in found.models
         for one in [model.cold_items[kind]]
@@ -126,26 +124,24 @@ def _cold_items(found: Evaluation) -> Table:
     return console.table(headers, rows, numbers=headers[2:])
 
 
-def _cold_people(found: Evaluation) -> Table:
-    cold = found.cold
-    assert cold is not None  # noqa: S101 - asked only where there is one
+def _cold_users(found: Evaluation, cold: ColdStartCurve) -> Table:
     known = list(cold.values[found.protocol.reference])
     names = [f"after {count}" for count in known]
     rows = []
     for name, curve in cold.values.items():
-        told = [verdict(cold.against[name][count]) if name in cold.against else "" for count in known]
-        rows.append([name, *(f"{figure(curve[c].mean)} {word}" for c, word in zip(known, told, strict=True))])
+        words = [verdict(cold.against[name][count]) if name in cold.against else "" for count in known]
+        rows.append([name, *(f"{figure(curve[c].mean)} {word}" for c, word in zip(known, words, strict=True))])
     users = cold.values[found.protocol.reference][known[0]].users
     return console.table([f"{found.protocol.chosen.upper()}, {users} new users", *names], rows)
 
 
-def _ends(one: Interval) -> str:
+def _interval(one: Interval) -> str:
     return f"{figure(one.low)} to {figure(one.high)}"
 
 
 def _counted(found: Evaluation, facts: Mapping[str, str]) -> str:
     split = ", ".join(f"{name} {value}" for name, value in facts.items())
-    left = f"; {found.repeated:,} targets were seen before and are left out" if found.repeated else ""
+    left = f"; {found.repeated:,} targets were seen before and are excluded" if found.repeated else ""
     gone = f"; {found.not_candidates:,} targets are no longer in the catalog" if found.not_candidates else ""
     drawn = f" of {found.all_users:,}" if found.users < found.all_users else ""
     return (

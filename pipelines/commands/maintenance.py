@@ -1,4 +1,4 @@
-"""Commands that tell how a store is, and keep it well."""
+"""Commands that inspect and maintain a store: status, quarantine, delete, generations, rollback, verify, repair, gc."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: mmrec status my-store --json")
 def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> None:
-    """Show what a store holds and how it was made."""
+    """Show what a store holds and how it was built."""
     from pipelines import answers
 
     answers.print_values(mmrec.open(store).status(), as_json=as_json)
@@ -23,10 +23,8 @@ def status(store: options.StoreArgument, *, as_json: options.AsJson = False) -> 
 def quarantine(
     store: options.StoreArgument,
     *,
-    retry: Annotated[bool, typer.Option("--retry", help="Read and encode it again, without the source.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Most that are listed; 0 for all.", show_default="50")
-    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry the quarantined contents, without the source.")] = False,
+    limit: options.LimitOption = None,
     encoders: options.EncodersOption = None,
     trust_code: options.TrustCodeOption = False,
     media_root: options.MediaRootOption = None,
@@ -35,9 +33,9 @@ def quarantine(
     dtype: options.DtypeOption = "fp32",
     as_json: options.AsJson = False,
 ) -> None:
-    """List what was left out of the store, and why; or try it again.
+    """List the contents and rows that could not be used, with the reasons; or retry them.
 
-    With --json all of it is listed, unless there is a --limit.
+    With --json all are listed, unless there is a --limit.
     """
     from pipelines import answers, upkeep
     from pipelines.progress import ConsoleReporter
@@ -46,8 +44,16 @@ def quarantine(
         from mmrec.compute import check_device
         from mmrec.jobs import upkeep as job
 
-        asked = job.RetryOptions(store, encoders, check_device(device), dtype, trust_code, media_root, allow_fetch)
-        answers.print_values(job.retry(asked, ConsoleReporter()), as_json=as_json)
+        run = job.RetryOptions(
+            store=store,
+            encoders=encoders,
+            device=check_device(device),
+            dtype=dtype,
+            trust_code=trust_code,
+            media_root=media_root,
+            allow_fetch=allow_fetch,
+        )
+        answers.print_values(job.retry(run, ConsoleReporter()), as_json=as_json)
     else:
         upkeep.print_quarantine(store, limit, as_json=as_json)
 
@@ -59,7 +65,7 @@ def delete(
     *,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete items; they are gone from searches at once."""
+    """Delete items; searches stop finding them at once."""
     from pipelines import answers, console
 
     deleted = mmrec.open(store).delete(items)
@@ -74,21 +80,21 @@ def generations(store: options.StoreArgument, *, as_json: options.AsJson = False
     """List the generations of a store, the current one marked."""
     from pipelines import answers
 
-    engine = mmrec.open(store)
-    rows = answers.generation_rows(engine.generations(), current=engine.status()["generation"])
+    opened = mmrec.open(store)
+    rows = answers.generation_rows(opened.generations(), current=opened.status()["generation"])
     answers.print_rows("generations", rows, as_json=as_json, empty="No generation yet: run mmrec index.")
 
 
 @commands.command(epilog="Example: mmrec rollback my-store 3")
 def rollback(
     store: options.StoreArgument,
-    number: Annotated[int | None, typer.Argument(metavar="[N]", min=1, help="Which one; without it the last.")] = None,
+    number: Annotated[int | None, typer.Argument(metavar="[N]", min=1, help="Default: the previous one.")] = None,
     *,
     as_json: options.AsJson = False,
 ) -> None:
     """Make an earlier generation current again: its fusion, vectors and index.
 
-    The items stay as they are now: what was edited or deleted since is not brought back.
+    Items stay as they are now: later edits and deletions are not undone.
     """
     from pipelines import answers
 
@@ -102,9 +108,9 @@ def verify(
     full: Annotated[bool, typer.Option("--full", help="Compare all items with their contents, not a sample.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check a store: checksums, counts, pairing, fingerprints and recall. Ends with 1 where something is broken.
+    """Check a store: checksums, counts, pairing, fingerprints and recall. Exits with 1 if something is damaged.
 
-    Nothing is changed. What is broken is named, with the commands that mend it.
+    Nothing is changed. Each defect is named, with the commands that repair it.
     """
     from pipelines import upkeep
 
@@ -122,9 +128,9 @@ def repair(
     trust_code: options.TrustCodeOption = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Repair what is damaged in a store, as far as that needs no source.
+    """Repair a damaged store, as far as that needs no source.
 
-    What cannot be read is set aside, what can be read is kept, and a new generation is built from the stored vectors.
+    Unreadable files are set aside, readable data is kept, and a new generation is built from the stored vectors.
     Contents that lost their vector are encoded by the next mmrec index.
     """
     from dataclasses import asdict
@@ -145,15 +151,15 @@ def gc(
     *,
     keep: Annotated[int, typer.Option(metavar="N", min=1, help="Generations kept, the current one included.")] = 2,
     unused_vectors: Annotated[
-        bool, typer.Option("--unused-vectors", help="Also drop vectors of contents that no item has any more.")
+        bool, typer.Option("--unused-vectors", help="Also drop vectors of contents that no item has.")
     ] = False,
-    grace: Annotated[float, typer.Option(metavar="MINUTES", min=0, help="Keep what was in use so recently.")] = 10,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    grace: Annotated[float, typer.Option(metavar="MINUTES", min=0, help="Keep versions used this recently.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Remove old generations, old versions of tables, and what dead jobs left behind.
+    """Remove old generations, old versions of tables, and leftovers of crashed jobs.
 
-    What the generations kept were built from stays, and so does what a running job reads.
+    Data that a kept generation or a running job needs stays.
     """
     from dataclasses import asdict
     from datetime import timedelta
