@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.loop import EmbeddingPart
 from mmrec.finetuning.objective import Step
-from mmrec.finetuning.preparing import Access, Prepared, prepare
+from mmrec.finetuning.preparing import Access, FinetuneRun, prepare
 from mmrec.finetuning.tower_building import FinetuneTower
 from mmrec.finetuning.towers import EncoderSource
 from mmrec.storage.layout import Layout
@@ -142,7 +142,7 @@ def _size(tower: FinetuneTower) -> dict[str, str | int]:
     return {"how": tower.settings.how, "trained": trained, "fitted": fitted, "frozen": frozen}
 
 
-def _epoch(ready: Prepared) -> tuple[int, float, int]:
+def _epoch(ready: FinetuneRun) -> tuple[int, float, int]:
     """Steps of the first epoch, the seconds it would take, and the bytes of the worst step without gradients."""
     few: dict[tuple[Modality, ...], list[Step]] = {}
     costs: dict[tuple[Modality, ...], float] = {}
@@ -173,13 +173,13 @@ def _epoch(ready: Prepared) -> tuple[int, float, int]:
     return steps, seconds, max(0, most - gradients)
 
 
-def _cost(ready: Prepared, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
+def _cost(ready: FinetuneRun, contents: Mapping[Modality, Int64[np.ndarray, " _"]]) -> float:
     """How many of their encoders' batches some contents make."""
     samples, towers = ready.data.samples, ready.towers
     return sum(float(samples[m].costs[places].sum()) / towers[m].batch_cost for m, places in contents.items())
 
 
-def _validation_seconds(ready: Prepared) -> float:
+def _validation_seconds(ready: FinetuneRun) -> float:
     embedder = ready.loop.embedder
 
     def cost(part: EmbeddingPart) -> float:
@@ -198,7 +198,7 @@ def _validation_seconds(ready: Prepared) -> float:
     return seconds
 
 
-def _embedding_passes(ready: Prepared) -> int:
+def _embedding_passes(ready: FinetuneRun) -> int:
     """How often all contents are embedded, if validation never ends it early."""
     config, mining = ready.config, ready.config.mining
     if not ready.trains:
@@ -209,7 +209,7 @@ def _embedding_passes(ready: Prepared) -> int:
     return 2 + -(-config.epochs // config.evaluate_every) + mined
 
 
-def _memory(ready: Prepared, peak: int) -> dict[str, int]:
+def _memory(ready: FinetuneRun, peak: int) -> dict[str, int]:
     module, samples = ready.loop.module, ready.data.samples.values()
     trained = _bytes(weight for weight in module.parameters() if weight.requires_grad) if ready.trains else 0
     own = ready.data.corpus.contents
@@ -229,7 +229,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _settle(ready: Prepared) -> None:
+def _settle(ready: FinetuneRun) -> None:
     """Wait for a device that works by itself."""
     if ready.accelerator.device.type == "cuda":
         torch.cuda.synchronize(ready.accelerator.device)

@@ -19,7 +19,7 @@ import torch
 from mmrec.files import write_atomically
 from mmrec.finetuning.config import FinetuneConfig, ObjectiveName
 from mmrec.finetuning.model_card import FinetuneReport
-from mmrec.finetuning.preparing import Access, Prepared, prepare
+from mmrec.finetuning.preparing import Access, FinetuneRun, prepare
 from mmrec.finetuning.questions import centred
 from mmrec.finetuning.saving import save_encoders
 from mmrec.finetuning.towers import EncoderSource
@@ -77,7 +77,7 @@ def finetune(
     return report
 
 
-def _write(ready: Prepared, report: FinetuneReport, folder: Path) -> None:
+def _write(ready: FinetuneRun, report: FinetuneReport, folder: Path) -> None:
     save_encoders(ready.towers, ready.sources, folder / ENCODERS, report, ready.config)
     if report.curve:
         draw_curves(report.curve, folder / "curves.png", ready.task.metric.upper())

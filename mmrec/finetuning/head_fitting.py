@@ -90,11 +90,14 @@ def fit_head(
         if start is not None and target_scale == 0:
             head.outer.weight.zero_()
         else:
-            gram = kernel(rows, fit.radial)
-            solved = torch.linalg.solve(gram + fit.ridge * torch.eye(count, dtype=torch.float64), wanted)
-            weight = solved.T if head.inner is not None else solved.T @ rows.to(torch.float64) / rows.shape[1]
-            head.outer.weight.copy_(weight)
+            head.outer.weight.copy_(_solved(rows, wanted, fit))
     return head.eval()
+
+
+def _solved(rows: Float[Tensor, "n width"], wanted: Float[Tensor, "n dim"], fit: FitSettings) -> Float[Tensor, "dim _"]:
+    ridge = fit.ridge * torch.eye(len(rows), dtype=torch.float64)
+    solved = torch.linalg.solve(kernel(rows, fit.radial) + ridge, wanted)
+    return solved.T if fit.radial else solved.T @ rows.to(torch.float64) / rows.shape[1]
 
 
 def centred_directions(targets: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
@@ -207,24 +210,14 @@ def fit_towers(
     fitted = [modality for modality, tower in towers.items() if tower.settings.how == "fitted"]
     if not fitted:
         return dict(towers)
-    space = None
-    if targets is None:
-        frozen = next((m for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
-        if frozen is None:
-            raise UsageError(
-                'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this '
-                'one how = "head".'
-            )
-        space = towers[frozen].space.comparison_key
-        item_targets = unit((corpus.contents[frozen].matrix @ _stored(samples, frozen)).astype(np.float32))
-    elif len(fitted) < len(towers):
+    if targets is not None and len(fitted) < len(towers):
         others = ", ".join(modality for modality in towers if modality not in fitted)
         raise UsageError(
             f"Of this objective, heads are fitted to vectors of its own, where those of {others} do not lie. Give all "
             'towers how = "fitted", or none.'
         )
-    else:
-        item_targets = unit(targets().astype(np.float32))
+    item_targets, space = _frozen_targets(towers, samples, corpus) if targets is None else (targets(), None)
+    item_targets = unit(item_targets.astype(np.float32))
     train = items[item_targets[items].any(axis=1)]
     made = dict(towers)
     for modality in fitted:
@@ -241,6 +234,19 @@ def fit_towers(
         inputs, wanted = torch.from_numpy(_stored(samples, modality)[places]), torch.from_numpy(content_targets[places])
         made[modality] = _fitted(tower, inputs, wanted, space, groups[places])
     return made
+
+
+def _frozen_targets(
+    towers: Mapping[Modality, FinetuneTower], samples: Mapping[Modality, Samples], corpus: Corpus
+) -> tuple[Float[np.ndarray, "items _"], str]:
+    """Sum of the vectors that the frozen modality has of each item, and the key of their space."""
+    frozen = next((m for m, tower in towers.items() if tower.settings.how == "frozen" and m in samples), None)
+    if frozen is None:
+        raise UsageError(
+            'A head is fitted to the vectors of a frozen modality, and none is; give one how = "frozen", or this one '
+            'how = "head".'
+        )
+    return corpus.contents[frozen].matrix @ _stored(samples, frozen), towers[frozen].space.comparison_key
 
 
 def _fitted(

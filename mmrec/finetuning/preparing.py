@@ -46,7 +46,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class FinetuneRun:
     """A fine-tuning that is ready to run.
 
     Attributes:
@@ -91,7 +91,7 @@ def prepare(
     kind: ObjectiveName,
     config: FinetuneConfig,
     access: Access | None = None,
-) -> Prepared:
+) -> FinetuneRun:
     """Build towers, read what they learn from, hold items out, and fit the heads that have a closed form.
 
     Raises UsageError where there is nothing to learn from, or where processes see different contents.
@@ -121,7 +121,7 @@ def prepare(
         return float(np.mean([one.metric(task.metric).mean() for one in found.values()])) if found else 0.0
 
     loop = Loop(embedder, corpus, task.objective, score, config)
-    return Prepared(config, sources, towers, data, task, before, unchanged, loop, fingerprint)
+    return FinetuneRun(config, sources, towers, data, task, before, unchanged, loop, fingerprint)
 
 
 def _stored(
