@@ -146,6 +146,7 @@ def test_overlap_is_a_share_of_both(one, other, k):
     assert overlap(one[:k], []) == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data())
 def test_figures_are_those_of_their_definitions(data):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import timedelta
-from inspect import getclosurevars
+from inspect import getclosurevars, unwrap
 from types import FunctionType
 
 import numpy as np
@@ -91,7 +91,8 @@ before_cutoff, after_cutoff = (
 def fitted(one):
     """All that was fitted, as values that compare."""
     if isinstance(one, FunctionType):
-        return [fitted(value) for _, value in sorted(getclosurevars(one).nonlocals.items())]
+        own = getclosurevars(unwrap(one)).nonlocals  # without what a type checker wraps around it
+        return [fitted(value) for _, value in sorted(own.items())]
     if is_dataclass(one):
         return [fitted(getattr(one, each.name)) for each in fields(one)]
     if isinstance(one, sp.csr_array):

@@ -42,6 +42,7 @@ def test_a_tensor_left_on_the_host_is_found(cuda):
     assert (rows + 1).cpu().tolist() == [[1, 1]] * 3
 
 
+@pytest.mark.slow
 def test_fitted_heads_of_a_store_are_judged(small_shop, tmp_path, monkeypatch, cuda):
     monkeypatch.setattr(preparing, "make_accelerator", OnCuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

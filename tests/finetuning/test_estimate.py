@@ -82,6 +82,7 @@ def test_weights_of_whole_encoders_are_counted_and_checkpointing_saves_memory(sm
     assert 0 < found["inputs"]["memory"]["step"] < 0.7 * found["all"]["memory"]["step"]
 
 
+@pytest.mark.slow
 def test_contents_that_are_gone_or_changed_are_left_out_and_counted(small_shop, tmp_path):
     (small_shop.parent / "media").rename(small_shop.parent / "away")
     try:

@@ -65,6 +65,7 @@ def test_heads_of_a_store_are_trained_saved_and_told_of(stores, tmp_path):
     assert any("aligned" in space.name and space.approximates for space in spaces)
 
 
+@pytest.mark.slow
 def test_shuffled_pairs_do_not_help(stores, tmp_path):
     done = finetune(stores["shuffled"], load_sources(device="cpu"), "align", config(), tmp_path / "out")
     assert done.verdict.word in {"no difference", "hurt"}

@@ -69,6 +69,7 @@ def test_a_replaced_space_is_kept_for_queries_that_bridges_are_met_by(tmp_path: 
     assert [space.name for space in image.spaces[IMAGE]][:2] == ["efficientnet-lite0", "efficientnet-lite0-bridge"]
 
 
+@pytest.mark.slow
 def test_texts_of_changed_weights_are_asked_with_the_plain_ones_too(tmp_path: Path):
     spaces = saved(tmp_path / "out", WHOLE)
     text, image, sound = load_encoders(tmp_path / "out", device="cpu")
@@ -163,6 +164,7 @@ def test_another_parent_is_refused_with_both_fingerprints(tmp_path: Path):
         Tuned(str(tmp_path / "out" / "yamnet")).spaces  # noqa: B018 -- it is made when asked for
 
 
+@pytest.mark.slow
 def test_another_number_in_a_head_is_another_space(tmp_path: Path):
     first = saved(tmp_path / "first", HEADS)
     assert saved(tmp_path / "same", HEADS) == first

@@ -39,6 +39,7 @@ def test_a_word_and_its_sentence(before, after, word):
 standings = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5)), min_size=1, max_size=25)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(standings, standings)
 def test_it_is_judged_by_all_questions_together_with_what_belongs_together_drawn_together(some, others):

@@ -111,6 +111,7 @@ def test_a_wrong_call_is_told(store, arguments, code, said, tmp_path, capfd):
     assert not Layout(bare).events.exists()
 
 
+@pytest.mark.slow
 def test_towers_are_trained_on_the_split_and_told_beside_the_baselines(store, tmp_path, capfd):
     config = tmp_path / "tower.toml"
     sizes = "dim = 8\nwidth = 8\ninner = 8\nlayers = 1\nheads = 1\nwindow = 8"
@@ -124,6 +125,7 @@ def test_towers_are_trained_on_the_split_and_told_beside_the_baselines(store, tm
     assert "epoch" in page.read_text()
 
 
+@pytest.mark.slow
 def test_leave_one_out_asks_towers_with_and_without_the_time_of_the_request(store, tmp_path, capfd):
     config = tmp_path / "tower.toml"
     sizes = "dim = 8\nwidth = 8\ninner = 8\nlayers = 1\nheads = 1\nwindow = 8"

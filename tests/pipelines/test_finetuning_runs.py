@@ -97,6 +97,7 @@ def test_taste_is_learned_told_and_written(shop, taught):
     assert report["verdict"]["sentence"] in card
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_found_by_a_store_that_moves_to_it(shop, taught):
     out, _ = taught
     run("index", shop / "catalog.jsonl", shop / "moved", *("--id", "id", "--text", "text"), "--json")
@@ -169,6 +170,7 @@ def test_a_training_does_not_go_on_with_other_behaviour(shop, taught):
     assert run_app(app, [str(argument) for argument in command]) == ExitCode.USAGE
 
 
+@pytest.mark.slow
 def test_behaviour_by_chance_teaches_nothing(shop):
     told = tuned(shop, "coengage", shop / "chance", "--events", f"sqlite:///{shop}/shuffled.db")
     assert told["verdict"] in {"no difference", "hurt"}
