@@ -1,4 +1,4 @@
-"""Choose an index recipe by measuring: recall, speed, memory and build time of several, on queries that are asked."""
+"""Choose an index recipe by measuring: recall, speed, memory and build time, on sample queries."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class Requirement:
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
-            raise IndexersError(f"a recall of {self.recall} was asked for; give a share above 0, at most 1.")
+            raise IndexersError(f"a recall of {self.recall} was given; give a share above 0, at most 1.")
         for name in ("memory_bytes", "milliseconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -131,7 +131,7 @@ def tune(
     Args:
         rows: Row numbers, ascending.
         vectors: Vectors by row, which may be a memory map.
-        queries: At least two; of the kinds that are asked.
+        queries: At least two, like those that the index will answer.
         wanted: What the index must do.
         metric: How vectors are compared.
         recipes: Factory strings; ``{quarter}`` and ``{half}`` stand for these shares of the dimensions.

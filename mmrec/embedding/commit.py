@@ -258,7 +258,7 @@ class Commit:
         return self._keeps_missing or meanwhile
 
     def _kept_entries(self, entries: EntriesToCommit) -> Iterator[Quarantined]:
-        """Entries of the table that stay; where a whole source replaces all, only those written meanwhile are asked."""
+        """Entries of the table that stay; where a whole source replaces all, only those written meanwhile can."""
         path = self.layout.quarantine
         meanwhile = not self._keeps_missing
         candidates = added_since(self.quarantine_before, path) if meanwhile else read_quarantine(path)

@@ -91,7 +91,7 @@ class _Work:
     @property
     def key(self) -> tuple[Modality, bytes]:
         """What identifies it in this run."""
-        assert self.stored is not None  # noqa: S101 -- asked of contents that were hashed
+        assert self.stored is not None  # noqa: S101 -- only called once the content is hashed
         return self.content.modality, self.stored.hash or b""
 
     def entry(self, reason: str = "") -> Quarantined:

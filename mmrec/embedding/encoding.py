@@ -1,4 +1,4 @@
-"""Encode contents in batches of similar cost, derive vectors from stored ones, and write them."""
+"""Encode contents in batches of similar cost, several under way at once, and write their vectors."""
 
 import time
 from collections import deque
@@ -37,7 +37,7 @@ class Pending:
 class Bucket:
     """A bounded window of pending samples of one encoder and modality, kept in order of cost.
 
-    A batch is a run of neighbours in that order. It starts at a random place, so that neither short nor long samples
+    A batch is a contiguous slice of that order, taken at a random position, so that neither short nor long samples
     pile up in the window.
     """
 

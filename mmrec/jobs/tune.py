@@ -1,4 +1,4 @@
-"""Choose the index of a store by measuring recipes on its own vectors, with queries of the kinds that are asked."""
+"""Choose the index of a store by measuring recipes on its own vectors, with item, text, image and audio queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
